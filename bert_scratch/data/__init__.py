@@ -1,0 +1,1 @@
+"""Raw text to batches: documents, sentences, tokens, store, pairs, masks."""

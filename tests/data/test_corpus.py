@@ -1,0 +1,373 @@
+"""Pins which documents a corpus holds: found files, the `auto` decision on each kind of layout,
+wrapped lines, slices that hold each document exactly once, and one clear error per bad input.
+
+Run alone: pytest tests/data/test_corpus.py. The tests on real corpora skip without shared data.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bert_scratch.config import InputError
+from bert_scratch.data.corpus import Source, read_documents, resolve_sources, slices_of
+
+SENTENCES = [f"The {word} was found in a field near the old mill ." for word in "abcdefghij"]
+
+
+def read_all(
+    sources: list[Source], slice_bytes: int = 1 << 20, encoding_errors: str = "strict"
+) -> list[list[str]]:
+    return [
+        document
+        for part in slices_of(sources, slice_bytes)
+        for document in read_documents(part, sources[part.source_index], encoding_errors)
+    ]
+
+
+def write(path: Path, content: str | bytes) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return str(path)
+
+
+def wrap(words: list[str], columns: int) -> str:
+    lines = [""]
+    for word in words:
+        if len(lines[-1]) + 1 + len(word) > columns:
+            lines.append(word)
+        else:
+            lines[-1] = f"{lines[-1]} {word}".strip()
+    return "\n".join(lines)
+
+
+def novel(separator: str) -> str:
+    """Return sixty paragraphs of several lengths, wrapped at 60 columns."""
+    words = [f"word{'s' * (i % 7)}" for i in range(400)]
+    return separator.join(
+        wrap(["Then", *words[i : i + 5 + i % 40], "ended."], 60) for i in range(60)
+    )
+
+
+# --- finding files -------------------------------------------------------------------------
+
+
+def test_folder_is_searched_recursively_in_sorted_order(tmp_path: Path) -> None:
+    for name in ("b.txt", "a/c.txt", "a/b.txt.gz", "notes.md", ".hidden/x.txt", "a/.x.txt"):
+        text = b"one line\n"
+        write(tmp_path / name, gzip.compress(text) if name.endswith("gz") else text)
+    (source,) = resolve_sources([str(tmp_path)])
+    assert [file.relative_to(tmp_path).as_posix() for file in source.files] == [
+        "a/b.txt.gz",
+        "a/c.txt",
+        "b.txt",
+    ]
+
+
+def test_folder_with_text_and_jsonl_gives_two_sources(tmp_path: Path) -> None:
+    write(tmp_path / "a.txt", "a line\n")
+    write(tmp_path / "b.jsonl", '{"text": "an object"}\n')
+    assert [source.kind for source in resolve_sources([str(tmp_path)])] == ["text", "jsonl"]
+
+
+def test_glob_is_expanded(tmp_path: Path) -> None:
+    for name in ("x1.txt", "x2.txt", "y.txt"):
+        write(tmp_path / name, "a line\n")
+    (source,) = resolve_sources([str(tmp_path / "x*.txt")])
+    assert [file.name for file in source.files] == ["x1.txt", "x2.txt"]
+
+
+def test_named_file_may_have_any_extension(tmp_path: Path) -> None:
+    assert read_all(resolve_sources([write(tmp_path / "wiki_00", "a line\n")])) == [["a line"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.txt", b"", "holds no text"),
+        ("blank.txt", b"\n \r\n\t\n", "holds no text"),
+        ("model.bin", b"PK\0\1\2", "is not text"),
+        ("array.json", b"[]", ".json is not read"),
+        ("utf16.txt", "text\n".encode("utf-16"), "is UTF-16"),
+        ("mac.txt", b"one\rtwo\r", "carriage returns"),
+        ("broken.txt.gz", b"not gzip at all", "cannot be read"),
+        ("cut.txt.gz", gzip.compress(b"some text\n" * 1000)[:-20], "cannot be read"),
+    ],
+)
+def test_unusable_file_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    path = write(tmp_path / name, content)
+    with pytest.raises(InputError, match=message) as error:
+        resolve_sources([path])
+    assert name in str(error.value)
+
+
+def test_missing_path_is_named() -> None:
+    with pytest.raises(InputError, match=r"no/such\*\.txt: does not exist"):
+        resolve_sources(["no/such*.txt"])
+
+
+def test_folder_without_known_files_says_what_is_known(tmp_path: Path) -> None:
+    write(tmp_path / "paper.pdf", b"%PDF")
+    with pytest.raises(InputError, match=r"\.txt \.txt\.gz \.jsonl"):
+        resolve_sources([str(tmp_path)])
+
+
+def test_unknown_document_rule_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"did you mean 'blank-lines'"):
+        resolve_sources([write(tmp_path / "a.txt", "x")], documents="blank-line")
+
+
+# --- the decision --------------------------------------------------------------------------
+
+EXTRACT = "\n".join(
+    f"Title {i}\nA first paragraph of the article. It goes on.\nA second one.\n" for i in range(9)
+)
+LONG_TEXTS = [" ".join(SENTENCES[i % 3 :]) + f" Text {i} ends." for i in range(60)]
+LAYOUTS = {
+    "extract": (EXTRACT, "blank-lines", 9),
+    "google_example": ("\n\n".join("\n".join(SENTENCES[:4]) for _ in range(5)), "blank-lines", 5),
+    "paragraphs_apart": ("\n\n".join(SENTENCES * 5), "files", 1),
+    "sentence_a_line": ("\n".join(SENTENCES * 20), "files", 1),
+    "text_a_line": ("\n".join(LONG_TEXTS), "lines", 60),
+    "text_a_line_apart": ("\n\n".join(LONG_TEXTS), "blank-lines", 60),
+    "wrapped_novel": (novel("\n\n"), "files", 1),
+    "wrapped_novel_without_blank_lines": (novel("\n"), "files", 1),
+    "wikitext": (
+        "".join(f" \n = Title {i} = \n \n Text . \n = = Part = = \n \n More . \n" for i in "abc"),
+        "titles",
+        3,
+    ),
+    "wikiextractor": (
+        "".join(f'<doc id="{i}" title="T">\nT\n\nText.\n\nMore.\n\n</doc>\n' for i in "abc"),
+        "titles",
+        3,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_auto_recognises_layout(tmp_path: Path, name: str) -> None:
+    text, rule, num_documents = LAYOUTS[name]
+    (source,) = resolve_sources([write(tmp_path / "corpus.txt", text)])
+    assert source.documents == rule
+    assert len(read_all([source])) == num_documents
+    assert "--documents" in source.evidence
+
+
+def test_evidence_warns_when_blank_lines_separate_sentences(tmp_path: Path) -> None:
+    """google-research/bert#125: every sentence a document, so every pair was a random one."""
+    (source,) = resolve_sources([write(tmp_path / "a.txt", "\n\n".join(SENTENCES))])
+    assert "separate single paragraphs or sentences" in source.evidence
+
+
+def test_many_small_files_are_documents(tmp_path: Path) -> None:
+    for i in range(50):
+        write(tmp_path / f"{i:02}.txt", "\n".join(SENTENCES[: 2 + i % 8]))
+    (source,) = resolve_sources([str(tmp_path)])
+    assert source.documents == "files"
+    assert len(read_all([source])) == 50
+
+
+@pytest.mark.parametrize(("rule", "count"), [("blank-lines", 9), ("files", 1), ("lines", 27)])
+def test_chosen_rule_wins(tmp_path: Path, rule: str, count: int) -> None:
+    (source,) = resolve_sources([write(tmp_path / "a.txt", EXTRACT)], documents=rule)
+    assert len(read_all([source])) == count
+
+
+# --- wrapped lines -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("separator", ["\n\n", "\n"])
+def test_wrapped_lines_are_joined_to_paragraphs(tmp_path: Path, separator: str) -> None:
+    (source,) = resolve_sources([write(tmp_path / "novel.txt", novel(separator))])
+    (paragraphs,) = read_all([source])
+    assert source.wrapped
+    # Without blank lines a last line that fills its columns cannot be told from the others.
+    assert len(paragraphs) == 60 if separator == "\n\n" else 45 <= len(paragraphs) <= 60
+    assert all(p.startswith("Then ") and p.endswith(" ended.") for p in paragraphs)
+
+
+def test_verse_and_heading_keep_their_lines(tmp_path: Path) -> None:
+    lines = ["CHAPTER I", "Awake, my soul,", "And with the sun", "Thy daily stage"]
+    text = novel("\n\n") + "\n\n" + "\n".join(lines)
+    (paragraphs,) = read_all(resolve_sources([write(tmp_path / "novel.txt", text)]))
+    assert paragraphs[-4:] == lines
+
+
+def test_wrapped_chinese_is_joined_without_spaces(tmp_path: Path) -> None:
+    text = "".join(f"第{i}个人从山上走下来看见了河边的村子。" for i in range(40))
+    lines = "\n".join(text[i : i + 30] for i in range(0, len(text), 30))
+    (source,) = resolve_sources([write(tmp_path / "zh.txt", lines)])
+    assert source.wrapped
+    assert read_all([source]) == [[text]]
+
+
+# --- slices --------------------------------------------------------------------------------
+
+PIECES = [
+    *("\n", "\r\n", "\n\n", " \n", "\u3000\n", "a", "word word word", "é漢字。", "\U0001f600"),
+    *("= T =\n", '<doc id="1">\n', "</doc>\n", "\u2028", "\u0085x", "\ufeff", "x" * 70 + "\n"),
+]
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    pieces=st.lists(st.sampled_from(PIECES), min_size=1, max_size=25),
+    rule=st.sampled_from(["blank-lines", "files", "lines", "titles"]),
+    wrapped=st.booleans(),
+    slice_bytes=st.sampled_from([1, 2, 3, 7, 20]),
+)
+def test_slices_hold_each_document_once(
+    tmp_path_factory: pytest.TempPathFactory,
+    pieces: list[str],
+    rule: str,
+    wrapped: bool,
+    slice_bytes: int,
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "slices.txt"
+    path.write_bytes("".join(pieces).encode())
+    sources = [Source(str(path), (path,), "text", rule, wrapped, "")]
+    assert read_all(sources, slice_bytes) == read_all(sources)
+
+
+@pytest.mark.parametrize("slice_bytes", [1, 5, 64])
+def test_jsonl_slices_hold_each_object_once(tmp_path: Path, slice_bytes: int) -> None:
+    rows = [{"id": i, "text": f"Zeile {i}: äöü\n\nEnde."} for i in range(20)]
+    text = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    sources = resolve_sources([write(tmp_path / "a.jsonl", text)])
+    expected = [[f"Zeile {i}: äöü", "Ende."] for i in range(20)]
+    assert read_all(sources, slice_bytes) == expected
+
+
+def test_compressed_file_is_one_slice_with_the_same_documents(tmp_path: Path) -> None:
+    plain = resolve_sources([write(tmp_path / "a.txt", EXTRACT)])
+    packed = resolve_sources([write(tmp_path / "b.txt.gz", gzip.compress(EXTRACT.encode()))])
+    assert len(slices_of(packed, 10)) == 1
+    assert len(slices_of(plain, 10)) > 1
+    assert read_all(packed) == read_all(plain)
+
+
+def test_file_order_is_slice_order(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        write(tmp_path / f"{name}.txt", "first line\nsecond line\n")
+    parts = slices_of(resolve_sources([str(tmp_path)], "lines"), 10)
+    assert [(part.file.name, part.start) for part in parts] == [
+        *(("a.txt", start) for start in (0, 10, 20)),
+        *(("b.txt", start) for start in (0, 10, 20)),
+    ]
+
+
+# --- bytes ---------------------------------------------------------------------------------
+
+
+def test_byte_order_mark_and_crlf_are_dropped(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", b"\xef\xbb\xbfone\r\ntwo\r\n\r\nthree\r\nfour\r\n")
+    documents = read_all(resolve_sources([path], "blank-lines"))
+    assert documents == [["one", "two"], ["three", "four"]]
+
+
+def test_unicode_line_separators_do_not_end_lines(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", "one\u2028still one\u0085and\x0con\ntwo\n")
+    documents = read_all(resolve_sources([path], "lines"))
+    assert documents == [["one\u2028still one\u0085and\x0con"], ["two"]]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"good line\nbad \xe9t\xe9\n", r"0xe9.*Windows-1252\?\), at byte offset 14"),
+        (b"good\n" + "中文文本".encode("gb18030"), r"GB18030.*at byte offset 5"),
+        (b"good\nzero\0byte\n", "a NUL byte, at byte offset 9"),
+        (b"lone \xed\xa0\x80 surrogate\n", "0xed.*at byte offset 5"),
+    ],
+)
+def test_encoding_error_names_file_and_offset(tmp_path: Path, content: bytes, message: str) -> None:
+    sources = resolve_sources([write(tmp_path / "bad.txt", content)])
+    with pytest.raises(InputError, match=r"bad\.txt: has .*" + message):
+        read_all(sources)
+
+
+def test_encoding_error_offset_holds_in_later_slices(tmp_path: Path) -> None:
+    sources = resolve_sources([write(tmp_path / "a.txt", b"x\n" * 50 + b"\xff\n")], "lines")
+    with pytest.raises(InputError, match="at byte offset 100"):
+        read_all(sources, slice_bytes=7)
+
+
+def test_replace_marks_what_cannot_be_decoded(tmp_path: Path) -> None:
+    sources = resolve_sources([write(tmp_path / "a.txt", b"caf\xe9 au\0lait\n")])
+    assert read_all(sources, encoding_errors="replace") == [["caf\ufffd au\ufffdlait"]]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"content": "x", "id": 1}', r"line 2: .*found 'content', 'id'"),
+        ('{"text": 5}', "line 2: .*found 'text'"),
+        ('["text"]', "line 2: .*found list"),
+        ('{"text": "x"', "line 2: is not valid JSON"),
+        ('{"text": "a\\u0000b"}', "line 2: holds an escaped NUL"),
+        ('{"text": "a\\ud800b"}', "line 2: holds an escaped NUL or lone surrogate"),
+    ],
+)
+def test_jsonl_error_names_the_line(tmp_path: Path, line: str, message: str) -> None:
+    sources = resolve_sources([write(tmp_path / "a.jsonl", f'{{"text": "fine"}}\n{line}\n')])
+    with pytest.raises(InputError, match=message):
+        read_all(sources)
+
+
+def test_jsonl_objects_without_words_are_no_documents(tmp_path: Path) -> None:
+    text = '{"text": ""}\n\n{"text": " \\n "}\n{"text": "a\\n\\nb"}\n'
+    assert read_all(resolve_sources([write(tmp_path / "a.jsonl", text)])) == [["a", "b"]]
+
+
+# --- samples and real corpora --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "rule", "num_documents"),
+    [
+        ("blank-lines.txt", "blank-lines", 6),
+        ("chinese.txt", "blank-lines", 6),
+        ("articles.jsonl", "lines", 6),
+        ("folder", "files", 3),
+    ],
+)
+def test_samples_are_understood(repository: Path, name: str, rule: str, num_documents: int) -> None:
+    (source,) = resolve_sources([str(repository / "data" / "samples" / name)])
+    assert source.documents == rule
+    assert len(read_all([source])) == num_documents
+
+
+@pytest.mark.parametrize(
+    ("name", "rule", "num_documents"),
+    [
+        ("wikipedia-en/wikipedia-en-10mb.txt.gz", "blank-lines", 546),
+        ("wikipedia-zh", "blank-lines", 7532),
+        ("cluecorpus-zh", "blank-lines", 2500),
+        ("wikitext-2", "titles", 122),
+        ("wikipedia-en/wikiextractor-sample.xml", "titles", 72),
+    ],
+)
+def test_real_corpus_is_understood(shared: Path, name: str, rule: str, num_documents: int) -> None:
+    (source,) = resolve_sources([str(shared / "data" / name)])
+    assert source.documents == rule
+    assert len(read_all([source])) == num_documents
+
+
+def test_every_novel_alone_is_one_document(shared: Path) -> None:
+    novels = sorted((shared / "data" / "novels-en").glob("*.txt.gz"))
+    rules = {source.documents for source in resolve_sources([str(path) for path in novels])}
+    assert rules == {"files"}
+
+
+def test_novels_are_joined_only_where_wrapped(shared: Path) -> None:
+    (source,) = resolve_sources([str(shared / "data" / "novels-en" / "*_[AD]*_1859.txt.gz")])
+    (adam_bede,) = read_all([source])
+    sentence = "This is what I undertake to do for you, reader."
+    assert any(sentence in paragraph for paragraph in adam_bede)
+    assert "Thy daily stage of duty run;" in adam_bede
