@@ -1,0 +1,320 @@
+"""Text to token ids, identical to `tokenizers`, and tokenizer folders in and out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+from bert_scratch import durable
+from bert_scratch.config import InputError, read_json_object
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+MAX_WORD_CHARACTERS = 100
+"""A longer word is [UNK], as in transformers (google-research/bert allows 200)."""
+
+_MAX_CACHED_WORDS = 300_000
+_MAX_CACHED_CHARACTERS = 24
+# What a text falls into without changing an id: every step of BERT's normalisation and splitting
+# works within stretches between spaces. A stretch of printable ASCII is cut further, into words
+# and punctuation marks; any other stays whole. Line ends separate the texts of a batch.
+_WORDS = re.compile(r"(?<![^ \n])(?=[!-~]*+[^ -~\n])[^ \n]+|[A-Za-z0-9]+|[!-~]|\n")
+
+
+class SpecialIds(NamedTuple):
+    """The ids of BERT's five special tokens."""
+
+    pad: int
+    unk: int
+    cls: int
+    sep: int
+    mask: int
+
+
+class TextEncoder:
+    """Encode texts with a memory of the words seen, several times faster than `tokenizers` alone.
+
+    Words it has not seen are given to `tokenizers` in one batch, so ids are identical by
+    construction. A tokenizer that does not work word by word is used as it is.
+
+    Attributes:
+        vocab_size: every id is below it.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        """Start with an empty memory."""
+        self.vocab_size = vocab_size_of(tokenizer)
+        self._tokenizer = tokenizer
+        self._ids: dict[str, list[int]] | None = {} if _works_by_word(tokenizer) else None
+
+    def encode(self, texts: Sequence[str]) -> list[npt.NDArray[np.int32]]:
+        """Return the token ids of each text, without [CLS] and [SEP].
+
+        A special token written out in a text, such as "[MASK]", is text.
+
+        Args:
+            texts: any number of strings.
+
+        Returns:
+            One [n] int32 array per text.
+        """
+        if not texts:
+            return []
+        if self._ids is None:
+            return [np.array(ids, dtype=np.int32) for ids in self._plain(texts)]
+        # A line end in a text is white space to BERT, and the border between texts here.
+        words = _WORDS.findall("\n".join(text.replace("\n", " ") for text in texts))
+        ids_of = self._ids
+        unseen = [word for word in set(words) if word not in ids_of]
+        ids_of.update(zip(unseen, self._plain(unseen), strict=True))
+        ids_of["\n"] = [-1]
+        ids = np.fromiter(chain.from_iterable(map(ids_of.__getitem__, words)), dtype=np.int32)
+        self._forget(unseen)
+        borders = np.flatnonzero(ids < 0)
+        starts, ends = [0, *(borders + 1).tolist()], [*borders.tolist(), len(ids)]
+        return [ids[start:end] for start, end in zip(starts, ends, strict=True)]
+
+    def _plain(self, texts: Sequence[str]) -> list[list[int]]:
+        tokenizer = self._tokenizer
+        before = tokenizer.encode_special_tokens
+        tokenizer.encode_special_tokens = True
+        try:
+            encodings = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        finally:
+            tokenizer.encode_special_tokens = before
+        return [encoding.ids for encoding in encodings]
+
+    def _forget(self, unseen: list[str]) -> None:
+        """Keep memory bounded: long stretches hardly come again, and neither do most words."""
+        assert self._ids is not None
+        for word in unseen:
+            if len(word) > _MAX_CACHED_CHARACTERS:
+                del self._ids[word]
+        if len(self._ids) > _MAX_CACHED_WORDS:
+            self._ids.clear()
+
+
+def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[npt.NDArray[np.int32]]:
+    """Return the token ids of each text, as `TextEncoder.encode` does, for a few texts.
+
+    Args:
+        tokenizer: from `load_tokenizer` or `train_tokenizer`.
+        texts: any number of strings.
+
+    Returns:
+        One [n] int32 array per text, without [CLS] and [SEP].
+    """
+    return TextEncoder(tokenizer).encode(texts)
+
+
+def _works_by_word(tokenizer: Tokenizer) -> bool:
+    """Tell whether stretches between spaces can be encoded one by one."""
+    steps = json.loads(tokenizer.normalizer.__getstate__()) if tokenizer.normalizer else {}
+    kinds = {step["type"] for step in steps.get("normalizers", [steps] if steps else [])}
+    added = tokenizer.get_added_tokens_decoder().values()
+    return (
+        kinds <= {"BertNormalizer", "NFC"}
+        and isinstance(tokenizer.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
+        and isinstance(tokenizer.model, models.WordPiece)
+        and all(token.special for token in added)
+    )
+
+
+def build_tokenizer(
+    vocab: dict[str, int],
+    *,
+    lowercase: bool,
+    strip_accents: bool,
+    nfc: bool,
+    handle_chinese_chars: bool = True,
+) -> Tokenizer:
+    """Return BERT's WordPiece tokenizer over a vocabulary.
+
+    Args:
+        vocab: token -> id, with the five special tokens.
+        lowercase: whether text is lower-cased.
+        strip_accents: whether combining marks are removed (in every script).
+        nfc: whether text is put into Unicode's composed form, after the other steps.
+        handle_chinese_chars: whether each CJK ideograph is a word.
+
+    Source:
+        google-research/bert `tokenization.FullTokenizer`; transformers `BertTokenizer`, which
+        has no NFC step.
+    """
+    tokenizer = Tokenizer(
+        models.WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=MAX_WORD_CHARACTERS)
+    )
+    bert = normalizers.BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=handle_chinese_chars,
+        strip_accents=strip_accents,
+        lowercase=lowercase,
+    )
+    # Composing last also composes what removing format characters and accents leaves behind.
+    tokenizer.normalizer = normalizers.Sequence([bert, normalizers.NFC()]) if nfc else bert
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece(prefix="##")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(token, vocab[token]) for token in ("[CLS]", "[SEP]")],
+    )
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    return tokenizer
+
+
+def load_tokenizer(path: str | Path) -> Tokenizer:
+    """Load a tokenizer from a Hugging Face or Google folder, a tokenizer.json or a vocab.txt.
+
+    Without a tokenizer.json, `do_lower_case`, `strip_accents` and `tokenize_chinese_chars` are
+    taken from tokenizer_config.json beside the vocab.txt; where that does not say, a vocabulary
+    that holds capital letters is taken to be cased, any other to be uncased.
+
+    Raises:
+        InputError: if there is none, it cannot be read, or lacks a special token.
+    """
+    path = Path(path)
+    if path.is_dir():
+        file = next((f for n in ("tokenizer.json", "vocab.txt") if (f := path / n).is_file()), None)
+        if file is None:
+            raise InputError(f"{path}: holds neither tokenizer.json nor vocab.txt")
+    elif path.is_file():
+        file = path
+    else:
+        raise InputError(f"{path}: does not exist; give a folder, a tokenizer.json or a vocab.txt")
+    tokenizer = _load_json(file) if file.suffix == ".json" else _load_vocabulary(file)
+    special_ids(tokenizer, source=str(file))
+    return tokenizer
+
+
+def _load_json(file: Path) -> Tokenizer:
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise InputError(f"{file}: is not a tokenizer: {error}") from error
+    # Settings of a former user: whoever encodes here pads and cuts by himself.
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def _load_vocabulary(file: Path) -> Tokenizer:
+    try:
+        tokens = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: cannot be read as UTF-8 text: {error}") from error
+    vocab = {token: index for index, token in enumerate(tokens)}
+    missing = [token for token in SPECIAL_TOKENS if token not in vocab]
+    if missing:
+        raise InputError(f"{file}: lacks {' '.join(missing)}; is it a BERT vocabulary?")
+    settings_file = file.with_name("tokenizer_config.json")
+    settings = read_json_object(settings_file) if settings_file.is_file() else {}
+    lowercase = settings.get("do_lower_case")
+    if lowercase is None:
+        lowercase = not any(t != t.lower() for t in vocab if not t.startswith(("[", "<")))
+    strip_accents = settings.get("strip_accents")
+    return build_tokenizer(
+        vocab,
+        lowercase=lowercase,
+        strip_accents=lowercase if strip_accents is None else strip_accents,
+        nfc=False,
+        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
+    )
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
+    """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json and vocab.txt.
+
+    transformers' AutoTokenizer gives equal ids: the class named is the one that takes
+    tokenizer.json as it is. (`BertTokenizer` builds its own pipeline and drops the NFC step.)
+
+    Args:
+        tokenizer: to be saved.
+        folder: made if absent; files of these names are replaced.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    named = {
+        f"{name}_token": token
+        for name, token in zip(SpecialIds._fields, SPECIAL_TOKENS, strict=True)
+    }
+    config: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+        **_normalisation(tokenizer),
+        **named,
+    }
+    vocab = tokenizer.get_vocab()
+    lines = [f"{token}\n" for token in sorted(vocab, key=lambda token: vocab[token])]
+    durable.write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True) + "\n")
+    durable.write_json(folder / "tokenizer_config.json", config)
+    durable.write_json(folder / "special_tokens_map.json", named)
+    durable.write_text(folder / "vocab.txt", "".join(lines))
+
+
+def _normalisation(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return BERT's own three settings as tokenizer_config.json spells them, for the reader."""
+    steps = json.loads(tokenizer.normalizer.__getstate__()) if tokenizer.normalizer else {}
+    for step in steps.get("normalizers", [steps]):
+        if step.get("type") == "BertNormalizer":
+            return {
+                "do_lower_case": step["lowercase"],
+                "strip_accents": step["strip_accents"],
+                "tokenize_chinese_chars": step["handle_chinese_chars"],
+            }
+    return {}
+
+
+class TokenizerFolder:
+    """A tokenizer as model folders want it: something with `save_pretrained(folder)`."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the tokenizer's files into a model folder."""
+        save_tokenizer(self.tokenizer, folder)
+
+
+def tokenizer_hash(tokenizer: Tokenizer) -> str:
+    """Return the SHA-256, in hex, of everything that decides a text's ids."""
+    parts = json.loads(tokenizer.to_str())
+    deciding = {k: parts[k] for k in ("added_tokens", "normalizer", "pre_tokenizer", "model")}
+    text = json.dumps(deciding, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def special_ids(tokenizer: Tokenizer, *, source: str = "the tokenizer") -> SpecialIds:
+    """Return the ids of [PAD], [UNK], [CLS], [SEP] and [MASK].
+
+    Args:
+        tokenizer: any with BERT's special tokens.
+        source: what to call it in an error.
+
+    Raises:
+        InputError: if one is missing.
+    """
+    vocab = tokenizer.get_vocab()
+    missing = [token for token in SPECIAL_TOKENS if token not in vocab]
+    if missing:
+        raise InputError(f"{source}: lacks {' '.join(missing)}; is it a BERT tokenizer?")
+    return SpecialIds(*(vocab[token] for token in SPECIAL_TOKENS))
+
+
+def vocab_size_of(tokenizer: Tokenizer) -> int:
+    """Return the number that every id is below; more than its entries where ids are skipped."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
+def unselectable_ids(tokenizer: Tokenizer) -> list[int]:
+    """Return the ids that are neither masked nor drawn: the five specials and [unused...]."""
+    unused = [i for token, i in tokenizer.get_vocab().items() if token.startswith("[unused")]
+    return sorted({*special_ids(tokenizer), *unused})

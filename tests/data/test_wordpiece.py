@@ -1,0 +1,273 @@
+"""Pins text to ids, identical to `tokenizers`, and tokenizer folders, identical in transformers.
+
+The original BERT vocabularies are compared where the developers' data is. Run alone:
+pytest tests/data/test_wordpiece.py.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, models
+
+from bert_scratch.config import InputError
+from bert_scratch.data import wordpiece
+from bert_scratch.data.vocabulary import train_tokenizer
+from bert_scratch.data.wordpiece import (
+    SPECIAL_TOKENS,
+    SpecialIds,
+    TextEncoder,
+    TokenizerFolder,
+    build_tokenizer,
+    encode_texts,
+    load_tokenizer,
+    save_tokenizer,
+    special_ids,
+    tokenizer_hash,
+    unselectable_ids,
+    vocab_size_of,
+)
+
+MIXED = [
+    "हिन्दी विकिपीडिया एक मुक्त ज्ञानकोश है।",
+    "ภาษาไทยเป็นภาษาที่มีระดับเสียง",
+    "Tiếng Việt là ngôn ngữ của người Việt.",
+    "Èdè Yorùbá ni èdè tí àwọn ọmọ Yorùbá ń sọ, ẹ̀kọ́.",
+    "维基百科是一个自由的百科全书，hello世界！",
+    "한국어 위키백과 \u1112\u1161\u11ab\u1100\u116e\u11a8",
+    "日本語のウィキペディア、か\u3099",
+    "Ебène İstanbul straße ΑΣ ﬁ e\u0301 \u212b 𝒳 😀",
+    'The [MASK] "quoted" don\'t-stop U.S. 3.14 #hash ##a a_b\u200bc\u00a0d\u00ad\ufffd',
+]
+RULES = [
+    {"lowercase": False, "strip_accents": False, "nfc": True},
+    {"lowercase": True, "strip_accents": False, "nfc": True},
+    {"lowercase": True, "strip_accents": True, "nfc": True},
+    {"lowercase": True, "strip_accents": True, "nfc": False},
+    {"lowercase": False, "strip_accents": False, "nfc": False, "handle_chinese_chars": False},
+]
+
+
+@pytest.fixture(scope="module")
+def vocab() -> dict[str, int]:
+    """A vocabulary in many scripts."""
+    return train_tokenizer([*MIXED, "the cat sat on the mat"] * 5, 700).get_vocab()
+
+
+@pytest.fixture(scope="module")
+def tokenizers(vocab: dict[str, int]) -> list[Tokenizer]:
+    """Every kind of normalisation over the one vocabulary."""
+    return [build_tokenizer(vocab, **rules) for rules in RULES]
+
+
+def plain_ids(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
+    """Return what `tokenizers` itself gives, special tokens in the text being text."""
+    tokenizer.encode_special_tokens = True
+    encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
+    tokenizer.encode_special_tokens = False
+    return [encoding.ids for encoding in encodings]
+
+
+def our_ids(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
+    return [ids.tolist() for ids in encode_texts(tokenizer, texts)]
+
+
+alphabet = st.one_of(
+    st.characters(max_codepoint=127),
+    st.sampled_from(
+        " \n\t\r\u00a0\u3000\u2028\u200b\u200d\u0301\u0323\u3099\u1100\u1161İßΣéñ中か。’—😀"
+    ),
+    st.characters(exclude_categories=["Cs"]),
+)
+texts = st.lists(
+    st.lists(
+        st.one_of(
+            st.text(alphabet, max_size=12),
+            st.sampled_from(["the", "cat", "[MASK]", "##a", " ", "a" * 101, *MIXED]),
+        ),
+        max_size=6,
+    ).map("".join),
+    max_size=4,
+)
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(texts=texts, kind=st.integers(0, len(RULES) - 1))
+@example(texts=["", "\n", " a\n", "\n\n"], kind=0)
+@example(texts=["a \u0301b", "\u0301", "a\u0301 \u0323"], kind=0)
+def test_ids_are_those_of_tokenizers(
+    tokenizers: list[Tokenizer], texts: list[str], kind: int
+) -> None:
+    assert our_ids(tokenizers[kind], texts) == plain_ids(tokenizers[kind], texts)
+
+
+def test_every_character_has_the_ids_of_tokenizers(tokenizers: list[Tokenizer]) -> None:
+    characters = [chr(c) for c in range(0x10000) if not 0xD800 <= c < 0xE000]
+    lines = [" a".join(characters[start : start + 64]) for start in range(0, len(characters), 64)]
+    assert our_ids(tokenizers[2], lines) == plain_ids(tokenizers[2], lines)
+
+
+def test_remembered_words_have_the_same_ids(tokenizers: list[Tokenizer]) -> None:
+    encoder = TextEncoder(tokenizers[0])
+    first, second = ([ids.tolist() for ids in encoder.encode(MIXED)] for _ in range(2))
+    assert first == second == plain_ids(tokenizers[0], MIXED)
+
+
+def test_memory_of_words_is_bounded(
+    tokenizers: list[Tokenizer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wordpiece, "_MAX_CACHED_WORDS", 20)
+    encoder = TextEncoder(tokenizers[0])
+    for text in MIXED * 2:
+        assert encoder.encode([text])[0].tolist() == plain_ids(tokenizers[0], [text])[0]
+        assert len(encoder._ids) <= 20
+
+
+def test_tokenizers_that_do_not_work_by_word_are_used_as_they_are(vocab: dict[str, int]) -> None:
+    tokenizer = build_tokenizer(vocab, lowercase=False, strip_accents=False, nfc=True)
+    tokenizer.add_tokens([AddedToken("cat sat", special=False)])
+    assert our_ids(tokenizer, ["the cat sat"]) == plain_ids(tokenizer, ["the cat sat"])
+    assert tokenizer.token_to_id("cat sat") in our_ids(tokenizer, ["the cat sat"])[0]
+
+
+def test_encoding_leaves_special_tokens_special_elsewhere(tokenizers: list[Tokenizer]) -> None:
+    encode_texts(tokenizers[0], ["[MASK]"])
+    mask = special_ids(tokenizers[0]).mask
+    assert tokenizers[0].encode("[MASK]", add_special_tokens=False).ids == [mask]
+
+
+def test_no_texts_give_no_arrays(tokenizers: list[Tokenizer]) -> None:
+    assert encode_texts(tokenizers[0], []) == []
+
+
+def test_pairs_are_cls_a_sep_b_sep(tokenizers: list[Tokenizer]) -> None:
+    encoding = tokenizers[0].encode("cat", "mat")
+    assert encoding.tokens == ["[CLS]", "cat", "[SEP]", "mat", "[SEP]"]
+    assert encoding.type_ids == [0, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("kind", range(len(RULES)))
+def test_saved_tokenizer_gives_equal_ids_in_transformers(
+    tokenizers: list[Tokenizer], kind: int, tmp_path: Path
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    TokenizerFolder(tokenizers[kind]).save_pretrained(tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    for text in MIXED:
+        assert theirs(text)["input_ids"] == tokenizers[kind].encode(text).ids
+    assert theirs("cat", "mat")["token_type_ids"] == [0, 0, 0, 1, 1]
+    named = (theirs.pad_token_id, theirs.unk_token_id, theirs.cls_token_id)
+    assert named == special_ids(tokenizers[kind])[:3]
+    assert (theirs.sep_token_id, theirs.mask_token_id) == special_ids(tokenizers[kind])[3:]
+
+
+@pytest.mark.parametrize("kind", range(len(RULES)))
+def test_saved_tokenizer_is_loaded_as_it_was(
+    tokenizers: list[Tokenizer], kind: int, tmp_path: Path
+) -> None:
+    save_tokenizer(tokenizers[kind], tmp_path)
+    for path in (tmp_path, tmp_path / "tokenizer.json"):
+        assert tokenizer_hash(load_tokenizer(path)) == tokenizer_hash(tokenizers[kind])
+
+
+def test_hash_tells_tokenizers_apart(tokenizers: list[Tokenizer]) -> None:
+    assert len({tokenizer_hash(tokenizer) for tokenizer in tokenizers}) == len(tokenizers)
+
+
+def test_padding_and_truncation_of_a_former_user_are_dropped(
+    tokenizers: list[Tokenizer], tmp_path: Path
+) -> None:
+    save_tokenizer(tokenizers[0], tmp_path)
+    path = tmp_path / "tokenizer.json"
+    used = Tokenizer.from_file(str(path))
+    used.enable_truncation(4)
+    used.enable_padding(length=10)
+    used.save(str(path))
+    assert our_ids(load_tokenizer(path), MIXED) == our_ids(tokenizers[0], MIXED)
+    assert tokenizer_hash(load_tokenizer(path)) == tokenizer_hash(tokenizers[0])
+
+
+def write_vocabulary(folder: Path, tokens: list[str], **settings: object) -> Path:
+    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
+    if settings:
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"do_lower_case": True}, "ebene"),
+        ({"do_lower_case": True, "strip_accents": False}, "ébène"),
+        ({"do_lower_case": False}, "Ébène"),
+        ({"do_lower_case": False, "strip_accents": True}, "Ebene"),
+    ],
+)
+def test_vocabulary_folder_is_read_as_its_configuration_says(
+    settings: dict[str, object], expected: str, tmp_path: Path
+) -> None:
+    tokens = [*SPECIAL_TOKENS, "Ébène", "ébène", "Ebene", "ebene"]
+    tokenizer = load_tokenizer(write_vocabulary(tmp_path, tokens, **settings))
+    assert tokenizer.encode("Ébène").tokens == ["[CLS]", expected, "[SEP]"]
+
+
+@pytest.mark.parametrize(("word", "expected"), [("Paris", "Paris"), ("paris", "paris")])
+def test_bare_vocabulary_with_capitals_is_cased(word: str, expected: str, tmp_path: Path) -> None:
+    folder = write_vocabulary(tmp_path, [*SPECIAL_TOKENS, "[unused1]", word])
+    tokenizer = load_tokenizer(folder / "vocab.txt")
+    assert tokenizer.encode("Paris", add_special_tokens=False).tokens == [expected]
+
+
+def test_vocabulary_with_windows_line_ends_is_read(tmp_path: Path) -> None:
+    content = "\r\n".join([*SPECIAL_TOKENS, "a"]) + "\r\n"
+    (tmp_path / "vocab.txt").write_bytes(content.encode())
+    assert load_tokenizer(tmp_path).get_vocab()["a"] == 5
+
+
+@pytest.mark.parametrize("name", ["uncased", "cased", "chinese", "multilingual-cased"])
+def test_original_vocabularies_give_the_ids_of_transformers(name: str, shared: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    path = shared / "data" / "vocab" / f"bert-base-{name}" / "vocab.txt"
+    ours = load_tokenizer(path)
+    lowercase = name in ("uncased", "chinese")
+    theirs = transformers.BertTokenizer(str(path), do_lower_case=lowercase)
+    expected = theirs(MIXED, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    assert our_ids(ours, MIXED) == expected
+    assert [e.ids for e in ours.encode_batch(MIXED)] == theirs(MIXED)["input_ids"]
+
+
+def test_special_and_unused_ids_are_not_selectable(tmp_path: Path) -> None:
+    tokens = ["[PAD]", "[unused0]", "[unused99]", "a", *SPECIAL_TOKENS[1:], "b"]
+    tokenizer = load_tokenizer(write_vocabulary(tmp_path, tokens))
+    assert special_ids(tokenizer) == SpecialIds(pad=0, unk=4, cls=5, sep=6, mask=7)
+    assert unselectable_ids(tokenizer) == [0, 1, 2, 4, 5, 6, 7]
+
+
+def test_repeated_lines_of_a_vocabulary_still_count_as_ids(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(write_vocabulary(tmp_path, [*SPECIAL_TOKENS, "a", "a", "b"]))
+    assert vocab_size_of(tokenizer) == 8
+
+
+def test_what_is_not_a_tokenizer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        load_tokenizer(tmp_path / "nothing")
+    with pytest.raises(InputError, match="neither tokenizer.json nor vocab.txt"):
+        load_tokenizer(tmp_path)
+    with pytest.raises(InputError, match=r"vocab.txt: lacks \[MASK\]"):
+        load_tokenizer(write_vocabulary(tmp_path, list(SPECIAL_TOKENS[:4])))
+    (tmp_path / "vocab.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="cannot be read as UTF-8"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(InputError, match=r"tokenizer.json: is not a tokenizer"):
+        load_tokenizer(tmp_path)
+
+
+def test_tokenizer_without_berts_special_tokens_is_refused(tmp_path: Path) -> None:
+    Tokenizer(models.BPE()).save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(InputError, match=r"lacks \[PAD\] \[UNK\] \[CLS\] \[SEP\] \[MASK\]"):
+        load_tokenizer(tmp_path)
