@@ -1,0 +1,153 @@
+"""Random numbers as a function of (seed, epoch, slot, ...): no order of draws, no state.
+
+Every function takes integers of one of three kinds and answers in the same kind with the same
+bits: Python ints, int64 numpy arrays, int64 torch tensors (CPU or CUDA). Only `*`, `+`, `^`, `&`,
+`>>` and `%` are used, so one text serves all three; 64-bit products wrap in arrays and do not in
+ints, and the bits above the word are masked away in both.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Words = Any
+"""Integers in [0, 2**32): an int, or an array or tensor of int64."""
+
+WORD = 0xFFFFFFFF
+MAX_SLOTS = 1 << 32
+
+
+class Purpose(enum.IntEnum):
+    """What a draw is for: the last counter word, so that two uses never share their bits."""
+
+    MASK = 0
+    PAIR = 1
+    PHASE = 2
+    ORDER = 3
+    PLAN = 4
+
+
+def philox4x32(key: int, counter: Sequence[Words]) -> tuple[Words, Words, Words, Words]:
+    """Return the four random words that belong to a counter under a key.
+
+    Args:
+        key: the seed; its low 64 bits are used.
+        counter: four words, ints or arrays of one kind that broadcast against each other.
+
+    Returns:
+        Four words, broadcast to the common shape.
+
+    Source:
+        Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"; Random123 Philox4x32-10.
+    """
+    arrays = [word for word in counter if not isinstance(word, int)]
+    if arrays:
+        # beside arrays, which wrap at 64 bits, a Python int would grow beyond them
+        zero = arrays[0].reshape(-1)[:1] * 0
+        counter = [word + zero if isinstance(word, int) else word for word in counter]
+    word0, word1, word2, word3 = counter
+    key0, key1 = key & WORD, key >> 32 & WORD
+    for _ in range(10):
+        product0, product1 = word0 * 0xD2511F53, word2 * 0xCD9E8D57
+        # word1 and word3 carry high bits along until the xor that uses them is masked
+        word0, word1 = ((product1 >> 32) ^ word1 ^ key0) & WORD, product1
+        word2, word3 = ((product0 >> 32) ^ word3 ^ key1) & WORD, product0
+        key0, key1 = key0 + 0x9E3779B9 & WORD, key1 + 0xBB67AE85 & WORD
+    return word0, word1 & WORD, word2, word3 & WORD
+
+
+def below(word: Words, limit: Words) -> Words:
+    """Return a random integer in [0, limit) from a random word by multiply-high.
+
+    Args:
+        word: a random word.
+        limit: at least 1 and, for arrays, below 2**31.
+    """
+    return word * limit >> 32
+
+
+def permuted(positions: npt.NDArray[np.int64], size: int, seed: int, epoch: int) -> Any:
+    """Return where a keyed permutation of [0, size) sends each position, in constant time.
+
+    A Feistel network over pairs (left, right) of digits whose bases multiply to at least `size`;
+    the few results that fall beyond `size` walk the cycle until they are inside.
+
+    Args:
+        positions: [B] int64 in [0, size).
+        size: at most 2**32.
+        seed: the run's seed.
+        epoch: each epoch has its own permutation.
+
+    Returns:
+        [B] int64 in [0, size), each position's own.
+
+    Source:
+        Black and Rogaway 2002, "Ciphers with arbitrary finite domains".
+    """
+    left_base = math.isqrt(size - 1) + 1
+    right_base = -(-size // left_base)
+    keys = _round_keys(seed, epoch)
+    slots = positions
+    outside = np.ones(len(positions), bool)
+    while outside.any():
+        left, right = slots // right_base, slots % right_base
+        for key0, key1 in keys:
+            left = (left + below(_mixed(right ^ key0), left_base)) % left_base
+            right = (right + below(_mixed(left ^ key1), right_base)) % right_base
+        slots = np.where(outside, left * right_base + right, slots)
+        outside = slots >= size
+    return slots
+
+
+@functools.lru_cache(maxsize=64)
+def _round_keys(seed: int, epoch: int) -> list[tuple[int, int]]:
+    """Return the words that key the three double rounds of one epoch's permutation."""
+    words = [w for block in (0, 1) for w in philox4x32(seed, (epoch, 0, block, Purpose.ORDER))]
+    return [(words[0], words[1]), (words[2], words[3]), (words[4], words[5])]
+
+
+def _mixed(word: Words) -> Words:
+    """Return a word whose every bit depends on every bit of the input (MurmurHash3's finaliser)."""
+    word = ((word >> 16) ^ word) * 0x85EBCA6B & WORD
+    word = ((word >> 13) ^ word) * 0xC2B2AE35 & WORD
+    return (word >> 16) ^ word
+
+
+class RandomStream:
+    """Random numbers one after the other, for an algorithm that is defined by its order of draws.
+
+    The two methods are those of `random.Random` that Google's data script uses.
+    """
+
+    BLOCK = 1024
+
+    def __init__(self, seed: int, epoch: int, stream: int, purpose: Purpose) -> None:
+        self._seed = seed
+        self._counter = (epoch, stream, purpose)
+        self._num_blocks = 0
+        self._words: list[int] = []
+
+    def random(self) -> float:
+        """Return a number in [0, 1) with 32 random bits."""
+        return self._next_word() / 2**32
+
+    def randint(self, first: int, last: int) -> int:
+        """Return an integer in [first, last], both ends included."""
+        return first + (self._next_word() * (last - first + 1) >> 32)
+
+    def _next_word(self) -> int:
+        if not self._words:
+            epoch, stream, purpose = self._counter
+            start = self._num_blocks * self.BLOCK
+            blocks = np.arange(start, start + self.BLOCK, dtype=np.int64)
+            words = philox4x32(self._seed, (epoch, stream, blocks, purpose))
+            self._words = np.stack(words, axis=1).ravel()[::-1].tolist()
+            self._num_blocks += 1
+        return self._words.pop()
