@@ -1,0 +1,313 @@
+"""The encoder: layers of attention and feed-forward blocks, and `BertModel` around them.
+
+Letters: B batch, S sequence, D hidden, H heads, T packed tokens, R packed rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, TypedDict
+
+import torch
+from torch import Tensor, nn
+
+from bert_scratch.config import BertConfig, InputError, check_choice
+from bert_scratch.model.attention import key_bias, row_of_token
+from bert_scratch.model.layers import (
+    Dropout,
+    Embeddings,
+    FeedForward,
+    LayerNorm,
+    MultiHeadAttention,
+)
+
+INITIALIZERS = ("normal", "truncated_normal")
+
+
+class EncoderLayer(nn.Module):
+    """Attention, then feed-forward; each with dropout, residual and LayerNorm after it.
+
+    Args:
+        config: the sizes and dropout rates.
+        attention_backend: auto, explicit or sdpa.
+
+    Source:
+        Vaswani et al. 2017, section 3.1 (post-norm): LayerNorm(x + Sublayer(x)).
+    """
+
+    def __init__(self, config: BertConfig, *, attention_backend: str = "auto") -> None:
+        super().__init__()
+        self.attention = MultiHeadAttention(config, attention_backend=attention_backend)
+        self.attention_layer_norm = LayerNorm(config)
+        self.feed_forward = FeedForward(config)
+        self.feed_forward_layer_norm = LayerNorm(config)
+        self.dropout = Dropout(config.hidden_dropout_prob)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_bias: Tensor | None = None,
+        *,
+        output_attentions: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Refine the hidden states once.
+
+        Args:
+            hidden_states: [B, S, D].
+            attention_bias: added to the scaled scores; broadcasts to [B, H, S, S].
+            output_attentions: also return the attention weights.
+
+        Returns:
+            [B, S, D]; with output_attentions also [B, H, S, S].
+        """
+        attended = self.attention(
+            hidden_states, attention_bias, output_attentions=output_attentions
+        )
+        attended, weights = attended if output_attentions else (attended, None)
+        hidden_states = self.attention_layer_norm(hidden_states + self.dropout(attended))
+        widened = self.feed_forward(hidden_states)
+        hidden_states = self.feed_forward_layer_norm(hidden_states + self.dropout(widened))
+        return hidden_states if weights is None else (hidden_states, weights)
+
+
+class Pooler(nn.Module):
+    """Summarise a sequence by its first position: a dense layer and tanh on [CLS].
+
+    Args:
+        config: hidden_size is used.
+
+    Source:
+        google-research/bert `BertModel`, scope `pooler`.
+    """
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Map [B, S, D] to [B, D]."""
+        return torch.tanh(self.dense(hidden_states[:, 0]))
+
+
+@torch.no_grad()
+def initialize(module: nn.Module, config: BertConfig, initializer: str = "normal") -> None:
+    """Draw the initial weights of a module and all its parts from torch's default generator.
+
+    Matrices are normal with standard deviation initializer_range, biases 0, LayerNorm 1 and 0,
+    the [PAD] row 0 where it is not trained.
+
+    Args:
+        module: a component or model, changed in place.
+        config: initializer_range is used.
+        initializer: normal (Hugging Face), or truncated_normal (Google): values beyond two
+            standard deviations are drawn again.
+
+    Source:
+        google-research/bert `create_initializer`; transformers `_init_weights`.
+    """
+    check_choice("initializer", initializer, INITIALIZERS)
+    deviation = config.initializer_range
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Embedding):
+            if initializer == "normal":
+                nn.init.normal_(part.weight, std=deviation)
+            else:
+                cut = 2 * deviation
+                nn.init.trunc_normal_(part.weight, std=deviation, a=-cut, b=cut)
+        if isinstance(part, nn.Linear | LayerNorm):
+            part.bias.zero_()
+        if isinstance(part, LayerNorm):
+            part.weight.fill_(1.0)
+        if isinstance(part, nn.Embedding) and part.padding_idx is not None:
+            part.weight[part.padding_idx] = 0.0
+
+
+class PretrainedModel(nn.Module):
+    """What every model has beside its forward pass: a configuration, and folders in and out.
+
+    Args:
+        config: the shape of the model.
+    """
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @classmethod
+    def from_pretrained(
+        cls, folder_or_hub_id: str | Path, *, new_head: bool = False, **overrides: Any
+    ) -> Self:
+        """Load a model folder, Hugging Face's or ours, or a model of the hub.
+
+        Args:
+            folder_or_hub_id: a folder with config.json and model.safetensors, or a hub id.
+            new_head: initialise a head or pooler that the files lack; otherwise that is an error.
+            overrides: `BertConfig` fields to set in place of the folder's.
+
+        Raises:
+            InputError: if the folder cannot be read or does not fit this class.
+        """
+        from bert_scratch.model.folder import load_pretrained
+
+        return load_pretrained(cls, folder_or_hub_id, new_head=new_head, **overrides)
+
+    def save_pretrained(self, folder: str | Path, tokenizer: Any = None) -> None:
+        """Write a folder that this package, transformers and sentence-transformers load.
+
+        Args:
+            folder: made if absent.
+            tokenizer: anything with `save_pretrained(folder)`; None writes the model alone.
+        """
+        from bert_scratch.model.folder import save_pretrained
+
+        save_pretrained(self, folder, tokenizer)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderOutput:
+    """What `BertModel` returns."""
+
+    last_hidden_state: Tensor
+    """[B, S, D], after the last layer."""
+    pooler_output: Tensor | None
+    """[B, D], or [R, D] of packed rows; None without a pooler."""
+    hidden_states: tuple[Tensor, ...] | None = None
+    """L+1 of [B, S, D]: the embeddings, then each layer; on request."""
+    attentions: tuple[Tensor, ...] | None = None
+    """L of [B, H, S, S], before dropout; on request."""
+
+
+class EncoderOptions(TypedDict, total=False):
+    """The keyword arguments of `BertModel`, which every model with a head passes on to it."""
+
+    position_ids: Tensor | None
+    inputs_embeds: Tensor | None
+    extra_embeddings: Tensor | None
+    attention_bias: Tensor | None
+    row_starts: Tensor | None
+    output_hidden_states: bool
+    output_attentions: bool
+
+
+class BertModel(PretrainedModel):
+    """The BERT encoder: embeddings, L layers, pooler.
+
+    Args:
+        config: the shape.
+        attention_backend: auto, explicit or sdpa; see `attention`.
+        initializer: normal or truncated_normal; see `initialize`.
+        train_pad_row: whether the [PAD] embedding starts random and is trained.
+        add_pooling_layer: False leaves the pooler out.
+
+    Source:
+        Devlin et al. 2018, section 3; google-research/bert `BertModel`.
+    """
+
+    def __init__(
+        self,
+        config: BertConfig,
+        *,
+        attention_backend: str = "auto",
+        initializer: str = "normal",
+        train_pad_row: bool = False,
+        add_pooling_layer: bool = True,
+    ) -> None:
+        super().__init__(config)
+        self.embeddings = Embeddings(config, train_pad_row=train_pad_row)
+        self.layers = nn.ModuleList(
+            EncoderLayer(config, attention_backend=attention_backend)
+            for _ in range(config.num_hidden_layers)
+        )
+        self.pooler = Pooler(config) if add_pooling_layer else None
+        initialize(self, config, initializer)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        extra_embeddings: Tensor | None = None,
+        attention_bias: Tensor | None = None,
+        row_starts: Tensor | None = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> EncoderOutput:
+        """Encode a batch.
+
+        Args:
+            input_ids: [B, S] int64, token ids in [0, V); or None with inputs_embeds.
+            token_type_ids: [B, S] int64, 0 first segment, 1 second; None is all 0.
+            attention_mask: [B, S], 1 on real tokens, 0 on padding; None is all 1.
+            position_ids: [B or 1, S] int64; None counts from 0, in each packed row anew.
+            inputs_embeds: [B, S, D], in place of the word embeddings.
+            extra_embeddings: [B, S, D], added before the first LayerNorm.
+            attention_bias: [B or 1, 1 or H, S, S], added to the scaled attention scores.
+            row_starts: [R+1] int32, packed rows: input_ids is [1, T], row r is the tokens from
+                row_starts[r] up to row_starts[r+1], and attends to itself alone.
+            output_hidden_states: also return the output of the embeddings and every layer.
+            output_attentions: also return the weights of every layer (computed explicitly).
+
+        Raises:
+            InputError: if the inputs contradict each other or are too long.
+        """
+        if row_starts is not None and position_ids is None:
+            position_ids = _positions_in_rows(row_starts, _length(input_ids, inputs_embeds))
+        hidden = self.embeddings(
+            input_ids,
+            token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            extra_embeddings=extra_embeddings,
+        )
+        hidden = hidden.to(_compute_dtype(hidden))
+        bias = key_bias(
+            attention_mask,
+            attention_bias,
+            row_starts,
+            num_tokens=hidden.shape[1],
+            dtype=hidden.dtype,
+        )
+        hidden_states, attentions = [hidden], []
+        for layer in self.layers:
+            if output_attentions:
+                hidden, weights = layer(hidden, bias, output_attentions=True)
+                attentions.append(weights)
+            else:
+                hidden = layer(hidden, bias)
+            hidden_states.append(hidden)
+        first = hidden if row_starts is None else _first_of_rows(hidden, row_starts)
+        return EncoderOutput(
+            last_hidden_state=hidden,
+            pooler_output=None if self.pooler is None else self.pooler(first),
+            hidden_states=tuple(hidden_states) if output_hidden_states else None,
+            attentions=tuple(attentions) if output_attentions else None,
+        )
+
+
+def _compute_dtype(values: Tensor) -> torch.dtype:
+    """Return the dtype matrix products have here: autocast's where it is on."""
+    device = values.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else values.dtype
+
+
+def _length(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> int:
+    """Return S, whichever of the two is given."""
+    given = input_ids if inputs_embeds is None else inputs_embeds
+    if given is None:
+        raise InputError("give exactly one of input_ids and inputs_embeds")
+    return given.shape[1]
+
+
+def _positions_in_rows(row_starts: Tensor, num_tokens: int) -> Tensor:
+    """Return [1, T], each token's place in its packed row."""
+    starts = row_starts.index_select(0, row_of_token(row_starts, num_tokens))
+    return (torch.arange(num_tokens, device=starts.device) - starts)[None]
+
+
+def _first_of_rows(hidden_states: Tensor, row_starts: Tensor) -> Tensor:
+    """Return [R, 1, D], the first position of each packed row of [1, T, D]."""
+    return hidden_states[0].index_select(0, row_starts[:-1])[:, None]

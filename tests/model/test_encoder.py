@@ -1,0 +1,271 @@
+"""Pins what the encoder promises whatever its weights: published sizes, padding and batching
+change nothing, packed rows equal padded ones, backends and dtypes agree, bits are reproducible.
+
+Run alone: `pytest tests/model/test_encoder.py`.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bert_scratch.config import BertConfig, InputError
+from bert_scratch.model.encoder import BertModel
+from bert_scratch.model.heads import BertForPreTraining
+
+PUBLISHED = {
+    "tiny": 4_385_920,
+    "mini": 11_170_560,
+    "small": 28_763_648,
+    "medium": 41_373_184,
+    "base": 109_482_240,
+    "large": 335_141_888,
+}
+
+
+def num_parameters(model):
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("preset", PUBLISHED)
+def test_preset_has_the_published_number_of_parameters(preset):
+    with torch.device("meta"):
+        encoder = BertModel(BertConfig.preset(preset, vocab_size=30522))
+    assert num_parameters(encoder) == PUBLISHED[preset]
+
+
+def test_pretraining_heads_add_their_own_parameters_and_no_second_decoder():
+    config = BertConfig.preset("base", vocab_size=30522)
+    size = config.hidden_size
+    with torch.device("meta"):
+        model = BertForPreTraining(config)
+    transform = size * size + size + 2 * size
+    assert num_parameters(model) - PUBLISHED["base"] == transform + 30522 + 2 * size + 2
+
+
+@pytest.fixture
+def model(config, randomize):
+    return randomize(BertModel(config), 0.15)
+
+
+def test_output_shapes_with_a_different_prime_for_every_dimension(model, config, inputs):
+    output = model(**inputs(config), output_hidden_states=True, output_attentions=True)
+    assert output.last_hidden_state.shape == (5, 17, 21)
+    assert output.pooler_output.shape == (5, 21)
+    assert [state.shape for state in output.hidden_states] == 3 * [(5, 17, 21)]
+    assert [weights.shape for weights in output.attentions] == 2 * [(5, 3, 17, 17)]
+    assert torch.equal(output.hidden_states[-1], output.last_hidden_state)
+    assert model(**inputs(config)).hidden_states is None
+    assert model(**inputs(config)).attentions is None
+
+
+def test_asking_for_more_outputs_changes_nothing(model, config, inputs):
+    plain = model(**inputs(config))
+    full = model(**inputs(config), output_hidden_states=True, output_attentions=True)
+    assert torch.equal(plain.last_hidden_state, full.last_hidden_state)
+    assert torch.equal(plain.pooler_output, full.pooler_output)
+
+
+def test_pooling_layer_can_be_left_out(config):
+    output = BertModel(config, add_pooling_layer=False)(torch.zeros(1, 3, dtype=torch.int64))
+    assert output.pooler_output is None
+
+
+def test_padding_changes_nothing(model, config, inputs):
+    batch = inputs(config)
+    garbled = dict(batch)
+    padding = batch["attention_mask"] == 0
+    noise = torch.randint(0, config.vocab_size, batch["input_ids"].shape)
+    garbled["input_ids"] = torch.where(padding, noise, batch["input_ids"])
+    garbled["token_type_ids"] = torch.where(padding, 1, batch["token_type_ids"])
+    wider = {name: torch.nn.functional.pad(value, (0, 4)) for name, value in batch.items()}
+    expected = model(**batch)
+    real = ~padding
+    for other, width in ((garbled, 17), (wider, 21)):
+        output = model(**other)
+        assert output.last_hidden_state.shape[1] == width
+        states = output.last_hidden_state[:, :17]
+        torch.testing.assert_close(
+            states[real], expected.last_hidden_state[real], atol=2e-6, rtol=0
+        )
+        torch.testing.assert_close(output.pooler_output, expected.pooler_output, atol=2e-6, rtol=0)
+
+
+def test_a_batch_of_one_is_a_row_of_a_batch(model, config, inputs):
+    batch = inputs(config)
+    together = model(**batch)
+    for row in range(5):
+        length = int(batch["attention_mask"][row].sum())
+        alone = model(
+            batch["input_ids"][row : row + 1, :length],
+            batch["token_type_ids"][row : row + 1, :length],
+        )
+        torch.testing.assert_close(
+            alone.last_hidden_state[0], together.last_hidden_state[row, :length], atol=2e-6, rtol=0
+        )
+        torch.testing.assert_close(
+            alone.pooler_output[0], together.pooler_output[row], atol=2e-6, rtol=0
+        )
+
+
+def pack(batch):
+    """Join the real tokens of all rows into one row."""
+    real = batch["attention_mask"] == 1
+    lengths = real.sum(1)
+    starts = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]).int()
+    packed = {name: batch[name][real][None] for name in ("input_ids", "token_type_ids")}
+    return {**packed, "row_starts": starts}, real
+
+
+def test_packed_rows_equal_padded_rows(model, config, inputs):
+    batch = inputs(config)
+    packed, real = pack(batch)
+    expected, output = model(**batch), model(**packed)
+    assert output.last_hidden_state.shape == (1, int(real.sum()), 21)
+    torch.testing.assert_close(
+        output.last_hidden_state[0], expected.last_hidden_state[real], atol=2e-6, rtol=0
+    )
+    torch.testing.assert_close(output.pooler_output, expected.pooler_output, atol=2e-6, rtol=0)
+
+
+def test_spare_tokens_after_the_last_packed_row_change_nothing(model, config, inputs):
+    packed, _ = pack(inputs(config))
+    expected = model(**packed)
+    spare = {
+        name: torch.nn.functional.pad(packed[name], (0, 3), value=1)
+        for name in ("input_ids", "token_type_ids")
+    }
+    output = model(**spare, row_starts=packed["row_starts"])
+    torch.testing.assert_close(
+        output.last_hidden_state[:, :-3], expected.last_hidden_state, atol=2e-6, rtol=0
+    )
+    torch.testing.assert_close(output.pooler_output, expected.pooler_output, atol=2e-6, rtol=0)
+
+
+def test_packed_rows_take_positions_when_they_are_given(model, config, inputs):
+    packed, _ = pack(inputs(config))
+    starts = packed["row_starts"].tolist()
+    counted = [torch.arange(b - a) for a, b in itertools.pairwise(starts)]
+    positions = torch.cat(counted)[None]
+    implied = model(**packed).last_hidden_state
+    assert torch.equal(model(**packed, position_ids=positions).last_hidden_state, implied)
+    other = model(**packed, position_ids=positions + 1).last_hidden_state
+    assert (other - implied).abs().max() > 0.01
+
+
+def test_word_vectors_can_be_given_in_place_of_ids(model, config, inputs):
+    batch = inputs(config)
+    expected = model(**batch).last_hidden_state
+    words = model.embeddings.word_embeddings(batch.pop("input_ids"))
+    assert torch.equal(model(inputs_embeds=words, **batch).last_hidden_state, expected)
+
+
+def test_extra_embeddings_are_one_more_summand(model, config, inputs):
+    batch = inputs(config)
+    extra = torch.randn(5, 17, 21)
+    output = model(**batch, extra_embeddings=extra).last_hidden_state
+    words = model.embeddings.word_embeddings(batch.pop("input_ids")) + extra
+    expected = model(inputs_embeds=words, **batch).last_hidden_state
+    torch.testing.assert_close(output, expected, atol=2e-6, rtol=0)
+
+
+def test_attention_bias_can_stand_for_the_mask(model, config, inputs):
+    batch = inputs(config)
+    expected = model(**batch).last_hidden_state
+    forbidden = (1.0 - batch.pop("attention_mask").float())[:, None, None, :] * -1e30
+    bias = forbidden.expand(-1, 3, 17, -1)
+    output = model(**batch, attention_bias=bias).last_hidden_state
+    torch.testing.assert_close(output, expected, atol=2e-6, rtol=0)
+
+
+def test_contradicting_inputs_are_refused(model):
+    ids = torch.zeros(1, 3, dtype=torch.int64)
+    for arguments in ({}, {"input_ids": ids, "inputs_embeds": torch.zeros(1, 3, 21)}):
+        with pytest.raises(InputError, match="exactly one of input_ids and inputs_embeds"):
+            model(**arguments)
+    with pytest.raises(InputError, match="exactly one of input_ids and inputs_embeds"):
+        model(row_starts=torch.tensor([0, 3]))
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4), seed=st.integers(0, 99))
+def test_backends_agree_in_outputs_and_gradients(lengths, seed):
+    torch.manual_seed(seed)
+    shape = {"vocab_size": 13, "hidden_size": 10, "num_attention_heads": 2, "intermediate_size": 7}
+    config = BertConfig(
+        **shape, num_hidden_layers=2, max_position_embeddings=9, initializer_range=0.3
+    )
+    width = max(lengths)
+    mask = (torch.arange(width) < torch.tensor(lengths)[:, None]).long()
+    ids = torch.randint(0, 13, mask.shape)
+    explicit = BertModel(config, attention_backend="explicit").eval()
+    fused = BertModel(config, attention_backend="sdpa").eval()
+    fused.load_state_dict(explicit.state_dict())
+    outputs = [model(ids, attention_mask=mask) for model in (explicit, fused)]
+    real = mask == 1
+    states = [output.last_hidden_state[real] for output in outputs]
+    torch.testing.assert_close(states[0], states[1], atol=1e-5, rtol=0)
+    for state in states:
+        state.pow(3).sum().backward()
+    for mine, other in zip(explicit.parameters(), fused.parameters(), strict=True):
+        if mine.grad is not None:
+            scale = mine.grad.abs().max().item()
+            torch.testing.assert_close(mine.grad, other.grad, atol=1e-4 * scale + 1e-5, rtol=0)
+
+
+def test_training_step_has_the_same_bits_every_time(config, inputs):
+    previous = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        torch.manual_seed(0)
+        model = BertForPreTraining(config).train()
+        batch = inputs(config, rows=16)
+        positions = torch.arange(0, 16 * 17, 3)
+        labels = batch["input_ids"].flatten()[positions]
+        gradients = []
+        for _ in range(2):
+            torch.manual_seed(1)
+            model.zero_grad()
+            output = model(
+                **batch,
+                masked_positions=positions,
+                labels=labels,
+                next_sentence_label=torch.arange(16) % 2,
+            )
+            output.loss.backward()
+            gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    finally:
+        torch.use_deterministic_algorithms(previous)
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_dropout_is_on_in_training_and_off_in_evaluation(config, inputs):
+    model = BertModel(config).train()
+    batch = inputs(config)
+    states = [model(**batch).last_hidden_state for _ in range(2)]
+    assert not torch.equal(*states)
+    model.eval()
+    states = [model(**batch).last_hidden_state for _ in range(2)]
+    assert torch.equal(*states)
+
+
+def test_bfloat16_autocast_stays_near_float32(model, config, inputs):
+    batch = inputs(config)
+    expected = model(**batch).last_hidden_state
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(**batch).last_hidden_state
+    assert output.dtype == torch.bfloat16
+    assert (output - expected).abs().max() < 0.1
+
+
+def test_all_padding_row_is_finite_with_finite_gradients(model, config, inputs):
+    batch = inputs(config)
+    batch["attention_mask"][2] = 0
+    output = model(**batch)
+    output.last_hidden_state.sum().backward()
+    assert output.last_hidden_state.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
