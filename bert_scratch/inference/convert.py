@@ -1,0 +1,104 @@
+"""Any BERT folder to a folder of today: safetensors, tokenizer.json, a plain config.json."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bert_scratch.config import InputError, Settings, check_choice, read_json_object
+from bert_scratch.data.wordpiece import TokenizerFolder, load_tokenizer
+from bert_scratch.model.folder import check_encoder, read_config, to_ours, write_folder
+from bert_scratch.model.huggingface import place_encoder, to_hf
+from bert_scratch.model.legacy import read_pickled_weights
+from bert_scratch.model.weight_files import CONFIG, PICKLED, find_folder, read_weights
+
+# Heads under our names -> the class that has just these.
+_CLASS_OF_HEADS = {
+    (): "BertModel",
+    ("mlm_head",): "BertForMaskedLM",
+    ("nsp_head",): "BertForNextSentencePrediction",
+    ("mlm_head", "nsp_head"): "BertForPreTraining",
+    ("qa_outputs",): "BertForQuestionAnswering",
+}
+_CLASSES_WITH_CLASSIFIER = (
+    "BertForSequenceClassification",
+    "BertForTokenClassification",
+    "BertForMultipleChoice",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertConfig(Settings):
+    """Turn a BERT folder of any age into one with safetensors and tokenizer.json."""
+
+    input: str
+    """A model folder, a hub id, or a pytorch_model.bin beside its config.json."""
+    output_dir: str
+    """The folder to make; must not exist, or be empty."""
+    allow_pickle: bool = False
+    """Read a pickled pytorch_model.bin: only from a source you trust, it can run code."""
+    architecture: str | None = None
+    """The class that the weights are of, where a classifier leaves that open."""
+
+    def __post_init__(self) -> None:
+        """Check the class.
+
+        Raises:
+            InputError: if it is not one that is known.
+        """
+        if self.architecture is not None:
+            known = (*_CLASS_OF_HEADS.values(), *_CLASSES_WITH_CLASSIFIER)
+            check_choice("architecture", self.architecture, known)
+
+
+def run_convert(config: ConvertConfig) -> Path:
+    """Convert a folder and return the new one; weights become float32.
+
+    Raises:
+        InputError: if the input cannot be read, is not a whole BERT, or is a pickle and
+            --allow-pickle was not given; or if the output folder is in use.
+    """
+    target = Path(config.output_dir)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InputError(f"--output-dir {target}: exists and is not an empty folder")
+    source = Path(config.input)
+    pickled = source if source.suffix == ".bin" and source.is_file() else None
+    if pickled is not None:
+        source = source.parent
+    else:
+        source = find_folder(config.input, extra_files=[PICKLED] if config.allow_pickle else [])
+        if config.allow_pickle and not any(source.glob("*.safetensors")):
+            pickled = source / PICKLED
+    if pickled is not None and not config.allow_pickle:
+        raise InputError(f"{pickled}: is a pickle, which can run code; add --allow-pickle")
+
+    shape = read_config(source)
+    weights = read_weights(source) if pickled is None else read_pickled_weights(pickled)
+    check_encoder(source, shape, weights)
+    ours = to_ours(source, shape, weights, prefix="bert.")
+    architecture = config.architecture or _architecture(source, ours)
+    if architecture == "BertModel":
+        ours = place_encoder(ours, prefix="")
+    stored = to_hf(ours, shape)
+    write_folder(target, stored, shape, architecture=architecture)
+    if any((source / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+        TokenizerFolder(load_tokenizer(source)).save_pretrained(target)
+    num_parameters = sum(tensor.numel() for tensor in stored.values())
+    print(f"{target}: {architecture}, {num_parameters:,} parameters")
+    return target
+
+
+def _architecture(source: Path, names: Iterable[str]) -> str:
+    """Tell the class by the heads there are; a classifier only config.json can name."""
+    heads = {name.partition(".")[0] for name in names} - {"bert"}
+    if "classifier" not in heads:
+        return _CLASS_OF_HEADS[tuple(sorted(heads))]
+    named = read_json_object(source / CONFIG).get("architectures")
+    for architecture in named if isinstance(named, list) else []:
+        if architecture in _CLASSES_WITH_CLASSIFIER:
+            return str(architecture)
+    raise InputError(
+        f"{source}: the weights have a classifier, {CONFIG} does not name their class; add "
+        f"--architecture with one of {', '.join(_CLASSES_WITH_CLASSIFIER)}"
+    )

@@ -1,0 +1,153 @@
+"""What a masked language model puts in the place of [MASK].
+
+Letters: N masks of all texts, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from tokenizers import Tokenizer
+
+from bert_scratch.config import InputError, Settings, check_range
+from bert_scratch.data.wordpiece import special_ids
+from bert_scratch.inference.inputs import (
+    answering,
+    batches,
+    encode_pair,
+    load_with_tokenizer,
+    pad_batch,
+    texts_or_lines,
+)
+from bert_scratch.model.heads import BertForMaskedLM, BertForPreTraining, PreTrainingOutput
+
+MASK = "[MASK]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilledMask:
+    """One guess for one [MASK]."""
+
+    token: str
+    """The token, a word or a piece that begins with ##."""
+    id: int
+    """Its id."""
+    score: float
+    """Its probability."""
+    text: str
+    """The text with this guess in place; other masks stay."""
+
+
+def fill_mask(
+    model: BertForMaskedLM | BertForPreTraining, tokenizer: Tokenizer, text: str, top_k: int = 5
+) -> list[list[FilledMask]]:
+    """Guess the token behind each [MASK] of a text.
+
+    Several masks are guessed independently of each other, in one pass.
+
+    Args:
+        model: on any device; it is left as it was.
+        tokenizer: the model's.
+        text: with one or more [MASK].
+        top_k: guesses for each mask, at most the vocabulary's size.
+
+    Returns:
+        For each [MASK] in order, its top_k guesses, the most probable first.
+
+    Raises:
+        InputError: if the text has no [MASK] or is too long, or top_k is out of range.
+    """
+    return fill_masks(model, tokenizer, [text], top_k)[0]
+
+
+def fill_masks(
+    model: BertForMaskedLM | BertForPreTraining,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    top_k: int = 5,
+) -> list[list[list[FilledMask]]]:
+    """Do as `fill_mask` for several texts in one pass.
+
+    Args:
+        model: on any device; it is left as it was.
+        tokenizer: the model's.
+        texts: at least one, each with one or more [MASK].
+        top_k: guesses for each mask, at most the vocabulary's size.
+
+    Returns:
+        One result of `fill_mask` for each text.
+
+    Raises:
+        InputError: as `fill_mask`.
+    """
+    check_range("top_k", top_k, at_least=1, at_most=model.config.vocab_size)
+    for text in texts:
+        if MASK not in text:
+            raise InputError(f"the text needs at least one {MASK}; got {text[:60]!r}")
+    encoded = [encode_pair(tokenizer, t, config=model.config, with_masks=True) for t in texts]
+    special = special_ids(tokenizer)
+    with answering(model) as device:
+        inputs = pad_batch(encoded, pad_id=special.pad, device=device)
+        positions = (inputs["input_ids"].flatten() == special.mask).nonzero().squeeze(1)
+        output = model(**inputs, masked_positions=positions)
+        pretraining = isinstance(output, PreTrainingOutput)
+        logits = output.prediction_logits if pretraining else output.logits  # [N, V]
+        best = torch.softmax(logits.float(), dim=-1).topk(top_k)
+    guesses = zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    return [
+        [
+            [_filled(tokenizer, text, mask, *guess) for guess in zip(*next(guesses), strict=True)]
+            for mask in range(text.count(MASK))
+        ]
+        for text in texts
+    ]
+
+
+def _filled(tokenizer: Tokenizer, text: str, mask: int, score: float, token_id: int) -> FilledMask:
+    """Put a guess in the place of the mask-th [MASK]; a ## piece joins the word before it."""
+    token = tokenizer.id_to_token(token_id) or ""  # a model may have more rows than tokens
+    parts = text.split(MASK)
+    before, after = MASK.join(parts[: mask + 1]), MASK.join(parts[mask + 1 :])
+    joined = before.rstrip() + token[2:] if token.startswith("##") else before + token
+    return FilledMask(token=token, id=token_id, score=score, text=joined + after)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FillMaskConfig(Settings):
+    """Guess the words behind [MASK]."""
+
+    model: str
+    """A model folder or a hub id."""
+    text: tuple[str, ...]
+    """One or more texts with [MASK]; - reads texts from standard input, one a line."""
+    top_k: int = 5
+    """Guesses for each mask."""
+    json: bool = False
+    """Print one JSON object a text."""
+
+
+def run_fill_mask(config: FillMaskConfig) -> None:
+    """Print the guesses for each text.
+
+    Raises:
+        InputError: if the model cannot be loaded or a text cannot be used.
+    """
+    model, tokenizer = load_with_tokenizer(BertForMaskedLM, config.model)
+    for texts in batches(texts_or_lines(config.text)):
+        for text, masks in zip(
+            texts, fill_masks(model, tokenizer, texts, config.top_k), strict=True
+        ):
+            if config.json:
+                plain = [[dataclasses.asdict(guess) for guess in guesses] for guesses in masks]
+                print(json.dumps({"text": text, "masks": plain}, ensure_ascii=False))
+                continue
+            print(text)
+            for number, guesses in enumerate(masks, start=1):
+                if len(masks) > 1:
+                    print(f"  {MASK} {number}")
+                for guess in guesses:
+                    print(f"  {guess.score:.4f}  {guess.token}")

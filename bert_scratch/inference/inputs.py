@@ -1,0 +1,162 @@
+"""Text to what a model takes, and a model folder to what answers.
+
+Letters: B texts, S positions.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from bert_scratch.config import BertConfig, InputError
+from bert_scratch.data.wordpiece import encode_texts, load_tokenizer, special_ids
+from bert_scratch.model.encoder import PretrainedModel
+from bert_scratch.model.folder import load_pretrained
+from bert_scratch.model.weight_files import find_folder
+
+BATCH_SIZE = 32
+
+Item = TypeVar("Item")
+Model = TypeVar("Model", bound=PretrainedModel)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedText:
+    """`[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]` as ids."""
+
+    ids: list[int]
+    """S token ids."""
+    token_type_ids: list[int]
+    """S of 0 up to and including the first [SEP], then 1."""
+
+
+def encode_pair(
+    tokenizer: Tokenizer,
+    a: str,
+    b: str | None = None,
+    *,
+    config: BertConfig,
+    with_masks: bool = False,
+) -> EncodedText:
+    """Encode a text, or a pair, for a model.
+
+    Special tokens written out in a text are ordinary text, but for [MASK] when asked for.
+
+    Args:
+        tokenizer: the model's.
+        a: the first text.
+        b: the second text; None for a single one.
+        config: the model's; an input it cannot take is refused.
+        with_masks: whether "[MASK]" in a text is the mask token.
+
+    Raises:
+        InputError: if the input is longer than max_position_embeddings, has a token beyond
+            vocab_size, or is a pair and the model has one token type only.
+    """
+    special = special_ids(tokenizer)
+    first = [special.cls, *_segment(tokenizer, a, with_masks=with_masks), special.sep]
+    second = []
+    if b is not None:
+        if config.type_vocab_size < 2:
+            raise InputError("a pair needs a model with two token types; this one has one")
+        second = [*_segment(tokenizer, b, with_masks=with_masks), special.sep]
+    ids = first + second
+    longest = config.max_position_embeddings
+    if len(ids) > longest:
+        raise InputError(
+            f"{_shown(a)} is {len(ids)} tokens long with its special tokens; the model takes at "
+            f"most {longest} (max_position_embeddings): shorten or split the text"
+        )
+    if max(ids) >= config.vocab_size:
+        token = tokenizer.id_to_token(max(ids))
+        raise InputError(
+            f"{_shown(a)} has the token {token!r} with id {max(ids)}, the model has "
+            f"{config.vocab_size} embeddings (vocab_size): the tokenizer is not the model's"
+        )
+    return EncodedText(ids=ids, token_type_ids=[0] * len(first) + [1] * len(second))
+
+
+def pad_batch(
+    encoded: Sequence[EncodedText], *, pad_id: int, device: torch.device
+) -> dict[str, Tensor]:
+    """Stack texts of any length, padded at the end, under the names of the models' arguments.
+
+    Args:
+        encoded: B texts, at least one.
+        pad_id: the id of [PAD].
+        device: where the model is.
+
+    Returns:
+        input_ids, token_type_ids and attention_mask, each [B, S] int64.
+    """
+    longest = max(len(text.ids) for text in encoded)
+
+    def stacked(rows: Iterable[list[int]], filler: int) -> Tensor:
+        padded = [row + [filler] * (longest - len(row)) for row in rows]
+        return torch.tensor(padded, dtype=torch.int64, device=device)
+
+    return {
+        "input_ids": stacked((text.ids for text in encoded), pad_id),
+        "token_type_ids": stacked((text.token_type_ids for text in encoded), 0),
+        "attention_mask": stacked(([1] * len(text.ids) for text in encoded), 0),
+    }
+
+
+@contextmanager
+def answering(model: PretrainedModel) -> Iterator[torch.device]:
+    """Switch dropout and gradients off for a while; yields the model's device."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield next(model.parameters()).device
+    finally:
+        model.train(was_training)
+
+
+def load_with_tokenizer(cls: type[Model], folder_or_hub_id: str) -> tuple[Model, Tokenizer]:
+    """Load a model and the tokenizer in its folder.
+
+    Raises:
+        InputError: if either cannot be loaded.
+    """
+    folder = find_folder(folder_or_hub_id)
+    return load_pretrained(cls, folder), load_tokenizer(folder)
+
+
+def texts_or_lines(texts: Iterable[str]) -> Iterator[str]:
+    """Yield the texts; `-` stands for the non-empty lines of standard input."""
+    for text in texts:
+        if text == "-":
+            yield from (line.strip() for line in sys.stdin if line.strip())
+        else:
+            yield text
+
+
+def batches(items: Iterable[Item], size: int = BATCH_SIZE) -> Iterator[list[Item]]:
+    """Yield lists of up to size items."""
+    remaining = iter(items)
+    while batch := list(islice(remaining, size)):
+        yield batch
+
+
+def _segment(tokenizer: Tokenizer, text: str, *, with_masks: bool) -> list[int]:
+    """Return the ids of a text without special tokens around it."""
+    mask = special_ids(tokenizer).mask
+    pieces = text.split(tokenizer.id_to_token(mask)) if with_masks else [text]
+    ids: list[int] = []
+    for index, piece in enumerate(encode_texts(tokenizer, pieces)):
+        ids += [mask] * (index > 0) + piece.tolist()
+    return ids
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")

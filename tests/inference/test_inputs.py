@@ -1,0 +1,87 @@
+"""Pins text to model inputs: layout, token types, padding, and what a model cannot take.
+Runs anywhere: `pytest tests/inference/test_inputs.py`.
+"""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+
+from bert_scratch.config import BertConfig, InputError
+from bert_scratch.inference.inputs import batches, encode_pair, pad_batch, texts_or_lines
+from bert_scratch.model.heads import BertForPreTraining
+
+CONFIG = BertConfig(vocab_size=64, hidden_size=8, num_attention_heads=2, max_position_embeddings=9)
+
+
+def tokens_of(tokenizer: Tokenizer, ids: list[int]) -> str:
+    return " ".join(tokenizer.id_to_token(i) for i in ids)
+
+
+def test_single_text_layout(tokenizer: Tokenizer) -> None:
+    encoded = encode_pair(tokenizer, "The cats", config=CONFIG)
+    assert tokens_of(tokenizer, encoded.ids) == "[CLS] the cat ##s [SEP]"
+    assert encoded.token_type_ids == [0, 0, 0, 0, 0]
+
+
+def test_pair_layout(tokenizer: Tokenizer) -> None:
+    encoded = encode_pair(tokenizer, "the", "cat a", config=CONFIG)
+    assert tokens_of(tokenizer, encoded.ids) == "[CLS] the [SEP] cat a [SEP]"
+    assert encoded.token_type_ids == [0, 0, 0, 1, 1, 1]
+
+
+def test_mask_is_special_only_when_asked_for(tokenizer: Tokenizer) -> None:
+    encoded = encode_pair(tokenizer, "the [MASK]", config=CONFIG, with_masks=True)
+    assert tokens_of(tokenizer, encoded.ids) == "[CLS] the [MASK] [SEP]"
+    plain = encode_pair(tokenizer, "the [MASK]", config=CONFIG)
+    assert "[MASK]" not in tokens_of(tokenizer, plain.ids)
+
+
+def test_length_limit_counts_special_tokens(tokenizer: Tokenizer) -> None:
+    assert len(encode_pair(tokenizer, "a " * 7, config=CONFIG).ids) == 9
+    with pytest.raises(InputError, match=r"is 10 tokens long .* at most 9"):
+        encode_pair(tokenizer, "a " * 8, config=CONFIG)
+
+
+def test_token_beyond_the_embedding_is_refused_only_where_it_occurs(tokenizer: Tokenizer) -> None:
+    last = tokenizer.get_vocab_size() - 1
+    config = CONFIG.replace(vocab_size=last)
+    assert encode_pair(tokenizer, "the cat", config=config).ids
+    token = tokenizer.id_to_token(last)
+    with pytest.raises(InputError, match=f"'{token}' with id {last}, the model has {last}"):
+        encode_pair(tokenizer, f"the {token}", config=config)
+
+
+def test_pair_for_a_model_with_one_token_type_is_refused(tokenizer: Tokenizer) -> None:
+    with pytest.raises(InputError, match="two token types"):
+        encode_pair(tokenizer, "a", "a", config=CONFIG.replace(type_vocab_size=1))
+
+
+def test_padding_is_at_the_end_and_masked(tokenizer: Tokenizer) -> None:
+    texts = [encode_pair(tokenizer, text, config=CONFIG) for text in ("the", "the cat a")]
+    batch = pad_batch(texts, pad_id=0, device=torch.device("cpu"))
+    assert batch["input_ids"][0].tolist() == [*texts[0].ids, 0, 0]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
+    assert all(tensor.shape == (2, 5) and tensor.dtype == torch.int64 for tensor in batch.values())
+
+
+def test_padding_changes_no_result(model: BertForPreTraining, tokenizer: Tokenizer) -> None:
+    texts = [encode_pair(tokenizer, t, config=model.config) for t in ("the", "the cat a", "x")]
+    with torch.no_grad():
+        together = model(**pad_batch(texts, pad_id=0, device=torch.device("cpu")))
+        for row, text in enumerate(texts):
+            alone = model(**pad_batch([text], pad_id=0, device=torch.device("cpu")))
+            padded = together.prediction_logits[row, : len(text.ids)]
+            torch.testing.assert_close(padded, alone.prediction_logits[0], atol=1e-5, rtol=0)
+
+
+def test_dash_stands_for_lines_of_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("one\n\n two \r\nthree"))
+    assert list(texts_or_lines(["first", "-", "last"])) == ["first", "one", "two", "three", "last"]
+
+
+def test_batches_keep_order_and_rest() -> None:
+    assert list(batches(range(5), 2)) == [[0, 1], [2, 3], [4]]
