@@ -1,0 +1,149 @@
+"""Checkpoints: whole or absent, verified before use, and free of pickle.
+
+A checkpoint is a model folder, which everything that takes a model accepts, with the optimizer's
+moments beside it, the little state a run has, and a manifest of every file's size and SHA-256.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bert_scratch import durable
+from bert_scratch.config import InputError, read_json_object
+from bert_scratch.model import huggingface
+from bert_scratch.model.folder import SavesPretrained, read_safetensors
+from bert_scratch.model.heads import BertForPreTraining
+from bert_scratch.training.optimizer import load_moments, moments
+
+MANIFEST, STATE, OPTIMIZER = "manifest.json", "state.json", "optimizer.safetensors"
+FORMAT_VERSION = 1
+
+
+def save_checkpoint(
+    root: Path,
+    *,
+    step: int,
+    model: BertForPreTraining,
+    optimizer: torch.optim.Optimizer,
+    tokenizer: SavesPretrained,
+    state: dict[str, Any],
+    keep: int,
+) -> Path:
+    """Write `step-N/` so that a crash at any moment leaves the previous checkpoints intact.
+
+    Everything goes to `step-N.tmp/`, each file and the folder are fsynced, the folder is renamed,
+    and only when the new manifest verifies are checkpoints beyond the newest `keep` removed.
+
+    Args:
+        root: the run's `checkpoints/`.
+        step: updates made so far.
+        model: whose weights are saved under Hugging Face's names.
+        optimizer: whose moments are saved under the same names.
+        tokenizer: saved along, so the folder is complete.
+        state: what else a resumed run needs, as JSON.
+        keep: how many checkpoints to leave, >= 1.
+    """
+    final = root / f"step-{step:08d}"
+    temporary = final.with_name(final.name + ".tmp")
+    for leftover in root.glob("*.tmp"):
+        shutil.rmtree(leftover)
+    temporary.mkdir(parents=True)
+    model.save_pretrained(temporary, tokenizer=tokenizer)
+    save_file(_named_moments(model, optimizer), temporary / OPTIMIZER, metadata={"format": "pt"})
+    durable.write_json(temporary / STATE, {"format_version": FORMAT_VERSION, "step": step, **state})
+    files = sorted(path for path in temporary.rglob("*") if path.is_file())
+    for path in files:
+        durable.fsync(path)
+    digests = {str(p.relative_to(temporary)): durable.file_digest(p) for p in files}
+    durable.write_json(temporary / MANIFEST, {"format_version": FORMAT_VERSION, "files": digests})
+    durable.fsync(temporary)
+    if final.exists():  # only a broken one: a whole one at this step would have been resumed from
+        shutil.rmtree(final)
+    temporary.rename(final)
+    durable.fsync(root)
+    problem = problem_with(final)
+    if problem:
+        raise OSError(f"{final}: was written but does not verify: {problem}")
+    for old in checkpoint_folders(root)[:-keep]:
+        shutil.rmtree(old)
+    return final
+
+
+def checkpoint_folders(root: Path) -> list[Path]:
+    """Return the `step-N` folders below root, oldest first, whole or not."""
+    named = [path for path in root.glob("step-*") if re.fullmatch(r"step-\d+", path.name)]
+    return sorted(named, key=lambda path: int(path.name[5:]))
+
+
+def find_checkpoint(root: Path) -> tuple[Path | None, list[str]]:
+    """Return the newest checkpoint that verifies, and one line about each newer one that does not.
+
+    Args:
+        root: the run's `checkpoints/`; need not exist.
+    """
+    problems: list[str] = []
+    for folder in reversed(checkpoint_folders(root)):
+        problem = problem_with(folder)
+        if problem is None:
+            return folder, problems
+        problems.append(f"{folder}: {problem}")
+    return None, problems
+
+
+def problem_with(folder: Path) -> str | None:
+    """Return what is wrong with a checkpoint, or None when every file is as its manifest says."""
+    try:
+        manifest = read_json_object(folder / MANIFEST)
+        expected = manifest["files"]
+        if manifest["format_version"] != FORMAT_VERSION:
+            return f"format version {manifest['format_version']} is not {FORMAT_VERSION}"
+        for name, digest in expected.items():
+            path = folder / name
+            if not path.resolve().is_relative_to(folder.resolve()):
+                return f"{MANIFEST} names {name!r}, outside the folder"
+            if not path.is_file():
+                return f"{name} is missing"
+            if durable.file_digest(path) != digest:
+                return f"{name} is not what {MANIFEST} says (size or SHA-256 differs)"
+        absent = {STATE, OPTIMIZER} - set(expected)
+    except InputError as error:
+        return str(error)
+    except (KeyError, TypeError, AttributeError, OSError) as error:
+        return f"{MANIFEST} cannot be used: {error!r}"
+    return f"{MANIFEST} does not name {', '.join(sorted(absent))}" if absent else None
+
+
+def load_optimizer(
+    folder: Path, model: BertForPreTraining, optimizer: torch.optim.Optimizer, *, num_updates: int
+) -> None:
+    """Put the moments of a checkpoint into a fresh optimizer.
+
+    Raises:
+        InputError: if the file cannot be read or does not fit the model.
+    """
+    kinds: dict[str, dict[str, Tensor]] = {"exp_avg": {}, "exp_avg_sq": {}}
+    for name, tensor in read_safetensors(folder / OPTIMIZER).items():
+        kind, _, parameter = name.partition(".")
+        if kind not in kinds:
+            raise InputError(f"{folder / OPTIMIZER}: {name} is not a moment of Adam")
+        kinds[kind][parameter] = tensor
+    saved = {k: huggingface.from_hf(v, model.config) for k, v in kinds.items()}
+    load_moments(model, optimizer, saved, num_updates=num_updates)
+
+
+def _named_moments(
+    model: BertForPreTraining, optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """Return the moments as `exp_avg.<Hugging Face name>` and `exp_avg_sq.<...>`."""
+    return {
+        f"{kind}.{name}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for kind, tensors in moments(model, optimizer).items()
+        for name, tensor in huggingface.to_hf(tensors, model.config).items()
+    }

@@ -1,0 +1,43 @@
+"""Stopping on request: the first signal asks for a clean stop, the second ends at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Interrupted(Exception):
+    """A stop was asked for and what could be saved has been; the same command goes on."""
+
+    exit_code = 75
+
+
+class StopRequest:
+    """Remembers that SIGTERM or SIGINT arrived; long loops poll it between units of work."""
+
+    def __init__(self) -> None:
+        self.signal_name: str | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal_name is not None
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal_name is not None:
+            os._exit(128 + number)
+        self.signal_name = signal.Signals(number).name
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Turn SIGTERM and SIGINT into a `StopRequest` inside the block (main thread only)."""
+    request = StopRequest()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    previous = {number: signal.signal(number, request._on_signal) for number in numbers}
+    try:
+        yield request
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,135 @@
+"""What a run says while it goes: `metrics.jsonl`, and lines or a bar on the terminal."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from bert_scratch.durable import write_text
+from bert_scratch.training.objective import SUMS
+
+
+@dataclass
+class Window:
+    """Sums since the last line of the log; a checkpoint carries them, so resuming skips nothing."""
+
+    sums: list[float] = field(default_factory=lambda: [0.0] * len(SUMS))
+    steps: int = 0
+    tokens: int = 0
+    step_s: float = 0.0
+    """Time of the steps, waiting for data included; evaluation and saving are not."""
+    data_wait_s: float = 0.0
+
+    def add(self, sums: list[float]) -> None:
+        """Add one step's sums, in the order of `SUMS`."""
+        self.sums = [total + value for total, value in zip(self.sums, sums, strict=True)]
+        self.steps += 1
+
+
+def losses_and_accuracies(sums: list[float]) -> dict[str, float]:
+    """Turn sums into means: loss, mlm_loss, mlm_accuracy and, with pairs, nsp_loss, nsp_accuracy.
+
+    Args:
+        sums: in the order of `SUMS`; means are over predicted positions and over pairs.
+    """
+    total = dict(zip(SUMS, sums, strict=True))
+    mlm_count = max(1.0, total["mlm_count"])
+    mlm_loss = total["mlm_loss"] / mlm_count
+    values = {"loss": mlm_loss, "mlm_loss": mlm_loss}
+    if total["nsp_count"]:
+        values["nsp_loss"] = total["nsp_loss"] / total["nsp_count"]
+        values["loss"] += values["nsp_loss"]
+        values["nsp_accuracy"] = total["nsp_correct"] / total["nsp_count"]
+    values["mlm_accuracy"] = total["mlm_correct"] / mlm_count
+    return values
+
+
+class MetricsLog:
+    """An append-only file of JSON lines, flushed line by line; absent values are omitted."""
+
+    def __init__(self, path: Path, *, keep_through_step: int) -> None:
+        """Open the log, cutting lines past the step a resumed run starts from.
+
+        Args:
+            path: the `metrics.jsonl` of the run.
+            keep_through_step: lines of a later step, and a last line that a kill cut short, go.
+        """
+        self.path = path
+        kept = []
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+            try:
+                if json.loads(line)["step"] <= keep_through_step:
+                    kept.append(line + "\n")
+            except (ValueError, KeyError, TypeError):
+                continue
+        write_text(path, "".join(kept))
+
+    def append(self, *, step: int, split: str, **values: float | int | None) -> None:
+        """Add one line; values that are None or not finite are left out."""
+        line: dict[str, Any] = {"step": step, "split": split}
+        for name, value in values.items():
+            if value is not None and math.isfinite(value):
+                line[name] = value if isinstance(value, int) else float(f"{value:.7g}")
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+class Display:
+    """A tqdm bar on a terminal, plain lines otherwise; both show the same figures."""
+
+    def __init__(self, *, first_step: int) -> None:
+        self.bar: tqdm | None = None
+        if sys.stderr.isatty():
+            self.bar = tqdm(initial=first_step, unit="step", dynamic_ncols=True)
+
+    def advance(self, step: int, num_train_steps: int | None) -> None:
+        """Move the bar to the number of updates made."""
+        if self.bar is not None:
+            self.bar.total = num_train_steps
+            self.bar.update(step - self.bar.n)
+
+    def line(self, text: str) -> None:
+        """Print one line above the bar, or plainly."""
+        if self.bar is not None:
+            self.bar.write(text)
+        else:
+            print(text, flush=True)
+
+    def close(self) -> None:
+        """Finish the bar."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+def describe(step: int, num_train_steps: int | None, values: dict[str, float]) -> str:
+    """Return one line of the training log, for a person."""
+    width = len(str(num_train_steps or 99999))
+    of = f"/{num_train_steps}" if num_train_steps else ""
+    parts = [f"step {step:>{width}}{of}", f"mlm {values['mlm_loss']:.3f}"]
+    parts.append(f"acc {values['mlm_accuracy']:.3f}")
+    if "nsp_loss" in values:
+        parts.append(f"nsp {values['nsp_loss']:.3f}")
+        parts.append(f"acc {values['nsp_accuracy']:.3f}")
+    if "learning_rate" in values:
+        parts.append(f"lr {values['learning_rate']:.2e}")
+    if "tokens_per_s" in values:
+        parts.append(f"{values['tokens_per_s']:,.0f} tokens/s")
+    if "eta_s" in values:
+        parts.append(f"{duration(values['eta_s'])} left")
+    return "  ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Return 45 s, 3 min 20 s or 2 h 05 min."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

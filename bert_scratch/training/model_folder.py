@@ -1,0 +1,64 @@
+"""The result as a user gets it: weights, tokenizer, pooling and a model card in one folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from bert_scratch import durable
+from bert_scratch.model.folder import SavesPretrained
+from bert_scratch.model.heads import BertForPreTraining
+
+
+def write_model_folder(
+    folder: Path,
+    *,
+    model: BertForPreTraining,
+    tokenizer: SavesPretrained,
+    model_card: str,
+    max_seq_length: int,
+) -> None:
+    """Write a folder that transformers, sentence-transformers and this package all load.
+
+    It appears whole: everything is written beside it under a temporary name first.
+
+    Args:
+        folder: where the result goes; an older result there is replaced.
+        model: its weights, saved under Hugging Face's names.
+        tokenizer: its files are written along.
+        model_card: the text of `README.md`.
+        max_seq_length: the length the model was trained at; sentence vectors cut texts there.
+    """
+    temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+    temporary.mkdir(parents=True)
+    model.save_pretrained(temporary, tokenizer=tokenizer)
+    _write_pooling(temporary, hidden_size=model.config.hidden_size, max_seq_length=max_seq_length)
+    durable.write_text(temporary / "README.md", model_card)
+    if folder.exists():
+        shutil.rmtree(folder)
+    temporary.rename(folder)
+    durable.fsync(folder.parent)
+
+
+def _write_pooling(folder: Path, *, hidden_size: int, max_seq_length: int) -> None:
+    """Pin what sentence-transformers does with the model: mean over real tokens."""
+    kinds = (("", "Transformer"), ("1_Pooling", "Pooling"))
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(kinds)
+    ]
+    durable.write_json(folder / "modules.json", modules)
+    durable.write_json(
+        folder / "sentence_bert_config.json",
+        {"max_seq_length": max_seq_length, "do_lower_case": False},
+    )
+    (folder / "1_Pooling").mkdir()
+    pooling = {
+        "word_embedding_dimension": hidden_size,
+        "pooling_mode_cls_token": False,
+        "pooling_mode_mean_tokens": True,
+        "pooling_mode_max_tokens": False,
+        "pooling_mode_mean_sqrt_len_tokens": False,
+    }
+    durable.write_json(folder / "1_Pooling" / "config.json", pooling)

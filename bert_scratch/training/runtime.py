@@ -1,0 +1,161 @@
+"""The machine a run computes on: device, dtype, threads, random seeds, and its arithmetic peak."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import sys
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+
+from bert_scratch.config import BertConfig, InputError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """Where and in which precision a run computes; resolved once and stored with the run."""
+
+    device: torch.device
+    dtype: torch.dtype
+    """Of the matrix products; weights, LayerNorm statistics, softmax and loss stay float32."""
+    num_threads: int
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return the context in which the forward pass runs."""
+        return torch.autocast(
+            self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
+        )
+
+
+def resolve_device(name: str) -> torch.device:
+    """Turn auto, cpu, cuda or cuda:N into a device; auto takes a GPU when there is one.
+
+    Raises:
+        InputError: if the device is unknown or not present.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"--device must be auto, cpu, cuda or cuda:N; got {name!r}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"--device must be auto, cpu, cuda or cuda:N; got {name!r}")
+    if device.type == "cuda" and (
+        not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()
+    ):
+        raise InputError(f"--device {name}: this machine has no such GPU; use --device cpu")
+    return device
+
+
+def resolve_dtype(name: str, device: torch.device) -> tuple[str, str]:
+    """Return the compute dtype's name and the reason for it.
+
+    On a CPU bfloat16 is only worth it with instructions for it: emulated it is tens of times
+    slower than float32. On a GPU the compute capability decides (8.0 and up).
+
+    Raises:
+        InputError: if the name is not auto, float32 or bfloat16.
+    """
+    if name != "auto":
+        if name not in DTYPES:
+            raise InputError(f"--dtype must be auto, {', '.join(DTYPES)}; got {name!r}")
+        return name, "as asked"
+    if device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        fast = capability >= (8, 0)
+        reason = f"compute capability {capability[0]}.{capability[1]}"
+    else:
+        fast = cpu_computes_bfloat16()
+        reason = "the CPU has bfloat16 instructions" if fast else "the CPU has none for bfloat16"
+    return ("bfloat16" if fast else "float32"), reason
+
+
+def cpu_computes_bfloat16() -> bool:
+    """Tell whether this CPU multiplies bfloat16 in hardware (avx512_bf16 or AMX)."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def default_num_threads() -> int:
+    """Return the number of CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def set_up(runtime: Runtime, *, deterministic: bool) -> None:
+    """Prepare torch for a run: threads and deterministic algorithms (always on a CPU)."""
+    torch.set_num_threads(runtime.num_threads)
+    torch.use_deterministic_algorithms(deterministic or runtime.device.type == "cpu")
+    _keep_freed_memory()
+    # Otherwise torch fills every empty tensor with NaN first, which costs a pass over memory.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if deterministic and runtime.device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def _keep_freed_memory() -> None:
+    """Ask glibc to keep what a step frees for the next one.
+
+    By default it returns large blocks to the system and has each page faulted in anew: 5,200
+    faults a step against 800, an eighth to a quarter of a small model's step on a CPU.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        trim_threshold, mmap_threshold = -1, -3
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(mmap_threshold, 2**30)
+
+
+def seed_for(*parts: int | str) -> int:
+    """Return 63 well-mixed bits of the parts: equal parts, equal seed, on any machine."""
+    text = "/".join(str(part) for part in parts).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+def seed_dropout(seed: int, *, step: int, micro_step: int, rank: int = 0) -> None:
+    """Make the dropout of one micro-step a function of its coordinates alone."""
+    torch.manual_seed(seed_for("dropout", seed, step, micro_step, rank))
+
+
+def measure_peak_flops(runtime: Runtime, *, budget_s: float = 0.3) -> float:
+    """Measure the floating-point operations per second of a large matrix product.
+
+    Args:
+        runtime: device and dtype to measure.
+        budget_s: about how long to measure.
+    """
+    size = 8192 if runtime.device.type == "cuda" else 1024
+    a = torch.ones(size, size, device=runtime.device, dtype=runtime.dtype)
+    best = float("inf")
+    stop = time.perf_counter() + budget_s
+    torch.mm(a, a)
+    while time.perf_counter() < stop:
+        start = time.perf_counter()
+        torch.mm(a, a)
+        if runtime.device.type == "cuda":
+            torch.cuda.synchronize(runtime.device)
+        best = min(best, time.perf_counter() - start)
+    return 2.0 * size**3 / best
+
+
+def train_flops_per_token(config: BertConfig, *, seq_length: int, predicted: float) -> float:
+    """Return the floating-point operations one training token needs, forward and backward.
+
+    Args:
+        config: the model's shape.
+        seq_length: positions each token attends to.
+        predicted: share of positions whose vocabulary logits are computed.
+
+    Source:
+        Per layer and token forward: 8 D^2 (QKV and output) + 4 D F (feed-forward) + 4 S D
+        (scores and values); per predicted position 2 D^2 + 2 D V. Backward is twice that.
+    """
+    d, f = config.hidden_size, config.intermediate_size
+    layer = 8 * d * d + 4 * d * f + 4 * seq_length * d
+    head = 2 * d * d + 2 * d * config.vocab_size
+    return 3.0 * (config.num_hidden_layers * layer + predicted * head)

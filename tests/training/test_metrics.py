@@ -1,0 +1,73 @@
+"""Pins the derived numbers of the log, its file format, and what a resume cuts from it.
+Runs anywhere: `pytest tests/training/test_metrics.py`."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from bert_scratch.training.metrics import (
+    MetricsLog,
+    Window,
+    describe,
+    duration,
+    losses_and_accuracies,
+)
+
+
+def test_means_are_over_predictions_and_over_pairs() -> None:
+    values = losses_and_accuracies([30.0, 4.0, 10.0, 6.0, 3.0, 4.0])
+    assert values["mlm_loss"] == 3.0
+    assert values["mlm_accuracy"] == 0.4
+    assert values["nsp_loss"] == 1.5
+    assert values["nsp_accuracy"] == 0.75
+    assert values["loss"] == 4.5
+
+
+def test_means_without_pairs_leave_pairs_out() -> None:
+    values = losses_and_accuracies([30.0, 4.0, 10.0, 0.0, 0.0, 0.0])
+    assert "nsp_loss" not in values
+    assert values["loss"] == 3.0
+
+
+def test_window_adds_sums_and_counts_steps() -> None:
+    window = Window()
+    window.add([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    window.add([1.0, 0.0, 0.0, 0.0, 0.0, 0.5])
+    assert window.sums == [2.0, 2.0, 3.0, 4.0, 5.0, 6.5]
+    assert window.steps == 2
+
+
+def test_log_omits_absent_and_non_finite_values(tmp_path: Path) -> None:
+    log = MetricsLog(tmp_path / "metrics.jsonl", keep_through_step=-1)
+    log.append(step=3, split="train", loss=1.23456789, nsp_loss=None, mfu=math.nan, tokens=7)
+    line = json.loads((tmp_path / "metrics.jsonl").read_text())
+    assert line == {"step": 3, "split": "train", "loss": 1.234568, "tokens": 7}
+
+
+def test_log_cuts_lines_past_the_resumed_step_and_a_torn_last_line(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    lines = [json.dumps({"step": step, "split": "train"}) for step in (10, 20, 30)]
+    path.write_text("\n".join(lines) + '\n{"step": 2')
+    MetricsLog(path, keep_through_step=20)
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [10, 20]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")]
+)
+def test_duration_reads_like_a_clock(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_description_shows_losses_apart() -> None:
+    values = losses_and_accuracies([30.0, 4.0, 10.0, 6.0, 3.0, 4.0])
+    text = describe(
+        50, 1000, values | {"learning_rate": 1e-3, "tokens_per_s": 54321.0, "eta_s": 61}
+    )
+    for part in ("step   50/1000", "mlm 3.000", "nsp 1.500", "lr 1.00e-03", "54,321 tokens/s"):
+        assert part in text
+    assert text.endswith("1 min 01 s left")

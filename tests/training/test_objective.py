@@ -1,0 +1,95 @@
+"""Pins the pretraining loss against Hugging Face's and its independence of how a batch is cut.
+CPU only: `pytest tests/training/test_objective.py`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from bert_scratch.batch import Batch
+from bert_scratch.model.heads import BertForPreTraining
+from bert_scratch.model.huggingface import config_to_hf, to_hf
+from bert_scratch.training.objective import SUMS, pretraining_loss
+
+
+def gradients(model: BertForPreTraining, batch: Batch, size: int) -> list[torch.Tensor]:
+    model.zero_grad()
+    for part in batch.split(size):
+        loss, _ = pretraining_loss(model, part, num_predictions=13, num_pairs=6)
+        loss.backward()
+    return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 5])
+def test_micro_batches_give_the_gradients_of_one_batch(
+    model: BertForPreTraining, batch: Batch, size: int
+) -> None:
+    for whole, cut in zip(gradients(model, batch, 6), gradients(model, batch, size), strict=True):
+        torch.testing.assert_close(cut, whole, atol=1e-6, rtol=1e-5)
+
+
+def test_loss_is_the_sum_of_both_means(model: BertForPreTraining, batch: Batch) -> None:
+    loss, sums = pretraining_loss(model, batch, num_predictions=13, num_pairs=6)
+    total = dict(zip(SUMS, sums.tolist(), strict=True))
+    assert (total["mlm_count"], total["nsp_count"]) == (13, 6)
+    assert float(loss.detach()) == pytest.approx(total["mlm_loss"] / 13 + total["nsp_loss"] / 6)
+
+
+def test_loss_equals_hugging_face(model: BertForPreTraining, batch: Batch) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(**config_to_hf(model.config, "BertForPreTraining"))
+    theirs = transformers.BertForPreTraining(config)
+    theirs.load_state_dict(to_hf(model.state_dict(), model.config), strict=False)
+    labels = torch.full((6 * 16,), -100)
+    labels[batch.masked_positions] = batch.masked_labels
+    with torch.no_grad():
+        expected = theirs.eval()(
+            input_ids=batch.input_ids,
+            token_type_ids=batch.token_type_ids,
+            attention_mask=batch.attention_mask,
+            labels=labels.view(6, 16),
+            next_sentence_label=batch.next_sentence_label,
+        ).loss
+    loss, _ = pretraining_loss(model, batch, num_predictions=13, num_pairs=6)
+    torch.testing.assert_close(loss, expected, atol=1e-5, rtol=0)
+
+
+def test_accuracies_count_the_labels_that_score_highest(
+    model: BertForPreTraining, batch: Batch
+) -> None:
+    output = model(
+        batch.input_ids,
+        batch.token_type_ids,
+        batch.attention_mask,
+        masked_positions=batch.masked_positions,
+    )
+    best = output.prediction_logits.argmax(dim=1)
+    labels = best.clone()
+    labels[:5] = (labels[:5] + 1) % 61
+    known = dataclasses.replace(batch, masked_labels=labels)
+    _, sums = pretraining_loss(model, known, num_predictions=13, num_pairs=6)
+    assert dict(zip(SUMS, sums.tolist(), strict=True))["mlm_correct"] == 8
+
+
+def test_filler_slots_change_nothing(model: BertForPreTraining, batch: Batch) -> None:
+    filled = dataclasses.replace(
+        batch,
+        masked_positions=F.pad(batch.masked_positions, (0, 3)),
+        masked_labels=F.pad(batch.masked_labels, (0, 3), value=-100),
+    )
+    loss, sums = pretraining_loss(model, batch, num_predictions=13, num_pairs=6)
+    other, other_sums = pretraining_loss(model, filled, num_predictions=13, num_pairs=6)
+    torch.testing.assert_close(other, loss)
+    torch.testing.assert_close(other_sums, sums)
+
+
+def test_without_pairs_the_loss_is_that_of_masked_tokens(
+    model: BertForPreTraining, batch: Batch
+) -> None:
+    single = dataclasses.replace(batch, next_sentence_label=None)
+    loss, sums = pretraining_loss(model, single, num_predictions=13, num_pairs=0)
+    assert float(loss.detach()) == pytest.approx(sums[0].item() / 13)
+    assert sums[3:].tolist() == [0.0, 0.0, 0.0]
