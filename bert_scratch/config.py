@@ -76,7 +76,10 @@ class Settings:
         ]
         if missing:
             raise InputError(f"{source}: missing {', '.join(missing)}")
-        return cls(**{key: _typed(value, known[key]) for key, value in values.items()})
+        try:
+            return cls(**{key: _typed(value, known[key]) for key, value in values.items()})
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from error
 
     @classmethod
     def from_json_file(cls, path: str | Path) -> Self:
@@ -277,7 +280,10 @@ def _matches(value: Any, annotation: Any) -> bool:
     if origin is tuple:
         return isinstance(value, (list, tuple)) and all(_matches(v, arguments[0]) for v in value)
     if origin is dict:
-        return isinstance(value, Mapping)
+        return isinstance(value, Mapping) and all(
+            _is_key(key, arguments[0]) and _matches(item, arguments[1])
+            for key, item in value.items()
+        )
     if annotation in (None, type(None)):
         return value is None
     if annotation is bool or isinstance(value, bool):
@@ -287,6 +293,13 @@ def _matches(value: Any, annotation: Any) -> bool:
     if annotation is Path:
         return isinstance(value, (str, Path))
     return isinstance(value, annotation)
+
+
+def _is_key(key: Any, annotation: Any) -> bool:
+    """Tell whether a JSON object's key, always a string, can stand for the annotated type."""
+    if annotation is int and isinstance(key, str):
+        return key.isascii() and key.isdigit()
+    return isinstance(key, annotation)
 
 
 def _typed(value: Any, annotation: Any) -> Any:

@@ -1,0 +1,1 @@
+"""The main job: prepare a corpus, pretrain on it, evaluate."""

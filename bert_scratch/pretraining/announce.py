@@ -1,0 +1,73 @@
+"""What a run says before its first step: corpus, model, choices with reasons, cost, verdict."""
+
+from __future__ import annotations
+
+import shutil
+
+from bert_scratch.pretraining.assemble import Parts, expected_steps
+from bert_scratch.pretraining.choices import verdict
+from bert_scratch.pretraining.corpus_facts import PAIR_CHANCE_LOSS
+from bert_scratch.pretraining.run_folder import RunFolder
+from bert_scratch.pretraining.step_probe import StepProbe
+from bert_scratch.training.metrics import describe, duration, losses_and_accuracies
+
+BYTES_PER_PARAMETER = 12
+"""Of a checkpoint: the weight and Adam's two moments, four bytes each."""
+
+
+def announce(parts: Parts, probe: StepProbe, folder: RunFolder) -> None:
+    """Print what will be trained on what, what was chosen and why, and what it will cost."""
+    config, facts, shape = parts.config, parts.facts, parts.bert_config
+    parameters = sum(p.numel() for p in parts.build_model().parameters())
+    steps = expected_steps(config, probe.step_s)
+    tokens_per_step = parts.loader.batch_at(0).num_tokens
+    tokens = float(steps * tokens_per_step)
+    disk = BYTES_PER_PARAMETER * parameters * (config.keep_checkpoints + 1) + 4 * parameters
+    per_example = facts.train_tokens / max(1, parts.loader.num_examples)
+    passes = steps * (config.train_batch_size or 0) * per_example / max(1, facts.train_tokens)
+    print(
+        f"corpus     {facts.train_documents:,} documents, {facts.train_sentences:,} sentences, "
+        f"{facts.train_tokens:,} tokens; held out {facts.eval_documents:,} documents, "
+        f"{facts.eval_tokens:,} tokens; [UNK] {facts.unknown_share:.3%}"
+    )
+    print(
+        f"model      {shape.num_hidden_layers} layers, width {shape.hidden_size}, "
+        f"{shape.num_attention_heads} heads, vocabulary {shape.vocab_size:,}: "
+        f"{parameters:,} parameters"
+    )
+    for reason in parts.reasons:
+        print(f"chosen     {reason}")
+    print(
+        f"references ln V {facts.uniform_loss:.3f}, unigram entropy of the train text "
+        f"{facts.unigram_entropy:.3f}, chance for pairs {PAIR_CHANCE_LOSS:.3f} (nats)"
+    )
+    print(
+        f"plan       about {steps:,} steps of {tokens_per_step:,} tokens = {tokens:,.0f} tokens, "
+        f"{passes:.1f} passes over the text, about "
+        f"{duration(config.max_train_seconds or steps * probe.step_s)} on {parts.runtime.device}"
+    )
+    for line in verdict(facts, parameters=parameters, tokens=tokens):
+        print(f"verdict    {line}")
+    free = shutil.disk_usage(folder.path).free
+    print(
+        f"needs      {_bytes(probe.peak_memory_bytes)} of memory (measured), "
+        f"{_bytes(disk)} on disk for checkpoints and model ({_bytes(free)} free)",
+        flush=True,
+    )
+
+
+def announce_dry_run(parts: Parts, probe: StepProbe) -> None:
+    """Print the resolved settings and what one real step did."""
+    print("\nresolved settings (as --config would read them):")
+    print(parts.config.to_json(), end="")
+    values = losses_and_accuracies(probe.sums)
+    print(f"\none step   {describe(1, None, values)}  in {probe.step_s * 1e3:.1f} ms")
+    print("dry run: nothing was trained; the prepared corpus is kept for the real run")
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "KB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"

@@ -1,0 +1,240 @@
+"""From settings to the parts of a run: corpus, loader, held-out examples, model, optimizer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from bert_scratch.batch import Batch
+from bert_scratch.config import BertConfig, InputError
+from bert_scratch.data.loader import ExampleLoader, evaluation_batches
+from bert_scratch.data.store import TokenStore
+from bert_scratch.data.wordpiece import (
+    TokenizerFolder,
+    load_tokenizer,
+    special_ids,
+    unselectable_ids,
+)
+from bert_scratch.model.heads import BertForPreTraining
+from bert_scratch.pretraining.corpus_facts import CorpusFacts, corpus_facts
+from bert_scratch.pretraining.prepare import prepare
+from bert_scratch.pretraining.pretrain_config import PretrainConfig
+from bert_scratch.pretraining.resolve import filled, resolve, resolve_length
+from bert_scratch.pretraining.run_folder import RunFolder
+from bert_scratch.pretraining.step_probe import StepProbe, probe_step
+from bert_scratch.training.loop import Plan
+from bert_scratch.training.optimizer import build_optimizer
+from bert_scratch.training.runtime import (
+    DTYPES,
+    Runtime,
+    default_num_threads,
+    measure_peak_flops,
+    resolve_device,
+    resolve_dtype,
+    seed_for,
+    set_up,
+    train_flops_per_token,
+)
+
+BEFORE_HORIZON_INTERVAL = 25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a run is built from; everything here is a function of settings, corpus and machine."""
+
+    config: PretrainConfig
+    bert_config: BertConfig
+    facts: CorpusFacts
+    store: TokenStore
+    tokenizer: TokenizerFolder
+    runtime: Runtime
+    peak_flops: float
+    loader: ExampleLoader
+    reasons: list[str]
+    """One line for each value that was chosen for the user."""
+
+    def build_model(self, checkpoint: Path | None = None) -> BertForPreTraining:
+        """Return the model, freshly initialised or from a checkpoint, on the run's device."""
+        torch.manual_seed(seed_for("weights", self.config.seed))
+        source = self.config.init_checkpoint if checkpoint is None else str(checkpoint)
+        if source is None:
+            model = BertForPreTraining(
+                self.bert_config,
+                initializer=filled(self.config.initializer),
+                train_pad_row=filled(self.config.train_pad_row),
+            )
+        else:
+            dropout = {
+                "hidden_dropout_prob": self.bert_config.hidden_dropout_prob,
+                "attention_probs_dropout_prob": self.bert_config.attention_probs_dropout_prob,
+            }
+            model = BertForPreTraining.from_pretrained(
+                source,
+                new_head=checkpoint is None,
+                train_pad_row=filled(self.config.train_pad_row),
+                **dropout,
+            )
+        return model.to(self.runtime.device)
+
+    def build_optimizer(self, model: BertForPreTraining) -> torch.optim.Optimizer:
+        """Return the optimizer over the model's parameters."""
+        config = self.config
+        return build_optimizer(
+            model,
+            learning_rate=filled(config.learning_rate),
+            weight_decay=config.weight_decay,
+            betas=(config.adam_beta1, config.adam_beta2),
+            epsilon=config.adam_epsilon,
+            bias_correction=filled(config.adam_bias_correction),
+        )
+
+    def plan(self) -> Plan:
+        """Return what the loop does when."""
+        config = self.config
+        return Plan(
+            seed=config.seed,
+            num_train_steps=config.num_train_steps,
+            num_warmup_steps=config.num_warmup_steps or 0,
+            learning_rate=filled(config.learning_rate),
+            lr_schedule=filled(config.lr_schedule),
+            max_grad_norm=config.max_grad_norm,
+            micro_batch_size=filled(config.micro_batch_size),
+            logging_steps=config.logging_steps or BEFORE_HORIZON_INTERVAL,
+            eval_steps=config.eval_steps or 10**12,
+            save_steps=config.save_steps or 10**12,
+        )
+
+    def held_out(self, max_examples: int | None) -> Iterator[Batch]:
+        """Yield the first so many held-out examples, or all, in batches."""
+        return evaluation_batches(
+            self.store,
+            batch_size=64,
+            max_seq_length=filled(self.config.max_seq_length),
+            special_ids=special_ids(self.tokenizer.tokenizer),
+            unselectable_ids=unselectable_ids(self.tokenizer.tokenizer),
+            pair_task=filled(self.config.pair_task),
+            max_examples=max_examples,
+        )
+
+    def flops_per_token(self) -> float:
+        """Return the operations a training token needs, for the share of the peak reached."""
+        return train_flops_per_token(
+            self.bert_config,
+            seq_length=filled(self.config.max_seq_length),
+            predicted=self.config.masked_lm_prob,
+        )
+
+    def probe(self) -> StepProbe:
+        """Time and weigh a step on a model that is thrown away."""
+        model = self.build_model()
+        optimizer = self.build_optimizer(model)
+        return probe_step(
+            model, optimizer, self.loader.batch_at(0), plan=self.plan(), runtime=self.runtime
+        )
+
+    def with_config(self, config: PretrainConfig) -> Parts:
+        """Return the same parts under changed settings."""
+        return replace(self, config=config)
+
+
+def assemble(asked: PretrainConfig, stored: PretrainConfig | None, folder: RunFolder) -> Parts:
+    """Prepare the corpus and resolve the settings, all but the length of a new run.
+
+    Args:
+        asked: what the user gave this time.
+        stored: the resolved settings of the run to go on with; None for a new one.
+        folder: where the corpus is prepared unless --data names it.
+
+    Raises:
+        InputError: if corpus, checkpoint or settings cannot be used together.
+    """
+    basis = stored or asked
+    device = resolve_device(basis.device)
+    dtype, dtype_reason = resolve_dtype(basis.dtype, device)
+    num_threads = basis.num_threads or default_num_threads()
+    runtime = Runtime(device=device, dtype=DTYPES[dtype], num_threads=num_threads)
+    store = prepared_corpus(asked, folder)
+    tokenizer = load_tokenizer(store.folder / "tokenizer")
+    specials = special_ids(tokenizer)
+    facts = corpus_facts(store, specials.unk)
+    set_up(runtime, deterministic=basis.deterministic)
+    peak_flops = measure_peak_flops(runtime)
+    resolved = resolve(
+        basis,
+        facts=facts,
+        runtime=runtime,
+        peak_flops=peak_flops,
+        pad_token_id=specials.pad,
+        initial=_initial_shape(basis, facts),
+    )
+    config = resolved.config
+    loader = ExampleLoader(
+        store,
+        batch_size=filled(config.train_batch_size),
+        max_seq_length=filled(config.max_seq_length),
+        seed=config.seed,
+        special_ids=specials,
+        unselectable_ids=unselectable_ids(tokenizer),
+        pair_task=filled(config.pair_task),
+        pair_sampling=config.pair_sampling,
+        short_seq_prob=config.short_seq_prob,
+        masked_lm_prob=config.masked_lm_prob,
+        mask_special=filled(config.mask_special),
+    )
+    return Parts(
+        config=config,
+        bert_config=resolved.bert_config,
+        facts=facts,
+        store=store,
+        tokenizer=TokenizerFolder(tokenizer),
+        runtime=runtime,
+        peak_flops=peak_flops,
+        loader=loader,
+        reasons=[*resolved.reasons, f"--dtype {dtype}: {dtype_reason}"],
+    )
+
+
+def fix_length(parts: Parts) -> tuple[Parts, StepProbe]:
+    """Measure a step and fill in steps and warm-up; a time limit leaves the steps open."""
+    warm = parts.with_config(parts.config.replace(num_warmup_steps=10))
+    probe = warm.probe()
+    config, reasons = resolve_length(
+        parts.config, num_examples=parts.loader.num_examples, step_s=probe.step_s
+    )
+    return replace(parts, config=config, reasons=[*parts.reasons, *reasons]), probe
+
+
+def prepared_corpus(asked: PretrainConfig, folder: RunFolder) -> TokenStore:
+    """Return the corpus of --data, or prepare the one of --corpus in the run's folder."""
+    if asked.data is not None:
+        return TokenStore(Path(asked.data))
+    if asked.init_checkpoint is not None:
+        asked = asked.replace(init_checkpoint=None, tokenizer=asked.init_checkpoint)
+    return prepare(asked, folder.corpus)
+
+
+def expected_steps(config: PretrainConfig, step_s: float) -> int:
+    """Return the steps a run will make, as far as it can be known before it starts."""
+    if config.num_train_steps is not None:
+        return config.num_train_steps
+    return max(1, math.floor(filled(config.max_train_seconds) / step_s))
+
+
+def _initial_shape(config: PretrainConfig, facts: CorpusFacts) -> BertConfig | None:
+    """Return the shape of --init-checkpoint with the user's dropout, if one was given."""
+    if config.init_checkpoint is None:
+        return None
+    shape = BertForPreTraining.from_pretrained(config.init_checkpoint, new_head=True).config
+    if shape.vocab_size < facts.vocab_size:
+        raise InputError(
+            f"--init-checkpoint {config.init_checkpoint} has {shape.vocab_size} tokens, the corpus "
+            f"was prepared with {facts.vocab_size}; prepare it with the checkpoint's tokenizer"
+        )
+    names = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+    given = {name: value for name in names if (value := getattr(config, name)) is not None}
+    return shape.replace(**given)

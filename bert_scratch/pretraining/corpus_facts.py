@@ -1,0 +1,79 @@
+"""Facts of a prepared corpus, and the reference lines that make a loss readable."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bert_scratch.config import Settings
+from bert_scratch.data.store import TokenStore
+
+PAIR_CHANCE_LOSS = math.log(2.0)
+"""What a next-sentence head that knows nothing pays, in nats."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusFacts(Settings):
+    """What a run knows of its corpus; written to `corpus.json`."""
+
+    vocab_size: int
+    train_documents: int
+    train_sentences: int
+    train_tokens: int
+    eval_documents: int
+    eval_sentences: int
+    eval_tokens: int
+    unknown_share: float
+    """Share of [UNK] among the train tokens."""
+    uniform_loss: float
+    """ln V: the masked-token loss of a model that knows nothing, in nats."""
+    unigram_entropy: float
+    """Entropy of the train tokens' frequencies, in nats."""
+
+    @property
+    def pairs_possible(self) -> bool:
+        """Whether there are documents enough for next-sentence pairs, in both parts."""
+        return (
+            self.train_documents >= 2
+            and self.eval_documents >= 2
+            and self.train_sentences > self.train_documents
+            and self.eval_sentences > self.eval_documents
+        )
+
+
+def corpus_facts(store: TokenStore, unknown_id: int) -> CorpusFacts:
+    """Read the facts off a prepared corpus."""
+    train, held_out = store.shards("train"), store.shards("eval")
+    counts = store.token_counts.astype(np.float64)
+    share = counts / max(1.0, counts.sum())
+    seen = share[share > 0]
+    return CorpusFacts(
+        vocab_size=store.vocab_size,
+        train_documents=sum(len(shard.documents) for shard in train),
+        train_sentences=sum(len(shard.sentences) for shard in train),
+        train_tokens=sum(len(shard.tokens) for shard in train),
+        eval_documents=sum(len(shard.documents) for shard in held_out),
+        eval_sentences=sum(len(shard.sentences) for shard in held_out),
+        eval_tokens=sum(len(shard.tokens) for shard in held_out),
+        unknown_share=float(share[unknown_id]),
+        uniform_loss=math.log(store.vocab_size),
+        unigram_entropy=float(-(seen * np.log(seen)).sum()),
+    )
+
+
+def unigram_loss(train_counts: NDArray[np.int64], targets: NDArray[np.int64]) -> float:
+    """Return the cross-entropy, in nats, of the train unigram counts (+0.5) on masked targets.
+
+    It is what a model that has learned word frequencies and nothing else would pay on exactly
+    the positions the evaluation masks.
+
+    Args:
+        train_counts: [V] how often each token stands in the train text.
+        targets: [N] ids of the masked held-out tokens.
+    """
+    smoothed = train_counts + 0.5
+    log_share = np.log(smoothed) - math.log(smoothed.sum())
+    return float(-log_share[targets].mean())

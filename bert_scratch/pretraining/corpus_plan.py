@@ -1,0 +1,252 @@
+"""What a prepared corpus is made from: its text, what was chosen for the user, what changed."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bert_scratch import durable
+from bert_scratch.data.corpus import (
+    Slice,
+    Source,
+    read_documents,
+    resolve_sources,
+    slices_of,
+)
+from bert_scratch.data.sentences import choose_rule
+from bert_scratch.data.textfile import is_compressed
+from bert_scratch.pretraining.tokenise import NUM_HASHES, ReadingRules, read_sections
+
+COMPRESSION_RATIO = 3
+"""Of text under gzip, for estimates."""
+
+# Text of less than so many bytes -> entries: a token should be met often enough to be learned.
+_VOCAB_SIZES = ((300_000, 2_048), (3_000_000, 4_096), (30_000_000, 8_192), (300_000_000, 16_384))
+_LARGEST_VOCAB_SIZE = 30_522
+_WANTED_EVAL_BYTES = 500_000
+_EVAL_FRACTIONS = (0.001, 0.1)
+MIN_DOCUMENTS = 2
+"""Of each of the two parts, train and held out."""
+
+# Below this it takes a second to see which documents a held-out share would take.
+_SMALL_CORPUS_BYTES = 8_000_000
+_SAMPLED_SLICES = 8
+_SAMPLED_DOCUMENTS = 16
+_SAMPLED_PARAGRAPHS = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """The text of a corpus: where it is and how it is read."""
+
+    sources: Sequence[Source]
+    slices: Sequence[Slice]
+    rules: ReadingRules
+
+    @property
+    def num_bytes(self) -> int:
+        """Estimated bytes of text."""
+        return sum(map(text_bytes, self.slices))
+
+
+def find_text(
+    paths: Sequence[str], *, documents: str, sentences: str, encoding_errors: str
+) -> Text:
+    """Find a corpus's files and decide what a document and a sentence is; nothing is held out.
+
+    Args:
+        paths: files, folders, globs.
+        documents: auto, blank-lines, files, lines or titles.
+        sentences: auto, rules or lines.
+        encoding_errors: strict or replace.
+
+    Raises:
+        InputError: as `resolve_sources` and `read_documents`.
+    """
+    sources = resolve_sources(paths, documents)
+    slices = slices_of(sources)
+    sentence_rules = []
+    for index, source in enumerate(sources):
+        rule = sentences
+        if rule == "auto":
+            own = [part for part in slices if part.source_index == index]
+            rule, evidence = choose_rule(_sample(own, source, encoding_errors))
+            sources[index] = replace(source, evidence=f"{source.evidence}; {evidence}")
+        sentence_rules.append(rule)
+    rules = ReadingRules(
+        sources=sources,
+        sentence_rules=sentence_rules,
+        encoding_errors=encoding_errors,
+        eval_fraction=0.0,
+    )
+    return Text(sources=sources, slices=slices, rules=rules)
+
+
+def _sample(slices: Sequence[Slice], source: Source, encoding_errors: str) -> list[list[str]]:
+    """Return the beginnings of a few documents of a source, from all over it."""
+    count = min(len(slices), _SAMPLED_SLICES)
+    documents = []
+    for part in (slices[index * len(slices) // count] for index in range(count)):
+        found = read_documents(part, source, encoding_errors)
+        documents += [
+            paragraphs[:_SAMPLED_PARAGRAPHS]
+            for paragraphs in itertools.islice(found, _SAMPLED_DOCUMENTS)
+        ]
+    return documents
+
+
+def text_bytes(part: Slice) -> int:
+    """Estimate the bytes of text in a slice."""
+    return (part.end - part.start) * (COMPRESSION_RATIO if is_compressed(part.file) else 1)
+
+
+def choose_vocab_size(corpus_bytes: int, alphabet_ids: int) -> tuple[int, str]:
+    """Choose a vocabulary size for a corpus.
+
+    Args:
+        corpus_bytes: of its text.
+        alphabet_ids: the ids its characters take, ## forms included.
+
+    Returns:
+        (size, reason). By size of text: 2,048 below 0.3 MB, 4,096 below 3 MB, 8,192 below
+        30 MB, 16,384 below 300 MB, 30,522 (as in the paper) from there. Where the characters
+        leave less than a quarter of that for longer pieces, as in Chinese, that much is added.
+    """
+    by_size = next((v for limit, v in _VOCAB_SIZES if corpus_bytes < limit), _LARGEST_VOCAB_SIZE)
+    pieces = by_size // 4
+    if alphabet_ids + pieces <= by_size:
+        return by_size, f"for about {corpus_bytes / 1e6:,.1f} MB of text"
+    needed = math.ceil((alphabet_ids + pieces) / 64) * 64
+    return needed, f"the text's characters take {alphabet_ids:,}, and {pieces:,} longer pieces"
+
+
+def choose_eval_fraction(text: Text) -> float:
+    """Return the share of documents to hold out: about 500 KB of text, 0.1 to 10 % of it.
+
+    In a small corpus it is raised until it takes two documents.
+    """
+    lowest, highest = _EVAL_FRACTIONS
+    fraction = min(highest, max(lowest, _WANTED_EVAL_BYTES / max(1, text.num_bytes)))
+    if text.num_bytes < _SMALL_CORPUS_BYTES:
+        sections = itertools.chain.from_iterable(
+            read_sections(part, text.rules) for part in text.slices
+        )
+        hashes = sorted(document.hash / NUM_HASHES for document in sections)
+        if len(hashes) >= 2 * MIN_DOCUMENTS:
+            fraction = max(fraction, share_above(hashes[MIN_DOCUMENTS - 1]))
+    return fraction
+
+
+def share_above(hash_share: float) -> float:
+    """Return a short number just above a document's hash, as a share of all hashes."""
+    return math.floor(hash_share * 10_000 + 1) / 10_000
+
+
+def describe_slices(slices: Sequence[Slice], sources: Sequence[Source]) -> list[dict[str, Any]]:
+    """Return the slices as the manifest holds them."""
+    names = [dict(zip(source.files, _names(source), strict=True)) for source in sources]
+    return [
+        {
+            "source": part.source_index,
+            "file": names[part.source_index][part.file],
+            "start": part.start,
+            "end": part.end,
+        }
+        for part in slices
+    ]
+
+
+def describe_sources(
+    sources: Sequence[Source], sentence_rules: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return the sources as the manifest holds them, with size and SHA-256 of each file."""
+    return [
+        {
+            "path": source.path,
+            **_reading(source, sentence_rule),
+            "files": {
+                name: durable.file_digest(file)
+                for name, file in zip(_names(source), source.files, strict=True)
+            },
+        }
+        for source, sentence_rule in zip(sources, sentence_rules, strict=True)
+    ]
+
+
+def differing_settings(manifest: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each setting that is not what the store was prepared with.
+
+    Naming the value that was chosen for the user then is no difference.
+    """
+    for name, now in asked.items():
+        then, resolved = manifest["asked"].get(name), manifest["resolved"].get(name)
+        if now != then and (now is None or now != resolved):
+            flag = f"--{name.replace('_', '-')}"
+            yield f"{flag}: was {_shown(then, resolved)}, now {_shown(now, None)}"
+
+
+def differing_sources(
+    stored: Sequence[Mapping[str, Any]],
+    sources: Sequence[Source],
+    sentence_rules: Sequence[str],
+    prepared_at: float,
+) -> Iterator[str]:
+    """Yield a line for each difference between the text of a store and that of today.
+
+    Args:
+        stored: what `describe_sources` gave then.
+        sources: of today.
+        sentence_rules: of each.
+        prepared_at: time of the store's manifest; a file that nobody touched since is taken to
+            be the same if its size is, any other is read.
+    """
+    if len(stored) != len(sources):
+        yield f"--corpus: was {len(stored)} sources, now {len(sources)}"
+        return
+    for then, source, sentence_rule in zip(stored, sources, sentence_rules, strict=True):
+        for name, now in _reading(source, sentence_rule).items():
+            if then[name] != now:
+                yield f"{source.path}: {name} was {then[name]}, now {now}"
+        files = dict(zip(_names(source), source.files, strict=True))
+        for name in then["files"].keys() - files.keys():
+            yield f"{source.path}: {name} is gone"
+        for name in files.keys() - then["files"].keys():
+            yield f"{source.path}: {name} is new"
+        for name in files.keys() & then["files"].keys():
+            if not _is_same(files[name], then["files"][name], prepared_at):
+                yield f"{source.path}: {name} has changed"
+
+
+def _reading(source: Source, sentence_rule: str) -> dict[str, Any]:
+    return {
+        "kind": source.kind,
+        "documents": source.documents,
+        "wrapped": source.wrapped,
+        "sentences": sentence_rule,
+    }
+
+
+def _names(source: Source) -> list[str]:
+    """Return each file's name below the folder that they all lie in."""
+    parent = os.path.commonpath([file.parent for file in source.files])
+    return [file.relative_to(parent).as_posix() for file in source.files]
+
+
+def _is_same(file: Path, stated: Mapping[str, Any], prepared_at: float) -> bool:
+    status = file.stat()
+    if status.st_size != stated["bytes"]:
+        return False
+    if max(status.st_mtime, status.st_ctime) < prepared_at:
+        return True
+    return durable.file_digest(file) == stated
+
+
+def _shown(value: Any, resolved: Any) -> str:
+    if value is None:
+        return "left out" if resolved is None else f"left out ({resolved} was chosen)"
+    return str(value)

@@ -1,0 +1,173 @@
+"""Held-out losses beside their reference lines: the measure of every run, alike for all seeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bert_scratch.batch import Batch
+from bert_scratch.config import InputError, Settings, check_choice, check_range
+from bert_scratch.data.loader import evaluation_batches
+from bert_scratch.data.store import TokenStore
+from bert_scratch.data.wordpiece import load_tokenizer, special_ids, unselectable_ids
+from bert_scratch.model.heads import BertForPreTraining
+from bert_scratch.pretraining.corpus_facts import PAIR_CHANCE_LOSS, unigram_loss
+from bert_scratch.training.loop import sums_of
+from bert_scratch.training.metrics import losses_and_accuracies
+from bert_scratch.training.runtime import (
+    DTYPES,
+    Runtime,
+    default_num_threads,
+    resolve_device,
+    resolve_dtype,
+    set_up,
+)
+
+INTERVAL_EXAMPLES = 1024
+"""How many examples an evaluation during training looks at; the last one looks at all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(Settings):
+    """Evaluate a model on the held-out part of a prepared corpus."""
+
+    model: str
+    """A model folder, a checkpoint, or a hub id."""
+    data: str
+    """The prepared corpus: a folder from `prepare`, or the corpus/ folder of a run."""
+    max_seq_length: int = 128
+    """Tokens of an example."""
+    pair_task: str = "nsp"
+    """nsp, sop or none."""
+    eval_batch_size: int = 64
+    """Examples of a forward pass."""
+    num_examples: int | None = None
+    """Look at the first so many examples only. Left out: at all."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    dtype: str = "auto"
+    """auto, float32 or bfloat16."""
+    json: bool = False
+    """Print one JSON object instead of lines."""
+
+    def __post_init__(self) -> None:
+        """Check each value.
+
+        Raises:
+            InputError: naming the flag.
+        """
+        check_choice("--pair-task", self.pair_task, ("nsp", "sop", "none"))
+        check_range("--max-seq-length", self.max_seq_length, at_least=8)
+        check_range("--eval-batch-size", self.eval_batch_size, at_least=1)
+        check_range("--num-examples", self.num_examples, at_least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Held-out means, in nats, beside what knowing nothing or only frequencies would give."""
+
+    mlm_loss: float
+    mlm_accuracy: float
+    nsp_loss: float | None
+    nsp_accuracy: float | None
+    unigram_loss: float
+    uniform_loss: float
+    num_examples: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values that are there."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+    def __str__(self) -> str:
+        gain = self.unigram_loss - self.mlm_loss
+        lines = [
+            f"held-out, {self.num_examples:,} examples",
+            f"  masked tokens   loss {self.mlm_loss:.3f}  accuracy {self.mlm_accuracy:.3f}   "
+            f"(ln V {self.uniform_loss:.3f}, unigram {self.unigram_loss:.3f}: "
+            f"{abs(gain):.2f} nats {'below' if gain >= 0 else 'ABOVE'} it)",
+        ]
+        if self.nsp_loss is not None and self.nsp_accuracy is not None:
+            lines.append(
+                f"  sentence pairs  loss {self.nsp_loss:.3f}  accuracy {self.nsp_accuracy:.3f}   "
+                f"(chance {PAIR_CHANCE_LOSS:.3f} and 0.500)"
+            )
+        return "\n".join(lines)
+
+
+def evaluate(config: EvaluateConfig) -> Evaluation:
+    """Evaluate a saved model on a prepared corpus.
+
+    Raises:
+        InputError: if model or corpus cannot be used, or do not belong together.
+    """
+    device = resolve_device(config.device)
+    dtype, _ = resolve_dtype(config.dtype, device)
+    runtime = Runtime(device=device, dtype=DTYPES[dtype], num_threads=default_num_threads())
+    set_up(runtime, deterministic=False)
+    store = TokenStore(Path(config.data))
+    model = BertForPreTraining.from_pretrained(config.model).to(device).eval()
+    if model.config.vocab_size < store.vocab_size:
+        raise InputError(
+            f"--model {config.model} has {model.config.vocab_size} tokens, --data {config.data} "
+            f"was prepared with {store.vocab_size}; use the model's own corpus folder"
+        )
+    if config.max_seq_length > model.config.max_position_embeddings:
+        raise InputError(
+            f"--max-seq-length {config.max_seq_length} is longer than the model's "
+            f"{model.config.max_position_embeddings} positions"
+        )
+    tokenizer = load_tokenizer(store.folder / "tokenizer")
+    batches = evaluation_batches(
+        store,
+        batch_size=config.eval_batch_size,
+        max_seq_length=config.max_seq_length,
+        special_ids=special_ids(tokenizer),
+        unselectable_ids=unselectable_ids(tokenizer),
+        pair_task=config.pair_task,
+        max_examples=config.num_examples,
+    )
+    return evaluate_model(model, batches, store=store, runtime=runtime)
+
+
+def evaluate_model(
+    model: BertForPreTraining, batches: Iterator[Batch], *, store: TokenStore, runtime: Runtime
+) -> Evaluation:
+    """Evaluate a model on batches of held-out examples.
+
+    Args:
+        model: in evaluation mode, on the runtime's device.
+        batches: each example once.
+        store: whose train counts give the reference line.
+        runtime: device and dtype.
+    """
+    targets: list[np.ndarray[Any, np.dtype[np.int64]]] = []
+    num_examples = 0
+
+    def noted() -> Iterator[Batch]:
+        nonlocal num_examples
+        for batch in batches:
+            targets.append(batch.masked_labels[batch.masked_labels >= 0].numpy())
+            num_examples += batch.input_ids.shape[0]
+            yield batch
+
+    values = losses_and_accuracies(sums_of(model, noted(), runtime=runtime))
+    return Evaluation(
+        mlm_loss=values["mlm_loss"],
+        mlm_accuracy=values["mlm_accuracy"],
+        nsp_loss=values.get("nsp_loss"),
+        nsp_accuracy=values.get("nsp_accuracy"),
+        unigram_loss=unigram_loss(store.token_counts, np.concatenate(targets)),
+        uniform_loss=float(np.log(store.vocab_size)),
+        num_examples=num_examples,
+    )
+
+
+def run_evaluate(config: EvaluateConfig) -> None:
+    """Evaluate and print."""
+    evaluation = evaluate(config)
+    print(json.dumps(evaluation.to_dict()) if config.json else evaluation)

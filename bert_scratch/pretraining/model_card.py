@@ -1,0 +1,102 @@
+"""The model card: what a model was trained on and how, and how to use it."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from typing import Any
+
+from bert_scratch.pretraining.corpus_facts import CorpusFacts
+from bert_scratch.pretraining.evaluate import Evaluation
+from bert_scratch.pretraining.pretrain_config import PretrainConfig
+from bert_scratch.training.loop import Progress
+from bert_scratch.training.metrics import duration
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that decide a run's bits."""
+    packages = ("torch", "numpy", "tokenizers", "safetensors")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def model_card(
+    *,
+    config: PretrainConfig,
+    facts: CorpusFacts,
+    evaluation: Evaluation,
+    progress: Progress,
+    sources: list[str],
+    num_parameters: int,
+    corpus_sha256: str,
+) -> str:
+    """Return the text of the model folder's `README.md`.
+
+    Args:
+        config: resolved settings.
+        facts: of the corpus.
+        evaluation: over all held-out examples.
+        progress: at the end of the run.
+        sources: the corpus as the user named it, one line each.
+        num_parameters: of the model.
+        corpus_sha256: of the prepared corpus's manifest.
+    """
+    rows: list[tuple[str, Any]] = [
+        ("layers / width / heads", _shape(config)),
+        ("parameters", f"{num_parameters:,}"),
+        ("vocabulary", f"{facts.vocab_size:,} WordPieces"),
+        ("train text", f"{facts.train_tokens:,} tokens, {facts.train_documents:,} documents"),
+        ("updates", f"{progress.step:,} of {config.train_batch_size} examples"),
+        ("tokens seen", f"{progress.tokens:,}"),
+        ("training time", duration(progress.elapsed_s)),
+        ("held-out masked-token loss", f"{evaluation.mlm_loss:.3f} nats"),
+        ("the same of unigram counts", f"{evaluation.unigram_loss:.3f} nats"),
+        ("held-out masked-token accuracy", f"{evaluation.mlm_accuracy:.3f}"),
+    ]
+    if evaluation.nsp_accuracy is not None:
+        rows.append(("held-out sentence-pair accuracy", f"{evaluation.nsp_accuracy:.3f}"))
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    corpus = "\n".join(f"- `{source}`" for source in sources)
+    used = ", ".join(f"{name} {number}" for name, number in versions().items())
+    return f"""---
+library_name: transformers
+pipeline_tag: fill-mask
+tags: [bert, bert-scratch]
+---
+
+# A BERT pretrained with bert_scratch
+
+| | |
+|---|---|
+{table}
+
+Trained on:
+
+{corpus}
+
+(prepared corpus: manifest SHA-256 `{corpus_sha256}`)
+
+## Use
+
+```python
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+model = AutoModelForMaskedLM.from_pretrained("path/to/this/folder")
+tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
+```
+
+`SentenceTransformer("path/to/this/folder")` gives the mean of the last layer's states. Positions
+past {config.max_seq_length} tokens were never trained.
+
+## Settings
+
+```json
+{config.to_json()}```
+
+Made with {used}.
+"""
+
+
+def _shape(config: PretrainConfig) -> str:
+    if config.init_checkpoint is not None:
+        return f"those of {config.init_checkpoint}"
+    return f"{config.num_hidden_layers} / {config.hidden_size} / {config.num_attention_heads}"

@@ -1,0 +1,338 @@
+"""The main job: text in, a pretrained BERT out; killed at any moment, the same command goes on."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from bert_scratch import durable
+from bert_scratch.batch import Batch
+from bert_scratch.config import InputError, read_json_object
+from bert_scratch.data.loader import iterate
+from bert_scratch.pretraining.announce import announce, announce_dry_run
+from bert_scratch.pretraining.assemble import Parts, assemble, fix_length
+from bert_scratch.pretraining.evaluate import INTERVAL_EXAMPLES, Evaluation, evaluate_model
+from bert_scratch.pretraining.model_card import model_card, versions
+from bert_scratch.pretraining.pretrain_config import PretrainConfig
+from bert_scratch.pretraining.resolve import with_intervals
+from bert_scratch.pretraining.run_folder import RunFolder
+from bert_scratch.pretraining.show import show_fill_ins
+from bert_scratch.training.checkpoint import STATE, find_checkpoint, load_optimizer, save_checkpoint
+from bert_scratch.training.interruption import (
+    Interrupted,
+    StopRequest,
+    stop_on_signals,
+)
+from bert_scratch.training.loop import (
+    Hooks,
+    NonFinite,
+    Plan,
+    Progress,
+    sums_of,
+    train,
+)
+from bert_scratch.training.metrics import (
+    Display,
+    MetricsLog,
+    Window,
+    describe,
+    losses_and_accuracies,
+)
+from bert_scratch.training.model_folder import write_model_folder
+
+BUILT_IN: dict[str, str | int | float] = {
+    "preset": "tiny",
+    "vocab_size": 8192,
+    "max_seq_length": 64,
+    "train_batch_size": 32,
+    "max_train_seconds": 250.0,
+}
+"""What a run with neither --corpus nor --data uses where the user says nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainResult:
+    """What a finished run left behind."""
+
+    folder: Path
+    """The model folder."""
+    num_train_steps: int
+    evaluation: Evaluation | None
+    """Over all held-out text; None when the run had been finished before."""
+
+
+def pretrain(asked: PretrainConfig) -> PretrainResult | None:
+    """Run, or go on with, the pretraining that the settings describe; None after a dry run.
+
+    Raises:
+        InputError: if settings, corpus or folder cannot be used; nothing is lost.
+        Interrupted: after SIGTERM or SIGINT, once what could be saved is saved.
+        NonFinite: if a loss or gradient is not finite; the last checkpoint is finite.
+    """
+    if not asked.corpus and asked.data is None:
+        asked = _with_built_in_corpus(asked)
+    folder = RunFolder(Path(asked.output_dir or _default_output_dir(asked)))
+    folder.create()
+    stored = _stored_run(folder, asked)
+    if stored is not None and folder.is_done():
+        print(f"{folder.path}: this run is done; its model is in {folder.model}")
+        steps = stored.num_train_steps or 0
+        return PretrainResult(folder=folder.model, num_train_steps=steps, evaluation=None)
+    parts = assemble(asked, stored, folder)
+    if stored is None:
+        parts, probe = fix_length(parts)
+        announce(parts, probe, folder)
+        if asked.dry_run:
+            announce_dry_run(parts, probe)
+            return None
+        folder.store(asked, parts.config)
+        durable.write_text(folder.corpus_facts, parts.facts.to_json())
+        parts.tokenizer.save_pretrained(folder.tokenizer)
+    else:
+        parts = parts.with_config(_with_run_settings(parts.config, asked))
+    with stop_on_signals() as stop:
+        return _Run(parts, folder, stop).go()
+
+
+class _Run:
+    """One process's share of a run: from its newest checkpoint, if any, to the result."""
+
+    def __init__(self, parts: Parts, folder: RunFolder, stop: StopRequest) -> None:
+        self.parts, self.folder, self.stop = parts, folder, stop
+        checkpoint, problems = find_checkpoint(folder.checkpoints)
+        for problem in problems:
+            print(f"not used: {problem}", file=sys.stderr)
+        self.model = parts.build_model(checkpoint)
+        self.optimizer = parts.build_optimizer(self.model)
+        self.progress = Progress()
+        if checkpoint is not None:
+            self.progress = _progress_of(checkpoint)
+            load_optimizer(checkpoint, self.model, self.optimizer, num_updates=self.progress.step)
+            print(f"resumed    from {checkpoint} after {self.progress.step:,} steps")
+        kept = self.progress.step if checkpoint is not None else -1
+        self.log = MetricsLog(folder.metrics, keep_through_step=kept)
+        self.display = Display(first_step=self.progress.step)
+        self.interval_examples = list(parts.held_out(INTERVAL_EXAMPLES))
+        self.evaluation_s = 0.0
+
+    def go(self) -> PretrainResult:
+        """Train to the end, evaluate and write the result."""
+        self.folder.write_status("running", code=0, step=self.progress.step, message="")
+        try:
+            if self.progress.step == 0:
+                self._evaluate_untrained()
+            train(
+                self.model,
+                self.optimizer,
+                plan=self.parts.plan(),
+                progress=self.progress,
+                runtime=self.parts.runtime,
+                hooks=Hooks(
+                    batches=self._batches,
+                    evaluate=self._evaluate,
+                    on_evaluated=self._on_evaluated,
+                    save=self._save,
+                    fix_horizon=self._fix_horizon,
+                ),
+                log=self.log,
+                display=self.display,
+                stop=self.stop,
+                flops_per_s=(self.parts.flops_per_token(), self.parts.peak_flops),
+            )
+            if self.stop:
+                self._stop()
+            return self._finish()
+        except NonFinite as error:
+            self._status("failed", NonFinite.exit_code, str(error))
+            raise
+        finally:
+            self.display.close()
+
+    def _batches(self, first_step: int) -> Iterator[Batch]:
+        # A time-limited run does not know its last step yet; the loop leaves the iterator early.
+        last_step = self.parts.config.num_train_steps or sys.maxsize // self.parts.loader.batch_size
+        return iterate(
+            self.parts.loader,
+            first_step,
+            last_step,
+            self.parts.config.num_workers,
+            pin_memory=self.parts.runtime.device.type == "cuda",
+        )
+
+    def _evaluate(self, model: nn.Module) -> list[float]:
+        start = time.perf_counter()
+        sums = sums_of(model, iter(self.interval_examples), runtime=self.parts.runtime)
+        self.evaluation_s = time.perf_counter() - start
+        return sums
+
+    def _evaluate_untrained(self) -> None:
+        self.model.eval()
+        sums = self._evaluate(self.model)
+        self._on_evaluated(self.progress, losses_and_accuracies(sums))
+
+    def _on_evaluated(self, progress: Progress, values: dict[str, float]) -> None:
+        self.log.append(
+            step=progress.step,
+            split="eval",
+            **values,
+            tokens=progress.tokens,
+            elapsed_s=progress.elapsed_s,
+        )
+        steps = self.parts.config.num_train_steps
+        self.display.line("held out   " + describe(progress.step, steps, values))
+
+    def _fix_horizon(self, progress: Progress, step_s: float) -> Plan:
+        """Turn what is left of the time budget into a number of steps, once and for all."""
+        config = self.parts.config
+        assert config.max_train_seconds is not None
+        # Ten evaluations along the way, and the last one over all held-out examples.
+        left_s = config.max_train_seconds - progress.elapsed_s - 10 * self.evaluation_s
+        steps = progress.step + max(1, int(left_s / step_s))
+        config = with_intervals(config.replace(num_train_steps=steps), step_s=step_s)
+        self.folder.store_resolved(config)
+        self.parts = self.parts.with_config(config)
+        self.display.line(
+            f"horizon    {steps:,} steps fit {config.max_train_seconds:g} s at "
+            f"{step_s * 1e3:.1f} ms a step; fixed and stored"
+        )
+        return self.parts.plan()
+
+    def _save(self, progress: Progress) -> None:
+        state = {
+            "tokens": progress.tokens,
+            "elapsed_s": progress.elapsed_s,
+            "window": vars(progress.window),
+            "config": self.parts.config.to_dict(),
+            "versions": versions(),
+        }
+        save_checkpoint(
+            self.folder.checkpoints,
+            step=progress.step,
+            model=self.model,
+            optimizer=self.optimizer,
+            tokenizer=self.parts.tokenizer,
+            state=state,
+            keep=self.parts.config.keep_checkpoints,
+        )
+
+    def _stop(self) -> None:
+        """Save what a later run can go on from, then say so by raising."""
+        reason = f"stopped by {self.stop.signal_name} after {self.progress.step:,} steps"
+        if self.parts.config.num_train_steps is None:
+            message = f"{reason}, before anything worth saving; the same command starts again"
+        else:
+            self._save(self.progress)
+            message = f"{reason}; the same command goes on"
+        self._status("stopped", Interrupted.exit_code, message)
+        raise Interrupted(message)
+
+    def _finish(self) -> PretrainResult:
+        parts, progress = self.parts, self.progress
+        self.model.eval()
+        evaluation = evaluate_model(
+            self.model, parts.held_out(None), store=parts.store, runtime=parts.runtime
+        )
+        values = {k: v for k, v in evaluation.to_dict().items() if k != "num_examples"}
+        self.log.append(
+            step=progress.step,
+            split="eval",
+            **values,
+            tokens=progress.tokens,
+            elapsed_s=progress.elapsed_s,
+        )
+        card = model_card(
+            config=parts.config,
+            facts=parts.facts,
+            evaluation=evaluation,
+            progress=progress,
+            sources=list(parts.config.corpus) or [parts.config.data or "Python's documentation"],
+            num_parameters=sum(p.numel() for p in self.model.parameters()),
+            corpus_sha256=durable.file_digest(parts.store.folder / "manifest.json")["sha256"],
+        )
+        write_model_folder(
+            self.folder.model,
+            model=self.model,
+            tokenizer=parts.tokenizer,
+            model_card=card,
+            max_seq_length=parts.config.max_seq_length or 0,
+        )
+        self.display.close()
+        print(evaluation)
+        show_fill_ins(self.model, parts.store, parts.tokenizer)
+        self._status("done", 0, f"held-out masked-token loss {evaluation.mlm_loss:.4f}")
+        print(f"model      {self.folder.model}", flush=True)
+        return PretrainResult(
+            folder=self.folder.model, num_train_steps=progress.step, evaluation=evaluation
+        )
+
+    def _status(self, state: str, code: int, message: str) -> None:
+        self.folder.write_status(state, code=code, step=self.progress.step, message=message)
+
+
+def _with_built_in_corpus(asked: PretrainConfig) -> PretrainConfig:
+    """Fill in the settings of the run without arguments, and say so."""
+    filled = {name: value for name, value in BUILT_IN.items() if getattr(asked, name) is None}
+    if asked.num_train_steps is not None:
+        filled.pop("max_train_seconds", None)
+    if asked.tokenizer is not None or asked.init_checkpoint is not None:
+        filled.pop("vocab_size", None)
+    if asked.init_checkpoint is not None:
+        filled.pop("preset", None)
+    flags = " ".join(
+        f"--{name.replace('_', '-')} {value if isinstance(value, str) else format(value, 'g')}"
+        for name, value in filled.items()
+    )
+    print("no --corpus: training on the documentation of this Python installation, with")
+    print(f"  {flags}", flush=True)
+    return asked.replace(**filled)
+
+
+def _default_output_dir(asked: PretrainConfig) -> str:
+    source = asked.data or (asked.corpus[0] if asked.corpus else "python-documentation")
+    name = Path(source).name.split(".")[0].strip("*?[]") or "corpus"
+    return f"runs/{name}-{asked.preset or 'auto'}"
+
+
+def _stored_run(folder: RunFolder, asked: PretrainConfig) -> PretrainConfig | None:
+    """Return the settings of the run to go on with, or None for a new one."""
+    stored = folder.stored()
+    if stored is None:
+        if asked.resume == "must":
+            raise InputError(f"--resume must: {folder.path} holds no run to go on with")
+        return None
+    if asked.resume == "never":
+        raise InputError(
+            f"--resume never: {folder.path} holds a run; give another --output-dir or remove it"
+        )
+    changes = folder.changes(asked)
+    if changes:
+        listing = "\n  ".join(changes)
+        raise InputError(
+            f"{folder.path} holds a run with other settings:\n  {listing}\n"
+            f"Go on with the settings it has, or start a new run in another --output-dir, or take "
+            f"its weights along: --init-checkpoint {folder.model} --output-dir ANOTHER"
+        )
+    return stored
+
+
+def _with_run_settings(stored: PretrainConfig, asked: PretrainConfig) -> PretrainConfig:
+    """Return the stored settings with those that a resumed run may change."""
+    always = {name: getattr(asked, name) for name in ("num_workers", "keep_checkpoints")}
+    intervals = ("logging_steps", "eval_steps", "save_steps")
+    given = {name: value for name in intervals if (value := getattr(asked, name)) is not None}
+    return stored.replace(**always, **given)
+
+
+def _progress_of(checkpoint: Path) -> Progress:
+    state = read_json_object(checkpoint / STATE)
+    return Progress(
+        step=state["step"],
+        tokens=state["tokens"],
+        elapsed_s=state["elapsed_s"],
+        window=Window(**state["window"]),
+    )

@@ -1,0 +1,253 @@
+"""The settings of a pretraining run: every field is a flag and a key of `--config FILE`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bert_scratch.config import (
+    ACTIVATIONS,
+    BertConfig,
+    InputError,
+    Settings,
+    check_choice,
+    check_range,
+)
+from bert_scratch.pretraining.choices import RECIPES
+from bert_scratch.pretraining.prepare import CorpusSettings
+from bert_scratch.training.schedule import LEARNING_RATE_SCHEDULES
+
+PAIR_TASKS = ("nsp", "sop", "none")
+PAIR_SAMPLINGS = ("balanced", "google")
+INITIALIZERS = ("normal", "truncated_normal")
+
+MAY_CHANGE_ON_RESUME = frozenset(
+    {
+        "num_workers",
+        "num_processes",
+        "logging_steps",
+        "eval_steps",
+        "save_steps",
+        "keep_checkpoints",
+        "resume",
+        "dry_run",
+        "output_dir",
+    }
+)
+"""Settings that change nothing about the result, so a resumed run may be given others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleSettings(Settings):
+    """How text becomes training examples."""
+
+    max_seq_length: int | None = None
+    """Tokens of an example, [CLS] and [SEP] included. Left out: 64 or 128, by the budget."""
+    short_seq_prob: float = 0.1
+    """Share of examples cut short on purpose, so that short inputs are seen too."""
+    pair_task: str | None = None
+    """nsp (does B follow A), sop (were A and B swapped), none. Left out: nsp where possible."""
+    pair_sampling: str = "balanced"
+    """balanced (half the pairs random, redrawn each epoch) or google (Google's own algorithm)."""
+    masked_lm_prob: float = 0.15
+    """Share of tokens to predict. Evaluation always masks 15 %."""
+    mask_special: bool | None = None
+    """Draw random replacements from the whole vocabulary, special tokens included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings(Settings):
+    """The shape of the model; what is left out is the preset's."""
+
+    preset: str | None = None
+    """tiny, mini, small, medium, base or large. Left out: chosen by corpus and budget."""
+    init_checkpoint: str | None = None
+    """Start from the weights and tokenizer of this model folder or hub id."""
+    hidden_size: int | None = None
+    """Width of the hidden states."""
+    num_hidden_layers: int | None = None
+    """Encoder layers."""
+    num_attention_heads: int | None = None
+    """Attention heads; must divide the width."""
+    intermediate_size: int | None = None
+    """Inner width of the feed-forward block."""
+    hidden_act: str | None = None
+    """gelu (erf), gelu_new (tanh form), gelu_pytorch_tanh, relu or silu."""
+    hidden_dropout_prob: float | None = None
+    """Dropout on hidden states."""
+    attention_probs_dropout_prob: float | None = None
+    """Dropout on attention probabilities."""
+    max_position_embeddings: int | None = None
+    """The longest sequence the model can ever take. Left out: 512, as published."""
+    type_vocab_size: int | None = None
+    """Token types (segments)."""
+    initializer_range: float | None = None
+    """Standard deviation of the initial weights."""
+    layer_norm_eps: float | None = None
+    """Epsilon inside LayerNorm's root."""
+    initializer: str | None = None
+    """normal, or truncated_normal (cut at two standard deviations, as Google does)."""
+    train_pad_row: bool | None = None
+    """Train the embedding row of [PAD] instead of keeping it at zero."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizationSettings(Settings):
+    """How the model learns."""
+
+    recipe: str = "huggingface"
+    """huggingface or google: sets initializer, train_pad_row, adam_bias_correction, lr_schedule, mask_special and hidden_act where they are left out."""  # noqa: E501
+    train_batch_size: int | None = None
+    """Examples per update. Left out: chosen by the budget."""
+    micro_batch_size: int | None = None
+    """Examples per forward pass; a smaller one needs less memory, the result is the same."""
+    learning_rate: float | None = None
+    """The peak learning rate. Left out: chosen by width and batch."""
+    num_train_steps: int | None = None
+    """Updates in all. Left out, with no time limit: 40 passes over the corpus."""
+    num_warmup_steps: int | None = None
+    """Updates of linear climb at the start. Left out: 5 % of the expected updates."""
+    max_train_seconds: float | None = None
+    """Train for about this long: the steps that fit are fixed after the first 50 (or the warm-up). With --num-train-steps too, that many are made."""  # noqa: E501
+    lr_schedule: str | None = None
+    """linear (continuous) or google (drops a little when the warm-up ends)."""
+    weight_decay: float = 0.01
+    """Decoupled decay of every weight but biases and LayerNorm."""
+    adam_beta1: float = 0.9
+    """Decay of the first moment."""
+    adam_beta2: float = 0.999
+    """Decay of the second moment."""
+    adam_epsilon: float = 1e-6
+    """Added to the root of the second moment."""
+    adam_bias_correction: bool | None = None
+    """Correct Adam's moments for their start at zero."""
+    max_grad_norm: float = 1.0
+    """Scale gradients down to this global norm; 0 never does."""
+    seed: int = 42
+    """Decides order, pairs, masks, initial weights and dropout."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(Settings):
+    """How the run runs; nothing here changes what is learned but device, dtype and threads."""
+
+    output_dir: str | None = None
+    """The run's folder. Left out: runs/<corpus>-<preset>."""
+    resume: str = "auto"
+    """auto continues a run found in the folder, never refuses one, must demands one."""
+    save_steps: int | None = None
+    """Updates between checkpoints. Left out: a fifth of the run, 15 minutes at most."""
+    keep_checkpoints: int = 2
+    """How many of the newest checkpoints stay."""
+    eval_steps: int | None = None
+    """Updates between evaluations. Left out: a tenth of the run."""
+    logging_steps: int | None = None
+    """Updates between lines of the log. Left out: a fiftieth of the run."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    dtype: str = "auto"
+    """Of the matrix products: auto, float32 or bfloat16; weights are always float32."""
+    num_threads: int | None = None
+    """CPU threads of the model. Left out: all cores this process may use."""
+    deterministic: bool = False
+    """On a GPU, use only algorithms that give the same bits each time (always so on a CPU)."""
+    num_workers: int = 0
+    """Processes that build batches ahead; 0 builds them in the loop. Never changes a bit."""
+    dry_run: bool = False
+    """Print what the run would be, with one real step's time and memory, and stop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(
+    RunSettings, OptimizationSettings, ModelSettings, ExampleSettings, CorpusSettings
+):
+    """Pretrain a BERT on a corpus: text in, a model folder out."""
+
+    data: str | None = None
+    """A corpus prepared by `bert-scratch prepare`, instead of --corpus."""
+
+    def __post_init__(self) -> None:
+        """Check each value the user gave.
+
+        Raises:
+            InputError: naming the flag.
+        """
+        super().__post_init__()
+        self._check_sources()
+        _check_if_given("--pair-task", self.pair_task, PAIR_TASKS)
+        check_choice("--pair-sampling", self.pair_sampling, PAIR_SAMPLINGS)
+        check_choice("--recipe", self.recipe, RECIPES)
+        check_choice("--resume", self.resume, ("auto", "never", "must"))
+        _check_if_given("--preset", self.preset, BertConfig.PRESETS)
+        _check_if_given("--hidden-act", self.hidden_act, ACTIVATIONS)
+        _check_if_given("--initializer", self.initializer, INITIALIZERS)
+        _check_if_given("--lr-schedule", self.lr_schedule, LEARNING_RATE_SCHEDULES)
+        check_range("--max-seq-length", self.max_seq_length, at_least=8, at_most=65536)
+        for name in ("short_seq_prob", "adam_beta1", "adam_beta2"):
+            check_range(_flag(name), getattr(self, name), at_least=0, below=1)
+        check_range("--masked-lm-prob", self.masked_lm_prob, above=0, below=1)
+        for name in (
+            "train_batch_size",
+            "micro_batch_size",
+            "num_train_steps",
+            "save_steps",
+            "keep_checkpoints",
+            "eval_steps",
+            "logging_steps",
+            "num_threads",
+        ):
+            check_range(_flag(name), getattr(self, name), at_least=1)
+        for name in ("num_warmup_steps", "num_workers", "weight_decay", "max_grad_norm"):
+            check_range(_flag(name), getattr(self, name), at_least=0)
+        for name in ("learning_rate", "max_train_seconds", "adam_epsilon"):
+            check_range(_flag(name), getattr(self, name), above=0)
+        check_range("--seed", self.seed, at_least=0, below=2**63)
+
+    def _check_sources(self) -> None:
+        if self.data is not None and self.corpus:
+            raise InputError("--corpus and --data exclude each other; give one of them")
+        if self.data is not None:
+            for name in CorpusSettings.__dataclass_fields__:
+                default = CorpusSettings.__dataclass_fields__[name].default
+                if getattr(self, name) != default and name != "num_processes":
+                    raise InputError(
+                        f"{_flag(name)} has no effect with --data: the corpus is already prepared; "
+                        f"leave it out, or prepare again with `bert-scratch prepare`"
+                    )
+        shape = [n for n in ModelSettings.__dataclass_fields__ if n in _SHAPE and self._given(n)]
+        if self.init_checkpoint is not None and shape:
+            raise InputError(
+                f"{_flag(shape[0])} cannot be combined with --init-checkpoint: the shape is that "
+                f"of the checkpoint"
+            )
+        if self.init_checkpoint is not None and self.tokenizer is not None:
+            raise InputError(
+                "--tokenizer cannot be combined with --init-checkpoint: the tokenizer is that of "
+                "the checkpoint"
+            )
+
+    def _given(self, name: str) -> bool:
+        return getattr(self, name) is not None
+
+
+_SHAPE = frozenset(
+    {
+        "preset",
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "intermediate_size",
+        "hidden_act",
+        "max_position_embeddings",
+        "type_vocab_size",
+        "layer_norm_eps",
+    }
+)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _check_if_given(flag: str, value: str | None, choices: object) -> None:
+    if value is not None:
+        check_choice(flag, value, choices)  # type: ignore[arg-type]

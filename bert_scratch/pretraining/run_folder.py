@@ -1,0 +1,92 @@
+"""The folder of a run: what lies where, what was asked for, and how the run ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bert_scratch import durable
+from bert_scratch.config import InputError, read_json_object
+from bert_scratch.pretraining.pretrain_config import MAY_CHANGE_ON_RESUME, PretrainConfig
+
+
+class RunFolder:
+    """Paths and small files of one run; see docs/architecture.md for the whole layout."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.corpus = path / "corpus"
+        self.tokenizer = path / "tokenizer"
+        self.checkpoints = path / "checkpoints"
+        self.model = path / "model"
+        self.metrics = path / "metrics.jsonl"
+        self.corpus_facts = path / "corpus.json"
+        self._resolved = path / "pretrain_config.json"
+        self._asked = path / "asked_config.json"
+        self._status = path / "status.json"
+
+    def create(self) -> None:
+        """Make the folder.
+
+        Raises:
+            InputError: if it cannot be made or written to, before any work is done.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe = self.path / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise InputError(
+                f"--output-dir {self.path}: cannot be written: {error.strerror or error}"
+            ) from error
+
+    def stored(self) -> PretrainConfig | None:
+        """Return the resolved settings of the run that was started here, if one was."""
+        if not self._resolved.exists():
+            return None
+        return PretrainConfig.from_json_file(self._resolved)
+
+    def store(self, asked: PretrainConfig, resolved: PretrainConfig) -> None:
+        """Write both what was asked for and what came of it, durably."""
+        durable.write_text(self._asked, asked.to_json())
+        self.store_resolved(resolved)
+
+    def store_resolved(self, resolved: PretrainConfig) -> None:
+        """Write the resolved settings again: a time-limited run has fixed its length."""
+        durable.write_text(self._resolved, resolved.to_json())
+
+    def changes(self, asked: PretrainConfig) -> list[str]:
+        """Return one line for each setting that differs from the stored run's and may not.
+
+        A value counts as unchanged when it is what was asked for then, or what came of it.
+        """
+        before = PretrainConfig.from_json_file(self._asked).to_dict()
+        resolved = read_json_object(self._resolved)
+        lines = []
+        for name, value in asked.to_dict().items():
+            same = value == before[name] or (value is not None and value == resolved[name])
+            if name not in MAY_CHANGE_ON_RESUME and not same:
+                flag = "--" + name.replace("_", "-")
+                lines.append(f"{flag}: was {_shown(before[name])}, now {_shown(value)}")
+        return lines
+
+    def write_status(self, state: str, *, code: int, step: int, message: str) -> None:
+        """Write how the run stands: running, done, stopped, failed."""
+        durable.write_json(
+            self._status, {"state": state, "code": code, "step": step, "message": message}
+        )
+
+    def is_done(self) -> bool:
+        """Tell whether the run has ended well and its result is there."""
+        if not self._status.exists() or not self.model.is_dir():
+            return False
+        return read_json_object(self._status).get("state") == "done"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "left out"
+    if isinstance(value, list):
+        return " ".join(map(str, value)) or "left out"
+    return str(value)

@@ -1,0 +1,273 @@
+"""Pins whole runs: what one leaves behind, that a stopped one ends with the same bits, and that a
+changed one is refused. CPU only: `pytest tests/integration/test_pretrain.py`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bert_scratch.config import InputError
+from bert_scratch.pretraining.pretrain import pretrain
+from bert_scratch.pretraining.pretrain_config import PretrainConfig
+from bert_scratch.training.interruption import Interrupted
+from bert_scratch.training.loop import NonFinite
+from bert_scratch.training.metrics import Display
+
+MakeSettings = Callable[..., PretrainConfig]
+
+
+def digest(folder: Path) -> str:
+    """Return one hash of the final weights and the optimizer's moments."""
+    checkpoint = sorted((folder / "checkpoints").iterdir())[-1]
+    total = hashlib.sha256()
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        for key, tensor in sorted(load_file(checkpoint / name).items()):
+            total.update(key.encode() + tensor.numpy().tobytes())
+    total.update((folder / "model" / "model.safetensors").read_bytes())
+    return total.hexdigest()
+
+
+@pytest.fixture
+def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Return a function that makes the run receive SIGTERM when it has made so many steps."""
+
+    def arrange(step: int) -> None:
+        def advance(self: Display, done: int, total: int | None) -> None:
+            if done == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        monkeypatch.setattr(Display, "advance", advance)
+
+    return arrange
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
+    """A finished run of 40 steps, to look at."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    pretrain(
+        PretrainConfig(
+            corpus=(str(corpus),),
+            output_dir=str(folder),
+            vocab_size=150,
+            eval_fraction=0.1,
+            num_processes=1,
+            preset="tiny",
+            hidden_size=32,
+            num_attention_heads=2,
+            max_seq_length=32,
+            train_batch_size=16,
+            num_train_steps=40,
+            eval_steps=20,
+            logging_steps=10,
+            device="cpu",
+            dtype="float32",
+            num_threads=1,
+        )
+    )
+    return folder
+
+
+def test_run_leaves_every_file_of_its_folder(finished_run: Path) -> None:
+    names = {path.name for path in finished_run.iterdir()}
+    assert names == {
+        "asked_config.json",
+        "checkpoints",
+        "corpus",
+        "corpus.json",
+        "metrics.jsonl",
+        "model",
+        "pretrain_config.json",
+        "status.json",
+        "tokenizer",
+    }
+    status = json.loads((finished_run / "status.json").read_text())
+    assert (status["state"], status["code"], status["step"]) == ("done", 0, 40)
+
+
+def test_run_logs_train_and_eval_lines_with_their_values(finished_run: Path) -> None:
+    lines = [json.loads(line) for line in (finished_run / "metrics.jsonl").read_text().splitlines()]
+    train = [line for line in lines if line["split"] == "train"]
+    held_out = [line for line in lines if line["split"] == "eval"]
+    assert [line["step"] for line in train] == [10, 20, 30, 40]
+    assert [line["step"] for line in held_out] == [0, 20, 40]
+    wanted = {"loss", "mlm_loss", "nsp_loss", "mlm_accuracy", "nsp_accuracy", "learning_rate"}
+    wanted |= {"grad_norm", "tokens", "tokens_per_s", "data_wait_fraction", "elapsed_s", "mfu"}
+    assert all(wanted <= set(line) for line in train)
+    assert held_out[-1]["unigram_loss"] > 0
+
+
+def test_run_starts_at_ln_v_and_learns(finished_run: Path) -> None:
+    lines = [json.loads(line) for line in (finished_run / "metrics.jsonl").read_text().splitlines()]
+    held_out = [line["mlm_loss"] for line in lines if line["split"] == "eval"]
+    facts = json.loads((finished_run / "corpus.json").read_text())
+    assert held_out[0] == pytest.approx(facts["uniform_loss"], rel=0.05)
+    assert held_out[-1] < held_out[0] - 0.5
+
+
+def test_finished_run_says_so_and_changes_nothing(
+    settings: MakeSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = settings()
+    pretrain(asked)
+    before = digest(Path(str(asked.output_dir)))
+    capsys.readouterr()
+    result = pretrain(asked)
+    assert result is not None and result.num_train_steps == 12
+    assert "this run is done" in capsys.readouterr().out
+    assert digest(Path(str(asked.output_dir))) == before
+
+
+def test_resumed_run_equals_uninterrupted_run(
+    settings: MakeSettings, stop_at: Callable[[int], None]
+) -> None:
+    through = settings("through")
+    pretrain(through)
+    stopped = settings("stopped")
+    for step in (2, 7, 9):
+        stop_at(step)
+        with pytest.raises(Interrupted, match=f"after {step} steps"):
+            pretrain(stopped)
+        status = json.loads((Path(str(stopped.output_dir)) / "status.json").read_text())
+        assert (status["state"], status["code"], status["step"]) == ("stopped", 75, step)
+    stop_at(-1)
+    pretrain(stopped)
+    assert digest(Path(str(stopped.output_dir))) == digest(Path(str(through.output_dir)))
+
+
+@pytest.mark.slow
+def test_number_of_workers_changes_no_bit(settings: MakeSettings) -> None:
+    digests = set()
+    for workers in (0, 2):
+        asked = settings(f"workers{workers}", num_workers=workers)
+        pretrain(asked)
+        digests.add(digest(Path(str(asked.output_dir))))
+    assert len(digests) == 1
+
+
+def test_same_run_twice_gives_the_same_bits_and_another_seed_does_not(
+    settings: MakeSettings,
+) -> None:
+    digests = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        asked = settings(name, seed=seed)
+        pretrain(asked)
+        digests.append(digest(Path(str(asked.output_dir))))
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_micro_batches_give_the_weights_of_one_batch(settings: MakeSettings) -> None:
+    weights = []
+    for name, size in (("whole", 8), ("cut", 3)):
+        no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        asked = settings(name, micro_batch_size=size, **no_dropout)
+        pretrain(asked)
+        weights.append(load_file(Path(str(asked.output_dir)) / "model" / "model.safetensors"))
+    for key, tensor in weights[0].items():
+        torch.testing.assert_close(tensor, weights[1][key], atol=2e-5, rtol=0)
+
+
+def test_time_limited_run_equals_a_run_given_its_horizon(settings: MakeSettings) -> None:
+    limited = settings("limited", num_train_steps=None, max_train_seconds=3.0, num_warmup_steps=4)
+    result = pretrain(limited)
+    assert result is not None and result.num_train_steps > 4
+    given = settings("given", num_train_steps=result.num_train_steps, num_warmup_steps=4)
+    pretrain(given)
+    finals = [Path(str(c.output_dir)) / "model" / "model.safetensors" for c in (limited, given)]
+    assert finals[0].read_bytes() == finals[1].read_bytes()
+
+
+def test_changed_settings_are_refused_naming_each(
+    settings: MakeSettings, stop_at: Callable[[int], None]
+) -> None:
+    stop_at(3)
+    with pytest.raises(Interrupted):
+        pretrain(settings())
+    with pytest.raises(InputError) as error:
+        pretrain(settings(learning_rate=5e-4, seed=7, logging_steps=2))
+    message = str(error.value)
+    assert "--learning-rate: was 0.001, now 0.0005" in message
+    assert "--seed: was 42, now 7" in message
+    assert "--logging-steps" not in message
+    assert "--init-checkpoint" in message
+
+
+def test_broken_newest_checkpoint_is_named_and_the_one_before_used(
+    settings: MakeSettings, stop_at: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    through = settings("through")
+    pretrain(through)
+    stopped = settings("stopped")
+    stop_at(11)
+    with pytest.raises(Interrupted):
+        pretrain(stopped)
+    folder = Path(str(stopped.output_dir))
+    newest = sorted((folder / "checkpoints").iterdir())[-1]
+    weights = newest / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    stop_at(-1)
+    pretrain(stopped)
+    captured = capsys.readouterr()
+    assert newest.name in captured.err and "model.safetensors" in captured.err
+    assert "after 10 steps" in captured.out
+    assert digest(folder) == digest(Path(str(through.output_dir)))
+
+
+def test_resume_never_and_must_are_obeyed(settings: MakeSettings) -> None:
+    with pytest.raises(InputError, match="--resume must"):
+        pretrain(settings(resume="must"))
+    pretrain(settings(num_train_steps=2))
+    with pytest.raises(InputError, match="--resume never"):
+        pretrain(settings(num_train_steps=2, resume="never"))
+
+
+def test_non_finite_loss_stops_before_the_update(settings: MakeSettings) -> None:
+    asked = settings(learning_rate=1e30, max_grad_norm=0.0, num_warmup_steps=0, save_steps=1)
+    with pytest.raises(NonFinite, match="the update was not made"):
+        pretrain(asked)
+    folder = Path(str(asked.output_dir))
+    status = json.loads((folder / "status.json").read_text())
+    assert (status["state"], status["code"]) == ("failed", 3)
+
+
+def test_dry_run_trains_nothing_and_prints_the_resolved_settings(
+    settings: MakeSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = settings(dry_run=True, train_batch_size=None, learning_rate=None)
+    assert pretrain(asked) is None
+    out = capsys.readouterr().out
+    for part in ("parameters", "--train-batch-size", "--learning-rate", "verdict", "one step"):
+        assert part in out
+    folder = Path(str(asked.output_dir))
+    assert not (folder / "checkpoints").exists() and not (folder / "model").exists()
+
+
+def test_init_checkpoint_starts_from_its_weights(finished_run: Path, corpus: Path) -> None:
+    folder = finished_run.parent / "continued"
+    result = pretrain(
+        PretrainConfig(
+            corpus=(str(corpus),),
+            output_dir=str(folder),
+            init_checkpoint=str(finished_run / "model"),
+            eval_fraction=0.1,
+            num_processes=1,
+            max_seq_length=32,
+            train_batch_size=8,
+            num_train_steps=2,
+            device="cpu",
+            dtype="float32",
+            num_threads=1,
+        )
+    )
+    assert result is not None
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    before = [json.loads(x) for x in (finished_run / "metrics.jsonl").read_text().splitlines()][-1]
+    assert lines[0]["mlm_loss"] < before["mlm_loss"] + 0.5

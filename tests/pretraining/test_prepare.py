@@ -1,0 +1,483 @@
+"""Pins preparing: the same bytes however it runs, held-out text apart, reuse, and going on.
+
+Run alone: pytest tests/pretraining/test_prepare.py (workers of a killed parent: -m slow).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from bert_scratch.config import InputError
+from bert_scratch.data.store import TokenStore, read_manifest
+from bert_scratch.data.wordpiece import load_tokenizer, tokenizer_hash
+from bert_scratch.pretraining import corpus_plan
+from bert_scratch.pretraining import prepare as prepare_module
+from bert_scratch.pretraining.prepare import (
+    CorpusSettings,
+    PrepareConfig,
+    check_same_corpus,
+    describe_store,
+    prepare,
+    run_prepare,
+)
+
+WORDS = "river stone cloud meadow winter lantern harbour copper silver orchard".split()
+
+
+def write_corpus(folder: Path, num_files: int = 4, num_documents: int = 20) -> Path:
+    """Write files of documents; each document has a made-up name that stands in all its lines."""
+    draw = random.Random(5)
+    folder.mkdir(parents=True)
+    for file in range(num_files):
+        documents = []
+        for number in range(num_documents):
+            name = "q" + "".join(draw.choices("bdfgklmnprstvz", k=5))
+            documents.append(
+                "\n".join(
+                    f"The {name} near the {' '.join(draw.choices(WORDS, k=6))} is {number}."
+                    for _ in range(draw.randint(3, 8))
+                )
+            )
+        (folder / f"{file}.txt").write_text("\n\n".join(documents) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four files of 20 documents; not to be changed."""
+    return write_corpus(tmp_path_factory.mktemp("text") / "corpus")
+
+
+def settings_for(corpus: Path, **changes: object) -> CorpusSettings:
+    fixed = {"documents": "blank-lines", "sentences": "lines", "num_processes": 1}
+    return CorpusSettings(**{"corpus": (str(corpus),), **fixed, **changes})
+
+
+@pytest.fixture(scope="module")
+def prepared(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The corpus prepared in one go in this process; not to be changed."""
+    folder = tmp_path_factory.mktemp("prepared")
+    prepare(settings_for(corpus), folder)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def stored_documents(store: TokenStore, split: str) -> Iterator[str]:
+    """Decode each document of a split."""
+    tokenizer = load_tokenizer(store.folder / "tokenizer")
+    for shard in store.shards(split):
+        starts, first = [0, *shard.sentences.tolist()], 0
+        for last in shard.documents.tolist():
+            yield tokenizer.decode(shard.read(starts[first], starts[last]).tolist())
+            first = last
+
+
+def run_python(script: str, *arguments: object, repository: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(repository)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+# No __main__ guard: workers must not run the caller's script again.
+PREPARE = """
+import sys
+from bert_scratch.pretraining.prepare import CorpusSettings, prepare
+prepare(
+    CorpusSettings(
+        corpus=(sys.argv[1],), documents="blank-lines", sentences="lines",
+        num_processes=int(sys.argv[3]),
+    ),
+    sys.argv[2],
+)
+"""
+# Ends the process in the middle of the third slice.
+STOP = """
+import os, sys
+from bert_scratch.data.wordpiece import TextEncoder
+encode, calls = TextEncoder.encode, []
+def encode_or_stop(self, texts):
+    calls.append(texts)
+    if len(calls) == 3:
+        os.kill(os.getpid(), int(sys.argv[4]))
+    return encode(self, texts)
+TextEncoder.encode = encode_or_stop
+"""
+PREPARE_BY_COMMAND = """
+from bert_scratch.cli import main
+sys.exit(main([
+    "prepare", "--corpus", sys.argv[1], "--output-dir", sys.argv[2],
+    "--documents", "blank-lines", "--sentences", "lines", "--num-processes", sys.argv[3],
+]))
+"""
+
+
+def stop_third_slice(corpus: Path, folder: Path, repository: Path) -> None:
+    number = int(signal.SIGKILL)
+    killed = run_python(STOP + PREPARE, corpus, folder, 1, number, repository=repository)
+    assert killed.returncode == -number
+    assert (folder / "00001.json").exists() and list(folder.glob("*.tmp"))
+    assert not (folder / "manifest.json").exists()
+
+
+def test_store_holds_every_document_once(corpus: Path, prepared: Path) -> None:
+    store = TokenStore(prepared, verify=True)
+    found = [d for split in ("train", "eval") for d in stored_documents(store, split)]
+    text = [
+        document.replace(".", " .")
+        for file in sorted(corpus.iterdir())
+        for document in file.read_text().strip().replace("\n\n", "|").replace("\n", " ").split("|")
+    ]
+    assert sorted(d.replace(".", " .").replace("  ", " ").strip() for d in found) == sorted(
+        d.replace("  ", " ").strip() for d in text
+    )
+
+
+def test_held_out_text_is_apart_and_unknown_to_the_vocabulary(prepared: Path) -> None:
+    store = TokenStore(prepared)
+    names = {
+        split: {re.findall(r"q\w+", d)[0] for d in stored_documents(store, split)}
+        for split in ("train", "eval")
+    }
+    assert len(names["eval"]) >= 2 and not names["eval"] & names["train"]
+    vocab = load_tokenizer(prepared / "tokenizer").get_vocab()
+    assert names["train"] <= vocab.keys()
+    assert not names["eval"] & vocab.keys()
+
+
+def test_held_out_documents_do_not_depend_on_their_place(corpus: Path, tmp_path: Path) -> None:
+    joined = tmp_path / "joined.txt"
+    texts = [file.read_text() for file in sorted(corpus.iterdir(), reverse=True)]
+    joined.write_text("\n".join(texts))
+    stores = [
+        prepare(settings_for(path, eval_fraction=0.1), tmp_path / name)
+        for path, name in ((corpus, "a"), (joined, "b"))
+    ]
+    one, other = (sorted(stored_documents(store, "eval")) for store in stores)
+    assert one == other
+
+
+def test_two_processes_write_the_bytes_of_one_without_a_main_guard(
+    corpus: Path, prepared: Path, tmp_path: Path, repository: Path
+) -> None:
+    done = run_python(PREPARE, corpus, tmp_path / "out", 2, repository=repository)
+    assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "out") == contents(prepared)
+
+
+def test_prepared_corpus_is_used_again(
+    corpus: Path, prepared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in prepared.iterdir()}
+    store = prepare(settings_for(corpus, num_processes=2), prepared)
+    assert "prepared already" in capsys.readouterr().out
+    assert store.folder == prepared
+    assert {path: path.stat().st_mtime_ns for path in prepared.iterdir()} == before
+
+
+def test_naming_what_was_chosen_is_no_difference(corpus: Path, prepared: Path) -> None:
+    resolved = read_manifest(prepared)["resolved"]
+    assert check_same_corpus(prepared, settings_for(corpus, **resolved)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"vocab_size": 77}, r"--vocab-size: was left out \(\d+ was chosen\), now 77"),
+        ({"lowercase": True}, r"--lowercase: was left out \(False was chosen\), now True"),
+        ({"sentences": "rules"}, "--sentences: was lines, now rules"),
+        ({"documents": "files"}, "--documents: was blank-lines, now files"),
+    ],
+)
+def test_other_settings_are_refused_by_name(
+    change: dict[str, object], line: str, corpus: Path, prepared: Path
+) -> None:
+    with pytest.raises(InputError, match=line):
+        prepare(settings_for(corpus, **change), prepared)
+
+
+def test_changed_new_and_missing_text_is_named(
+    corpus: Path, prepared: Path, tmp_path: Path
+) -> None:
+    text = shutil.copytree(corpus, tmp_path / "corpus")
+    assert check_same_corpus(prepared, settings_for(text)) == []
+    content = (text / "1.txt").read_text()
+    (text / "1.txt").write_text(content.replace("river", "RIVER", 1))
+    (text / "2.txt").rename(text / "new.txt")
+    assert sorted(check_same_corpus(prepared, settings_for(text))) == [
+        f"{text}: 1.txt has changed",
+        f"{text}: 2.txt is gone",
+        f"{text}: new.txt is new",
+    ]
+
+
+def test_changed_tokenizer_is_named(corpus: Path, prepared: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(prepared, tmp_path / "copy")
+    path = folder / "tokenizer" / "tokenizer.json"
+    path.write_text(path.read_text().replace('"lowercase": false', '"lowercase": true'))
+    with pytest.raises(InputError, match="tokenizer: was changed after the corpus was made"):
+        prepare(settings_for(corpus), folder)
+
+
+def test_verifying_finds_a_damaged_shard(corpus: Path, prepared: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(prepared, tmp_path / "copy")
+    content = bytearray((folder / "00001.train.tokens").read_bytes())
+    content[3] ^= 8
+    (folder / "00001.train.tokens").write_bytes(content)
+    with pytest.raises(InputError, match=r"00001\.train\.tokens"):
+        run_prepare(PrepareConfig(**settings_for(corpus).to_dict(), output_dir=str(folder)))
+
+
+def test_killed_run_is_gone_on_with(
+    corpus: Path, prepared: Path, tmp_path: Path, repository: Path
+) -> None:
+    folder = tmp_path / "out"
+    stop_third_slice(corpus, folder, repository)
+    kept = folder / "00001.train.tokens"
+    written = kept.stat().st_mtime_ns
+    prepare(settings_for(corpus), folder)
+    assert contents(folder) == contents(prepared)
+    assert kept.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_terminated_command_leaves_whole_files_and_exits_75(
+    num_processes: int, corpus: Path, prepared: Path, tmp_path: Path, repository: Path
+) -> None:
+    folder = tmp_path / "out"
+    script = STOP + PREPARE_BY_COMMAND
+    if num_processes == 2:
+        # The workers are not stopped by their own hand: the parent is, once two shards are done.
+        script = (
+            """
+import os, sys
+from bert_scratch.pretraining import tokenise
+follow = tokenise.as_completed
+def follow_and_stop(futures):
+    for number, future in enumerate(follow(futures)):
+        if number == 1:
+            os.kill(os.getpid(), int(sys.argv[4]))
+        yield future
+tokenise.as_completed = follow_and_stop
+"""
+            + PREPARE_BY_COMMAND
+        )
+    stopped = run_python(
+        script, corpus, folder, num_processes, int(signal.SIGTERM), repository=repository
+    )
+    assert stopped.returncode == 75, stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    for name, content in contents(folder).items():
+        if re.fullmatch(r"\d+\.(train|eval)\.\w+", name):
+            assert content == contents(prepared)[name]
+    prepare(settings_for(corpus), folder)
+    assert contents(folder) == contents(prepared)
+
+
+def test_damaged_shard_of_a_stopped_run_is_made_again(
+    corpus: Path, prepared: Path, tmp_path: Path, repository: Path
+) -> None:
+    folder = tmp_path / "out"
+    stop_third_slice(corpus, folder, repository)
+    (folder / "00000.train.tokens").write_bytes(b"")
+    (folder / "00001.json").write_text("[]")
+    prepare(settings_for(corpus), folder)
+    assert contents(folder) == contents(prepared)
+
+
+def test_stopped_run_with_other_settings_starts_over(
+    corpus: Path, tmp_path: Path, repository: Path
+) -> None:
+    folder, fresh = tmp_path / "out", tmp_path / "fresh"
+    stop_third_slice(corpus, folder, repository)
+    settings = settings_for(corpus, vocab_size=120)
+    prepare(settings, folder)
+    prepare(settings, fresh)
+    assert contents(folder) == contents(fresh)
+
+
+def test_given_tokenizer_is_used(corpus: Path, prepared: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(prepared / "tokenizer")
+    store = prepare(settings_for(corpus, tokenizer=str(prepared / "tokenizer")), tmp_path)
+    assert tokenizer_hash(load_tokenizer(tmp_path / "tokenizer")) == tokenizer_hash(tokenizer)
+    assert store.vocab_size == tokenizer.get_vocab_size()
+    assert store.manifest["vocabulary"] is None
+
+
+@pytest.mark.parametrize("name", ["vocab_size", "lowercase", "strip_accents"])
+def test_given_tokenizer_decides_about_its_vocabulary(name: str) -> None:
+    with pytest.raises(InputError, match=f"--{name.replace('_', '-')} cannot be combined"):
+        CorpusSettings(tokenizer="somewhere", **{name: 100})
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("documents", "blank"),
+        ("sentences", "line"),
+        ("encoding_errors", "ignore"),
+        ("eval_fraction", 1.5),
+        ("vocab_size", 0),
+        ("num_processes", 0),
+    ],
+)
+def test_wrong_settings_are_refused_by_their_flag(setting: str, value: object) -> None:
+    with pytest.raises(InputError, match=f"--{setting.replace('_', '-')} must be"):
+        CorpusSettings(**{setting: value})
+
+
+@pytest.mark.parametrize("text", ["", "\n\n \n", "One line.", "One.\n\nTwo.\n\nThree.\n"])
+def test_too_little_text_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "tiny.txt"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"at least 4 are needed|holds no text"):
+        prepare(settings_for(path), tmp_path / "out")
+
+
+def test_one_long_document_is_held_out_in_sections(tmp_path: Path) -> None:
+    draw = random.Random(0)
+    lines = [f"{' '.join(draw.choices(WORDS, k=12))} {i}." for i in range(2500)]
+    path = tmp_path / "novel.txt"
+    path.write_text("\n".join(lines))
+    store = prepare(settings_for(path, documents="files"), tmp_path / "out")
+    train, held_out = (store.manifest["shards"][0][split] for split in ("train", "eval"))
+    assert held_out["documents"] >= 2 and train["documents"] >= 2
+    assert train["sentences"] + held_out["sentences"] == 2500
+
+
+def test_too_small_a_held_out_share_is_refused_with_one_that_works(
+    corpus: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="holds out 0 of 80 documents") as raised:
+        prepare(settings_for(corpus, eval_fraction=1e-6), tmp_path)
+    fraction = float(str(raised.value).split()[-1])
+    store = prepare(settings_for(corpus, eval_fraction=fraction), tmp_path)
+    assert sum(len(shard.documents) for shard in store.shards("eval")) == 2
+
+
+@pytest.mark.parametrize("num_documents", [4, 5, 7, 10, 15])
+def test_left_out_share_holds_out_two_documents_of_a_few(
+    num_documents: int, tmp_path: Path
+) -> None:
+    text = write_corpus(tmp_path / "text", num_files=1, num_documents=num_documents)
+    store = prepare(settings_for(text), tmp_path / "out")
+    assert 2 <= sum(len(shard.documents) for shard in store.shards("eval")) <= num_documents - 2
+
+
+def test_manifest_tells_what_was_resolved(corpus: Path, prepared: Path) -> None:
+    manifest = read_manifest(prepared)
+    (source,) = manifest["sources"]
+    assert source["documents"] == "blank-lines" and source["sentences"] == "lines"
+    assert list(source["files"]) == ["0.txt", "1.txt", "2.txt", "3.txt"]
+    assert source["files"]["0.txt"]["bytes"] == (corpus / "0.txt").stat().st_size
+    assert [part["file"] for part in manifest["slices"]] == list(source["files"])
+    assert 0 < manifest["resolved"]["eval_fraction"] <= 0.5
+    assert manifest["resolved"]["vocab_size"] == manifest["vocabulary"]["vocab_size"]
+    assert manifest["tokenizer_sha256"] == tokenizer_hash(load_tokenizer(prepared / "tokenizer"))
+
+
+def test_replaced_bytes_are_counted(tmp_path: Path) -> None:
+    text = write_corpus(tmp_path / "text", num_files=1)
+    file = text / "0.txt"
+    file.write_bytes(file.read_bytes().replace(b"river", b"r\xe9ver", 3))
+    with pytest.raises(InputError, match=r"0\.txt.*byte offset"):
+        prepare(settings_for(text), tmp_path / "strict")
+    store = prepare(settings_for(text, encoding_errors="replace"), tmp_path / "replace")
+    assert any("3 are U+FFFD" in line for line in describe_store(store))
+
+
+def test_without_a_corpus_the_documentation_is_used(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        prepare_module, "build_documentation_corpus", lambda folder: corpus / "0.txt"
+    )
+    store = prepare(settings_for(corpus).replace(corpus=()), tmp_path)
+    assert store.manifest["sources"][0]["path"] == str(corpus / "0.txt")
+
+
+def test_command_prints_what_the_store_holds(
+    corpus: Path, prepared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_prepare(PrepareConfig(**settings_for(corpus).to_dict(), output_dir=str(prepared)))
+    output = capsys.readouterr().out
+    for expected in ("documents", "held out", "[UNK]", "entropy", "--data"):
+        assert expected in output
+
+
+@pytest.mark.parametrize(
+    ("corpus_bytes", "expected"),
+    [(10**5, 2048), (10**6, 4096), (10**7, 8192), (10**8, 16384), (10**9, 30522)],
+)
+def test_vocabulary_size_follows_the_amount_of_text(corpus_bytes: int, expected: int) -> None:
+    assert corpus_plan.choose_vocab_size(corpus_bytes, 500)[0] == expected
+
+
+def test_vocabulary_makes_room_for_a_large_alphabet() -> None:
+    size, reason = corpus_plan.choose_vocab_size(20_000_000, 8700)
+    assert size == 10_752 and size % 64 == 0
+    assert "8,700" in reason
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "expected"), [(10**7, 0.05), (10**8, 0.005), (10**12, 0.001)]
+)
+def test_held_out_share_is_about_500_kb(num_bytes: int, expected: float) -> None:
+    text = SimpleNamespace(num_bytes=num_bytes)
+    assert corpus_plan.choose_eval_fraction(text) == expected
+
+
+def test_tokenising_does_not_import_torch(repository: Path) -> None:
+    script = "import sys, bert_scratch.pretraining.tokenise; sys.exit('torch' in sys.modules)"
+    assert run_python(script, repository=repository).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up in /proc")
+def test_workers_end_when_the_parent_is_killed(
+    corpus: Path, tmp_path: Path, repository: Path
+) -> None:
+    script = """
+import multiprocessing, os, signal
+from bert_scratch.pretraining import tokenise
+def print_and_die(futures):
+    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+tokenise.as_completed = print_and_die
+"""
+    killed = run_python(script + PREPARE, corpus, tmp_path / "out", 2, repository=repository)
+    workers = killed.stdout.split("\n")[-2].split()
+    assert len(workers) == 2
+    deadline = time.monotonic() + 20
+    while any(map(_is_running, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(_is_running, workers))
+
+
+def _is_running(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
