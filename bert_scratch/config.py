@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import json
 import math
+import tempfile
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -139,6 +140,21 @@ def check_range(
         limits = ((">=", at_least), (">", above), ("<=", at_most), ("<", below))
         rule = " and ".join(f"{sign} {limit}" for sign, limit in limits if limit is not None)
         raise InputError(f"{name} must be {rule or 'finite'}; got {value}")
+
+
+def make_output_folder(folder: Path) -> None:
+    """Make a command's --output-dir, and see that files can be made in it, before any work.
+
+    Raises:
+        InputError: if it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"--output-dir {folder}: cannot be written: {reason}") from error
 
 
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")

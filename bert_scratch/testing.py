@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from bert_scratch.config import InputError, Settings, read_json_object
 from bert_scratch.model import heads
 from bert_scratch.model.encoder import BertModel, PretrainedModel
+from bert_scratch.model.folder import read_config
 from bert_scratch.model.huggingface import hf_module
 from bert_scratch.model.layers import FeedForward, MultiHeadAttention
 from bert_scratch.model.losses import IGNORED_LABEL
@@ -189,6 +190,7 @@ def compare_with_huggingface(folder_or_hub_id: str | Path, text: str) -> Compari
     except ImportError as error:
         raise InputError("comparing needs transformers: pip install transformers") from error
     folder = find_folder(folder_or_hub_id)
+    read_config(folder)  # refuses what is no model folder before anything is loaded
     stored = (read_json_object(folder / CONFIG).get("architectures") or ["BertModel"])[0]
     architecture = stored if stored in _LABELS else "BertModel"
     options = {"add_pooling_layer": False} if stored in _WITHOUT_POOLER else {}

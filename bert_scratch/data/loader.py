@@ -31,6 +31,7 @@ from bert_scratch.data.pairs import (
     JoinedText,
 )
 from bert_scratch.data.philox import permuted
+from bert_scratch.data.processes import starting_processes
 from bert_scratch.data.store import TokenStore
 from bert_scratch.data.wordpiece import SpecialIds
 
@@ -296,7 +297,9 @@ def _batches_of_workers(loader: ExampleLoader, steps: range, num_workers: int) -
         # without one of its own the DataLoader draws from torch's global generator
         generator=torch.Generator(),
     )
-    for message in messages:
+    with starting_processes(signal.SIGINT, signal.SIGTERM):
+        arriving = iter(messages)
+    for message in arriving:
         if isinstance(message, InputError):
             raise message
         for batch in message:

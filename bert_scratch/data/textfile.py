@@ -63,8 +63,9 @@ def _decode(raw: bytes, file: Path, offset: int, encoding_errors: str) -> str:
         _refuse_utf16(file, raw)
     if encoding_errors == "strict":
         raise InputError(
-            f"{file}: has {problem}, at byte offset {offset + position}; convert the file to "
-            "UTF-8 (iconv) or use --encoding-errors replace"
+            f"{file}, line {line_number(file, offset)}: has {problem}, at byte offset "
+            f"{offset + position}; convert the file to UTF-8 (iconv) or use --encoding-errors "
+            f"replace"
         )
     line = raw.decode("utf-8", "replace").replace("\0", "\ufffd")
     return (line.removeprefix(_BOM) if offset == 0 else line).strip()

@@ -230,7 +230,9 @@ def _load_vocabulary(file: Path) -> Tokenizer:
     )
 
 
-def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
+def save_tokenizer(
+    tokenizer: Tokenizer, folder: str | Path, *, model_max_length: int | None = None
+) -> None:
     """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json and vocab.txt.
 
     transformers' AutoTokenizer gives equal ids: the class named is the one that takes
@@ -239,6 +241,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
     Args:
         tokenizer: to be saved.
         folder: made if absent; files of these names are replaced.
+        model_max_length: tokens at which transformers truncates when asked to; None never does.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -252,6 +255,8 @@ def save_tokenizer(tokenizer: Tokenizer, folder: str | Path) -> None:
         **_normalisation(tokenizer),
         **named,
     }
+    if model_max_length is not None:
+        config["model_max_length"] = model_max_length
     vocab = tokenizer.get_vocab()
     lines = [f"{token}\n" for token in sorted(vocab, key=lambda token: vocab[token])]
     durable.write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True) + "\n")
@@ -276,12 +281,13 @@ def _normalisation(tokenizer: Tokenizer) -> dict[str, Any]:
 class TokenizerFolder:
     """A tokenizer as model folders want it: something with `save_pretrained(folder)`."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, model_max_length: int | None = None) -> None:
         self.tokenizer = tokenizer
+        self._model_max_length = model_max_length
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the tokenizer's files into a model folder."""
-        save_tokenizer(self.tokenizer, folder)
+        save_tokenizer(self.tokenizer, folder, model_max_length=self._model_max_length)
 
 
 def tokenizer_hash(tokenizer: Tokenizer) -> str:

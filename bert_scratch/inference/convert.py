@@ -6,7 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bert_scratch.config import InputError, Settings, check_choice, read_json_object
+from bert_scratch.config import (
+    InputError,
+    Settings,
+    check_choice,
+    make_output_folder,
+    read_json_object,
+)
 from bert_scratch.data.wordpiece import TokenizerFolder, load_tokenizer
 from bert_scratch.model.folder import check_encoder, read_config, to_ours, write_folder
 from bert_scratch.model.huggingface import place_encoder, to_hf
@@ -49,7 +55,7 @@ class ConvertConfig(Settings):
         """
         if self.architecture is not None:
             known = (*_CLASS_OF_HEADS.values(), *_CLASSES_WITH_CLASSIFIER)
-            check_choice("architecture", self.architecture, known)
+            check_choice("--architecture", self.architecture, known)
 
 
 def run_convert(config: ConvertConfig) -> Path:
@@ -57,7 +63,8 @@ def run_convert(config: ConvertConfig) -> Path:
 
     Raises:
         InputError: if the input cannot be read, is not a whole BERT, or is a pickle and
-            --allow-pickle was not given; or if the output folder is in use.
+            --allow-pickle was not given; or if the output folder is in use or
+            cannot be written to.
     """
     target = Path(config.output_dir)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -81,6 +88,7 @@ def run_convert(config: ConvertConfig) -> Path:
     if architecture == "BertModel":
         ours = place_encoder(ours, prefix="")
     stored = to_hf(ours, shape)
+    make_output_folder(target)
     write_folder(target, stored, shape, architecture=architecture)
     if any((source / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
         TokenizerFolder(load_tokenizer(source)).save_pretrained(target)

@@ -129,6 +129,14 @@ class FillMaskConfig(Settings):
     json: bool = False
     """Print one JSON object a text."""
 
+    def __post_init__(self) -> None:
+        """Check what does not depend on the model.
+
+        Raises:
+            InputError: naming the flag.
+        """
+        check_range("--top-k", self.top_k, at_least=1)
+
 
 def run_fill_mask(config: FillMaskConfig) -> None:
     """Print the guesses for each text.

@@ -83,7 +83,7 @@ def load_pretrained(
         model = cls(config, **keywords)
     state, skipped = _fit(model, weights, folder, new_head=new_head)
     if skipped:
-        _logger.warning("%s: not part of %s, skipped: %s", folder, cls.__name__, listing(skipped))
+        _logger.info("%s: not part of %s, skipped: %s", folder, cls.__name__, listing(skipped))
     if model.state_dict().keys() - state.keys():
         state = {**cls(config, **keywords).state_dict(), **state}
     _assign(model, state, folder)

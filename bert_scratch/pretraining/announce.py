@@ -7,6 +7,7 @@ import shutil
 from bert_scratch.pretraining.assemble import Parts, expected_steps
 from bert_scratch.pretraining.choices import verdict
 from bert_scratch.pretraining.corpus_facts import PAIR_CHANCE_LOSS
+from bert_scratch.pretraining.resolve import filled
 from bert_scratch.pretraining.run_folder import RunFolder
 from bert_scratch.pretraining.step_probe import StepProbe
 from bert_scratch.training.metrics import describe, duration, losses_and_accuracies
@@ -23,8 +24,7 @@ def announce(parts: Parts, probe: StepProbe, folder: RunFolder) -> None:
     tokens_per_step = parts.loader.batch_at(0).num_tokens
     tokens = float(steps * tokens_per_step)
     disk = BYTES_PER_PARAMETER * parameters * (config.keep_checkpoints + 1) + 4 * parameters
-    per_example = facts.train_tokens / max(1, parts.loader.num_examples)
-    passes = steps * (config.train_batch_size or 0) * per_example / max(1, facts.train_tokens)
+    passes = steps * filled(config.train_batch_size) / parts.loader.num_examples
     print(
         f"corpus     {facts.train_documents:,} documents, {facts.train_sentences:,} sentences, "
         f"{facts.train_tokens:,} tokens; held out {facts.eval_documents:,} documents, "
@@ -46,7 +46,7 @@ def announce(parts: Parts, probe: StepProbe, folder: RunFolder) -> None:
         f"{passes:.1f} passes over the text, about "
         f"{duration(config.max_train_seconds or steps * probe.step_s)} on {parts.runtime.device}"
     )
-    for line in verdict(facts, parameters=parameters, tokens=tokens):
+    for line in verdict(facts, parameters=parameters, tokens=tokens, passes=passes):
         print(f"verdict    {line}")
     free = shutil.disk_usage(folder.path).free
     print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -20,12 +21,13 @@ from bert_scratch.data.wordpiece import (
     unselectable_ids,
 )
 from bert_scratch.model.heads import BertForPreTraining
+from bert_scratch.model.weight_files import find_folder
 from bert_scratch.pretraining.corpus_facts import CorpusFacts, corpus_facts
 from bert_scratch.pretraining.prepare import prepare
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.resolve import filled, resolve, resolve_length
 from bert_scratch.pretraining.run_folder import RunFolder
-from bert_scratch.pretraining.step_probe import StepProbe, probe_step
+from bert_scratch.pretraining.step_probe import StepProbe, measure_tokens_per_s, probe_step
 from bert_scratch.training.loop import Plan
 from bert_scratch.training.optimizer import build_optimizer
 from bert_scratch.training.runtime import (
@@ -168,7 +170,7 @@ def assemble(asked: PretrainConfig, stored: PretrainConfig | None, folder: RunFo
         basis,
         facts=facts,
         runtime=runtime,
-        peak_flops=peak_flops,
+        tokens_per_s=functools.cache(functools.partial(measure_tokens_per_s, runtime=runtime)),
         pad_token_id=specials.pad,
         initial=_initial_shape(basis, facts),
     )
@@ -191,7 +193,9 @@ def assemble(asked: PretrainConfig, stored: PretrainConfig | None, folder: RunFo
         bert_config=resolved.bert_config,
         facts=facts,
         store=store,
-        tokenizer=TokenizerFolder(tokenizer),
+        tokenizer=TokenizerFolder(
+            tokenizer, model_max_length=resolved.bert_config.max_position_embeddings
+        ),
         runtime=runtime,
         peak_flops=peak_flops,
         loader=loader,
@@ -213,9 +217,15 @@ def prepared_corpus(asked: PretrainConfig, folder: RunFolder) -> TokenStore:
     """Return the corpus of --data, or prepare the one of --corpus in the run's folder."""
     if asked.data is not None:
         return TokenStore(Path(asked.data))
-    if asked.init_checkpoint is not None:
-        asked = asked.replace(init_checkpoint=None, tokenizer=asked.init_checkpoint)
-    return prepare(asked, folder.corpus)
+    return prepare(corpus_settings(asked), folder.corpus)
+
+
+def corpus_settings(asked: PretrainConfig) -> PretrainConfig:
+    """Return the settings with the tokenizer that --init-checkpoint brings along."""
+    if asked.init_checkpoint is None:
+        return asked
+    tokenizer = str(find_folder(asked.init_checkpoint))
+    return asked.replace(init_checkpoint=None, tokenizer=tokenizer)
 
 
 def expected_steps(config: PretrainConfig, step_s: float) -> int:

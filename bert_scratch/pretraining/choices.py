@@ -7,11 +7,11 @@ its parameters before a larger one pays.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bert_scratch.config import BertConfig
 from bert_scratch.pretraining.corpus_facts import CorpusFacts
-from bert_scratch.training.runtime import train_flops_per_token
 
 RECIPES: dict[str, dict[str, object]] = {
     "huggingface": {
@@ -35,15 +35,9 @@ RECIPES: dict[str, dict[str, object]] = {
 
 DEFAULT_PASSES = 40
 TOKENS_PER_PARAMETER = 20
-# Share of the matrix-product peak that a training step of each size reaches on a CPU.
-EXPECTED_UTILISATION = {
-    "tiny": 0.05,
-    "mini": 0.12,
-    "small": 0.2,
-    "medium": 0.25,
-    "base": 0.35,
-    "large": 0.4,
-}
+TOKENS_WORTH_LONG_SEQUENCES = 200e6
+PASSES_WORTH_DROPOUT = 20
+PUBLISHED_WIDTH, PUBLISHED_INITIALIZER_RANGE = 768, 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +46,8 @@ class Budget:
 
     num_train_steps: int | None
     max_train_seconds: float | None
-    peak_flops: float
-    """Measured operations per second of a matrix product on this machine."""
+    tokens_per_s: Callable[[BertConfig], float]
+    """Measures how fast a model of this shape trains on this machine."""
 
 
 @dataclass(frozen=True)
@@ -64,43 +58,64 @@ class Choice:
     reason: str
 
 
-def expected_tokens(
-    budget: Budget, facts: CorpusFacts, preset: str, config: BertConfig, *, seq_length: int
-) -> float:
-    """Estimate how many tokens a run of this size sees within the budget.
+def expected_tokens(budget: Budget, facts: CorpusFacts, config: BertConfig) -> float:
+    """Estimate how many tokens a run of this shape sees within the budget.
 
-    A time budget is turned into tokens by the peak measured at start; without any budget a run
-    makes `DEFAULT_PASSES` passes. A step budget is counted at 2,048 tokens a step.
+    Without any budget a run makes `DEFAULT_PASSES` passes; a step is counted as 2,048 tokens.
     """
     if budget.num_train_steps is not None:
         return budget.num_train_steps * 2048.0
     if budget.max_train_seconds is not None:
-        per_token = train_flops_per_token(config, seq_length=seq_length, predicted=0.15)
-        speed = budget.peak_flops * EXPECTED_UTILISATION[preset] / per_token
-        return budget.max_train_seconds * speed
+        return budget.max_train_seconds * budget.tokens_per_s(config)
     return float(DEFAULT_PASSES * facts.train_tokens)
 
 
 def choose_seq_length(budget: Budget, facts: CorpusFacts) -> Choice:
     """Choose the sequence length: 128, or 64 while the budget is too short to profit from it."""
-    config = BertConfig.preset("tiny", vocab_size=facts.vocab_size)
-    tokens = expected_tokens(budget, facts, "tiny", config, seq_length=64)
-    if tokens < 200e6:
-        return Choice(64, f"about {tokens / 1e6:,.0f} M tokens fit the budget, below 200 M")
-    return Choice(128, "the usual length for most of BERT's pretraining")
+    tokens = expected_tokens(budget, facts, preset_shape("tiny", facts))
+    limit = f"{TOKENS_WORTH_LONG_SEQUENCES / 1e6:,.0f} M"
+    if tokens < TOKENS_WORTH_LONG_SEQUENCES:
+        return Choice(64, f"about {tokens / 1e6:,.0f} M tokens fit the budget, below {limit}")
+    return Choice(128, f"the usual length; {limit} tokens or more fit the budget")
 
 
-def choose_preset(budget: Budget, facts: CorpusFacts, *, seq_length: int) -> Choice:
+def choose_preset(budget: Budget, facts: CorpusFacts) -> Choice:
     """Choose the largest preset that sees `TOKENS_PER_PARAMETER` tokens for each parameter."""
     chosen = Choice("tiny", "the smallest: no larger one sees enough tokens within the budget")
     for preset in BertConfig.PRESETS:
-        config = BertConfig.preset(preset, vocab_size=facts.vocab_size)
-        tokens = expected_tokens(budget, facts, preset, config, seq_length=seq_length)
-        ratio = tokens / approximate_parameters(config)
-        if ratio >= TOKENS_PER_PARAMETER:
-            rule = f"at least {TOKENS_PER_PARAMETER} tokens seen for each parameter"
-            chosen = Choice(preset, f"the largest with {rule}; here about {ratio:,.0f}")
+        config = preset_shape(preset, facts)
+        ratio = expected_tokens(budget, facts, config) / approximate_parameters(config)
+        if ratio < TOKENS_PER_PARAMETER:
+            break
+        rule = f"at least {TOKENS_PER_PARAMETER} tokens seen for each parameter"
+        chosen = Choice(preset, f"the largest with {rule}; here about {ratio:,.0f}")
     return chosen
+
+
+def preset_shape(preset: str, facts: CorpusFacts) -> BertConfig:
+    """Return a preset's shape with the corpus's vocabulary."""
+    return BertConfig.preset(preset, vocab_size=facts.vocab_size)
+
+
+def choose_initializer_range(hidden_size: int) -> Choice:
+    """Choose the spread of the initial weights: wider for narrow models than the published one.
+
+    At 0.02 a model of width 128 spends half of a short run on the plateau of word frequencies.
+    """
+    if hidden_size >= PUBLISHED_WIDTH:
+        return Choice(PUBLISHED_INITIALIZER_RANGE, "as published")
+    reason = "1 / sqrt(width): a model narrower than the published ones learns sooner from it"
+    return Choice(float(f"{hidden_size**-0.5:.3g}"), reason)
+
+
+def choose_dropout(tokens: float, facts: CorpusFacts) -> Choice:
+    """Choose the dropout: none while the text is seen too few times to be learned by heart."""
+    passes = tokens / max(1, facts.train_tokens)
+    if passes <= PASSES_WORTH_DROPOUT:
+        return Choice(
+            0.0, f"about {passes:.0f} passes over the text, {PASSES_WORTH_DROPOUT} at most"
+        )
+    return Choice(0.1, f"about {passes:.0f} passes over the text, more than {PASSES_WORTH_DROPOUT}")
 
 
 def choose_batch_size(tokens: float, *, seq_length: int) -> Choice:
@@ -119,9 +134,9 @@ def choose_learning_rate(hidden_size: int, tokens_per_step: int) -> Choice:
 
 
 def choose_warmup_steps(num_train_steps: float) -> Choice:
-    """Choose the warm-up: 5 % of the expected steps, between 10 and 10,000."""
-    steps = min(10_000, max(10, round(0.05 * num_train_steps)))
-    return Choice(steps, f"5 % of about {num_train_steps:,.0f} expected steps")
+    """Choose the warm-up: 5 % of the expected steps, 10,000 at most, 10 of 30 or more at least."""
+    steps = min(10_000, max(round(0.05 * num_train_steps), min(10, int(num_train_steps) // 3)))
+    return Choice(steps, f"5 % of about {num_train_steps:,.0f} expected steps, 10 where they allow")
 
 
 def approximate_parameters(config: BertConfig) -> int:
@@ -132,16 +147,16 @@ def approximate_parameters(config: BertConfig) -> int:
     return rows * d + 2 * d + config.num_hidden_layers * layer + d * d + d
 
 
-def verdict(facts: CorpusFacts, *, parameters: int, tokens: float) -> list[str]:
+def verdict(facts: CorpusFacts, *, parameters: int, tokens: float, passes: float) -> list[str]:
     """Say in words whether the model is too large or the corpus too small to learn from.
 
     Args:
         facts: of the prepared corpus.
         parameters: of the model.
         tokens: the run will see in all.
+        passes: it will make over the train text.
     """
     per_parameter = tokens / parameters
-    passes = tokens / max(1, facts.train_tokens)
     lines = []
     if facts.train_tokens < 200_000:
         lines.append(

@@ -20,7 +20,14 @@ from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from bert_scratch import durable
-from bert_scratch.config import InputError, Settings, check_choice, check_range, read_json_object
+from bert_scratch.config import (
+    InputError,
+    Settings,
+    check_choice,
+    check_range,
+    make_output_folder,
+    read_json_object,
+)
 from bert_scratch.data.corpus import DOCUMENT_RULES
 from bert_scratch.data.documentation import build_documentation_corpus
 from bert_scratch.data.store import MANIFEST, TokenStore, read_manifest, write_manifest
@@ -131,7 +138,8 @@ def prepare(settings: CorpusSettings, folder: str | Path, *, verify: bool = Fals
 
     Raises:
         InputError: if text or tokenizer cannot be used, there are too few documents to hold two
-            out, or the folder holds a corpus prepared from other text or settings.
+            out, or the folder cannot be written to or holds a corpus prepared from other text or
+            settings.
     """
     folder = Path(folder)
     text = _find_text(settings)
@@ -139,7 +147,7 @@ def prepare(settings: CorpusSettings, folder: str | Path, *, verify: bool = Fals
         return _reuse(settings, text, folder, verify=verify)
     for source in text.sources:
         print(f"corpus     {source.evidence}")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_output_folder(folder)
     plan = _plan(settings, text, folder)
     rules = replace(text.rules, eval_fraction=plan["resolved"]["eval_fraction"])
     records = _tokenise(folder, replace(text, rules=rules), settings.num_processes)
@@ -277,11 +285,17 @@ def _tokenizer(settings: CorpusSettings, text: Text) -> tuple[Tokenizer, dict[st
     if settings.tokenizer is not None:
         return load_tokenizer(settings.tokenizer), None
     started = time.monotonic()
-    learner = VocabularyLearner(
-        _train_texts(text),
-        lowercase=bool(settings.lowercase),
-        strip_accents=bool(settings.strip_accents),
-    )
+    try:
+        learner = VocabularyLearner(
+            _train_texts(text),
+            lowercase=bool(settings.lowercase),
+            strip_accents=bool(settings.strip_accents),
+        )
+    except InputError as error:
+        share = f"--eval-fraction {text.rules.eval_fraction:.4g}"
+        raise InputError(
+            f"--corpus, without the documents that {share} holds out: {error}"
+        ) from error
     vocab_size = settings.vocab_size
     if vocab_size is None:
         vocab_size, why = corpus_plan.choose_vocab_size(text.num_bytes, learner.alphabet_ids)

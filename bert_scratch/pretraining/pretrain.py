@@ -15,9 +15,10 @@ from bert_scratch.batch import Batch
 from bert_scratch.config import InputError, read_json_object
 from bert_scratch.data.loader import iterate
 from bert_scratch.pretraining.announce import announce, announce_dry_run
-from bert_scratch.pretraining.assemble import Parts, assemble, fix_length
+from bert_scratch.pretraining.assemble import Parts, assemble, corpus_settings, fix_length
 from bert_scratch.pretraining.evaluate import INTERVAL_EXAMPLES, Evaluation, evaluate_model
 from bert_scratch.pretraining.model_card import model_card, versions
+from bert_scratch.pretraining.prepare import check_same_corpus
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.resolve import with_intervals
 from bert_scratch.pretraining.run_folder import RunFolder
@@ -78,8 +79,15 @@ def pretrain(asked: PretrainConfig) -> PretrainResult | None:
         asked = _with_built_in_corpus(asked)
     folder = RunFolder(Path(asked.output_dir or _default_output_dir(asked)))
     folder.create()
+    with folder.locked():
+        return _pretrain_in(folder, asked)
+
+
+def _pretrain_in(folder: RunFolder, asked: PretrainConfig) -> PretrainResult | None:
+    """Do what `pretrain` does, in a folder that no other process is using."""
     stored = _stored_run(folder, asked)
     if stored is not None and folder.is_done():
+        _check_corpus_unchanged(asked, folder)
         print(f"{folder.path}: this run is done; its model is in {folder.model}")
         steps = stored.num_train_steps or 0
         return PretrainResult(folder=folder.model, num_train_steps=steps, evaluation=None)
@@ -318,6 +326,17 @@ def _stored_run(folder: RunFolder, asked: PretrainConfig) -> PretrainConfig | No
             f"its weights along: --init-checkpoint {folder.model} --output-dir ANOTHER"
         )
     return stored
+
+
+def _check_corpus_unchanged(asked: PretrainConfig, folder: RunFolder) -> None:
+    """Refuse to call a run done whose text has changed since."""
+    if asked.data is None and (changes := check_same_corpus(folder.corpus, corpus_settings(asked))):
+        listing = "\n  ".join(changes)
+        raise InputError(
+            f"{folder.path} holds a finished run on another corpus:\n  {listing}\n"
+            f"Start a new run in another --output-dir, or take its weights along: "
+            f"--init-checkpoint {folder.model} --output-dir ANOTHER"
+        )
 
 
 def _with_run_settings(stored: PretrainConfig, asked: PretrainConfig) -> PretrainConfig:

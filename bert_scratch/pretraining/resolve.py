@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -30,7 +31,7 @@ def resolve(
     *,
     facts: CorpusFacts,
     runtime: Runtime,
-    peak_flops: float,
+    tokens_per_s: Callable[[BertConfig], float],
     pad_token_id: int,
     initial: BertConfig | None,
 ) -> Resolved:
@@ -40,59 +41,100 @@ def resolve(
         asked: what the user gave; None marks what was left out.
         facts: of the prepared corpus.
         runtime: the device and dtype chosen.
-        peak_flops: measured operations per second, for what depends on a time budget.
+        tokens_per_s: measures a shape's training speed, for what depends on a time budget.
         pad_token_id: the tokenizer's.
         initial: the shape of `--init-checkpoint`, when there is one.
 
     Raises:
         InputError: if values exclude each other, naming the flags.
     """
-    reasons: list[str] = []
-
-    def choose(config: PretrainConfig, name: str, choice: Choice) -> PretrainConfig:
-        if getattr(config, name) is not None:
-            return config
-        reasons.append(f"--{name.replace('_', '-')} {choice.value}: {choice.reason}")
-        return config.replace(**{name: choice.value})
-
-    config = _apply_recipe(asked)
-    config = config.replace(
+    budget = Budget(
+        num_train_steps=asked.num_train_steps,
+        max_train_seconds=asked.max_train_seconds,
+        tokens_per_s=tokens_per_s,
+    )
+    chooser = _Chooser(_apply_recipe(asked))
+    chooser.config = chooser.config.replace(
         device=str(runtime.device),
         dtype=str(runtime.dtype).removeprefix("torch."),
         num_threads=runtime.num_threads,
     )
-    budget = Budget(
-        num_train_steps=asked.num_train_steps,
-        max_train_seconds=asked.max_train_seconds,
-        peak_flops=peak_flops,
-    )
-    config = choose(config, "pair_task", _pair_task(facts))
-    config = choose(config, "max_seq_length", choices.choose_seq_length(budget, facts))
+    chooser.fill("pair_task", lambda: _pair_task(facts))
+    chooser.fill("max_seq_length", lambda: choices.choose_seq_length(budget, facts))
+    bert_config = initial or _fill_shape(chooser, budget, facts, pad_token_id)
+    _fill_optimization(chooser, budget, facts, bert_config, runtime)
+    _check_together(chooser.config, bert_config, shape_is_fixed=initial is not None)
+    config = _with_shape(chooser.config, bert_config)
+    return Resolved(config=config, bert_config=bert_config, reasons=chooser.reasons)
+
+
+def _check_together(config: PretrainConfig, shape: BertConfig, *, shape_is_fixed: bool) -> None:
+    """Refuse examples that the model cannot take."""
+    if config.pair_task != "none" and shape.type_vocab_size < 2:
+        raise InputError(
+            f"--pair-task {config.pair_task} needs two token types, the model has "
+            f"{shape.type_vocab_size}; use --pair-task none"
+        )
     seq_length = filled(config.max_seq_length)
-    if initial is None and config.hidden_size is None:
-        preset = choices.choose_preset(budget, facts, seq_length=seq_length)
-        config = choose(config, "preset", preset)
-    bert_config = initial or _shape(config, facts, pad_token_id)
-    if seq_length > bert_config.max_position_embeddings:
+    if seq_length > shape.max_position_embeddings:
         raise InputError(
             f"--max-seq-length {seq_length} is longer than the model's "
-            f"{bert_config.max_position_embeddings} positions; lower it"
-            + ("" if initial else " or raise --max-position-embeddings")
+            f"{shape.max_position_embeddings} positions; lower it"
+            + ("" if shape_is_fixed else " or raise --max-position-embeddings")
         )
-    tokens = choices.expected_tokens(
-        budget, facts, config.preset or "base", bert_config, seq_length=seq_length
+
+
+class _Chooser:
+    """Settings being filled in, and one line for each value that a rule chose."""
+
+    def __init__(self, config: PretrainConfig) -> None:
+        self.config = config
+        self.reasons: list[str] = []
+
+    def fill(self, name: str, rule: Callable[[], Choice]) -> None:
+        """Ask the rule only where the user left the field out: it may have to measure."""
+        if getattr(self.config, name) is None:
+            choice = rule()
+            self.reasons.append(f"--{name.replace('_', '-')} {choice.value}: {choice.reason}")
+            self.config = self.config.replace(**{name: choice.value})
+
+
+def _fill_shape(
+    chooser: _Chooser, budget: Budget, facts: CorpusFacts, pad_token_id: int
+) -> BertConfig:
+    """Fill in what decides the model's shape and initial weights; return the shape."""
+    if chooser.config.hidden_size is None:
+        chooser.fill("preset", lambda: choices.choose_preset(budget, facts))
+    shape = _shape(chooser.config, facts, pad_token_id)
+    chooser.fill("initializer_range", lambda: choices.choose_initializer_range(shape.hidden_size))
+    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+        chooser.fill(
+            name,
+            lambda: choices.choose_dropout(choices.expected_tokens(budget, facts, shape), facts),
+        )
+    return _shape(chooser.config, facts, pad_token_id)
+
+
+def _fill_optimization(
+    chooser: _Chooser, budget: Budget, facts: CorpusFacts, shape: BertConfig, runtime: Runtime
+) -> None:
+    """Fill in batch, learning rate and micro-batch."""
+    seq_length = filled(chooser.config.max_seq_length)
+    chooser.fill(
+        "train_batch_size",
+        lambda: choices.choose_batch_size(
+            choices.expected_tokens(budget, facts, shape), seq_length=seq_length
+        ),
     )
-    batch = choices.choose_batch_size(tokens, seq_length=seq_length)
-    config = choose(config, "train_batch_size", batch)
-    batch_size = filled(config.train_batch_size)
-    rate = choices.choose_learning_rate(bert_config.hidden_size, batch_size * seq_length)
-    config = choose(config, "learning_rate", rate)
-    if config.micro_batch_size is None:
+    batch_size = filled(chooser.config.train_batch_size)
+    chooser.fill(
+        "learning_rate",
+        lambda: choices.choose_learning_rate(shape.hidden_size, batch_size * seq_length),
+    )
+    if chooser.config.micro_batch_size is None:
         tokens_that_fit = 65536 if runtime.device.type == "cuda" else 16384
         rows = max(1, tokens_that_fit // seq_length)
-        config = config.replace(micro_batch_size=min(batch_size, rows))
-    config = _with_shape(config, bert_config)
-    return Resolved(config=config, bert_config=bert_config, reasons=reasons)
+        chooser.config = chooser.config.replace(micro_batch_size=min(batch_size, rows))
 
 
 def resolve_length(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from bert_scratch import durable
-from bert_scratch.config import InputError, read_json_object
+from bert_scratch.config import InputError, make_output_folder, read_json_object
 from bert_scratch.pretraining.pretrain_config import MAY_CHANGE_ON_RESUME, PretrainConfig
 
 
@@ -31,15 +35,27 @@ class RunFolder:
         Raises:
             InputError: if it cannot be made or written to, before any work is done.
         """
+        make_output_folder(self.path)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out of the folder inside the block, even when this one is killed.
+
+        Raises:
+            InputError: if another process is at work in it.
+        """
+        lock = FileLock(self.path / ".lock", timeout=0)
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / ".writable"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
+            lock.acquire()
+        except Timeout as error:
             raise InputError(
-                f"--output-dir {self.path}: cannot be written: {error.strerror or error}"
+                f"{self.path}: another process is running in this folder; wait for it or give "
+                f"another --output-dir"
             ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def stored(self) -> PretrainConfig | None:
         """Return the resolved settings of the run that was started here, if one was."""

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import torch
 
 from bert_scratch.batch import Batch
+from bert_scratch.config import BertConfig
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.training.loop import Plan, update
+from bert_scratch.training.optimizer import build_optimizer
 from bert_scratch.training.runtime import Runtime
 
 
@@ -54,6 +56,47 @@ def probe_step(
         sums = sums or made
         seconds.append(time.perf_counter() - start)
     return StepProbe(step_s=min(seconds[1:]), peak_memory_bytes=_peak_memory(runtime), sums=sums)
+
+
+def measure_tokens_per_s(config: BertConfig, *, runtime: Runtime) -> float:
+    """Measure how fast a model of a shape trains, on a made-up batch of 32 rows of 64 tokens."""
+    rows, width = 32, min(64, config.max_position_embeddings)
+    torch.manual_seed(0)
+    ids = torch.randint(config.vocab_size, (rows, width))
+    positions = torch.arange(0, rows * width, 7)
+    batch = Batch(
+        input_ids=ids,
+        token_type_ids=torch.zeros_like(ids),
+        attention_mask=torch.ones_like(ids),
+        masked_positions=positions,
+        masked_labels=ids.flatten()[positions],
+        next_sentence_label=torch.zeros(rows, dtype=torch.int64),
+        example_ids=torch.zeros(rows, 2, dtype=torch.int64),
+        num_tokens=rows * width,
+    )
+    plan = Plan(
+        seed=0,
+        num_train_steps=3,
+        num_warmup_steps=0,
+        learning_rate=0.0,
+        lr_schedule="linear",
+        max_grad_norm=1.0,
+        micro_batch_size=rows,
+        logging_steps=1,
+        eval_steps=1,
+        save_steps=1,
+    )
+    model = BertForPreTraining(config).to(runtime.device)
+    optimizer = build_optimizer(
+        model,
+        learning_rate=0.0,
+        weight_decay=0.0,
+        betas=(0.9, 0.999),
+        epsilon=1e-6,
+        bias_correction=True,
+    )
+    probe = probe_step(model, optimizer, batch, plan=plan, runtime=runtime)
+    return batch.num_tokens / probe.step_s
 
 
 def _peak_memory(runtime: Runtime) -> int:

@@ -14,9 +14,7 @@ import multiprocessing
 import os
 import re
 import signal
-import sys
 import threading
-import types
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -26,6 +24,7 @@ from typing import Any, NamedTuple
 
 from bert_scratch import durable
 from bert_scratch.data.corpus import Slice, Source, read_documents
+from bert_scratch.data.processes import starting_processes
 from bert_scratch.data.sentences import sections, split_document
 from bert_scratch.data.store import MANIFEST, SPLITS, shard_record, write_shard
 from bert_scratch.data.wordpiece import TextEncoder, load_tokenizer
@@ -108,7 +107,7 @@ def tokenise(
             yield index, tokenise_slice(folder, index, part, rules, encoder)
         return
     with _processes(min(num_processes, len(todo))) as pool:
-        with _blank_main():
+        with starting_processes(signal.SIGINT):
             futures = {
                 pool.submit(_tokenise_in_worker, folder, index, part, rules): index
                 for index, part in todo
@@ -221,17 +220,6 @@ def _processes(num_processes: int) -> Iterator[ProcessPoolExecutor]:
         raise
     finally:
         pool.shutdown()
-
-
-@contextmanager
-def _blank_main() -> Iterator[None]:
-    """Keep new processes from running the caller's script again, guarded by __main__ or not."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
 
 
 def _start_worker() -> None:

@@ -280,15 +280,17 @@ def test_unicode_line_separators_do_not_end_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"good line\nbad \xe9t\xe9\n", r"0xe9.*Windows-1252\?\), at byte offset 14"),
-        (b"good\n" + "中文文本".encode("gb18030"), r"GB18030.*at byte offset 5"),
-        (b"good\nzero\0byte\n", "a NUL byte, at byte offset 9"),
-        (b"lone \xed\xa0\x80 surrogate\n", "0xed.*at byte offset 5"),
+        (b"good line\nbad \xe9t\xe9\n", r"line 2: has .*0xe9.*Windows-1252\?\), at byte offset 14"),
+        (b"good\n" + "中文文本".encode("gb18030"), r"line 2: has .*GB18030.*at byte offset 5"),
+        (b"good\nzero\0byte\n", "line 2: has a NUL byte, at byte offset 9"),
+        (b"lone \xed\xa0\x80 surrogate\n", "line 1: has .*0xed.*at byte offset 5"),
     ],
 )
-def test_encoding_error_names_file_and_offset(tmp_path: Path, content: bytes, message: str) -> None:
+def test_encoding_error_names_file_line_and_offset(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
     sources = resolve_sources([write(tmp_path / "bad.txt", content)])
-    with pytest.raises(InputError, match=r"bad\.txt: has .*" + message):
+    with pytest.raises(InputError, match=r"bad\.txt, " + message):
         read_all(sources)
 
 

@@ -15,8 +15,11 @@ import torch
 from safetensors.torch import load_file
 
 from bert_scratch.config import InputError
+from bert_scratch.data.wordpiece import load_tokenizer
+from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.pretraining.pretrain import pretrain
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
+from bert_scratch.pretraining.run_folder import RunFolder
 from bert_scratch.training.interruption import Interrupted
 from bert_scratch.training.loop import NonFinite
 from bert_scratch.training.metrics import Display
@@ -63,6 +66,8 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path
             preset="tiny",
             hidden_size=32,
             num_attention_heads=2,
+            initializer_range=0.02,
+            learning_rate=2e-3,
             max_seq_length=32,
             train_batch_size=16,
             num_train_steps=40,
@@ -77,7 +82,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path
 
 
 def test_run_leaves_every_file_of_its_folder(finished_run: Path) -> None:
-    names = {path.name for path in finished_run.iterdir()}
+    names = {path.name for path in finished_run.iterdir() if path.name != ".lock"}
     assert names == {
         "asked_config.json",
         "checkpoints",
@@ -111,6 +116,36 @@ def test_run_starts_at_ln_v_and_learns(finished_run: Path) -> None:
     facts = json.loads((finished_run / "corpus.json").read_text())
     assert held_out[0] == pytest.approx(facts["uniform_loss"], rel=0.05)
     assert held_out[-1] < held_out[0] - 0.5
+
+
+def test_result_loads_in_transformers_and_gives_equal_scores(finished_run: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    folder = finished_run / "model"
+    theirs, info = transformers.BertForPreTraining.from_pretrained(folder, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.model_max_length == 512
+    inputs = tokenizer("The cat sees the dog.", "The dog likes the cat.", return_tensors="pt")
+    ours = BertForPreTraining.from_pretrained(folder)
+    with torch.no_grad():
+        expected, output = theirs(**inputs), ours(**inputs)
+    torch.testing.assert_close(
+        output.prediction_logits, expected.prediction_logits, atol=1e-5, rtol=0
+    )
+    for name in ("AutoModel", "AutoModelForMaskedLM"):
+        _, info = getattr(transformers, name).from_pretrained(folder, output_loading_info=True)
+        assert not info["missing_keys"]
+
+
+def test_result_loads_in_sentence_transformers_with_mean_pooling(finished_run: Path) -> None:
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    folder = finished_run / "model"
+    vector = sentence_transformers.SentenceTransformer(str(folder), device="cpu").encode("The cat.")
+    model, tokenizer = BertForPreTraining.from_pretrained(folder), load_tokenizer(folder)
+    ids = torch.tensor([tokenizer.encode("The cat.").ids])
+    with torch.no_grad():
+        mean = model.bert(ids).last_hidden_state.mean(dim=1)[0]
+    assert torch.cosine_similarity(mean, torch.tensor(vector), dim=0) > 0.999999
 
 
 def test_finished_run_says_so_and_changes_nothing(
@@ -219,6 +254,41 @@ def test_broken_newest_checkpoint_is_named_and_the_one_before_used(
     assert newest.name in captured.err and "model.safetensors" in captured.err
     assert "after 10 steps" in captured.out
     assert digest(folder) == digest(Path(str(through.output_dir)))
+
+
+def test_second_process_in_the_same_folder_is_refused(settings: MakeSettings) -> None:
+    asked = settings(num_train_steps=2)
+    folder = RunFolder(Path(str(asked.output_dir)))
+    folder.create()
+    with folder.locked(), pytest.raises(InputError, match="another process is running"):
+        pretrain(asked)
+    assert pretrain(asked) is not None
+
+
+def test_finished_run_on_a_changed_corpus_is_refused(
+    settings: MakeSettings, corpus: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "own.txt"
+    text.write_text(corpus.read_text())
+    asked = settings(num_train_steps=2, corpus=[str(text)])
+    pretrain(asked)
+    text.write_text(corpus.read_text() + "\n\nOne more. And its second sentence.\n")
+    with pytest.raises(InputError, match=r"another corpus:\n.*own\.txt"):
+        pretrain(asked)
+
+
+def test_pairs_without_two_token_types_are_refused(settings: MakeSettings) -> None:
+    with pytest.raises(InputError, match="needs two token types"):
+        pretrain(settings(type_vocab_size=1, pair_task="nsp"))
+    assert pretrain(settings(type_vocab_size=1, pair_task="none")) is not None
+
+
+def test_shape_that_cannot_be_is_refused_before_the_corpus_is_prepared(
+    settings: MakeSettings, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="num_attention_heads=5"):
+        settings(num_attention_heads=5)
+    assert not (tmp_path / "run").exists()
 
 
 def test_resume_never_and_must_are_obeyed(settings: MakeSettings) -> None:

@@ -175,6 +175,7 @@ def test_head_of_another_task_is_skipped_and_named(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO")
     hf_model = make_hf(theirs)
     hf_model.save_pretrained(tmp_path)
     ours = BertModel.from_pretrained(tmp_path, add_pooling_layer=False)
