@@ -5,41 +5,56 @@ Flags are built from each command's dataclass: a field is a flag, the sentence u
 
 from __future__ import annotations
 
+import argparse
+import ast
+import dataclasses
+import functools
 import importlib
+import inspect
+import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import textwrap
+import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import FrameType
-from typing import Any
+from itertools import pairwise
+from types import FrameType, NoneType
+from typing import Any, NoReturn
 
-from bert_scratch.config import InputError, Settings, did_you_mean
+from bert_scratch.config import InputError, Settings, did_you_mean, read_json_object
 
+SYSTEM_ERROR_EXIT_CODE = 1
+"""The machine refused: a full disk, a file that went away."""
 INPUT_ERROR_EXIT_CODE = 2
+STOPPED_EXIT_CODE = 75
+NOBODY_READS_EXIT_CODE = 128 + 13
+"""What a shell shows for a program that SIGPIPE ended, as in `bert-scratch ... | head`."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """Where a command's settings and function live; imported when it is called."""
+    """Where a command's settings and function live, as module:name below this package.
 
-    module: str
+    The function is imported when the flags have been understood: a typo need not wait for torch.
+    """
+
     settings: str
     function: str
 
-    def load(self) -> tuple[type[Settings], Callable[[Any], object]]:
-        """Import the command and return its dataclass and its function."""
-        module = importlib.import_module(f"bert_scratch.{self.module}")
-        return getattr(module, self.settings), getattr(module, self.function)
-
 
 COMMANDS = {
-    "prepare": Command("pretraining.prepare", "PrepareConfig", "run_prepare"),
-    "pretrain": Command("pretraining.pretrain", "PretrainConfig", "pretrain"),
-    "evaluate": Command("pretraining.evaluate", "EvaluateConfig", "run_evaluate"),
-    "fill-mask": Command("inference.fill_mask", "FillMaskConfig", "run_fill_mask"),
-    "next-sentence": Command("inference.next_sentence", "NextSentenceConfig", "run_next_sentence"),
-    "convert": Command("inference.convert", "ConvertConfig", "run_convert"),
-    "compare-hf": Command("testing", "CompareConfig", "run_compare"),
+    "prepare": Command("pretraining.prepare:PrepareConfig", "pretraining.prepare:run_prepare"),
+    "pretrain": Command(
+        "pretraining.pretrain_config:PretrainConfig", "pretraining.pretrain:pretrain"
+    ),
+    "evaluate": Command("pretraining.evaluate:EvaluateConfig", "pretraining.evaluate:run_evaluate"),
+    "fill-mask": Command("inference.fill_mask:FillMaskConfig", "inference.fill_mask:run_fill_mask"),
+    "next-sentence": Command(
+        "inference.next_sentence:NextSentenceConfig", "inference.next_sentence:run_next_sentence"
+    ),
+    "convert": Command("inference.convert:ConvertConfig", "inference.convert:run_convert"),
+    "compare-hf": Command("testing:CompareConfig", "testing:run_compare"),
 }
 
 
@@ -47,11 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run `bert-scratch COMMAND ...` and return its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     names = ", ".join(COMMANDS)
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if not arguments:
+        print(f"error: no command given; known: {names}", file=sys.stderr)
+        return INPUT_ERROR_EXIT_CODE
+    name, *rest = arguments
+    if name in ("-h", "--help"):
         print(f"usage: bert-scratch COMMAND [flags]\n\ncommands: {names}\n")
         print("bert-scratch COMMAND --help lists the flags of a command")
-        return 0 if arguments else INPUT_ERROR_EXIT_CODE
-    name, *rest = arguments
+        return 0
     if name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS)
         print(f"error: unknown command {name!r}{hint}; known: {names}", file=sys.stderr)
@@ -61,16 +79,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_command(name: str, arguments: Sequence[str]) -> int:
     """Parse one command's flags, run it, and turn what goes wrong into an exit code."""
-    settings, function = COMMANDS[name].load()
-    signal.signal(signal.SIGTERM, _interrupt)
+    # Before torch is imported: its threads spin while they wait for each other, by default so long
+    # that one other busy program slows a small model's step tenfold; so it is twofold, and a step
+    # that has the machine to itself is 1 % slower.
+    os.environ.setdefault("GOMP_SPINCOUNT", "100000")
     try:
-        outcome = function(parse(settings, arguments, prog=f"bert-scratch {name}"))
+        signal.signal(signal.SIGTERM, _interrupt)
+        command = COMMANDS[name]
+        settings = parse(_load(command.settings), arguments, prog=f"bert-scratch {name}")
+        outcome = 0 if settings is None else _load(command.function)(settings)
+        sys.stdout.flush()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return INPUT_ERROR_EXIT_CODE
     except KeyboardInterrupt:
         print("stopped; the same command goes on with what is finished", file=sys.stderr)
-        return 75
+        return STOPPED_EXIT_CODE
+    except BrokenPipeError:
+        # Python flushes once more at its end, which must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NOBODY_READS_EXIT_CODE
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return SYSTEM_ERROR_EXIT_CODE
     except Exception as error:
         code = getattr(error, "exit_code", None)
         if code is None:
@@ -80,36 +111,139 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     return outcome if isinstance(outcome, int) else 0
 
 
-def parse(settings: type[Settings], arguments: Sequence[str], *, prog: str) -> Settings:
+def parse(settings: type[Settings], arguments: Sequence[str], *, prog: str) -> Settings | None:
     """Build a command's settings from flags, on top of `--config FILE` when it is given.
 
-    Raises:
-        InputError: if the file or a value is wrong.
-        SystemExit: with code 2 on an unknown flag, with a suggestion; 0 after --help.
-    """
-    import tyro
+    Args:
+        settings: the command's dataclass.
+        arguments: what the user typed after the command.
+        prog: the command as the help and errors name it.
 
-    default: Any = None
-    arguments = list(arguments)
-    for index, argument in enumerate(arguments):
-        if argument == "--config" or argument.startswith("--config="):
-            inline = argument.partition("=")[2]
-            if not inline and index + 1 == len(arguments):
-                raise InputError("--config needs a file")
-            path = inline or arguments[index + 1]
-            default = settings.from_json_file(path)
-            del arguments[index : index + (1 if inline else 2)]
-            break
-    description = (settings.__doc__ or "").strip()
-    extra = "--config FILE reads saved settings (JSON) first; flags come on top."
-    parsed: Settings = tyro.cli(
-        settings,
+    Returns:
+        The settings; None after --help, which is printed.
+
+    Raises:
+        InputError: if a flag is unknown or missing, or the file or a value is wrong.
+    """
+    parser = _parser(settings, prog)
+    parsed, unknown = parser.parse_known_args([_with_dashes(argument) for argument in arguments])
+    given = vars(parsed)
+    if given.pop("help", False):
+        print(parser.format_help(), end="")
+        return None
+    if unknown:
+        what = "flag" if unknown[0].startswith("-") else "argument without a flag:"
+        flag = unknown[0].partition("=")[0]
+        hint = did_you_mean(flag, parser.flags())
+        raise InputError(f"unknown {what} {flag}{hint}; {prog} --help lists all flags")
+    path = given.pop("config", None)
+    values = given if path is None else read_json_object(path) | given
+    missing = [_flag(f.name) for f in _required(settings) if f.name not in values]
+    if missing:
+        raise InputError(f"{prog} needs {' and '.join(missing)}")
+    return settings.from_dict(values, source=prog if path is None else f"{prog} --config {path}")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises what is wrong instead of printing it below the usage of sixty flags."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message.removeprefix("argument "))
+
+    def flags(self) -> list[str]:
+        return [flag for action in self._actions for flag in action.option_strings]
+
+
+def _parser(settings: type[Settings], prog: str) -> _Parser:
+    """Return the parser of a command; only the flags that are given end up in what it returns."""
+    parser = _Parser(
         prog=prog,
-        args=arguments,
-        default=default,
-        description=f"{description}\n\n{extra}",
+        usage=f"{prog} [flags]",
+        description=inspect.getdoc(settings),
+        add_help=False,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
     )
-    return parsed
+    own = parser.add_argument_group("flags")
+    own.add_argument("-h", "--help", action="store_true", help="Show this and stop.")
+    own.add_argument(
+        "--config",
+        type=_not_empty,
+        metavar="FILE",
+        help="Read settings from JSON, such as a run's pretrain_config.json; flags come on top.",
+    )
+    hints = typing.get_type_hints(settings)
+    fields = {field.name: field for field in dataclasses.fields(settings)}
+    classes: list[type] = [settings, *reversed(settings.__mro__[1:-1])]
+    for cls in classes:
+        sentences = _sentences(cls)
+        group = own
+        if sentences and cls is not settings:
+            group = parser.add_argument_group((inspect.getdoc(cls) or "").partition(".")[0])
+        for name, sentence in sentences.items():
+            help_text = sentence.replace("%", "%%") + _default_text(fields[name])
+            group.add_argument(_flag(name), help=help_text, **_value_options(hints[name]))
+    return parser
+
+
+def _value_options(annotation: Any) -> dict[str, Any]:
+    """Return how argparse reads a value of a field's type."""
+    kinds = [kind for kind in typing.get_args(annotation) if kind not in (NoneType, Ellipsis)]
+    kind = kinds[0] if kinds else annotation
+    if kind is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    options = {"type": _not_empty if kind is str else kind, "metavar": _METAVARS[kind]}
+    if typing.get_origin(annotation) is tuple:
+        options |= {"nargs": "+", "action": "extend"}
+    return options
+
+
+_METAVARS = {str: "TEXT", int: "INT", float: "FLOAT"}
+
+
+def _not_empty(text: str) -> str:
+    """Refuse what an unset variable of the shell leaves behind."""
+    if not text:
+        raise argparse.ArgumentTypeError("the value is empty")
+    return text
+
+
+def _default_text(field: dataclasses.Field[Any]) -> str:
+    if field.default is dataclasses.MISSING:
+        return " Required."
+    return "" if field.default in (None, False, ()) else f" Default: {field.default}."
+
+
+def _required(settings: type[Settings]) -> list[dataclasses.Field[Any]]:
+    return [f for f in dataclasses.fields(settings) if f.default is dataclasses.MISSING]
+
+
+@functools.cache
+def _sentences(cls: type) -> dict[str, str]:
+    """Return each field that a class itself has, with the sentence under it."""
+    definition = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    assert isinstance(definition, ast.ClassDef)
+    return {
+        field.target.id: inspect.cleandoc(str(below.value.value))
+        for field, below in pairwise(definition.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+    }
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _with_dashes(argument: str) -> str:
+    """Turn --max_seq_length=64 into --max-seq-length=64; values stay as they are."""
+    name, equals, value = argument.partition("=")
+    return _flag(name[2:]) + equals + value if name.startswith("--") else argument
+
+
+def _load(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(f"bert_scratch.{module}"), name)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
