@@ -1,0 +1,118 @@
+"""Pins the precedence flag > recipe > rule, and what is filled in when. Runs anywhere:
+`pytest tests/pretraining/test_resolve.py`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from bert_scratch.config import BertConfig, InputError
+from bert_scratch.pretraining.corpus_facts import CorpusFacts
+from bert_scratch.pretraining.pretrain_config import PretrainConfig
+from bert_scratch.pretraining.resolve import Resolved, resolve, resolve_length, with_intervals
+from bert_scratch.training.runtime import Runtime
+
+FACTS = CorpusFacts(
+    vocab_size=1000,
+    train_documents=50,
+    train_sentences=1000,
+    train_tokens=20_000,
+    eval_documents=5,
+    eval_sentences=100,
+    eval_tokens=2000,
+    unknown_share=0.0,
+    uniform_loss=math.log(1000),
+    unigram_entropy=5.0,
+)
+
+
+def resolved(*, facts: CorpusFacts = FACTS, **settings: Any) -> Resolved:
+    return resolve(
+        PretrainConfig(**settings),
+        facts=facts,
+        runtime=Runtime(device=torch.device("cpu"), dtype=torch.float32, num_threads=1),
+        tokens_per_s=lambda config: 10_000.0,
+        pad_token_id=0,
+        initial=None,
+    )
+
+
+def test_recipe_sets_every_difference_between_google_and_hugging_face() -> None:
+    names = ("initializer", "train_pad_row", "adam_bias_correction", "lr_schedule", "mask_special")
+    theirs = [getattr(resolved().config, name) for name in names]
+    googles = [getattr(resolved(recipe="google").config, name) for name in names]
+    assert theirs == ["normal", False, True, "linear", False]
+    assert googles == ["truncated_normal", True, False, "google", True]
+    assert resolved(recipe="google").bert_config.hidden_act == "gelu_new"
+
+
+def test_flag_wins_over_recipe() -> None:
+    config = resolved(recipe="google", lr_schedule="linear", hidden_act="relu").config
+    assert (config.lr_schedule, config.hidden_act, config.initializer) == (
+        "linear",
+        "relu",
+        "truncated_normal",
+    )
+
+
+def test_flag_wins_over_preset() -> None:
+    shape = resolved(preset="mini", num_hidden_layers=3).bert_config
+    assert (shape.num_hidden_layers, shape.hidden_size) == (3, 256)
+
+
+def test_flag_wins_over_rule_and_gives_no_reason() -> None:
+    result = resolved(learning_rate=5e-4, train_batch_size=7)
+    assert (result.config.learning_rate, result.config.train_batch_size) == (5e-4, 7)
+    assert not [r for r in result.reasons if "learning-rate" in r or "batch-size" in r]
+
+
+def test_every_rule_that_chose_gives_its_reason() -> None:
+    reasons = " ".join(resolved().reasons)
+    for flag in ("--pair-task", "--preset", "--max-seq-length", "--learning-rate"):
+        assert f"{flag} " in reasons
+
+
+def test_resolving_what_was_resolved_changes_nothing() -> None:
+    once = resolved(max_train_seconds=60.0).config
+    again = resolved(**{k: v for k, v in once.to_dict().items() if k != "corpus"})
+    assert again.config == once
+    assert again.reasons == []
+
+
+def test_corpus_without_pairs_is_trained_without_them() -> None:
+    single = FACTS.replace(train_sentences=50, eval_sentences=5)
+    assert resolved(facts=single).config.pair_task == "none"
+
+
+def test_sequence_longer_than_the_positions_is_refused() -> None:
+    with pytest.raises(InputError, match="--max-seq-length 600 is longer than the model's 512"):
+        resolved(max_seq_length=600)
+
+
+def test_shape_takes_vocabulary_and_pad_of_the_tokenizer() -> None:
+    shape: BertConfig = resolved().bert_config
+    assert (shape.vocab_size, shape.pad_token_id) == (1000, 0)
+
+
+def test_without_a_limit_forty_passes_are_made() -> None:
+    config, reasons = resolve_length(
+        resolved(train_batch_size=8).config, num_examples=100, step_s=0.1
+    )
+    assert config.num_train_steps == 500
+    assert "40 passes" in reasons[0]
+    assert (config.logging_steps, config.eval_steps, config.save_steps) == (10, 50, 100)
+
+
+def test_time_limit_leaves_steps_and_intervals_open() -> None:
+    limited = resolved(max_train_seconds=100.0).config
+    config, _ = resolve_length(limited, num_examples=100, step_s=0.1)
+    assert config.num_train_steps is None and config.save_steps is None
+    assert config.num_warmup_steps == 50
+
+
+def test_checkpoints_are_a_quarter_of_an_hour_apart_at_most() -> None:
+    config = resolved(num_train_steps=100_000).config
+    assert with_intervals(config, step_s=1.0).save_steps == 900
