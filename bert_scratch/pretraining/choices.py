@@ -170,8 +170,8 @@ def verdict(facts: CorpusFacts, *, parameters: int, tokens: float, passes: float
         )
     if passes > 100:
         lines.append(
-            f"repetitive: {passes:,.0f} passes over the same text, above 100; the held-out loss may "
-            f"rise before the end; train for less time or on more text"
+            f"repetitive: {passes:,.0f} passes over the same text, above 100; the held-out loss "
+            f"may rise before the end; train for less time or on more text"
         )
     return lines or [
         f"sound: {per_parameter:.0f} tokens seen for each parameter (wanted: "
