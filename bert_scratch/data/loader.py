@@ -347,12 +347,17 @@ def _as_tensor(value: Any) -> Any:
 
 
 def _follow_parent(_: int) -> None:
-    """Leave signals, which a terminal or scheduler sends to all, to the parent; end when it does.
+    """Leave what a terminal or scheduler sends to a whole group to the parent; end when it does.
 
-    torch's workers watch their parent process, which here is the fork server.
+    In a session of its own a worker gets no signal of the group. It must still obey SIGTERM:
+    that is how multiprocessing ends workers that are left when the parent exits, and it waits
+    for them. torch's workers watch their parent process, which here is the fork server.
     """
+    os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # drops one that came while this one started
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

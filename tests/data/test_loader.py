@@ -248,6 +248,20 @@ def test_workers_end_when_the_parent_is_killed(store_folder, repository, tmp_pat
     assert not any(map(is_running, workers))
 
 
+@pytest.mark.slow
+def test_process_that_leaves_batches_unread_ends(store_folder, repository, tmp_path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+    ended = subprocess.run(
+        [sys.executable, script, store_folder],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(repository)},
+        timeout=60,
+    )
+    assert ended.returncode == 0
+
+
 def test_a_damaged_store_is_reported_the_same_with_workers(store_folder, tmp_path) -> None:
     folder = shutil.copytree(store_folder, tmp_path / "store")
     store = TokenStore(folder)
