@@ -51,6 +51,8 @@ def save_checkpoint(
         keep: how many checkpoints to leave, >= 1.
     """
     final = root / f"step-{step:08d}"
+    if final.exists() and problem_with(final) is None:
+        return final  # a stop right after a save: never take a whole one away to write it again
     temporary = final.with_name(final.name + ".tmp")
     for leftover in root.glob("*.tmp"):
         shutil.rmtree(leftover)
@@ -64,7 +66,7 @@ def save_checkpoint(
     digests = {str(p.relative_to(temporary)): durable.file_digest(p) for p in files}
     durable.write_json(temporary / MANIFEST, {"format_version": FORMAT_VERSION, "files": digests})
     durable.fsync(temporary)
-    if final.exists():  # only a broken one: a whole one at this step would have been resumed from
+    if final.exists():  # only a broken one
         shutil.rmtree(final)
     temporary.rename(final)
     durable.fsync(root)

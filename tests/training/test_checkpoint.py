@@ -169,5 +169,12 @@ def test_manifest_cannot_name_a_file_outside(save: Any) -> None:
     assert problem is not None and "outside the folder" in problem
 
 
+def test_saving_a_step_again_leaves_the_whole_checkpoint_untouched(save: Any) -> None:
+    folder = save(1, keep=1)
+    written = (folder / MANIFEST).stat().st_ino
+    assert save(1, keep=1) == folder
+    assert (folder / MANIFEST).stat().st_ino == written
+
+
 def test_no_checkpoint_in_a_folder_that_does_not_exist(tmp_path: Path) -> None:
     assert find_checkpoint(tmp_path / "nowhere") == (None, [])
