@@ -73,6 +73,21 @@ def below(word: Words, limit: Words) -> Words:
     return word * limit >> 32
 
 
+def below64(high: Words, low: Words, limit: Words) -> Words:
+    """Return a random integer in [0, limit) from two random words by multiply-high.
+
+    Args:
+        high: a random word.
+        low: another.
+        limit: at least 1 and below 2**62.
+    """
+    limit_high, limit_low = limit >> 32, limit & WORD
+    # arrays wrap at 64 bits: what is shifted down is masked, as in philox4x32
+    crossed = high * limit_low
+    middle = (low * limit_low >> 32 & WORD) + low * limit_high + (crossed & WORD)
+    return high * limit_high + (crossed >> 32 & WORD) + (middle >> 32)
+
+
 def permuted(positions: npt.NDArray[np.int64], size: int, seed: int, epoch: int) -> Any:
     """Return where a keyed permutation of [0, size) sends each position, in constant time.
 

@@ -257,6 +257,8 @@ class Shard:
     Attributes:
         tokens: [T] uint16 or uint32, memory-mapped; `read` checks what it returns.
         num_tokens: T.
+        num_documents: Nd.
+        num_one_sentence_documents: those among them that have one sentence.
     """
 
     def __init__(
@@ -275,6 +277,8 @@ class Shard:
         }
         self.tokens = self._files["tokens"].bytes.view(token_dtype(vocab_size))
         self.num_tokens = len(self.tokens)
+        self.num_documents: int = record["documents"]
+        self.num_one_sentence_documents: int = record["one_sentence_documents"]
         self._token_bytes = self.tokens.itemsize
 
     def read(self, start: int, end: int) -> npt.NDArray[np.integer[Any]]:

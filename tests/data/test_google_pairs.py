@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bert_scratch.data.google_pairs import GooglePairs, plan_pairs
-from bert_scratch.data.pairs import IndexedShard
+from bert_scratch.data.google_pairs import GooglePairs, IndexedShard, plan_pairs
 
 Documents = list[list[list[int]]]  # documents of sentences of tokens
 
@@ -58,7 +57,7 @@ def pairs_from_lists(
     return pairs
 
 
-def corpus_of(shape: list[list[list[int]]]) -> tuple[list[IndexedShard], Documents]:
+def corpus_of(shape: list[list[list[int]]]) -> tuple[list[SimpleNamespace], Documents]:
     """Return shards with token ids 0, 1, 2, ... and the same documents as lists."""
     shards, documents, first = [], [], 0
     for lengths in shape:
@@ -70,15 +69,17 @@ def corpus_of(shape: list[list[list[int]]]) -> tuple[list[IndexedShard], Documen
         tokens = np.arange(start, first, dtype=np.uint32)
         shard = SimpleNamespace(
             num_tokens=len(tokens),
+            num_documents=len(lengths),
+            num_one_sentence_documents=sum(len(document) == 1 for document in lengths),
             sentences=np.cumsum([n for d in lengths for n in d]).astype(np.uint32),
             documents=np.cumsum([len(d) for d in lengths]).astype(np.uint32),
             read=lambda start, end, tokens=tokens: tokens[start:end],
         )
-        shards.append(IndexedShard(shard))
+        shards.append(shard)
     return shards, documents
 
 
-def read_plan(shards: list[IndexedShard], plan: np.ndarray) -> list[tuple[list, list, int]]:
+def read_plan(shards: list[SimpleNamespace], plan: np.ndarray) -> list[tuple[list, list, int]]:
     return [
         (shards[sa].read(a, c).tolist(), shards[sb].read(b, d).tolist(), label)
         for label, sa, a, c, sb, b, d in plan.tolist()
@@ -108,13 +109,13 @@ def test_plan_equals_the_original_on_the_same_draws(
 ) -> None:
     shards, documents = corpus_of(shape)
     ours, theirs = random.Random(seed), random.Random(seed)
-    plan = plan_pairs(shards, ours, max_tokens, short_seq_prob)
+    plan = plan_pairs([IndexedShard(shard) for shard in shards], ours, max_tokens, short_seq_prob)
     expected = pairs_from_lists(documents, max_tokens, short_seq_prob, theirs)
     assert read_plan(shards, plan) == expected
     assert ours.getstate() == theirs.getstate()
 
 
-def open_google(seed: int = 1) -> tuple[GooglePairs, list[IndexedShard]]:
+def open_google(seed: int = 1) -> tuple[GooglePairs, list[SimpleNamespace]]:
     rng = np.random.default_rng(0)
     shape = [[rng.integers(1, 40, rng.integers(1, 30)).tolist() for _ in range(40)]] * 2
     shards, _ = corpus_of(shape)
@@ -124,28 +125,25 @@ def open_google(seed: int = 1) -> tuple[GooglePairs, list[IndexedShard]]:
 def test_an_epoch_gives_the_planned_pairs() -> None:
     source, _ = open_google()
     slots = np.arange(source.facts.num_examples)
-    for label in (0, 1):
-        first = [e for e in source.examples(np.zeros_like(slots), slots) if e.label == label]
-        assert first
-    share = np.mean([e.label for e in source.examples(np.zeros_like(slots), slots)])
-    assert source.facts.random_next_share == pytest.approx(share)
-    assert share > 0.5
+    labels = source.batch(np.zeros_like(slots), slots).labels
+    assert set(labels.tolist()) == {0, 1}
+    assert source.facts.random_next_share == pytest.approx(labels.mean())
+    assert labels.mean() > 0.5
 
 
 def test_epochs_have_draws_of_their_own_but_one_size() -> None:
     source, _ = open_google()
     slots = np.arange(source.facts.num_examples)
-    first, second = (source.examples(np.full_like(slots, epoch), slots) for epoch in (0, 1))
-    assert len(first) == len(second)
-    labels = [[example.label for example in examples] for examples in (first, second)]
-    assert labels[0] != labels[1]
+    first, second = (source.batch(np.full_like(slots, epoch), slots) for epoch in (0, 1))
+    assert len(first.labels) == len(second.labels)
+    assert (first.labels != second.labels).any()
 
 
 def test_a_reopened_source_gives_the_same_pairs() -> None:
     epochs, slots = np.array([5, 0, 6]), np.array([3, 3, 200])
     used, fresh = open_google()[0], open_google()[0]
-    used.examples(np.array([1, 2]), np.array([0, 1]))
-    for one, other in zip(used.examples(epochs, slots), fresh.examples(epochs, slots), strict=True):
-        assert one.label == other.label
-        for segment, same in zip(one.segments, other.segments, strict=True):
-            assert (segment == same).all()
+    used.batch(np.array([1, 2]), np.array([0, 1]))
+    one, other = used.batch(epochs, slots), fresh.batch(epochs, slots)
+    assert (one.labels == other.labels).all()
+    assert (one.segment_lengths == other.segment_lengths).all()
+    assert (one.tokens == other.tokens).all()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from bert_scratch.data.philox import Purpose, RandomStream, below, permuted, philox4x32
+from bert_scratch.data.philox import Purpose, RandomStream, below, below64, permuted, philox4x32
 
 # counter, key, answer: kat_vectors of Random123
 KNOWN_ANSWERS = [
@@ -69,6 +69,15 @@ def test_below_stays_inside_and_is_uniform() -> None:
     assert len(counts) == 10
     assert (np.abs(counts - 10_000) < 4 * np.sqrt(100_000 * 0.1 * 0.9)).all()
     assert below(0xFFFFFFFF, 7) == 6
+
+
+@pytest.mark.parametrize("limit", [1, 7, 2**32 - 1, 2**32, 2**41 + 12345, 2**62 - 1])
+def test_below64_is_the_high_half_of_the_product(limit: int) -> None:
+    words = [0, 1, 2**31, 2**32 - 1, *philox4x32(1, (0, 0, 0, 0))]
+    high, low = (word.ravel() for word in np.meshgrid(words, words))
+    exact = [(h << 32 | w) * limit >> 64 for h, w in zip(high.tolist(), low.tolist(), strict=True)]
+    assert below64(high, low, limit).tolist() == exact
+    assert [below64(h, w, limit) for h, w in zip(high.tolist(), low.tolist(), strict=True)] == exact
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 10, 97, 1000, 4096, 65_537])
