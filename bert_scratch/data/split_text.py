@@ -177,3 +177,9 @@ class Rows:
         if parts:
             answer[self._order] = np.concatenate(parts)
         return answer
+
+
+def expanded(counts: Integers) -> tuple[Integers, Integers]:
+    """Return the index of each of `counts` things, repeated that often, and 0, 1, ... within it."""
+    index = np.repeat(np.arange(len(counts)), counts)
+    return index, np.arange(len(index)) - (np.cumsum(counts) - counts)[index]
