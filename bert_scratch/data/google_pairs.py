@@ -23,8 +23,8 @@ import numpy.typing as npt
 from bert_scratch.data.examples import ExampleBatch, ExampleFacts, Integers
 from bert_scratch.data.pairs import IS_NEXT, IS_RANDOM, check_pairs_possible
 from bert_scratch.data.philox import Purpose, below, philox4x32
+from bert_scratch.data.shard import Shard
 from bert_scratch.data.split_text import Rows, SplitText, expanded
-from bert_scratch.data.store import Shard
 
 MAX_TRIES = 10
 """Draws for another document than A's."""
@@ -76,9 +76,9 @@ class GooglePairs:
         InputError: if the split has no document of two sentences, or a single document.
 
     Source:
-        google-research/bert create_pretraining_data.py. Deviations: the order of documents and pairs
-        is the loader's permutation instead of two shuffles; random numbers come from one stream
-        for each document (its target) and one for each chunk, read in Google's order.
+        google-research/bert create_pretraining_data.py. Deviations: the order of documents and
+        pairs is the loader's permutation instead of two shuffles; random numbers come from one
+        stream for each document (its target) and one for each chunk, read in Google's order.
     """
 
     def __init__(
@@ -251,8 +251,8 @@ class GooglePairs:
     ) -> Integers:
         """Return [2, B, 2], the tokens dropped at the front and the back of each A and B.
 
-        One at a time is dropped from the longer (a tie: from B), at its front or back by coin, until
-        the pair fits. So all come from the longer until it no longer is, then from either in turn.
+        One at a time is dropped from the longer (a tie: from B), at its front or back by coin,
+        until the pair fits: all from the longer until it no longer is, then from either in turn.
         """
         num_drops = np.maximum(lengths.sum(axis=1) - self._max_tokens, 0)
         # which blocks of the chunk's stream hold the coins of the row
@@ -281,6 +281,6 @@ class GooglePairs:
         blocks: Integers | int,
         purpose: Purpose,
     ) -> Integers:
-        """Return [4, ...], blocks of the streams of documents or chunks that start with sentences."""
+        """Return [4, ...], blocks of the streams of what starts with the given sentences."""
         words = philox4x32(self._seed, (epochs, sentences, shards, (blocks << 8) + purpose))
         return np.stack(words)

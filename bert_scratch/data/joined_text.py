@@ -8,8 +8,8 @@ import numpy as np
 
 from bert_scratch.config import InputError
 from bert_scratch.data.examples import ExampleBatch, ExampleFacts, Integers
+from bert_scratch.data.shard import Shard
 from bert_scratch.data.split_text import SplitText, expanded
-from bert_scratch.data.store import Shard
 from bert_scratch.data.windows import TokenWindows
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bert_scratch.data.examples import ExampleBatch, Integers
-from bert_scratch.data.store import Shard
+from bert_scratch.data.shard import Shard
 
 Ends = npt.NDArray[np.uint32]
 

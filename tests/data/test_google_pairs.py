@@ -1,5 +1,6 @@
-"""Pins Google's pairs: index arithmetic over token ranges equals the original's list handling, given
-the same draws. Run alone: pytest tests/data/test_google_pairs.py.
+"""Pins Google's pairs: index arithmetic equals the original's handling of lists on the same draws.
+
+The next pass is planned while one is read. Run alone: pytest tests/data/test_google_pairs.py.
 """
 
 from __future__ import annotations
