@@ -8,8 +8,8 @@ import numpy as np
 
 from bert_scratch.config import InputError
 from bert_scratch.data.examples import ExampleBatch, ExampleFacts, Integers
-from bert_scratch.data.split_text import SplitText
-from bert_scratch.data.store import Shard
+from bert_scratch.data.shard import Shard
+from bert_scratch.data.split_text import SplitText, expanded
 from bert_scratch.data.windows import TokenWindows
 
 
@@ -66,11 +66,7 @@ class JoinedText:
         ends = np.minimum(starts + draws.targets, last)
         first_document = rows.document_of(rows.sentence_at(starts))
         last_document = rows.document_of(rows.sentence_at(ends - 1))
-        num_documents = last_document - first_document + 1
-        row = np.repeat(np.arange(len(slots)), num_documents)
-        rank = np.arange(len(row)) - np.repeat(
-            np.cumsum(num_documents) - num_documents, num_documents
-        )
+        row, rank = expanded(last_document - first_document + 1)
         shards = draws.shards[row]
         start, end = self._text.rows(shards).document_range(first_document[row] + rank)
         start = np.maximum(start, starts[row])

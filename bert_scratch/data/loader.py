@@ -29,7 +29,8 @@ from bert_scratch.data.masking import TokenMasker
 from bert_scratch.data.pairs import BalancedPairs
 from bert_scratch.data.philox import permuted
 from bert_scratch.data.processes import starting_processes
-from bert_scratch.data.store import Shard, TokenStore
+from bert_scratch.data.shard import Shard
+from bert_scratch.data.store import TokenStore
 from bert_scratch.data.wordpiece import SpecialIds
 
 EVALUATION_SEED = 0x0E7A1_5EED

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from bert_scratch.config import InputError
 from bert_scratch.data.examples import ExampleBatch, ExampleFacts, Integers
 from bert_scratch.data.philox import below, below64
+from bert_scratch.data.shard import Shard
 from bert_scratch.data.split_text import Rows, SplitText
-from bert_scratch.data.store import Shard
 from bert_scratch.data.windows import TokenWindows
 
 # for sop: in order, swapped

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bert_scratch.data.examples import ExampleBatch, Integers
-from bert_scratch.data.store import Shard
+from bert_scratch.data.shard import Shard
 
 Ends = npt.NDArray[np.uint32]
 
@@ -177,3 +177,9 @@ class Rows:
         if parts:
             answer[self._order] = np.concatenate(parts)
         return answer
+
+
+def expanded(counts: Integers) -> tuple[Integers, Integers]:
+    """Return the index of each of `counts` things, repeated that often, and 0, 1, ... within it."""
+    index = np.repeat(np.arange(len(counts)), counts)
+    return index, np.arange(len(index)) - (np.cumsum(counts) - counts)[index]

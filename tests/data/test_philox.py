@@ -1,5 +1,5 @@
 """Pins the random bits: Philox4x32-10 against Random123's known answers, the same in Python ints,
-numpy and torch; the keyed permutation as a bijection without memory; the stream of draws.
+numpy and torch; the keyed permutation as a bijection without memory.
 
 Run alone: pytest tests/data/test_philox.py. The CUDA case needs a device (marker gpu).
 """
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from bert_scratch.data.philox import Purpose, RandomStream, below, below64, permuted, philox4x32
+from bert_scratch.data.philox import Purpose, below, below64, permuted, philox4x32
 
 # counter, key, answer: kat_vectors of Random123
 KNOWN_ANSWERS = [
@@ -124,23 +124,6 @@ def test_permuted_differs_by_seed_and_epoch() -> None:
 
 def test_permuted_bits_have_not_changed() -> None:
     assert permuted(np.arange(8), 1000, 42, 3).tolist() == GOLDEN_SLOTS
-
-
-def test_random_stream_reads_the_words_in_order() -> None:
-    stream = RandomStream(7, 1, 2, Purpose.PLAN)
-    words = [word for block in range(3) for word in philox4x32(7, (1, 2, block, Purpose.PLAN))]
-    assert [stream.random() for _ in words] == [word / 2**32 for word in words]
-
-
-def test_random_stream_goes_on_after_its_first_block() -> None:
-    stream = RandomStream(7, 1, 2, Purpose.PLAN)
-    values = [stream.random() for _ in range(4 * RandomStream.BLOCK + 1)]
-    assert values[-1] == philox4x32(7, (1, 2, RandomStream.BLOCK, Purpose.PLAN))[0] / 2**32
-
-
-def test_random_stream_randint_includes_both_ends() -> None:
-    stream = RandomStream(7, 0, 0, Purpose.PLAN)
-    assert {stream.randint(2, 4) for _ in range(200)} == {2, 3, 4}
 
 
 GOLDEN_SLOTS = [133, 277, 413, 978, 157, 710, 233, 923]
