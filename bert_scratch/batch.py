@@ -13,6 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+WIDTH_MULTIPLE = 8
+
+
+def padded_width(longest: int, limit: int) -> int:
+    """Return how wide rows are laid out: as the longest, rounded up for the hardware's sake.
+
+    Args:
+        longest: tokens of the longest row.
+        limit: no row is wider.
+    """
+    return min(-(-longest // WIDTH_MULTIPLE) * WIDTH_MULTIPLE, limit)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -48,34 +60,59 @@ class Batch:
         return self._map(Tensor.pin_memory)
 
     def split(self, micro_batch_size: int) -> list[Batch]:
-        """Cut into micro-batches of consecutive rows, each as wide as its longest row needs.
+        """Cut into micro-batches of rows of much the same length, the longest first.
 
-        Works on a batch that is still on the CPU: the cut looks at lengths.
+        Which rows are computed together changes no sum over the step, and the less they differ,
+        the less is padded. Works on a batch that is still on the CPU: it looks at lengths.
 
         Args:
             micro_batch_size: rows per piece, >= 1; the last piece may have fewer.
         """
-        rows, width = self.input_ids.shape
-        if micro_batch_size >= rows:
+        num_rows = len(self.input_ids)
+        if micro_batch_size >= num_rows:
             return [self]
-        starts = range(0, rows, micro_batch_size)
-        return [self._rows(start, min(start + micro_batch_size, rows), width) for start in starts]
+        ordered = self._longest_first()
+        starts = range(0, num_rows, micro_batch_size)
+        return [ordered.rows(start, min(start + micro_batch_size, num_rows)) for start in starts]
 
-    def _rows(self, start: int, stop: int, width: int) -> Batch:
+    def rows(self, start: int, stop: int) -> Batch:
+        """Return the rows from start to stop, as wide as their longest needs."""
+        width = self.input_ids.shape[1]
         lengths = self.attention_mask[start:stop].sum(dim=1)
-        longest = int(lengths.max())
-        row, column = self.masked_positions // width, self.masked_positions % width
-        kept = (row >= start) & (row < stop)
+        needed = padded_width(int(lengths.max()), width)
+        bounds = torch.tensor([start * width, stop * width])
+        first, last = torch.searchsorted(self.masked_positions, bounds).tolist()
+        positions = self.masked_positions[first:last]
+        row, column = positions // width, positions % width
         pairs = self.next_sentence_label
         return Batch(
-            input_ids=self.input_ids[start:stop, :longest].contiguous(),
-            token_type_ids=self.token_type_ids[start:stop, :longest].contiguous(),
-            attention_mask=self.attention_mask[start:stop, :longest].contiguous(),
-            masked_positions=((row - start) * longest + column)[kept],
-            masked_labels=self.masked_labels[kept],
+            input_ids=self.input_ids[start:stop, :needed].contiguous(),
+            token_type_ids=self.token_type_ids[start:stop, :needed].contiguous(),
+            attention_mask=self.attention_mask[start:stop, :needed].contiguous(),
+            masked_positions=(row - start) * needed + column,
+            masked_labels=self.masked_labels[first:last],
             next_sentence_label=None if pairs is None else pairs[start:stop],
             example_ids=self.example_ids[start:stop],
             num_tokens=int(lengths.sum()),
+        )
+
+    def _longest_first(self) -> Batch:
+        """Return the same rows by falling length; rows of one length keep their order."""
+        width = self.input_ids.shape[1]
+        order = self.attention_mask.sum(dim=1).argsort(descending=True, stable=True)
+        place = order.argsort()
+        positions = place[self.masked_positions // width] * width + self.masked_positions % width
+        positions, predictions = positions.sort()
+        pairs = self.next_sentence_label
+        return dataclasses.replace(
+            self,
+            input_ids=self.input_ids[order],
+            token_type_ids=self.token_type_ids[order],
+            attention_mask=self.attention_mask[order],
+            masked_positions=positions,
+            masked_labels=self.masked_labels[predictions],
+            next_sentence_label=None if pairs is None else pairs[order],
+            example_ids=self.example_ids[order],
         )
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:

@@ -52,7 +52,7 @@ def probe_step(
     sums: list[float] = []
     for step in range(3):
         start = time.perf_counter()
-        made, _ = update(model, optimizer, batch, plan, runtime, step, 0.0)
+        made, *_ = update(model, optimizer, batch, plan, runtime, step, 0.0)
         sums = sums or made
         seconds.append(time.perf_counter() - start)
     return StepProbe(step_s=min(seconds[1:]), peak_memory_bytes=_peak_memory(runtime), sums=sums)

@@ -132,7 +132,7 @@ def train(
         batch = next(batches)
         data_wait_s = time.perf_counter() - step_start
         learning_rate = plan.learning_rate_at(progress.step)
-        sums, grad_norm = update(
+        sums, grad_norm, num_positions = update(
             model, optimizer, batch, plan, runtime, progress.step, learning_rate
         )
         _check_finite(sums, grad_norm, progress.step, batch)
@@ -141,6 +141,7 @@ def train(
         progress.tokens += batch.num_tokens
         progress.window.add(sums)
         progress.window.tokens += batch.num_tokens
+        progress.window.positions += num_positions
         progress.window.data_wait_s += data_wait_s
         step_s = time.perf_counter() - step_start
         progress.window.step_s += step_s
@@ -175,10 +176,15 @@ def update(
     runtime: Runtime,
     step: int,
     learning_rate: float,
-) -> tuple[list[float], float]:
-    """Make one update from one batch, in micro-batches; return its sums and gradient norm."""
+) -> tuple[list[float], float, int]:
+    """Make one update from one batch, in micro-batches.
+
+    Returns:
+        The batch's sums, its gradient norm, and the positions computed, padding included.
+    """
     num_predictions = max(1, int((batch.masked_labels != -100).sum()))
     num_pairs = 0 if batch.next_sentence_label is None else batch.next_sentence_label.shape[0]
+    num_positions = 0
     total = torch.zeros(len(SUMS), device=runtime.device)
     for micro_step, micro_batch in enumerate(batch.split(plan.micro_batch_size)):
         seed_dropout(plan.seed, step=step, micro_step=micro_step)
@@ -189,10 +195,11 @@ def update(
             )
         torch.autograd.backward(loss)
         total += sums
+        num_positions += micro_batch.input_ids.numel()
     norm = clip_and_step(optimizer, learning_rate=learning_rate, max_grad_norm=plan.max_grad_norm)
     optimizer.zero_grad(set_to_none=True)
     *sums_read, norm_read = torch.cat([total, norm.reshape(1)]).tolist()
-    return sums_read, norm_read
+    return sums_read, norm_read, num_positions
 
 
 def _check_finite(sums: list[float], grad_norm: float, step: int, batch: Batch) -> None:
@@ -222,6 +229,7 @@ def _log_window(
     values["grad_norm"] = grad_norm
     values["tokens_per_s"] = window.tokens / max(window.step_s, 1e-9)
     values["data_wait_fraction"] = window.data_wait_s / max(window.step_s, 1e-9)
+    values["padding_fraction"] = window.padding_fraction
     per_token, peak = flops_per_s
     mfu = values["tokens_per_s"] * per_token / peak
     log.append(

@@ -22,6 +22,8 @@ class Window:
     sums: list[float] = field(default_factory=lambda: [0.0] * len(SUMS))
     steps: int = 0
     tokens: int = 0
+    positions: int = 0
+    """Positions the model computed: tokens and padding."""
     step_s: float = 0.0
     """Time of the steps, waiting for data included; evaluation and saving are not."""
     data_wait_s: float = 0.0
@@ -30,6 +32,12 @@ class Window:
         """Add one step's sums, in the order of `SUMS`."""
         self.sums = [total + value for total, value in zip(self.sums, sums, strict=True)]
         self.steps += 1
+
+    @property
+    def padding_fraction(self) -> float:
+        """Share of the computed positions that held padding."""
+        # an older checkpoint's window did not count positions
+        return max(0, self.positions - self.tokens) / max(1, self.positions)
 
 
 def losses_and_accuracies(sums: list[float]) -> dict[str, float]:

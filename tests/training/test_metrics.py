@@ -41,6 +41,13 @@ def test_window_adds_sums_and_counts_steps() -> None:
     assert window.steps == 2
 
 
+def test_padding_is_the_share_of_positions_without_a_token() -> None:
+    assert Window(tokens=900, positions=1000).padding_fraction == pytest.approx(0.1)
+    assert Window().padding_fraction == 0
+    # of a checkpoint that did not count positions yet
+    assert Window(tokens=900).padding_fraction == 0
+
+
 def test_log_omits_absent_and_non_finite_values(tmp_path: Path) -> None:
     log = MetricsLog(tmp_path / "metrics.jsonl", keep_through_step=-1)
     log.append(step=3, split="train", loss=1.23456789, nsp_loss=None, mfu=math.nan, tokens=7)
