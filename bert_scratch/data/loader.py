@@ -25,7 +25,7 @@ from bert_scratch.config import InputError, check_choice, check_range
 from bert_scratch.data.examples import ExampleBatch
 from bert_scratch.data.google_pairs import GooglePairs
 from bert_scratch.data.joined_text import JoinedText
-from bert_scratch.data.masking import TokenMasker
+from bert_scratch.data.masking import Masker
 from bert_scratch.data.pairs import BalancedPairs
 from bert_scratch.data.philox import permuted
 from bert_scratch.data.processes import starting_processes
@@ -50,7 +50,7 @@ class ExampleLoader:
         max_seq_length: the longest row, special tokens included.
         seed: the key of order, pairs and masks.
         special_ids: of the tokenizer.
-        unselectable_ids: tokens never masked nor drawn (see `TokenMasker`).
+        unselectable_ids: tokens never masked nor drawn (see `Masker`).
         pair_task: nsp, sop or none.
         pair_sampling: balanced, or (nsp only) google.
         short_seq_prob: share of examples with a shorter target length.
@@ -97,7 +97,7 @@ class ExampleLoader:
             short_seq_prob=short_seq_prob,
             seed=seed,
         )
-        self._masker = TokenMasker(
+        self._masker = Masker(
             vocab_size=store.vocab_size,
             special_ids=special_ids,
             unselectable_ids=unselectable_ids,

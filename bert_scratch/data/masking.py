@@ -9,18 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from bert_scratch.config import check_range
+from bert_scratch.config import check_choice, check_range
+from bert_scratch.data.mask_settings import MASK_UNITS, check_replacements
+from bert_scratch.data.mask_units import LAST_KEY, POSITION_BITS, spans, whole_words
 from bert_scratch.data.philox import Purpose, below, philox4x32
 from bert_scratch.data.wordpiece import SpecialIds
 
-LAST_KEY = torch.iinfo(torch.int64).max
 
-
-class TokenMasker:
-    """Choose tokens one by one and replace them: 80 % [MASK], 10 % random, 10 % unchanged.
+class Masker:
+    """Choose tokens, words or spans of words, and replace their tokens.
 
     Args:
         vocab_size: V.
@@ -28,13 +29,16 @@ class TokenMasker:
         unselectable_ids: tokens that are neither selected nor drawn as replacement: [PAD] [UNK]
             [CLS] [SEP] [MASK] and [unused*]. They count in the length all the same.
         seed: the key of all draws.
+        unit: token, word or span: what is chosen together (see `mask_units`).
         masked_lm_prob: share of a row's tokens, [CLS] and [SEP] included, to predict.
         max_predictions: at most this many in a row; None: no limit.
+        mask_token_prob: share of the chosen tokens that are shown as [MASK].
+        random_token_prob: share that is shown as a random token; the rest stays as it is.
         mask_special: do as Google: every token but [CLS] and [SEP] may be selected, and any id of
             the vocabulary drawn.
 
     Raises:
-        InputError: if masked_lm_prob is not in (0, 1] or max_predictions below 1.
+        InputError: on an unknown unit, a share out of range, or max_predictions below 1.
 
     Source:
         Devlin et al. 2018, section 3.1; google-research/bert create_pretraining_data.py,
@@ -48,16 +52,25 @@ class TokenMasker:
         special_ids: SpecialIds,
         unselectable_ids: Collection[int],
         seed: int,
+        unit: str = "token",
         masked_lm_prob: float = 0.15,
         max_predictions: int | None = None,
+        mask_token_prob: float = 0.8,
+        random_token_prob: float = 0.1,
         mask_special: bool = False,
     ) -> None:
+        check_choice("--mask-unit", unit, MASK_UNITS)
         check_range("masked_lm_prob", masked_lm_prob, above=0, at_most=1)
         check_range("max_predictions", max_predictions, at_least=1)
+        check_replacements(mask_token_prob, random_token_prob)
         self.seed = seed
+        self.unit = unit
         self.masked_lm_prob = masked_lm_prob
         self.max_predictions = max_predictions
         self.mask_id = special_ids.mask
+        # a random word below the first bound shows [MASK], below the second a random token
+        self._mask_below = math.ceil(mask_token_prob * 2**32)
+        self._random_below = math.ceil((mask_token_prob + random_token_prob) * 2**32)
         excluded = {special_ids.cls, special_ids.sep} if mask_special else set(unselectable_ids)
         self._selectable = torch.ones(vocab_size, dtype=torch.bool)
         self._selectable[sorted(excluded)] = False
@@ -77,7 +90,11 @@ class TokenMasker:
         return wanted if self.max_predictions is None else wanted.clamp(max=self.max_predictions)
 
     def mask(
-        self, input_ids: Tensor, lengths: Tensor, example_ids: Tensor
+        self,
+        input_ids: Tensor,
+        lengths: Tensor,
+        example_ids: Tensor,
+        word_starts: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Select tokens and replace them.
 
@@ -85,43 +102,70 @@ class TokenMasker:
             input_ids: [B, S] int64; beyond a row's length anything.
             lengths: [B] int64, tokens of each row.
             example_ids: [B, 2] int64, (epoch, slot).
+            word_starts: [B, S] bool, where words start; needed for the units word and span, which
+                work on the CPU only.
 
         Returns:
             The masked [B, S] int64 ids, the [N] int64 flat positions to predict in reading order,
             and the [N] int64 tokens that stood there. A row predicts as many tokens as
-            `num_to_predict` says, or all it can.
+            `num_to_predict` says, or all it can; of whole words, as many as fit.
         """
-        position = torch.arange(input_ids.shape[1], device=input_ids.device)
-        order, action, draw = self._words(example_ids, position)
-        candidate = self._selectable.to(input_ids.device)[input_ids]
+        width = input_ids.shape[1]
+        position = torch.arange(width, device=input_ids.device)
+        order, action, draw, length = self._words(example_ids, position)
+        flat_ids = input_ids.flatten()
+        selectable = self._selectable.to(input_ids.device)
+        candidate = selectable.index_select(0, flat_ids).view_as(input_ids)
         candidate &= position < lengths[:, None]
-        chosen = self._smallest(order, candidate, self.num_to_predict(lengths))
+        # one integer per position, in the order of (word, position): no two are equal
+        keys = torch.where(candidate, order << POSITION_BITS | position, LAST_KEY)
+        budgets = self.num_to_predict(lengths)
+        if self.unit == "token":
+            last = _sorted(keys).gather(1, budgets[:, None] - 1)
+            chosen = candidate & (keys <= last)
+        else:
+            assert word_starts is not None
+            arrays = (keys.numpy(), word_starts.numpy(), budgets.numpy())
+            chosen = torch.from_numpy(
+                whole_words(*arrays) if self.unit == "word" else spans(*arrays, length.numpy())
+            )
         positions = chosen.flatten().nonzero().flatten()
-        labels = input_ids.flatten()[positions]
-        replacements = self._replacements.to(input_ids.device)
-        random_ids = replacements[below(draw.flatten()[positions], len(replacements))]
-        tenth = below(action.flatten()[positions], 10)
-        shown = torch.where(tenth < 8, self.mask_id, torch.where(tenth < 9, random_ids, labels))
-        masked_ids = input_ids.flatten().index_copy(0, positions, shown).view_as(input_ids)
-        return masked_ids, positions, labels
+        labels = flat_ids[positions]
+        deciding = positions if self.unit != "span" else _first_of_run(positions)
+        shown = self._shown(labels, action.flatten()[deciding], draw.flatten()[positions])
+        return flat_ids.index_copy(0, positions, shown).view_as(input_ids), positions, labels
+
+    def _shown(self, labels: Tensor, action: Tensor, draw: Tensor) -> Tensor:
+        """Return what stands in the place of chosen tokens, by two random words for each."""
+        replacements = self._replacements.to(labels.device)
+        random_ids = replacements[below(draw, len(replacements))]
+        changed = torch.where(action < self._random_below, random_ids, labels)
+        return torch.where(action < self._mask_below, self.mask_id, changed)
 
     def _words(self, example_ids: Tensor, position: Tensor) -> list[Tensor]:
-        """Return three [B, S] random words of each position."""
+        """Return four [B, S] random words of each position."""
         counter = (example_ids[:, :1], example_ids[:, 1:], position)
         if example_ids.device.type != "cpu":
-            return list(philox4x32(self.seed, (*counter, Purpose.MASK))[:3])
+            return list(philox4x32(self.seed, (*counter, Purpose.MASK)))
         # the same bits in half the time: numpy spends less on each small operation
         arrays = (part.numpy() for part in counter)
         words = philox4x32(self.seed, (*arrays, Purpose.MASK))
-        return [torch.from_numpy(word) for word in words[:3]]
+        return [torch.from_numpy(word) for word in words]
 
-    def _smallest(self, order: Tensor, candidate: Tensor, count: Tensor) -> Tensor:
-        """Mark in each row the `count` candidates whose (word, position) is smallest."""
-        width = order.shape[1]
-        position = torch.arange(width, device=order.device)
-        # one integer per position: unique, so a threshold selects exactly `count` of them
-        keys = torch.where(candidate, order * width + position, LAST_KEY)
-        at_most = min(width, math.ceil(width * self.masked_lm_prob) + 1)
-        smallest = keys.topk(at_most, dim=1, largest=False).values
-        threshold = smallest.gather(1, count[:, None] - 1)
-        return candidate & (keys <= threshold)
+
+def _sorted(keys: Tensor) -> Tensor:
+    """Return each row in ascending order."""
+    if keys.device.type != "cpu":
+        return keys.sort(dim=1).values
+    # ten times as fast as torch's
+    return torch.from_numpy(np.sort(keys.numpy(), axis=1))
+
+
+def _first_of_run(positions: Tensor) -> Tensor:
+    """Return for each position the first of the consecutive ones it is among.
+
+    A run never spans two rows, for a row starts with [CLS], which is not chosen.
+    """
+    starts = torch.ones(len(positions), dtype=torch.bool)
+    starts[1:] = positions.diff() > 1
+    return positions[starts][starts.cumsum(0) - 1]

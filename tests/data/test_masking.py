@@ -11,9 +11,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn.functional import pad
 
 from bert_scratch.config import InputError
-from bert_scratch.data.masking import TokenMasker
+from bert_scratch.data.mask_settings import MASK_UNITS
+from bert_scratch.data.masking import Masker
 from bert_scratch.data.philox import Purpose, philox4x32
 
 PAD, UNK, CLS, SEP, MASK = range(5)
@@ -23,9 +27,9 @@ V = 211
 SPECIAL = SimpleNamespace(pad=PAD, unk=UNK, cls=CLS, sep=SEP, mask=MASK)
 
 
-def masker(**choices) -> TokenMasker:
+def masker(**choices) -> Masker:
     fixed = {"vocab_size": V, "special_ids": SPECIAL, "unselectable_ids": UNSELECTABLE, "seed": 4}
-    return TokenMasker(**fixed | choices)
+    return Masker(**fixed | choices)
 
 
 def rows(num_rows: int, width: int, *, low: int = 10, seed: int = 0) -> torch.Tensor:
@@ -98,6 +102,74 @@ def test_replacements_are_80_10_10(million) -> None:
     assert within(int((shown == labels).sum()), len(labels), 0.1 + 0.1 / num_ids)
 
 
+@pytest.mark.parametrize(
+    ("masked", "random"), [(0.8, 0.1), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0), (0.55, 0.3)]
+)
+def test_replacements_follow_any_mix(masked: float, random: float) -> None:
+    input_ids = rows(2048, 128)
+    masked_ids, positions, labels = masker(mask_token_prob=masked, random_token_prob=random).mask(
+        input_ids, full(input_ids), ids_of(2048)
+    )
+    shown = masked_ids.flatten()[positions]
+    unchanged = 1 - masked - random + random / (V - len(UNSELECTABLE))
+    assert within(int((shown == MASK).sum()), len(labels), masked)
+    assert within(int((shown == labels).sum()), len(labels), unchanged)
+
+
+@pytest.fixture(scope="module", params=["word", "span"])
+def million_of_words(request: pytest.FixtureRequest) -> tuple[str, torch.Tensor, torch.Tensor]:
+    """A million tokens in words of 1 to 3: the unit, what is chosen, and what stands there."""
+    input_ids = rows(8192, 128)
+    starts = torch.rand(input_ids.shape, generator=torch.Generator().manual_seed(0)) < 0.7
+    masked_ids, positions, _ = masker(unit=request.param).mask(
+        input_ids, full(input_ids), ids_of(8192), starts
+    )
+    chosen = torch.zeros(input_ids.numel(), dtype=torch.bool)
+    chosen[positions] = True
+    shown = torch.where(masked_ids == MASK, 0, torch.where(masked_ids == input_ids, 2, 1))
+    return request.param, chosen.view_as(input_ids), shown
+
+
+def test_words_and_spans_fill_the_count_nearly_always(million_of_words) -> None:
+    _, chosen, _ = million_of_words
+    counts = chosen.sum(1)
+    assert counts.max() == 19
+    # words of one token are there to fill what longer ones leave
+    assert (counts == 19).double().mean() > 0.999
+
+
+def test_words_replace_each_token_and_spans_all_tokens_alike(million_of_words) -> None:
+    unit, chosen, shown = million_of_words
+    neighbours = chosen[:, 1:] & chosen[:, :-1]
+    alike = shown[:, 1:][neighbours] == shown[:, :-1][neighbours]
+    same = 1 / (V - len(UNSELECTABLE))  # a random token may be the one that stood there
+    shares = (0.8, 0.1 * (1 - same), 0.1 * (1 + same))
+    of_words, of_spans = sum(share**2 for share in shares), 1 - 0.1 * 2 * same * (1 - same)
+    expected = of_words if unit == "word" else of_spans
+    assert within(int(alike.sum()), len(alike), expected)
+
+
+def test_replacements_of_words_and_spans_are_80_10_10(million_of_words) -> None:
+    unit, chosen, shown = million_of_words
+    begins = chosen.clone()
+    if unit == "span":  # one draw for each run of chosen tokens
+        begins[:, 1:] &= ~chosen[:, :-1]
+    kinds = shown[begins]
+    assert within(int((kinds == 0).sum()), len(kinds), 0.8)
+    assert within(int((kinds == 2).sum()), len(kinds), 0.1 + 0.1 / (V - len(UNSELECTABLE)))
+
+
+def test_positions_of_whole_words_are_uniform_over_the_row() -> None:
+    input_ids = rows(8192, 128)
+    starts = torch.arange(128).expand_as(input_ids) % 2 == 1  # words of two, from column 1 on
+    _, positions, _ = masker(unit="word").mask(input_ids, full(input_ids), ids_of(8192), starts)
+    counts = torch.bincount(positions % 128, minlength=128)
+    # 19 tokens hold 9 words of two
+    assert counts[0] == counts[-1] == 0 and len(positions) == 8192 * 18
+    expected = len(positions) / 126
+    assert ((counts[1:-1] - expected).abs() < 4 * math.sqrt(expected)).all()
+
+
 def test_random_replacements_are_uniform_over_ordinary_ids(million) -> None:
     _, masked_ids, positions, labels = million
     shown = masked_ids.flatten()[positions]
@@ -136,21 +208,41 @@ def test_mask_special_does_as_google() -> None:
     assert set(shown[shown != labels].tolist()) == set(range(V))
 
 
-def test_padding_and_company_change_nothing() -> None:
-    input_ids = rows(6, 40)
-    ids = ids_of(6, epoch=3)
-    whole, positions, labels = masker().mask(input_ids, full(input_ids), ids)
-    for row in range(6):
-        padded = torch.zeros(1, 64, dtype=torch.int64)
-        padded[0, :40] = input_ids[row]
-        alone, alone_positions, alone_labels = masker().mask(
-            padded, torch.tensor([40]), ids[row : row + 1]
+@given(st.data(), st.sampled_from(MASK_UNITS))
+def test_padding_and_company_change_nothing(data: st.DataObject, unit: str) -> None:
+    num_rows, width = 5, 40
+    input_ids = rows(num_rows, width, low=0, seed=data.draw(st.integers(0, 10**6)))
+    lengths = torch.tensor(data.draw(st.lists(st.integers(1, width), min_size=5, max_size=5)))
+    starts = torch.rand(num_rows, width, generator=torch.Generator().manual_seed(1)) < 0.6
+    ids = ids_of(num_rows, epoch=3)
+    whole = by_row(masker(unit=unit), input_ids, lengths, ids, starts)
+    company = data.draw(st.lists(st.integers(0, 4), min_size=1, max_size=4, unique=True))
+    extra = data.draw(st.integers(0, 20))
+    some = by_row(
+        masker(unit=unit),
+        pad(input_ids[company], (0, extra), value=data.draw(st.integers(0, V - 1))),
+        lengths[company],
+        ids[company],
+        pad(starts[company], (0, extra), value=True),
+    )
+    for row, (masked_ids, positions, labels) in zip(company, some, strict=True):
+        length = int(lengths[row])
+        assert masked_ids[:length] == whole[row][0][:length]
+        assert (positions, labels) == whole[row][1:]
+
+
+def by_row(masker: Masker, input_ids: torch.Tensor, *arguments: torch.Tensor) -> list[tuple]:
+    """Each row's masked ids, predicted columns and labels."""
+    masked_ids, positions, labels = masker.mask(input_ids, *arguments)
+    row, column = positions // input_ids.shape[1], positions % input_ids.shape[1]
+    return [
+        (
+            masked_ids[number].tolist(),
+            column[row == number].tolist(),
+            labels[row == number].tolist(),
         )
-        assert torch.equal(alone[0, :40], whole[row])
-        assert (alone[0, 40:] == PAD).all()
-        of_row = positions // 40 == row
-        assert torch.equal(alone_positions, positions[of_row] % 40)
-        assert torch.equal(alone_labels, labels[of_row])
+        for number in range(len(input_ids))
+    ]
 
 
 def test_masks_differ_by_epoch_slot_and_seed() -> None:
@@ -170,16 +262,17 @@ def test_masks_differ_by_epoch_slot_and_seed() -> None:
 def test_the_words_are_philox_in_torch_too() -> None:
     ids, position = ids_of(5, epoch=2), torch.arange(24)
     expected = philox4x32(4, (ids[:, :1], ids[:, 1:], position, Purpose.MASK))
-    for ours, theirs in zip(masker()._words(ids, position), expected[:3], strict=True):
+    for ours, theirs in zip(masker()._words(ids, position), expected, strict=True):
         assert torch.equal(ours, theirs)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_masks_have_the_same_bits_on_cuda() -> None:
-    arguments = (rows(64, 128), torch.arange(65, 129), ids_of(64))
-    on_device = masker().mask(*(argument.cuda() for argument in arguments))
-    for cpu, cuda in zip(masker().mask(*arguments), on_device, strict=True):
+@pytest.mark.parametrize("choices", [{}, {"mask_special": True}, {"masked_lm_prob": 0.5}])
+def test_masks_have_the_same_bits_on_cuda(choices: dict) -> None:
+    arguments = (rows(4096, 128, low=0), torch.arange(4096) % 120 + 8, ids_of(4096, epoch=3))
+    on_device = masker(**choices).mask(*(argument.cuda() for argument in arguments))
+    for cpu, cuda in zip(masker(**choices).mask(*arguments), on_device, strict=True):
         assert torch.equal(cpu, cuda.cpu())
 
 
@@ -207,10 +300,19 @@ def test_rows_with_fewer_candidates_than_wanted_predict_all_of_them() -> None:
 
 
 @pytest.mark.parametrize(
-    "choices", [{"masked_lm_prob": 0.0}, {"masked_lm_prob": 1.5}, {"max_predictions": 0}]
+    ("choices", "message"),
+    [
+        ({"masked_lm_prob": 0.0}, "masked_lm_prob"),
+        ({"masked_lm_prob": 1.5}, "masked_lm_prob"),
+        ({"max_predictions": 0}, "max_predictions"),
+        ({"unit": "words"}, "--mask-unit.*did you mean 'word'"),
+        ({"mask_token_prob": 1.1}, "--mask-token-prob"),
+        ({"random_token_prob": -0.1}, "--random-token-prob"),
+        ({"mask_token_prob": 0.8, "random_token_prob": 0.21}, "more than 1"),
+    ],
 )
-def test_settings_out_of_range_are_refused(choices: dict[str, float]) -> None:
-    with pytest.raises(InputError, match=next(iter(choices))):
+def test_settings_out_of_range_are_refused(choices: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         masker(**choices)
 
 
