@@ -2,23 +2,22 @@
 
 The examples of all epochs stand in one endless line, epoch after epoch, each epoch in its own
 keyed order; step s takes places s * B to s * B + B - 1 of it.
+
+With a mixture (`prepare --mixture`) each component has epochs of its own, and the line is dealt
+out to the components in blocks of 1,024 places (`order.py`). N, an epoch of the whole, is then as
+many places as the components have examples together: the text is read once over, some of it more
+often and some less. Steps, resuming and workers know no difference.
 """
 
 from __future__ import annotations
 
 import functools
-import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from bert_scratch.batch import Batch
 from bert_scratch.config import InputError, check_choice, check_range
@@ -26,9 +25,11 @@ from bert_scratch.data.examples import ExampleBatch
 from bert_scratch.data.google_pairs import GooglePairs
 from bert_scratch.data.joined_text import JoinedText
 from bert_scratch.data.masking import Masker
+from bert_scratch.data.mixed_examples import ExampleSource, MixedExamples
+from bert_scratch.data.mixture import block_counts, component_shards, mixture_shares
+from bert_scratch.data.order import EpochOrder, MixedOrder, component_seed
 from bert_scratch.data.pairs import BalancedPairs
-from bert_scratch.data.philox import permuted
-from bert_scratch.data.processes import starting_processes
+from bert_scratch.data.rows import lay_out
 from bert_scratch.data.shard import Shard
 from bert_scratch.data.store import TokenStore
 from bert_scratch.data.wordpiece import SpecialIds
@@ -36,15 +37,13 @@ from bert_scratch.data.wordpiece import SpecialIds
 EVALUATION_SEED = 0x0E7A1_5EED
 """The key of evaluation's order, pairs and masks: the same in every run, so runs compare."""
 EVALUATION_MASKED_LM_PROB = 0.15
-ROW_MULTIPLE = 8
-TOKENS_A_MESSAGE = 1 << 16
 
 
 class ExampleLoader:
     """Give the batch of any step.
 
     Args:
-        store: the prepared corpus.
+        store: the prepared corpus; its mixture, if it has one, is that of the train split.
         split: "train" or "eval".
         batch_size: B, examples of a step.
         max_seq_length: the longest row, special tokens included.
@@ -54,9 +53,21 @@ class ExampleLoader:
         pair_task: nsp, sop or none.
         pair_sampling: balanced, or (nsp only) google.
         short_seq_prob: share of examples with a shorter target length.
+        mask_unit: token, word or span.
+        continuing_ids: tokens that go on a word, the `##` pieces; they tell where words start
+            unless the store does.
         masked_lm_prob: share of tokens to predict.
         max_predictions: at most this many in a row; None: no limit.
+        mask_token_prob: share of the chosen tokens that are shown as [MASK].
+        random_token_prob: share that is shown as a random token.
         mask_special: let masks fall on special tokens and draw them, as Google does.
+
+    Attributes:
+        order: place in the endless line -> (epoch, slot).
+        source: (epoch, slot) -> the example's text.
+        masker: what is hidden of it.
+        num_examples: N, the places of an epoch.
+        facts: of an epoch.
 
     Raises:
         InputError: on a value out of range or a corpus that cannot serve the pair task.
@@ -75,8 +86,12 @@ class ExampleLoader:
         pair_task: str = "nsp",
         pair_sampling: str = "balanced",
         short_seq_prob: float = 0.1,
+        mask_unit: str = "token",
+        continuing_ids: Collection[int] = (),
         masked_lm_prob: float = 0.15,
         max_predictions: int | None = None,
+        mask_token_prob: float = 0.8,
+        random_token_prob: float = 0.1,
         mask_special: bool = False,
     ) -> None:
         check_range("train_batch_size", batch_size, at_least=1)
@@ -86,27 +101,39 @@ class ExampleLoader:
         self.store = store
         self.batch_size = batch_size
         self.max_seq_length = max_seq_length
-        self.seed = seed
         self._special_ids = special_ids
-        self._source = open_examples(
-            store.shards(split),
+        self.masker = Masker(
+            vocab_size=store.vocab_size,
+            special_ids=special_ids,
+            unselectable_ids=unselectable_ids,
+            seed=seed,
+            unit=mask_unit,
+            masked_lm_prob=masked_lm_prob,
+            max_predictions=max_predictions,
+            mask_token_prob=mask_token_prob,
+            random_token_prob=random_token_prob,
+            mask_special=mask_special,
+        )
+        self._starts_word = np.ones(store.vocab_size, bool)
+        self._starts_word[list(continuing_ids)] = False
+        open_part = functools.partial(
+            open_examples,
             split=split,
             max_seq_length=max_seq_length,
             pair_task=pair_task,
             pair_sampling=pair_sampling,
             short_seq_prob=short_seq_prob,
-            seed=seed,
+            word_starts=mask_unit != "token" and store.has_word_starts,
         )
-        self._masker = Masker(
-            vocab_size=store.vocab_size,
-            special_ids=special_ids,
-            unselectable_ids=unselectable_ids,
-            seed=seed,
-            masked_lm_prob=masked_lm_prob,
-            max_predictions=max_predictions,
-            mask_special=mask_special,
-        )
-        self.facts = self._source.facts
+        self.source: ExampleSource
+        self.order: EpochOrder | MixedOrder
+        mixture = store.manifest.get("mixture", ()) if split == "train" else ()
+        if mixture:
+            self.source, self.order = _mixed(store, mixture, open_part, seed)
+        else:
+            self.source = open_part(store.shards(split), seed=seed)
+            self.order = EpochOrder(self.source.facts.num_examples, seed)
+        self.facts = self.source.facts
         self.num_examples = self.facts.num_examples
 
     def epoch_of(self, step: int) -> int:
@@ -115,8 +142,16 @@ class ExampleLoader:
 
     def batch_at(self, step: int) -> Batch:
         """Return the batch of a step, padded to its longest row rounded up to a multiple of 8."""
-        first = step * self.batch_size
-        return self.batch_of(np.arange(first, first + self.batch_size, dtype=np.int64))
+        (batch,) = self.batches(range(step, step + 1))
+        return batch
+
+    def batches(self, steps: range) -> list[Batch]:
+        """Return the batches of consecutive steps, made together: faster than one by one."""
+        size = self.batch_size
+        together = self.batch_of(np.arange(steps.start * size, steps.stop * size))
+        if len(steps) == 1:
+            return [together]
+        return [together.rows(number * size, (number + 1) * size) for number in range(len(steps))]
 
     def batch_of(self, places: npt.NDArray[np.int64]) -> Batch:
         """Return a batch of the examples at any places of the endless line.
@@ -124,52 +159,59 @@ class ExampleLoader:
         Args:
             places: [B] int64, global example numbers.
         """
-        epochs, positions = places // self.num_examples, places % self.num_examples
-        slots = np.empty_like(positions)
-        for epoch in np.unique(epochs).tolist():
-            within = epochs == epoch
-            slots[within] = permuted(positions[within], self.num_examples, self.seed, epoch)
-        return self._assembled(self._source.batch(epochs, slots), np.stack([epochs, slots], axis=1))
+        epochs, slots = self.order.at(places)
+        return self._masked(self.source.batch(epochs, slots), np.stack([epochs, slots], axis=1))
 
-    def _assembled(self, examples: ExampleBatch, example_ids: npt.NDArray[np.int64]) -> Batch:
+    def _masked(self, examples: ExampleBatch, example_ids: npt.NDArray[np.int64]) -> Batch:
         """Lay the examples out as rows and mask them."""
-        special = self._special_ids
-        num_rows = len(example_ids)
-        ends = np.cumsum(examples.segment_lengths + 1)
-        last_segments = np.cumsum(examples.segments_per_row) - 1
-        first_segments = last_segments + 1 - examples.segments_per_row
-        lengths = 1 + np.diff(ends[last_segments], prepend=0)
-        width = min(-(-int(lengths.max()) // ROW_MULTIPLE) * ROW_MULTIPLE, self.max_seq_length)
-        input_ids = np.full((num_rows, width), special.pad, np.int64)
-        input_ids[:, 0] = special.cls
-        # the segments, each with its [SEP], fill the rows from column 1 in their order
-        content = np.full(ends[-1], special.sep, np.int32)
-        is_token = np.ones(ends[-1], bool)
-        is_token[ends - 1] = False
-        content[is_token] = examples.tokens
-        columns = np.arange(width)
-        input_ids[(columns > 0) & (columns < lengths[:, None])] = content
-        row_lengths = torch.from_numpy(lengths)
-        attention_mask = (torch.arange(width) < row_lengths[:, None]).long()
-        first_ends = lengths
-        if examples.labels is not None:
-            first_ends = 2 + examples.segment_lengths[first_segments]
-        second = torch.arange(width) >= torch.from_numpy(first_ends)[:, None]
+        rows = lay_out(examples, self._special_ids, self.max_seq_length)
+        word_starts = None
+        if self.masker.unit != "token":
+            starts = rows.word_starts
+            word_starts = self._starts_word[rows.input_ids] if starts is None else starts
         ids = torch.from_numpy(example_ids)
-        masked_ids, masked_positions, masked_labels = self._masker.mask(
-            torch.from_numpy(input_ids), row_lengths, ids
+        masked_ids, masked_positions, masked_labels = self.masker.mask(
+            torch.from_numpy(rows.input_ids),
+            torch.from_numpy(rows.lengths),
+            ids,
+            None if word_starts is None else torch.from_numpy(word_starts),
         )
         labels = examples.labels
         return Batch(
             input_ids=masked_ids,
-            token_type_ids=attention_mask * second,
-            attention_mask=attention_mask,
+            token_type_ids=torch.from_numpy(rows.token_type_ids),
+            attention_mask=torch.from_numpy(rows.attention_mask),
             masked_positions=masked_positions,
             masked_labels=masked_labels,
             next_sentence_label=None if labels is None else torch.from_numpy(labels),
             example_ids=ids,
-            num_tokens=int(lengths.sum()),
+            num_tokens=int(rows.lengths.sum()),
         )
+
+
+def _mixed(
+    store: TokenStore, mixture: Sequence[str], open_part: Callable[..., ExampleSource], seed: int
+) -> tuple[MixedExamples, MixedOrder]:
+    """Return the examples of the components that have a share, and the order that mixes them."""
+    shards = store.shards("train")
+    components = {
+        path: [shards[index] for index in indices]
+        for path, indices in component_shards(store.manifest).items()
+    }
+    sizes = [sum(shard.num_tokens for shard in part) for part in components.values()]
+    sources: list[ExampleSource] = []
+    counts = []
+    for (path, part), count in zip(
+        components.items(), block_counts(mixture_shares(mixture, sizes)), strict=True
+    ):
+        if count:
+            try:
+                sources.append(open_part(part, seed=component_seed(seed, len(sources))))
+            except InputError as error:
+                raise InputError(f"--mixture, --corpus {path}: {error}") from error
+            counts.append(count)
+    num_examples = [source.facts.num_examples for source in sources]
+    return MixedExamples(sources), MixedOrder(num_examples, counts, seed)
 
 
 def open_examples(
@@ -181,6 +223,7 @@ def open_examples(
     pair_sampling: str,
     short_seq_prob: float,
     seed: int,
+    word_starts: bool = False,
 ) -> BalancedPairs | GooglePairs | JoinedText:
     """Return the way to build examples that the pair task and sampling name.
 
@@ -202,6 +245,7 @@ def open_examples(
         "short_seq_prob": short_seq_prob,
         "seed": seed,
         "split": split,
+        "word_starts": word_starts,
     }
     if pair_task == "none":
         return JoinedText(shards, **shape)
@@ -251,119 +295,3 @@ def evaluation_batches(
     places = np.arange(limit, dtype=np.int64)
     starts = range(0, limit, batch_size)
     return (loader.batch_of(places[start : start + batch_size]) for start in starts)
-
-
-def iterate(
-    loader: ExampleLoader, start: int, stop: int, num_workers: int, *, pin_memory: bool = False
-) -> Iterator[Batch]:
-    """Yield the batches of steps start to stop - 1 in order, whatever the number of workers.
-
-    Args:
-        loader: where batches come from.
-        start: first step.
-        stop: step after the last.
-        num_workers: processes that build batches ahead; 0: build each when it is asked for.
-        pin_memory: put batches in page-locked memory, for copies to a CUDA device.
-
-    Raises:
-        InputError: if the store turns out to be damaged, as without workers.
-    """
-    batches: Iterable[Batch] = map(loader.batch_at, range(start, stop))
-    if num_workers > 0:
-        batches = _batches_of_workers(loader, range(start, stop), num_workers)
-    for batch in batches:
-        yield batch.pin_memory() if pin_memory else batch
-
-
-def _batches_of_workers(loader: ExampleLoader, steps: range, num_workers: int) -> Iterator[Batch]:
-    """Yield the batches of the steps in order, built ahead by other processes."""
-    # workers fork from a fresh process: forking this one with its threads could deadlock
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
-    if method == "forkserver":
-        context.set_forkserver_preload([__name__])
-    steps_a_message = max(1, TOKENS_A_MESSAGE // (loader.batch_size * loader.max_seq_length))
-    messages: DataLoader[Any] = DataLoader(
-        _Steps(loader.store.folder, loader.arguments),
-        # lazily: a run with a time limit asks for all steps there could be
-        sampler=(
-            steps[first : first + steps_a_message]
-            for first in range(0, len(steps), steps_a_message)
-        ),
-        batch_size=None,
-        collate_fn=_unchanged,
-        num_workers=num_workers,
-        multiprocessing_context=context,
-        worker_init_fn=_follow_parent,
-        # without one of its own the DataLoader draws from torch's global generator
-        generator=torch.Generator(),
-    )
-    with starting_processes(signal.SIGINT, signal.SIGTERM):
-        arriving = iter(messages)
-    for message in arriving:
-        if isinstance(message, InputError):
-            raise message
-        for batch in message:
-            yield Batch(**{name: _as_tensor(value) for name, value in batch.items()})
-
-
-class _Steps(Dataset[list[dict[str, Any]] | InputError]):
-    """The batches of several steps as torch's DataLoader asks for them, in a worker process.
-
-    They travel as numpy arrays, by value, and several at a time: a tensor would travel as a file
-    in shared memory, and a message takes longer than a small batch takes to build.
-    """
-
-    def __init__(self, folder: Path, arguments: dict[str, Any]) -> None:
-        self._folder = folder
-        self._arguments = arguments
-
-    @functools.cached_property
-    def _loader(self) -> ExampleLoader:
-        """The loader of this process, over files it maps itself."""
-        return ExampleLoader(TokenStore(self._folder), **self._arguments)
-
-    def __getitem__(self, steps: range) -> list[dict[str, Any]] | InputError:
-        try:
-            batches = [self._loader.batch_at(step) for step in steps]
-        except InputError as error:
-            # raised here it would arrive wrapped in the worker's traceback
-            return error
-        return [
-            {name: _as_array(value) for name, value in vars(batch).items()} for batch in batches
-        ]
-
-
-def _unchanged(message: Any) -> Any:
-    """Return the message: torch's own choice here would turn its arrays into tensors."""
-    return message
-
-
-def _as_array(value: Any) -> Any:
-    return value.numpy() if isinstance(value, torch.Tensor) else value
-
-
-def _as_tensor(value: Any) -> Any:
-    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
-
-
-def _follow_parent(_: int) -> None:
-    """Leave what a terminal or scheduler sends to a whole group to the parent; end when it does.
-
-    In a session of its own a worker gets no signal of the group. It must still obey SIGTERM:
-    that is how multiprocessing ends workers that are left when the parent exits, and it waits
-    for them. torch's workers watch their parent process, which here is the fork server.
-    """
-    os.setsid()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # drops one that came while this one started
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)

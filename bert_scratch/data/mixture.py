@@ -9,7 +9,8 @@ do, so a small one with a large share is simply repeated more often.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from bert_scratch.config import InputError
 
@@ -106,6 +107,18 @@ def block_counts(shares: Sequence[float]) -> list[int]:
         chosen = max(choices, key=lambda i: (step * (exact[i] - counts[i]), -i))
         counts[chosen] += step
     return counts
+
+
+def component_shards(manifest: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Return the shards of each component of a prepared corpus, by the path that names it.
+
+    Args:
+        manifest: of the store; slice i became shard i.
+    """
+    components: dict[str, list[int]] = {source["path"]: [] for source in manifest["sources"]}
+    for index, part in enumerate(manifest["slices"]):
+        components[manifest["sources"][part["source"]]["path"]].append(index)
+    return components
 
 
 def _number(text: str) -> float:

@@ -33,6 +33,7 @@ class Purpose(enum.IntEnum):
     ORDER = 3
     PLAN = 4
     TARGET = 5
+    MIXTURE = 6
 
 
 def philox4x32(key: int, counter: Sequence[Words]) -> tuple[Words, Words, Words, Words]:

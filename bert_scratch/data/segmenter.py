@@ -17,6 +17,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from bert_scratch.config import InputError
+from bert_scratch.data.wordpiece import vocab_size_of
 
 Segment = Callable[[str], list[str]]
 """Gives the words of a text, white space and punctuation among them: joined they are the text."""
@@ -130,12 +131,23 @@ def word_start_flags(
     return flags
 
 
+def continuing_ids(tokenizer: Tokenizer) -> list[int]:
+    """Return the ids of the tokens that go on a word, the `##` pieces."""
+    vocab = tokenizer.get_vocab()
+    return sorted(number for token, number in vocab.items() if token.startswith("##"))
+
+
+def ideograph_ids(tokenizer: Tokenizer) -> list[int]:
+    """Return the ids of the tokens that are a single ideograph."""
+    vocab = tokenizer.get_vocab()
+    return sorted(number for token, number in vocab.items() if _IDEOGRAPH.fullmatch(token))
+
+
 @functools.lru_cache(maxsize=1)
 def _starts_word(tokenizer: Tokenizer) -> npt.NDArray[np.bool_]:
     """Tell for each id whether its token can start a word."""
-    vocab = tokenizer.get_vocab()
-    flags = np.ones(max(vocab.values()) + 1, bool)
-    flags[[number for token, number in vocab.items() if token.startswith("##")]] = False
+    flags = np.ones(vocab_size_of(tokenizer), bool)
+    flags[continuing_ids(tokenizer)] = False
     return flags
 
 

@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
 
 from bert_scratch.batch import Batch
 from bert_scratch.config import BertConfig, InputError
 from bert_scratch.data.loader import ExampleLoader, evaluation_batches
+from bert_scratch.data.segmenter import continuing_ids, ideograph_ids
 from bert_scratch.data.store import TokenStore
 from bert_scratch.data.wordpiece import (
     TokenizerFolder,
@@ -43,6 +45,8 @@ from bert_scratch.training.runtime import (
 )
 
 BEFORE_HORIZON_INTERVAL = 25
+WORTH_SEGMENTING = 0.1
+"""Share of ideographs in the text from which on their words matter to whole-word masks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +189,11 @@ def assemble(asked: PretrainConfig, stored: PretrainConfig | None, folder: RunFo
         pair_task=filled(config.pair_task),
         pair_sampling=config.pair_sampling,
         short_seq_prob=config.short_seq_prob,
+        mask_unit=config.mask_unit,
+        continuing_ids=continuing_ids(tokenizer),
         masked_lm_prob=config.masked_lm_prob,
+        mask_token_prob=config.mask_token_prob,
+        random_token_prob=config.random_token_prob,
         mask_special=filled(config.mask_special),
     )
     return Parts(
@@ -199,8 +207,26 @@ def assemble(asked: PretrainConfig, stored: PretrainConfig | None, folder: RunFo
         runtime=runtime,
         peak_flops=peak_flops,
         loader=loader,
-        reasons=[*resolved.reasons, f"--dtype {dtype}: {dtype_reason}"],
+        reasons=[
+            *resolved.reasons,
+            *words_of_ideographs(config.mask_unit, store, tokenizer),
+            f"--dtype {dtype}: {dtype_reason}",
+        ],
     )
+
+
+def words_of_ideographs(mask_unit: str, store: TokenStore, tokenizer: Tokenizer) -> list[str]:
+    """Return the line that says that words of several ideographs are not known, if they matter."""
+    if mask_unit == "token" or store.has_word_starts:
+        return []
+    counts = store.token_counts
+    share = counts[ideograph_ids(tokenizer)].sum() / max(1, counts.sum())
+    if share < WORTH_SEGMENTING:
+        return []
+    return [
+        f"--mask-unit {mask_unit}: each ideograph is a word by itself ({share:.0%} of the "
+        "tokens are ideographs); a corpus prepared with --word-segmenter jieba has whole words"
+    ]
 
 
 def fix_length(parts: Parts) -> tuple[Parts, StepProbe]:

@@ -13,7 +13,7 @@ from torch import nn
 from bert_scratch import durable
 from bert_scratch.batch import Batch
 from bert_scratch.config import InputError, read_json_object
-from bert_scratch.data.loader import iterate
+from bert_scratch.data.workers import iterate
 from bert_scratch.pretraining.announce import announce, announce_dry_run
 from bert_scratch.pretraining.assemble import Parts, assemble, corpus_settings, fix_length
 from bert_scratch.pretraining.evaluate import INTERVAL_EXAMPLES, Evaluation, evaluate_model

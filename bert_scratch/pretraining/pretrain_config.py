@@ -12,6 +12,7 @@ from bert_scratch.config import (
     check_choice,
     check_range,
 )
+from bert_scratch.data.mask_settings import MASK_UNITS, check_replacements
 from bert_scratch.pretraining.choices import RECIPES
 from bert_scratch.pretraining.prepare import CorpusSettings
 from bert_scratch.training.schedule import LEARNING_RATE_SCHEDULES
@@ -50,6 +51,12 @@ class ExampleSettings(Settings):
     """balanced (half the pairs random, redrawn each epoch) or google (Google's own algorithm)."""
     masked_lm_prob: float = 0.15
     """Share of tokens to predict. Evaluation always masks 15 %."""
+    mask_unit: str = "token"
+    """What is masked together: token, word (all pieces of a word) or span (several words)."""
+    mask_token_prob: float = 0.8
+    """Share of the tokens to predict that are shown as [MASK]."""
+    random_token_prob: float = 0.1
+    """Share of the tokens to predict that are shown as a random token; the rest is unchanged."""
     mask_special: bool | None = None
     """Draw random replacements from the whole vocabulary, special tokens included."""
 
@@ -175,6 +182,8 @@ class PretrainConfig(
         self._check_sources()
         _check_if_given("--pair-task", self.pair_task, PAIR_TASKS)
         check_choice("--pair-sampling", self.pair_sampling, PAIR_SAMPLINGS)
+        check_choice("--mask-unit", self.mask_unit, MASK_UNITS)
+        check_replacements(self.mask_token_prob, self.random_token_prob)
         check_choice("--recipe", self.recipe, RECIPES)
         check_choice("--resume", self.resume, ("auto", "never", "must"))
         if self.pair_sampling == "google" and self.pair_task not in (None, "nsp"):

@@ -1,20 +1,13 @@
 """Pins the batches: layout of a row, every slot once an epoch, the same bits for any starting
-step and number of workers, evaluation that no seed changes.
+step, evaluation that no seed changes.
 
-Run alone: pytest tests/data/test_loader.py (two cases start worker processes, a few seconds each).
+Run alone: pytest tests/data/test_loader.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import multiprocessing
-import os
-import shutil
-import subprocess
-import sys
-import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,9 +16,9 @@ import torch
 
 from bert_scratch.batch import Batch
 from bert_scratch.config import InputError
-from bert_scratch.data.loader import ExampleLoader, evaluation_batches, iterate
-from bert_scratch.data.store import TokenStore
+from bert_scratch.data.loader import ExampleLoader, evaluation_batches
 from bert_scratch.data.wordpiece import special_ids, unselectable_ids
+from bert_scratch.data.workers import iterate
 
 V = 1000
 SPECIAL = SimpleNamespace(pad=0, unk=1, cls=2, sep=3, mask=4)
@@ -49,7 +42,9 @@ def memory_store(num_documents: int = 60, num_shards: int = 2) -> SimpleNamespac
                 read=lambda start, end, tokens=tokens: tokens[start:end],
             )
         )
-    return SimpleNamespace(shards=lambda split: shards, vocab_size=V)
+    return SimpleNamespace(
+        shards=lambda split: shards, vocab_size=V, manifest={}, has_word_starts=False
+    )
 
 
 MEMORY_STORE = memory_store()
@@ -64,16 +59,6 @@ def loader_of(store=MEMORY_STORE, **choices) -> ExampleLoader:
         "unselectable_ids": range(5),
     }
     return ExampleLoader(store, **fixed | choices)
-
-
-@pytest.fixture
-def stored_loader(store, tokenizer) -> ExampleLoader:
-    return loader_of(
-        store,
-        batch_size=3,
-        special_ids=special_ids(tokenizer),
-        unselectable_ids=unselectable_ids(tokenizer),
-    )
 
 
 def content(batch: Batch) -> list:
@@ -181,103 +166,15 @@ def test_any_starting_step_gives_the_same_batches(pair_sampling: str) -> None:
         assert [content(batch) for batch in resumed] == whole[start:]
 
 
+def test_steps_made_together_are_the_steps_made_alone() -> None:
+    loader = loader_of()
+    together = [content(batch) for batch in loader.batches(range(40, 75))]
+    assert together == [content(loader.batch_at(step)) for step in range(40, 75)]
+
+
 def test_seeds_give_other_batches() -> None:
     one, other = (loader_of(seed=seed).batch_at(0) for seed in (7, 8))
     assert not torch.equal(one.example_ids, other.example_ids)
-
-
-@pytest.mark.parametrize("num_workers", [1, 2])
-def test_workers_give_the_same_batches(stored_loader: ExampleLoader, num_workers: int) -> None:
-    expected = [content(batch) for batch in iterate(stored_loader, 3, 20, 0)]
-    before = torch.get_rng_state()
-    batches = iterate(stored_loader, 3, 20, num_workers)
-    assert [content(batch) for batch in batches] == expected
-    assert torch.equal(torch.get_rng_state(), before)
-    assert not multiprocessing.active_children()
-
-
-def test_workers_end_when_the_iterator_is_dropped(stored_loader: ExampleLoader) -> None:
-    batches = iterate(stored_loader, 0, sys.maxsize // 3, 1)
-    next(batches)
-    assert multiprocessing.active_children()
-    batches.close()
-    assert not multiprocessing.active_children()
-
-
-SCRIPT = """
-import multiprocessing, sys
-from bert_scratch.data.loader import ExampleLoader, iterate
-from bert_scratch.data.store import TokenStore
-from bert_scratch.data.wordpiece import SpecialIds
-
-if __name__ == "__main__":
-    loader = ExampleLoader(
-        TokenStore(sys.argv[1]), batch_size=4, max_seq_length=32, seed=0,
-        special_ids=SpecialIds(0, 1, 2, 3, 4), unselectable_ids=range(5),
-    )
-    batches = iterate(loader, 0, 10**9, 2)
-    next(batches)
-    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
-    sys.stdin.read()
-"""
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks processes up in /proc")
-def test_workers_end_when_the_parent_is_killed(store_folder, repository, tmp_path) -> None:
-    script = tmp_path / "train.py"
-    script.write_text(SCRIPT)
-    parent = subprocess.Popen(
-        [sys.executable, script, store_folder],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(repository)},
-    )
-    with parent:
-        workers = [int(pid) for pid in parent.stdout.readline().split()]
-        assert len(workers) == 2 and all(map(is_running, workers))
-        parent.kill()
-    deadline = time.monotonic() + 20
-    while any(map(is_running, workers)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not any(map(is_running, workers))
-
-
-@pytest.mark.slow
-def test_process_that_leaves_batches_unread_ends(store_folder, repository, tmp_path) -> None:
-    script = tmp_path / "train.py"
-    script.write_text(SCRIPT)
-    ended = subprocess.run(
-        [sys.executable, script, store_folder],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(repository)},
-        timeout=60,
-    )
-    assert ended.returncode == 0
-
-
-def test_a_damaged_store_is_reported_the_same_with_workers(store_folder, tmp_path) -> None:
-    folder = shutil.copytree(store_folder, tmp_path / "store")
-    store = TokenStore(folder)
-    for file in folder.glob("*.train.tokens"):
-        content = bytearray(file.read_bytes())
-        content[10] ^= 1
-        file.write_bytes(content)
-    messages = []
-    for num_workers in (0, 1):
-        with pytest.raises(InputError) as raised:
-            list(iterate(loader_of(store), 0, 50, num_workers))
-        messages.append(str(raised.value))
-    assert messages[0] == messages[1]
-    assert "train.tokens" in messages[0]
 
 
 def test_evaluation_takes_each_example_once(store, tokenizer) -> None:
@@ -320,7 +217,9 @@ def test_one_token_corpora_give_a_finite_loss() -> None:
         documents=np.arange(2, 201, 2).astype(np.uint32),
         read=lambda start, end: np.full(end - start, 1 if start % 3 else 9, np.uint16),
     )
-    store = SimpleNamespace(shards=lambda split: [shard], vocab_size=V)
+    store = SimpleNamespace(
+        shards=lambda split: [shard], vocab_size=V, manifest={}, has_word_starts=False
+    )
     num_empty = 0
     for batch in iterate(loader_of(store, batch_size=1), 0, 500, 0):
         maskable = int((unmasked(batch) == 9).sum())

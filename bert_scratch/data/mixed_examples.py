@@ -1,0 +1,85 @@
+"""The examples of several components under one numbering, each made inside its own component."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from bert_scratch.data.examples import ExampleBatch, ExampleFacts, Integers
+
+
+class ExampleSource(Protocol):
+    """A way of making examples: balanced or Google's pairs, joined text, or a mixture of them."""
+
+    facts: ExampleFacts
+
+    def batch(self, epochs: Integers, slots: Integers) -> ExampleBatch:
+        """Return the example of each (epoch, slot), both [B] int64."""
+        ...
+
+
+class MixedExamples:
+    """Components whose slots follow each other; all make the same kind of examples.
+
+    Args:
+        components: at least one.
+    """
+
+    def __init__(self, components: Sequence[ExampleSource]) -> None:
+        self._components = components
+        facts = [component.facts for component in components]
+        sizes = [fact.num_examples for fact in facts]
+        shares = [fact.random_next_share for fact in facts]
+        self._first_slots = np.cumsum([0, *sizes])
+        self.facts = ExampleFacts(
+            num_examples=sum(sizes),
+            num_documents=sum(fact.num_documents for fact in facts),
+            num_one_sentence_documents=sum(fact.num_one_sentence_documents for fact in facts),
+            random_next_share=None
+            if shares[0] is None
+            else float(np.average([share or 0.0 for share in shares], weights=sizes)),
+        )
+
+    def batch(self, epochs: Integers, slots: Integers) -> ExampleBatch:
+        """Return the example of each (epoch of its component, slot), both [B] int64."""
+        owners = np.searchsorted(self._first_slots, slots, side="right") - 1
+        parts, rows = [], []
+        for owner in np.unique(owners).tolist():
+            own = np.flatnonzero(owners == owner)
+            first = self._first_slots[owner]
+            parts.append(self._components[owner].batch(epochs[own], slots[own] - first))
+            rows.append(own)
+        return _in_rows(parts, np.concatenate(rows))
+
+
+def _in_rows(parts: Sequence[ExampleBatch], rows: Integers) -> ExampleBatch:
+    """Return the examples of all parts, one after the other, put into the given rows."""
+    order = np.argsort(rows)
+    segments_per_row = np.concatenate([part.segments_per_row for part in parts])
+    segment_lengths = np.concatenate([part.segment_lengths for part in parts])
+    segments = _ranges(segments_per_row, order)
+    tokens = _ranges(segment_lengths, segments)
+    labels = [part.labels for part in parts if part.labels is not None]
+    word_starts = [part.word_starts for part in parts if part.word_starts is not None]
+    return ExampleBatch(
+        tokens=np.concatenate([part.tokens for part in parts])[tokens],
+        segment_lengths=segment_lengths[segments],
+        segments_per_row=segments_per_row[order],
+        labels=np.concatenate(labels)[order] if labels else None,
+        word_starts=np.concatenate(word_starts)[tokens] if word_starts else None,
+    )
+
+
+def _ranges(lengths: Integers, order: Integers) -> Integers:
+    """Return where the elements of ranges that lie one after the other are, range by range.
+
+    Args:
+        lengths: [n] int64, of each range.
+        order: [n] int64, the ranges in the order wanted.
+    """
+    starts = (np.cumsum(lengths) - lengths)[order]
+    wanted = lengths[order]
+    shift = starts - (np.cumsum(wanted) - wanted)
+    return np.repeat(shift, wanted) + np.arange(wanted.sum())

@@ -1,0 +1,148 @@
+"""The batches of many steps in order, built in this process or ahead of time by others."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from bert_scratch.batch import Batch
+from bert_scratch.config import InputError
+from bert_scratch.data.loader import ExampleLoader
+from bert_scratch.data.processes import starting_processes
+from bert_scratch.data.store import TokenStore
+
+TOKENS_TOGETHER = 1 << 16
+"""Steps are built together up to this many tokens: each numpy call has a cost of its own."""
+
+
+def iterate(
+    loader: ExampleLoader, start: int, stop: int, num_workers: int, *, pin_memory: bool = False
+) -> Iterator[Batch]:
+    """Yield the batches of steps start to stop - 1 in order, whatever the number of workers.
+
+    Args:
+        loader: where batches come from.
+        start: first step.
+        stop: step after the last.
+        num_workers: processes that build batches ahead; 0: build a few when one is asked for.
+        pin_memory: put batches in page-locked memory, for copies to a CUDA device.
+
+    Raises:
+        InputError: if the store turns out to be damaged, as without workers.
+    """
+    groups = _groups(range(start, stop), loader)
+    built: Iterable[list[Batch]] = map(loader.batches, groups)
+    if num_workers > 0:
+        built = _built_by_workers(loader, groups, num_workers)
+    for batches in built:
+        for batch in batches:
+            yield batch.pin_memory() if pin_memory else batch
+
+
+def _groups(steps: range, loader: ExampleLoader) -> Iterator[range]:
+    """Yield the steps to build together; lazily, a time-limited run asks for all there could be."""
+    size = max(1, TOKENS_TOGETHER // (loader.batch_size * loader.max_seq_length))
+    for first in range(0, len(steps), size):
+        yield steps[first : first + size]
+
+
+def _built_by_workers(
+    loader: ExampleLoader, groups: Iterator[range], num_workers: int
+) -> Iterator[list[Batch]]:
+    """Yield the batches of each group in order, built ahead by other processes."""
+    # workers fork from a fresh process: forking this one with its threads could deadlock
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload([__name__])
+    messages: DataLoader[Any] = DataLoader(
+        _Steps(loader.store.folder, loader.arguments),
+        sampler=groups,
+        batch_size=None,
+        collate_fn=_unchanged,
+        num_workers=num_workers,
+        multiprocessing_context=context,
+        worker_init_fn=_follow_parent,
+        # without one of its own the DataLoader draws from torch's global generator
+        generator=torch.Generator(),
+    )
+    with starting_processes(signal.SIGINT, signal.SIGTERM):
+        arriving = iter(messages)
+    for message in arriving:
+        if isinstance(message, InputError):
+            raise message
+        yield [
+            Batch(**{name: _as_tensor(value) for name, value in batch.items()}) for batch in message
+        ]
+
+
+class _Steps(Dataset[list[dict[str, Any]] | InputError]):
+    """The batches of several steps as torch's DataLoader asks for them, in a worker process.
+
+    They travel as numpy arrays, by value, and several at a time: a tensor would travel as a file
+    in shared memory, and a message takes longer than a small batch takes to build.
+    """
+
+    def __init__(self, folder: Path, arguments: dict[str, Any]) -> None:
+        self._folder = folder
+        self._arguments = arguments
+
+    @functools.cached_property
+    def _loader(self) -> ExampleLoader:
+        """The loader of this process, over files it maps itself."""
+        return ExampleLoader(TokenStore(self._folder), **self._arguments)
+
+    def __getitem__(self, steps: range) -> list[dict[str, Any]] | InputError:
+        try:
+            batches = self._loader.batches(steps)
+        except InputError as error:
+            # raised here it would arrive wrapped in the worker's traceback
+            return error
+        return [
+            {name: _as_array(value) for name, value in vars(batch).items()} for batch in batches
+        ]
+
+
+def _unchanged(message: Any) -> Any:
+    """Return the message: torch's own choice here would turn its arrays into tensors."""
+    return message
+
+
+def _as_array(value: Any) -> Any:
+    return value.numpy() if isinstance(value, torch.Tensor) else value
+
+
+def _as_tensor(value: Any) -> Any:
+    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+
+
+def _follow_parent(_: int) -> None:
+    """Leave what a terminal or scheduler sends to a whole group to the parent; end when it does.
+
+    In a session of its own a worker gets no signal of the group. It must still obey SIGTERM:
+    that is how multiprocessing ends workers that are left when the parent exits, and it waits
+    for them. torch's workers watch their parent process, which here is the fork server.
+    """
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # drops one that came while this one started
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
