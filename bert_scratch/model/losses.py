@@ -68,7 +68,7 @@ class _CrossEntropySum(torch.autograd.Function):
             gradient[torch.arange(len(target)), target] = (
                 (picked - normalizer).expm1_()[:, 0].to(logits.dtype)  # share - 1, exact near 0
             )
-            gradient[~counted] = 0.0
+            gradient.index_fill_(0, (~counted).nonzero()[:, 0], 0.0)
             ctx.save_for_backward(gradient)
         correct = (picked >= highest)[:, 0] & counted
         ctx.mark_non_differentiable(correct)
@@ -77,7 +77,8 @@ class _CrossEntropySum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, sum_gradient: Tensor, _: None) -> tuple[Tensor, None]:
         """Return the gradient made with the loss, times that of the sum."""
-        return ctx.saved_tensors[0] * sum_gradient, None
+        # A number, not a tensor: of another dtype that would be many times slower.
+        return ctx.saved_tensors[0] * sum_gradient.item(), None
 
 
 def cross_entropy_mean(logits: Tensor, labels: Tensor) -> Tensor:
