@@ -26,19 +26,13 @@ from torch import Tensor, nn
 
 from bert_scratch.batch import Batch
 from bert_scratch.config import BertConfig
+from bert_scratch.model.devices import DTYPES, default_num_threads
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.model.huggingface import config_to_hf, to_hf
 from bert_scratch.training.loop import Plan, update
 from bert_scratch.training.objective import pretraining_loss
 from bert_scratch.training.optimizer import build_optimizer, parameter_groups
-from bert_scratch.training.runtime import (
-    DTYPES,
-    Runtime,
-    default_num_threads,
-    measure_peak_flops,
-    set_up,
-    train_flops_per_token,
-)
+from bert_scratch.training.runtime import Runtime, measure_peak_flops, set_up, train_flops_per_token
 
 ARMS = ("ours", "eager", "sdpa", "compiled", "compiled-sdpa")
 LOSS_TOLERANCE = {"bfloat16": 2e-2, "float32": 1e-4}
