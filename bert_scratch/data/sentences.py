@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
+from bert_scratch.config import InputError, did_you_mean
 from bert_scratch.data.abbreviations import (
     BEFORE_NUMBER,
     BEFORE_ORDINAL,
@@ -20,9 +21,11 @@ from bert_scratch.data.abbreviations import (
     NEVER_LAST_IN_CAPITALS,
     STARTERS,
 )
+from bert_scratch.data.sentence_library import check_library, is_library, split_by_library
 
 LONG_DOCUMENT_BYTES = 80_000
 SECTION_BYTES = 20_000
+SENTENCE_RULES = ("auto", "lines", "rules")
 
 # A sentence longer than this many characters without a stop is cut at the next white space, and
 # at the second length where there is none.
@@ -231,12 +234,38 @@ def _starts_sentence(following: str) -> bool:
     return word[0].lower() in STARTERS
 
 
+def check_sentence_rule(name: str) -> None:
+    """Check a value of --sentences early, without importing a library.
+
+    Raises:
+        InputError: on a name that is neither a rule nor a library, or a library not installed.
+    """
+    if name in SENTENCE_RULES:
+        return
+    if not is_library(name):
+        raise InputError(
+            f"--sentences must be one of {', '.join(SENTENCE_RULES)}, pysbd, pysbd:LANGUAGE or "
+            f"MODULE:FUNCTION; got {name!r}{did_you_mean(name, (*SENTENCE_RULES, 'pysbd'))}"
+        )
+    check_library(name)
+
+
 def split_document(paragraphs: list[str], rule: str) -> list[str]:
-    """Return a document's sentences: each line one sentence (`lines`), or split by `rules`."""
+    """Return a document's sentences.
+
+    Args:
+        paragraphs: lines or paragraphs of text, given to a library one by one.
+        rule: "lines" (each is a sentence), "rules", or a library: "pysbd", "pysbd:de" (an ISO
+            code; English otherwise) or "module:function" (text -> list of sentences).
+
+    Raises:
+        InputError: naming the library, where its sentences are not the text.
+    """
     if rule == "lines":
         return paragraphs
-    assert rule == "rules", rule
-    return [sentence for paragraph in paragraphs for sentence in split_sentences(paragraph)]
+    if rule == "rules":
+        return [sentence for paragraph in paragraphs for sentence in split_sentences(paragraph)]
+    return [sentence for paragraph in paragraphs for sentence in split_by_library(paragraph, rule)]
 
 
 def choose_rule(documents: Sequence[list[str]]) -> tuple[str, str]:

@@ -8,6 +8,7 @@ Run alone: pytest tests/data/test_sentences.py.
 from __future__ import annotations
 
 import gzip
+import sys
 from itertools import accumulate
 from pathlib import Path
 
@@ -15,7 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bert_scratch.config import InputError
 from bert_scratch.data.sentences import (
+    check_sentence_rule,
     choose_rule,
     sections,
     split_document,
@@ -150,6 +153,75 @@ def test_document_is_split_by_lines_or_rules() -> None:
     paragraphs = ["One. Two.", "Three."]
     assert split_document(paragraphs, "lines") == paragraphs
     assert split_document(paragraphs, "rules") == ["One.", "Two.", "Three."]
+
+
+def test_document_is_split_by_pysbd_in_the_language_given() -> None:
+    pytest.importorskip("pysbd")
+    german = ["Am 3. Mai kam z. B. Dr. Lang. Er ging.", "Drei."]
+    assert split_document(german, "pysbd:de")[-2:] == ["Er ging.", "Drei."]
+    assert split_document(["Mr. Lee left. She stayed."], "pysbd") == [
+        "Mr. Lee left.",
+        "She stayed.",
+    ]
+
+
+def test_document_is_split_by_a_function_of_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_splitter.py").write_text(
+        "def halves(text):\n    return [text[:4], ' ', text[4:] + ' ']\n"
+        "def loses(text):\n    return [text[1:]]\n"
+        "def swaps(text):\n    return [text[4:], text[:4]]\n"
+        "def fails(text):\n    raise KeyError('rule')\n"
+        "def text_itself(text):\n    return text\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    check_sentence_rule("own_splitter:halves")
+    assert "own_splitter" not in sys.modules
+    assert split_document(["one two"], "own_splitter:halves") == ["one", "two"]
+    for name, problem in {
+        "loses": "not the characters of the text",
+        "swaps": "not the characters of the text",
+        "fails": "failed on 'one two': KeyError",
+        "text_itself": "must return a list of str",
+        "halve": r"no function 'halve' \(did you mean 'halves'\?\)",
+    }.items():
+        with pytest.raises(InputError, match=f"--sentences own_splitter:{name}: .*{problem}"):
+            split_document(["one two"], f"own_splitter:{name}")
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("rule", r"did you mean 'rules'\?"),
+        ("pysdb", r"did you mean 'pysbd'\?"),
+        ("spacy", "MODULE:FUNCTION; got 'spacy'"),
+        ("no_such_library:split", "no module 'no_such_library'"),
+        ("a:b:c", "MODULE:FUNCTION"),
+    ],
+)
+def test_unknown_sentence_rule_is_refused_early(name: str, problem: str) -> None:
+    with pytest.raises(InputError, match=f"--sentences.*{problem}"):
+        check_sentence_rule(name)
+
+
+@pytest.mark.parametrize("name", ["auto", "lines", "rules", "pysbd", "pysbd:de"])
+def test_known_sentence_rule_is_accepted(name: str) -> None:
+    if name.startswith("pysbd"):
+        pytest.importorskip("pysbd")
+    check_sentence_rule(name)
+
+
+def test_missing_pysbd_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r'pip install "bert-scratch\[sentences\]"'):
+        check_sentence_rule("pysbd:de")
+
+
+def test_unknown_language_of_pysbd_is_refused() -> None:
+    pytest.importorskip("pysbd")
+    with pytest.raises(InputError, match="pysbd knows the languages .*; got 'tlh'"):
+        split_document(["Qapla'."], "pysbd:tlh")
 
 
 @pytest.mark.parametrize(
