@@ -30,7 +30,7 @@ NEVER_LAST_IN_CAPITALS = _words("TS GS PGS BS TP ĐH EE")
 # The last word of a sentence only when what follows looks like the start of one.
 MAYBE_LAST = _words(
     """
-    inc ltd co corp bros jr sr etc al v u.s u.k u.n u.s.a a.m p.m b.c a.d b.c.e c.e ph.d m.d b.a m.a
+    inc ltd co corp bros jr sr al v u.s u.k u.n u.s.a a.m p.m b.c a.d b.c.e c.e ph.d m.d b.a m.a
     e.u mon tue tues wed thu thurs fri usw ü chr u.s.w ff jh jhd ee.uu s.a s.l a.c d.c ud uds
     vd vds usd gmbh ag kg mio mrd std min ecc itd itp vb brig jun lic ing eng arch geom hr ur
     zm np ul
