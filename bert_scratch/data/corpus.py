@@ -8,9 +8,10 @@ A path names a source of one kind:
   files: a file is a document, a line is a paragraph;
   lines: a line is a document;
   titles: a line ` = Title = ` (WikiText) or `<doc ...>` (WikiExtractor) starts a document;
-- jsonl: an object a line is a document, the lines of its "text" are paragraphs.
+- jsonl: an object a line is a document, the lines of its "text" are paragraphs;
+- wikipedia: a dump; an article is a document, its title the first paragraph.
 
-Either may be compressed. Work is cut into slices: byte ranges of plain files, whole compressed
+Text may be compressed. Work is cut into slices: byte ranges of plain files, whole compressed
 files. A document belongs to the slice that it begins in, so slices can be read in any order by
 any number of processes and hold each document exactly once.
 """
@@ -25,7 +26,7 @@ from pathlib import Path
 
 from bert_scratch.config import InputError, check_choice
 from bert_scratch.data import documents as grouping
-from bert_scratch.data import layout, textfile
+from bert_scratch.data import layout, textfile, wikipedia
 from bert_scratch.data.corpus_files import find_files, has_known_name
 from bert_scratch.data.unpack import is_compressed
 
@@ -42,8 +43,9 @@ class Source:
     Attributes:
         path: as the user gave it.
         files: the files it names, sorted.
-        kind: text or jsonl.
-        documents: blank-lines, files, lines or titles; lines for jsonl.
+        kind: text, jsonl or wikipedia.
+        documents: blank-lines, files, lines or titles for text; lines for jsonl, articles for
+            wikipedia.
         wrapped: some files have wrapped lines, which are joined (decided file by file).
         evidence: the sentence that says what was decided and why.
     """
@@ -89,10 +91,14 @@ def resolve_sources(paths: Sequence[str], documents: str = "auto") -> list[Sourc
             files = tuple(found)
             if kind == "text":
                 sources.append(_inspect_text(path, files, documents))
-            else:
+            elif kind == "jsonl":
                 _sampled_heads(path, files)
                 evidence = f"{path}: each object is a document"
                 sources.append(Source(path, files, kind, "lines", False, evidence))
+            else:
+                wikipedia.import_parser()
+                evidence = f"{path}: a Wikipedia dump: each article is a document"
+                sources.append(Source(path, files, kind, "articles", False, evidence))
     return sources
 
 
@@ -177,8 +183,13 @@ def read_documents(
     border = _NO_BORDER if _is_one_slice(source, part.file) else part.end
     if source.kind == "text":
         return _read_text(part, source, border, encoding_errors)
-    blocks = textfile.read_blocks(part.file, part.start, border, encoding_errors, whole_lines=True)
-    return grouping.documents_of_objects(blocks, part.file, border, encoding_errors)
+    if source.kind == "jsonl":
+        blocks = textfile.read_blocks(
+            part.file, part.start, border, encoding_errors, whole_lines=True
+        )
+        return grouping.documents_of_objects(blocks, part.file, border, encoding_errors)
+    texts = wikipedia.read_articles(part.file, part.start, border)
+    return (document for text in texts for document in grouping.documents_of_text(text))
 
 
 def _read_text(

@@ -1,7 +1,7 @@
 """What `--corpus` names to files: folders searched, globs expanded, the kind of each file told.
 
-The kind comes from the name, and from the first bytes where the name does not tell:
-WikiExtractor writes two forms under the same names (AA/wiki_00).
+The kind comes from the name, and from the first bytes where the name does not tell: XML is a
+Wikipedia dump or not, and WikiExtractor writes two forms under the same names (AA/wiki_00).
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ import re
 from pathlib import Path
 
 from bert_scratch.config import InputError
-from bert_scratch.data import textfile
+from bert_scratch.data import textfile, wikipedia
 from bert_scratch.data.unpack import is_compressed
 
 _KINDS = {".txt": "text", ".jsonl": "jsonl"}
-_KIND_ORDER = ("text", "jsonl")
+_KIND_ORDER = ("text", "jsonl", "wikipedia")
 _EXTRACTED = re.compile(r"wiki_\d+")
-_FOUND_IN_FOLDERS = ".txt .jsonl (also .gz .bz2 .xz .zst of these) or WikiExtractor's wiki_00"
+_FOUND_IN_FOLDERS = (
+    ".txt .jsonl (also .gz .bz2 .xz .zst of these), Wikipedia's .xml or .xml.bz2, "
+    "WikiExtractor's wiki_00"
+)
 
 
 def find_files(path: str) -> dict[str, list[Path]]:
@@ -29,7 +32,7 @@ def find_files(path: str) -> dict[str, list[Path]]:
             named outright may have any extension if it holds text.
 
     Returns:
-        kind (text or jsonl) -> files, sorted.
+        kind (text, jsonl or wikipedia) -> files, sorted.
 
     Raises:
         InputError: naming the path, when there is nothing there, or a file that cannot be read.
@@ -72,6 +75,8 @@ def _kind(file: Path) -> str | None:
     if _EXTRACTED.fullmatch(name):
         is_object = textfile.read_beginning(file, 64).lstrip().startswith(b"{")
         return "jsonl" if is_object else "text"
+    if _extension(file) == ".xml":
+        return "wikipedia" if wikipedia.is_dump(file) else None
     return _KINDS.get(_extension(file))
 
 
