@@ -1,4 +1,4 @@
-"""Files, folders and globs to documents, each a list of its paragraphs.
+"""Files, folders, globs and data sets to documents, each a list of its paragraphs.
 
 A path names a source of one kind:
 
@@ -9,6 +9,7 @@ A path names a source of one kind:
   lines: a line is a document;
   titles: a line ` = Title = ` (WikiText) or `<doc ...>` (WikiExtractor) starts a document;
 - jsonl: an object a line is a document, the lines of its "text" are paragraphs;
+- parquet, and arrow (the files of a Hugging Face data set): a row is a document likewise;
 - wikipedia: a dump; an article is a document, its title the first paragraph.
 
 Text may be compressed. Work is cut into slices: byte ranges of plain files, whole compressed
@@ -26,7 +27,7 @@ from pathlib import Path
 
 from bert_scratch.config import InputError, check_choice
 from bert_scratch.data import documents as grouping
-from bert_scratch.data import layout, textfile, wikipedia
+from bert_scratch.data import hub, layout, tables, textfile, wikipedia
 from bert_scratch.data.corpus_files import find_files, has_known_name
 from bert_scratch.data.unpack import is_compressed
 
@@ -43,9 +44,9 @@ class Source:
     Attributes:
         path: as the user gave it.
         files: the files it names, sorted.
-        kind: text, jsonl or wikipedia.
+        kind: text, jsonl, wikipedia, parquet or arrow.
         documents: blank-lines, files, lines or titles for text; lines for jsonl, articles for
-            wikipedia.
+            wikipedia, rows for parquet and arrow.
         wrapped: some files have wrapped lines, which are joined (decided file by file).
         evidence: the sentence that says what was decided and why.
     """
@@ -72,7 +73,7 @@ def resolve_sources(paths: Sequence[str], documents: str = "auto") -> list[Sourc
     """Find the files that paths name and decide what a document is in each source.
 
     Args:
-        paths: files, folders, globs (`corpus_files.py`).
+        paths: files, folders, globs (`corpus_files.py`), or hf:NAME[:CONFIG[:SPLIT]] (`hub.py`).
         documents: auto, blank-lines, files, lines or titles; decides for text alone.
 
     Returns:
@@ -87,6 +88,9 @@ def resolve_sources(paths: Sequence[str], documents: str = "auto") -> list[Sourc
         raise InputError("--corpus needs at least one file, folder or glob")
     sources = []
     for path in paths:
+        if path.startswith(hub.PREFIX):
+            sources.append(_inspect_table(path, tuple(hub.dataset_files(path)), "arrow"))
+            continue
         for kind, found in find_files(path).items():
             files = tuple(found)
             if kind == "text":
@@ -95,10 +99,12 @@ def resolve_sources(paths: Sequence[str], documents: str = "auto") -> list[Sourc
                 _sampled_heads(path, files)
                 evidence = f"{path}: each object is a document"
                 sources.append(Source(path, files, kind, "lines", False, evidence))
-            else:
+            elif kind == "wikipedia":
                 wikipedia.import_parser()
                 evidence = f"{path}: a Wikipedia dump: each article is a document"
                 sources.append(Source(path, files, kind, "articles", False, evidence))
+            else:
+                sources.append(_inspect_table(path, files, kind))
     return sources
 
 
@@ -131,6 +137,16 @@ def _sampled_heads(path: str, files: tuple[Path, ...]) -> list[str]:
     if count == len(files) and not any(head.strip() for head in heads):
         raise InputError(f"--corpus {path}: holds no text, only blank lines or empty files")
     return heads
+
+
+def _inspect_table(path: str, files: tuple[Path, ...], kind: str) -> Source:
+    """Look for the column of text in each file."""
+    columns = {tables.text_column(file, kind): None for file in files}
+    if kind == "parquet" and not any(map(tables.num_rows, files)):
+        raise InputError(f"--corpus {path}: holds no text, no file has any rows")
+    named = " or ".join(f'"{column}"' for column in columns)
+    evidence = f"{path}: each row is a document, its text in column {named}"
+    return Source(path, files, kind, "rows", False, evidence)
 
 
 def slices_of(sources: Sequence[Source], slice_bytes: int = SLICE_BYTES) -> list[Slice]:
@@ -188,7 +204,10 @@ def read_documents(
             part.file, part.start, border, encoding_errors, whole_lines=True
         )
         return grouping.documents_of_objects(blocks, part.file, border, encoding_errors)
-    texts = wikipedia.read_articles(part.file, part.start, border)
+    if source.kind == "wikipedia":
+        texts = wikipedia.read_articles(part.file, part.start, border)
+    else:
+        texts = tables.read_rows(part.file, source.kind, part.start, border, encoding_errors)
     return (document for text in texts for document in grouping.documents_of_text(text))
 
 

@@ -15,11 +15,11 @@ from bert_scratch.config import InputError
 from bert_scratch.data import textfile, wikipedia
 from bert_scratch.data.unpack import is_compressed
 
-_KINDS = {".txt": "text", ".jsonl": "jsonl"}
-_KIND_ORDER = ("text", "jsonl", "wikipedia")
+_KINDS = {".txt": "text", ".jsonl": "jsonl", ".parquet": "parquet"}
+_KIND_ORDER = ("text", "jsonl", "wikipedia", "parquet")
 _EXTRACTED = re.compile(r"wiki_\d+")
 _FOUND_IN_FOLDERS = (
-    ".txt .jsonl (also .gz .bz2 .xz .zst of these), Wikipedia's .xml or .xml.bz2, "
+    ".txt .jsonl (also .gz .bz2 .xz .zst of these), .parquet, Wikipedia's .xml or .xml.bz2, "
     "WikiExtractor's wiki_00"
 )
 
@@ -32,7 +32,7 @@ def find_files(path: str) -> dict[str, list[Path]]:
             named outright may have any extension if it holds text.
 
     Returns:
-        kind (text, jsonl or wikipedia) -> files, sorted.
+        kind (text, jsonl, wikipedia or parquet) -> files, sorted.
 
     Raises:
         InputError: naming the path, when there is nothing there, or a file that cannot be read.
@@ -77,7 +77,10 @@ def _kind(file: Path) -> str | None:
         return "jsonl" if is_object else "text"
     if _extension(file) == ".xml":
         return "wikipedia" if wikipedia.is_dump(file) else None
-    return _KINDS.get(_extension(file))
+    kind = _KINDS.get(_extension(file))
+    if kind == "parquet" and is_compressed(file):
+        raise InputError(f"{file}: is compressed twice; give the .parquet file inside")
+    return kind
 
 
 def _extension(file: Path) -> str:

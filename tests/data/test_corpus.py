@@ -102,6 +102,7 @@ def test_named_file_may_have_any_extension(tmp_path: Path) -> None:
         ("array.json", b"[]", ".json is not read"),
         ("utf16.txt", "text\n".encode("utf-16"), "is UTF-16"),
         ("utf32.txt", "text\n".encode("utf-32"), "is UTF-32"),
+        ("a.parquet.gz", gzip.compress(b"PAR1"), "compressed twice"),
         ("mac.txt", b"one\rtwo\r", "carriage returns"),
         ("broken.txt.gz", b"not gzip at all", "cannot be read"),
         ("broken.txt.zst", b"not Zstandard at all", "cannot be read"),
