@@ -18,6 +18,8 @@ from bert_scratch.data.unpack import is_compressed
 _KINDS = {".txt": "text", ".jsonl": "jsonl", ".parquet": "parquet"}
 _KIND_ORDER = ("text", "jsonl", "wikipedia", "parquet")
 _EXTRACTED = re.compile(r"wiki_\d+")
+# A large dump comes in parts: pages-articles1.xml-p1p41242.bz2
+_XML = re.compile(r"\.xml(-p\d+p\d+)?")
 _FOUND_IN_FOLDERS = (
     ".txt .jsonl (also .gz .bz2 .xz .zst of these), .parquet, Wikipedia's .xml or .xml.bz2, "
     "WikiExtractor's wiki_00"
@@ -75,7 +77,7 @@ def _kind(file: Path) -> str | None:
     if _EXTRACTED.fullmatch(name):
         is_object = textfile.read_beginning(file, 64).lstrip().startswith(b"{")
         return "jsonl" if is_object else "text"
-    if _extension(file) == ".xml":
+    if _XML.fullmatch(_extension(file)):
         return "wikipedia" if wikipedia.is_dump(file) else None
     kind = _KINDS.get(_extension(file))
     if kind == "parquet" and is_compressed(file):

@@ -17,7 +17,7 @@ from bert_scratch.data.corpus import resolve_sources
 @pytest.mark.parametrize(
     ("module", "name", "message"),
     [
-        ("zstandard", "a.txt.zst", r'reading \.zst files needs zstandard: .*"bert-scratch\[zstd\]"'),
+        ("zstandard", "a.txt.zst", r'\.zst files needs zstandard: .*"bert-scratch\[zstd\]"'),
         ("pyarrow", "a.parquet", r'files needs pyarrow: pip install "bert-scratch\[parquet\]"'),
         ("mwparserfromhell", "a.xml", r'dumps needs mwparserfromhell: .*"bert-scratch\[wiki\]"'),
         ("datasets", "hf:a", r'needs datasets: pip install "bert-scratch\[hub\]"'),

@@ -78,10 +78,13 @@ def test_slices_of_a_dump_hold_each_article_once(articles: Path, slice_bytes: in
     assert read_all(articles, slice_bytes) == read_all(articles)
 
 
-def test_multistream_bzip2_is_read_to_the_end(articles: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name", ["pages-articles-multistream.xml.bz2", "pages-articles1.xml-p1p41242.bz2"]
+)
+def test_multistream_bzip2_is_read_to_the_end(articles: Path, tmp_path: Path, name: str) -> None:
     raw = articles.read_bytes()
     streams = [raw[i : i + 700] for i in range(0, len(raw), 700)]
-    path = tmp_path / "pages-articles-multistream.xml.bz2"
+    path = tmp_path / name
     path.write_bytes(b"".join(map(bz2.compress, streams)))
     assert read_all(path) == read_all(articles)
 
