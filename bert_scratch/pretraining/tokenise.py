@@ -26,7 +26,8 @@ from bert_scratch import durable
 from bert_scratch.data.corpus import Slice, Source, read_documents
 from bert_scratch.data.processes import starting_processes
 from bert_scratch.data.sentences import sections, split_document
-from bert_scratch.data.store import MANIFEST, SPLITS, shard_record, write_shard
+from bert_scratch.data.shard import SPLITS, write_shard
+from bert_scratch.data.store import MANIFEST
 from bert_scratch.data.wordpiece import TextEncoder, load_tokenizer
 
 TOKENIZER_FOLDER = "tokenizer"
@@ -135,8 +136,8 @@ def tokenise_slice(
                 writer.add_document([next(ids) for _ in document.sentences])
             smallest = heapq.nsmallest(2, [*smallest, *(d.hash for d in documents)])
     record = {
-        "train": shard_record(folder, index, "train", train.counts),
-        "eval": shard_record(folder, index, "eval", held_out.counts),
+        "train": train.record,
+        "eval": held_out.record,
         "replacement_characters": num_replacements,
         "smallest_hashes": [number / NUM_HASHES for number in smallest],
     }

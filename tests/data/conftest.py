@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from bert_scratch.data.store import SPLITS, TokenStore, shard_record, write_manifest, write_shard
+from bert_scratch.data.shard import SPLITS, write_shard
+from bert_scratch.data.store import TokenStore, write_manifest
 from bert_scratch.data.vocabulary import train_tokenizer
 from bert_scratch.data.wordpiece import encode_texts, save_tokenizer, vocab_size_of
 
@@ -55,7 +56,7 @@ def store_folder(
                 for number, sentences in enumerate(part):
                     if (number % 5 == 0) == (split == "eval"):
                         writer.add_document(encode_texts(tokenizer, sentences))
-            record[split] = shard_record(folder, index, split, writer.counts)
+            record[split] = writer.record
         records.append(record)
     write_manifest(folder, records, vocab_size=vocab_size, facts={})
     save_tokenizer(tokenizer, folder / "tokenizer")

@@ -11,32 +11,35 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from bert_scratch import durable
 from bert_scratch.config import InputError
+from bert_scratch.data import shard as shard_module
 from bert_scratch.data import store as store_module
-from bert_scratch.data.store import (
-    PAGE_BYTES,
-    SPLITS,
-    TokenStore,
-    shard_record,
-    token_dtype,
-    write_manifest,
-    write_shard,
-)
+from bert_scratch.data.shard import PAGE_BYTES, SPLITS, token_dtype, write_shard
+from bert_scratch.data.store import TokenStore, write_manifest
 from bert_scratch.data.wordpiece import encode_texts
 
 MANY_TOKENS = [[np.arange(start, start + 50) % 1000] for start in range(0, 20_000, 50)]
 
 
-def write_store(folder: Path, documents: list[list[np.ndarray]], vocab_size: int = 1000) -> None:
+def write_store(
+    folder: Path,
+    documents: list[list[np.ndarray]],
+    vocab_size: int = 1000,
+    word_starts: bool = False,
+) -> None:
     """Write a store of one shard with the documents as its train part and none held out."""
     record = {}
     for split in SPLITS:
-        with write_shard(folder, 0, split, vocab_size) as writer:
+        with write_shard(folder, 0, split, vocab_size, with_word_starts=word_starts) as writer:
             for sentences in documents if split == "train" else []:
-                writer.add_document(sentences)
-        record[split] = shard_record(folder, 0, split, writer.counts)
+                flags = [sentence % 3 > 0 for sentence in sentences] if word_starts else []
+                writer.add_document(sentences, flags)
+        record[split] = writer.record
     write_manifest(folder, [record], vocab_size=vocab_size, facts={})
 
 
@@ -46,6 +49,8 @@ def read_everything(folder: Path) -> None:
     for split in SPLITS:
         for shard in store.shards(split):
             len(shard.documents), len(shard.sentences), shard.read(0, shard.num_tokens)
+            if shard.has_word_starts:
+                shard.read_word_starts(0, shard.num_tokens)
 
 
 def flip_bit(path: Path, offset: int, bit: int = 0) -> None:
@@ -95,6 +100,69 @@ def test_tokens_take_two_bytes_while_every_id_fits(
     assert tokens.tolist() == ids.tolist()
 
 
+DOCUMENTS = st.lists(st.lists(st.lists(st.integers(0, 999), max_size=5), max_size=4), max_size=12)
+
+
+@settings(max_examples=20, deadline=None)
+@given(documents=DOCUMENTS, pending=st.sampled_from([1, 7, 1 << 17]))
+def test_any_documents_are_stored_as_written(
+    documents: list[list[list[int]]], pending: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shard_module, "_PENDING_TOKENS", pending)
+        write_store(folder, [[np.array(s, dtype=np.int32) for s in d] for d in documents])
+    filled = [[s for s in d if s] for d in documents if any(d)]
+    sentences = [s for d in filled for s in d]
+    store = TokenStore(folder, verify=True)
+    shard, record = store.shards("train")[0], store.manifest["shards"][0]["train"]
+    assert shard.read(0, shard.num_tokens).tolist() == [t for s in sentences for t in s]
+    assert shard.sentences.tolist() == np.cumsum([len(s) for s in sentences], dtype=int).tolist()
+    assert shard.documents.tolist() == np.cumsum([len(d) for d in filled], dtype=int).tolist()
+    assert shard.num_documents == len(filled)
+    assert shard.num_one_sentence_documents == sum(len(d) == 1 for d in filled)
+    assert record["empty_documents"] == len(documents) - len(filled)
+
+
+@pytest.mark.parametrize("pending", [1, 1 << 17])
+def test_word_starts_are_read_back_at_any_place(
+    pending: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_module, "_PENDING_TOKENS", pending)
+    draw = np.random.default_rng(3)
+    flags = [draw.random(size) < 0.6 for size in draw.integers(0, 30, 3000)]
+    records = {}
+    for split in SPLITS:
+        with write_shard(tmp_path, 0, split, 1000, with_word_starts=True) as writer:
+            for first in range(0, 3000 if split == "train" else 0, 3):
+                part = flags[first : first + 3]
+                writer.add_document([np.arange(len(f)) for f in part], part)
+        records[split] = writer.record
+    write_manifest(tmp_path, [records], vocab_size=1000, facts={})
+    store = TokenStore(tmp_path, verify=True)
+    shard = store.shards("train")[0]
+    assert store.has_word_starts
+    whole = np.concatenate(flags)
+    assert shard.num_tokens == len(whole)
+    for _ in range(200):
+        start, end = sorted(draw.integers(0, len(whole) + 1, 2).tolist())
+        found = shard.read_word_starts(start, end)
+        assert found.dtype == np.bool_ and np.array_equal(found, whole[start:end])
+    flip_bit(tmp_path / "00000.train.word_starts", PAGE_BYTES + 7)
+    shard = TokenStore(tmp_path).shards("train")[0]
+    shard.read_word_starts(0, 8 * PAGE_BYTES)
+    with pytest.raises(InputError, match=r"00000\.train\.word_starts.*offsets 4096 and"):
+        shard.read_word_starts(8 * PAGE_BYTES - 1, 8 * PAGE_BYTES + 1)
+
+
+def test_page_checks_and_hashes_taken_on_the_way_are_those_of_the_files(tmp_path: Path) -> None:
+    write_store(tmp_path, 30 * MANY_TOKENS)
+    record = TokenStore(tmp_path, verify=True).manifest["shards"][0]["train"]
+    assert len(record["files"]) == 4
+    for name, stated in record["files"].items():
+        assert durable.file_digest(tmp_path / name) == stated
+
+
 def test_empty_parts_are_read_as_empty(tmp_path: Path) -> None:
     write_store(tmp_path, [])
     store = TokenStore(tmp_path, verify=True)
@@ -140,7 +208,14 @@ def test_folder_without_manifest_is_refused_with_the_command(tmp_path: Path) -> 
         TokenStore(tmp_path)
 
 
-def test_each_of_100_flipped_bits_is_found_and_its_place_named(copy: Path) -> None:
+@pytest.mark.parametrize("word_starts", [False, True])
+def test_each_of_100_flipped_bits_is_found_and_its_place_named(
+    word_starts: bool, copy: Path, tmp_path: Path
+) -> None:
+    if word_starts:
+        copy = tmp_path / "segmented"
+        copy.mkdir()
+        write_store(copy, 5 * MANY_TOKENS, word_starts=True)
     files = [path for path in sorted(copy.iterdir()) if path.is_file() and path.stat().st_size]
     draw = random.Random(0)
     for trial in range(100):
