@@ -14,7 +14,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import count, islice
+from itertools import chain, count, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -171,7 +171,8 @@ class _Memory:
 
     def ids_of(self, numbers: npt.NDArray[np.int64]) -> EncodedTexts:
         """Return the ids of each number given so far."""
-        self._learn()
+        if len(self._numbers) > len(self._counts):
+            self._learn()
         counts = self._counts[numbers]
         ends = np.cumsum(counts)
         places = np.repeat(self._starts[numbers] + counts - ends, counts)
@@ -183,17 +184,16 @@ class _Memory:
         num_new = len(self._numbers) - len(self._counts)
         new = list(islice(reversed(self._numbers), num_new))[::-1]
         self._num_characters += sum(map(len, new))
-        separator = self._tokenizer.token_to_id(_SEPARATOR)
-        for first in range(0, num_new, _LEARNED_TOGETHER):
-            text = _SEPARATOR.join([*new[first : first + _LEARNED_TOGETHER], ""])
-            [plain] = _encode_plainly(self._tokenizer, [text], special_is_text=False)
-            ids = np.array(plain, dtype=np.int32)
-            is_separator = ids == separator
-            ends = np.flatnonzero(is_separator) - np.arange(np.count_nonzero(is_separator))
-            counts = np.diff(ends, prepend=0)
-            self._starts = np.append(self._starts, len(self._ids) + ends - counts)
-            self._counts = np.append(self._counts, counts)
-            self._ids = np.append(self._ids, ids[~is_separator])
+        starts = range(0, num_new, _LEARNED_TOGETHER)
+        joined = [_SEPARATOR.join([*new[i : i + _LEARNED_TOGETHER], ""]) for i in starts]
+        encoded = _encode_plainly(self._tokenizer, joined, special_is_text=False)
+        ids = np.fromiter(chain.from_iterable(encoded), dtype=np.int32)
+        is_separator = ids == self._tokenizer.token_to_id(_SEPARATOR)
+        ends = np.flatnonzero(is_separator) - np.arange(num_new)
+        counts = np.diff(ends, prepend=0)
+        self._starts = np.append(self._starts, len(self._ids) + ends - counts)
+        self._counts = np.append(self._counts, counts)
+        self._ids = np.append(self._ids, ids[~is_separator])
 
 
 def encode_texts(
