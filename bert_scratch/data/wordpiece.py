@@ -20,6 +20,8 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MAX_WORD_CHARACTERS = 100
 """A longer word is [UNK], as in transformers (google-research/bert allows 200)."""
 
+_MAX_FILE_BYTES = 1 << 28
+
 
 class SpecialIds(NamedTuple):
     """The ids of BERT's five special tokens."""
@@ -98,7 +100,15 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     return tokenizer
 
 
+def _check_size(file: Path) -> None:
+    """Refuse what is no tokenizer, such as a corpus, before it is read into memory."""
+    num_bytes = file.stat().st_size
+    if num_bytes > _MAX_FILE_BYTES:
+        raise InputError(f"{file}: has {num_bytes:,} bytes, far too many for a tokenizer")
+
+
 def _load_json(file: Path) -> Tokenizer:
+    _check_size(file)
     try:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers raises bare Exception
@@ -111,7 +121,9 @@ def _load_json(file: Path) -> Tokenizer:
 
 def _load_vocabulary(file: Path) -> Tokenizer:
     try:
-        tokens = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        _check_size(file)
+        # Some editors put a byte order mark at the start and empty lines at the end.
+        tokens = file.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: cannot be read as UTF-8 text: {error}") from error
     vocab = {token: index for index, token in enumerate(tokens)}
@@ -120,6 +132,11 @@ def _load_vocabulary(file: Path) -> Tokenizer:
         raise InputError(f"{file}: lacks {' '.join(missing)}; is it a BERT vocabulary?")
     settings_file = file.with_name("tokenizer_config.json")
     settings = read_json_object(settings_file) if settings_file.is_file() else {}
+    for name in ("do_lower_case", "strip_accents", "tokenize_chinese_chars"):
+        if not isinstance(settings.get(name), bool | None):
+            raise InputError(
+                f"{settings_file}: {name} must be true or false, not {settings[name]!r}"
+            )
     lowercase = settings.get("do_lower_case")
     if lowercase is None:
         lowercase = not any(t != t.lower() for t in vocab if not t.startswith(("[", "<")))
@@ -129,7 +146,7 @@ def _load_vocabulary(file: Path) -> Tokenizer:
         lowercase=lowercase,
         strip_accents=lowercase if strip_accents is None else strip_accents,
         nfc=False,
-        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
+        handle_chinese_chars=settings.get("tokenize_chinese_chars") is not False,
     )
 
 
@@ -160,12 +177,24 @@ def save_tokenizer(
     }
     if model_max_length is not None:
         config["model_max_length"] = model_max_length
-    vocab = tokenizer.get_vocab()
-    lines = [f"{token}\n" for token in sorted(vocab, key=lambda token: vocab[token])]
     durable.write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True) + "\n")
     durable.write_json(folder / "tokenizer_config.json", config)
     durable.write_json(folder / "special_tokens_map.json", named)
-    durable.write_text(folder / "vocab.txt", "".join(lines))
+    durable.write_text(folder / "vocab.txt", _vocabulary_text(tokenizer))
+
+
+def _vocabulary_text(tokenizer: Tokenizer) -> str:
+    """Return the lines of vocab.txt; an id without a token repeats the token after it.
+
+    Of a repeated token the last line counts, so every line keeps its id.
+    """
+    token_of = {index: token for token, index in tokenizer.get_vocab().items()}
+    lines = []
+    token = ""
+    for index in reversed(range(vocab_size_of(tokenizer))):
+        token = token_of.get(index, token)
+        lines.append(f"{token}\n")
+    return "".join(reversed(lines))
 
 
 def _normalisation(tokenizer: Tokenizer) -> dict[str, Any]:

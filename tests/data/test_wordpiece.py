@@ -168,8 +168,33 @@ def test_special_and_unused_ids_are_not_selectable(tmp_path: Path) -> None:
 
 
 def test_repeated_lines_of_a_vocabulary_still_count_as_ids(tmp_path: Path) -> None:
-    tokenizer = load_tokenizer(write_vocabulary(tmp_path, [*SPECIAL_TOKENS, "a", "a", "b"]))
-    assert vocab_size_of(tokenizer) == 8
+    tokens = [*SPECIAL_TOKENS, "a", "a", "", "b"]
+    tokenizer = load_tokenizer(write_vocabulary(tmp_path, tokens))
+    assert vocab_size_of(tokenizer) == 9
+    save_tokenizer(tokenizer, tmp_path / "saved")
+    again = load_tokenizer(tmp_path / "saved" / "vocab.txt")
+    for word, number in (("a", 6), ("b", 8)):
+        assert tokenizer.token_to_id(word) == again.token_to_id(word) == number
+
+
+def test_ids_without_a_token_keep_their_lines(tmp_path: Path) -> None:
+    vocab = {**{token: index for index, token in enumerate(SPECIAL_TOKENS)}, "a": 7, "b": 11}
+    tokenizer = build_tokenizer(vocab, lowercase=False, strip_accents=False, nfc=False)
+    save_tokenizer(tokenizer, tmp_path)
+    assert load_tokenizer(tmp_path / "vocab.txt").get_vocab() == tokenizer.get_vocab()
+
+
+def test_byte_order_mark_and_empty_last_lines_are_no_tokens(tmp_path: Path) -> None:
+    content = "\n".join([*SPECIAL_TOKENS, "a"]) + "\n\n\n"
+    (tmp_path / "vocab.txt").write_text(content, encoding="utf-8-sig")
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.token_to_id("[PAD]") == 0
+    assert vocab_size_of(tokenizer) == 6
+
+
+def test_line_separators_within_a_vocabulary_are_tokens(tmp_path: Path) -> None:
+    tokens = [*SPECIAL_TOKENS, "\u2028", "\x85", "a"]
+    assert load_tokenizer(write_vocabulary(tmp_path, tokens)).token_to_id("a") == 7
 
 
 def test_what_is_not_a_tokenizer_is_refused(tmp_path: Path) -> None:
@@ -185,6 +210,24 @@ def test_what_is_not_a_tokenizer_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(InputError, match=r"tokenizer.json: is not a tokenizer"):
         load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["do_lower_case", "strip_accents", "tokenize_chinese_chars"])
+def test_settings_beside_a_vocabulary_are_checked(name: str, tmp_path: Path) -> None:
+    for wrong in ("no", 1):
+        write_vocabulary(tmp_path, [*SPECIAL_TOKENS, "a"], **{name: wrong})
+        with pytest.raises(InputError, match=f"{name} must be true or false, not {wrong!r}"):
+            load_tokenizer(tmp_path)
+    write_vocabulary(tmp_path, [*SPECIAL_TOKENS, "a"], **{name: None})
+    assert our_ids(load_tokenizer(tmp_path), ["a"]) == [[5]]
+
+
+def test_a_large_text_is_not_read_as_a_vocabulary(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.txt"
+    with path.open("wb") as file:
+        file.truncate(300_000_000)
+    with pytest.raises(InputError, match="corpus.txt: has 300,000,000 bytes"):
+        load_tokenizer(path)
 
 
 def test_tokenizer_without_berts_special_tokens_is_refused(tmp_path: Path) -> None:
