@@ -3,8 +3,6 @@
 BERT cuts text at white space and around punctuation marks and ideographs, whatever stands beside
 them, so what lies between two cuts, a unit, has the same ids everywhere. `tokenizers` is asked
 once for the ids of each unit; after that, text to ids is a look-up.
-
-Letters: T texts, N token ids.
 """
 
 from __future__ import annotations
@@ -24,6 +22,7 @@ from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from bert_scratch.data.wordpiece import vocab_size_of
 
 Ids = npt.NDArray[np.int32]
+Places = npt.NDArray[np.int64]
 
 # Arrays of a block fit a core's cache.
 _BLOCK_CHARACTERS = 1 << 17
@@ -51,15 +50,6 @@ _IDEOGRAPHS = "\u3400-\u4dbf\u4e00-\u9fff"
 _DROPPED_SPACES = "\x0b\x0c\x1c-\x1f\x85"
 
 
-class EncodedTexts(NamedTuple):
-    """The ids of several texts, one after the other."""
-
-    ids: Ids
-    """[N] int32."""
-    ends: npt.NDArray[np.int64]
-    """[T] int64, where each text ends in ids."""
-
-
 class TextEncoder:
     """Encode texts with a memory of the words seen, several times faster than `tokenizers` alone.
 
@@ -83,42 +73,40 @@ class TextEncoder:
         self._memory = _Memory(tokenizer)
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
-        """Return the token ids of each text, as one [n] int32 array per text."""
-        ids, ends = self.encode_flat(texts)
-        stops = ends.tolist()
-        return [ids[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
-
-    def encode_flat(self, texts: Sequence[str]) -> EncodedTexts:
-        """Return the token ids of all texts, without [CLS] and [SEP].
+        """Return the token ids of each text, without [CLS] and [SEP].
 
         A special token written out in a text, such as "[MASK]", is text.
 
         Args:
             texts: any number of strings.
 
+        Returns:
+            One [n] int32 array per text.
+
         Raises:
             UnicodeEncodeError: if a text has half of a surrogate pair, which is no character.
         """
         if not texts:
-            return EncodedTexts(np.empty(0, np.int32), np.empty(0, np.int64))
+            return []
         if self._units is None:
-            arrays = encode_texts(self._tokenizer, texts)
-            return EncodedTexts(np.concatenate(arrays), np.cumsum([len(ids) for ids in arrays]))
+            return encode_texts(self._tokenizer, texts)
         # A line end in a text is white space to BERT, and the border between texts here.
         text = "\n".join(texts)
         if text.count("\n") >= len(texts):
             text = "\n".join(text.replace("\n", " ") for text in texts)
-        parts = []
-        ends = []
+        parts: list[Ids] = []
+        ends: list[int] = []
         size = 0
         for block in _blocks(text, self._units.border):
-            part = self._encode_block(block, self._units)
-            parts.append(part.ids)
-            ends.append(part.ends + size)
-            size += len(part.ids)
-        return EncodedTexts(np.concatenate(parts), np.append(np.concatenate(ends), size))
+            ids, ends_in_block = self._encode_block(block, self._units)
+            parts.append(ids)
+            ends += (ends_in_block + size).tolist()
+            size += len(ids)
+        ids = np.concatenate(parts)
+        ends.append(size)
+        return [ids[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
-    def _encode_block(self, block: str, units: _Units) -> EncodedTexts:
+    def _encode_block(self, block: str, units: _Units) -> tuple[Ids, Places]:
         """Return the ids of a block, and the ends of the texts whose line end is in it."""
         codes = np.frombuffer(block.encode("utf-16-le"), dtype="<u2")
         words = units.words[codes]
@@ -136,7 +124,7 @@ class TextEncoder:
         if memory.is_full:
             self._memory = _Memory(self._tokenizer)
         units_before = np.searchsorted(starts, np.flatnonzero(codes == ord("\n")))
-        return EncodedTexts(ids, np.append(0, ends)[units_before])
+        return ids, np.append(0, ends)[units_before]
 
 
 class _Memory:
@@ -151,8 +139,8 @@ class _Memory:
         self._mark_numbers = np.full(0x10000, -1, dtype=np.int64)
         self._num_characters = 0
         # Of each number: where its ids start in `ids`, and how many there are.
-        self._starts: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
-        self._counts: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        self._starts: Places = np.empty(0, dtype=np.int64)
+        self._counts: Places = np.empty(0, dtype=np.int64)
         self._ids: Ids = np.empty(0, dtype=np.int32)
 
     @property
@@ -169,15 +157,15 @@ class _Memory:
             self._mark_numbers[code] = self._numbers[chr(code)]
         return self._mark_numbers[codes]
 
-    def ids_of(self, numbers: npt.NDArray[np.int64]) -> EncodedTexts:
-        """Return the ids of each number given so far."""
+    def ids_of(self, numbers: npt.NDArray[np.int64]) -> tuple[Ids, Places]:
+        """Return the ids of all numbers, one after the other, and where those of each end."""
         if len(self._numbers) > len(self._counts):
             self._learn()
         counts = self._counts[numbers]
         ends = np.cumsum(counts)
         places = np.repeat(self._starts[numbers] + counts - ends, counts)
         places += np.arange(len(places))
-        return EncodedTexts(self._ids[places], ends)
+        return self._ids[places], ends
 
     def _learn(self) -> None:
         """Ask `tokenizers` for the units that were given a number since the last time."""
