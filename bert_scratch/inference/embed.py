@@ -14,7 +14,8 @@ from tokenizers import Encoding, Tokenizer
 from torch import nn
 
 from bert_scratch.config import InputError, Settings, check_choice, check_range
-from bert_scratch.data.wordpiece import TextEncoder, special_ids
+from bert_scratch.data.encoding import TextEncoder
+from bert_scratch.data.wordpiece import special_ids
 from bert_scratch.inference.encode import EncodedBatch, Window, encode_windows, windows_of
 from bert_scratch.inference.pooling import (
     LAYER_COMBINES,

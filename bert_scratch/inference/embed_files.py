@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from bert_scratch.config import InputError, check_choice
-from bert_scratch.data.textfile import read_lines
+from bert_scratch.data.unpack import READ_ERRORS, open_bytes
 from bert_scratch.inference.embed import EmbedOptions, embeddings
 from bert_scratch.inference.inputs import load_with_tokenizer
 from bert_scratch.inference.vector_files import VECTOR_WRITERS, open_writer
@@ -107,8 +107,21 @@ def read_texts(source: str) -> Iterator[str]:
     if not file.is_file():
         raise InputError(f"--input {source}: does not exist")
     is_jsonl = ".jsonl" in file.suffixes
-    for number, (_, line) in enumerate(read_lines(file, 0, "strict"), start=1):
-        yield _text_of(line, f"--input {source}, line {number}") if is_jsonl else line
+    try:
+        with open_bytes(file) as lines:
+            for number, raw in enumerate(lines, start=1):
+                place = f"--input {source}, line {number}"
+                line = _decoded(raw, place)
+                yield _text_of(line, place) if is_jsonl else line
+    except READ_ERRORS as error:
+        raise InputError(f"--input {source}: cannot be read: {error}") from error
+
+
+def _decoded(raw: bytes, place: str) -> str:
+    try:
+        return raw.decode("utf-8").removeprefix("\ufeff").strip()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{place}: is not UTF-8 text; convert it with iconv") from error
 
 
 def _text_of(line: str, place: str) -> str:
