@@ -1,38 +1,40 @@
-"""Files, folders and globs to documents, each a list of its paragraphs.
+"""Files, folders, globs and data sets to documents, each a list of its paragraphs.
 
-A path names a source. What separates its documents is decided once per source from the heads of
-its files (`layout.py`) or chosen by `--documents`:
+A path names a source of one kind:
 
-- blank-lines: a run of lines between blank lines is a document, a line is a paragraph;
-- files: a file is a document, a line is a paragraph;
-- lines: a line is a document;
-- titles: a line ` = Title = ` (WikiText) or `<doc ...>` (WikiExtractor) starts a document;
-- in a .jsonl file an object is a document, the lines of its "text" are paragraphs.
+- text: what separates its documents is decided once per source from the heads of its files
+  (`layout.py`) or chosen by `--documents`:
+  blank-lines: a run of lines between blank lines is a document, a line is a paragraph;
+  files: a file is a document, a line is a paragraph;
+  lines: a line is a document;
+  titles: a line ` = Title = ` (WikiText) or `<doc ...>` (WikiExtractor) starts a document;
+- jsonl: an object a line is a document, the lines of its "text" are paragraphs;
+- parquet, and arrow (the files of a Hugging Face data set): a row is a document likewise;
+- wikipedia: a dump; an article is a document, its title the first paragraph.
 
-Lines end at a line feed, with or without a carriage return before it; other Unicode separators
-are white space. Work is cut into slices: byte ranges of plain files, whole compressed files. A
-document belongs to the slice that it begins in, so slices can be read in any order by any number
-of processes and hold each document exactly once.
+Text may be compressed. Work is cut into slices: byte ranges of plain files, whole compressed
+files. A document belongs to the slice that it begins in, so slices can be read in any order by
+any number of processes and hold each document exactly once.
 """
 
 from __future__ import annotations
 
-import glob
-import json
-import math
-import os
 import statistics
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bert_scratch.config import InputError, check_choice
-from bert_scratch.data import layout, textfile
+from bert_scratch.data import documents as grouping
+from bert_scratch.data import hub, layout, tables, textfile, wikipedia
+from bert_scratch.data.corpus_files import find_files, has_known_name
+from bert_scratch.data.unpack import is_compressed
 
 DOCUMENT_RULES = ("auto", "blank-lines", "files", "lines", "titles")
 SLICE_BYTES = 64 << 20
 MAX_HEADS = 32
-_KINDS = {".txt": "text", ".jsonl": "jsonl"}
+_NO_BORDER = sys.maxsize
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,9 @@ class Source:
     Attributes:
         path: as the user gave it.
         files: the files it names, sorted.
-        kind: text or jsonl.
-        documents: blank-lines, files, lines or titles; lines for jsonl.
+        kind: text, jsonl, wikipedia, parquet or arrow.
+        documents: blank-lines, files, lines or titles for text; lines for jsonl, articles for
+            wikipedia, rows for parquet and arrow.
         wrapped: some files have wrapped lines, which are joined (decided file by file).
         evidence: the sentence that says what was decided and why.
     """
@@ -70,12 +73,11 @@ def resolve_sources(paths: Sequence[str], documents: str = "auto") -> list[Sourc
     """Find the files that paths name and decide what a document is in each source.
 
     Args:
-        paths: files, folders (searched recursively for .txt and .jsonl, each also .gz), globs. A
-            file named outright may have any extension if it holds text.
-        documents: auto, blank-lines, files, lines or titles; jsonl is not affected.
+        paths: files, folders, globs (`corpus_files.py`), or hf:NAME[:CONFIG[:SPLIT]] (`hub.py`).
+        documents: auto, blank-lines, files, lines or titles; decides for text alone.
 
     Returns:
-        One source per path, two where a path holds both text and jsonl.
+        One source per path and kind of file found there, in the order of the paths.
 
     Raises:
         InputError: naming the path, when nothing is found, a file cannot be read, is not text,
@@ -86,72 +88,29 @@ def resolve_sources(paths: Sequence[str], documents: str = "auto") -> list[Sourc
         raise InputError("--corpus needs at least one file, folder or glob")
     sources = []
     for path in paths:
-        files = _find_files(path)
-        for kind in ("text", "jsonl"):
-            chosen = tuple(file for file in files if _kind(file) == kind)
-            if chosen:
-                sources.append(_inspect(path, chosen, kind, documents))
+        if path.startswith(hub.PREFIX):
+            sources.append(_inspect_table(path, tuple(hub.dataset_files(path)), "arrow"))
+            continue
+        for kind, found in find_files(path).items():
+            files = tuple(found)
+            if kind == "text":
+                sources.append(_inspect_text(path, files, documents))
+            elif kind == "jsonl":
+                _sampled_heads(path, files)
+                evidence = f"{path}: each object is a document"
+                sources.append(Source(path, files, kind, "lines", False, evidence))
+            elif kind == "wikipedia":
+                wikipedia.import_parser()
+                evidence = f"{path}: a Wikipedia dump: each article is a document"
+                sources.append(Source(path, files, kind, "articles", False, evidence))
+            else:
+                sources.append(_inspect_table(path, files, kind))
     return sources
 
 
-def _find_files(path: str) -> list[Path]:
-    """Return the files a path names, sorted; one unknown extension is fine if named outright."""
-    place = Path(path).expanduser()
-    if place.is_dir():
-        found = _folder_files(place)
-    elif place.exists():
-        found = [place]
-    else:
-        matches = sorted(Path(name) for name in glob.glob(str(place), recursive=True))
-        found = []
-        for match in matches:
-            found += _folder_files(match) if match.is_dir() else [match]
-        found = sorted(set(found))
-    unreadable = [file for file in found if _extension(file) == ".json"]
-    if unreadable:
-        raise InputError(
-            f'--corpus {unreadable[0]}: .json is not read; write one object with a "text" a line '
-            "to a .jsonl file"
-        )
-    if not found:
-        known = " ".join(f"{name} {name}.gz" for name in _KINDS)
-        what = f"has no file ending in one of {known}" if place.is_dir() else "does not exist"
-        raise InputError(f"--corpus {path}: {what}; give a file, a folder or a quoted glob")
-    return found
-
-
-def _folder_files(folder: Path) -> list[Path]:
-    """Return the files of known extensions below a folder, hidden ones left out, sorted."""
-    found = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent, name) for name in names if not name.startswith(".")]
-    return sorted(file for file in found if _extension(file) in _KINDS)
-
-
-def _extension(file: Path) -> str:
-    """Return the extension in lower case, the one before .gz for a compressed file."""
-    suffix = file.suffix.lower()
-    return Path(file.stem).suffix.lower() if suffix == ".gz" else suffix
-
-
-def _kind(file: Path) -> str:
-    return _KINDS.get(_extension(file), "text")
-
-
-def _inspect(path: str, files: tuple[Path, ...], kind: str, documents: str) -> Source:
+def _inspect_text(path: str, files: tuple[Path, ...], documents: str) -> Source:
     """Look at the heads of up to 32 files, evenly spread, and decide once for the source."""
-    count = min(len(files), MAX_HEADS)
-    sampled = [files[index * len(files) // count] for index in range(count)]
-    heads = [textfile.read_head(file) for file in sampled]
-    for file, head in zip(sampled, heads, strict=True):
-        if "\0" in head and _extension(file) not in _KINDS:
-            raise InputError(f"{file}: is not text (it holds NUL bytes); give .txt or .jsonl files")
-    if count == len(files) and not any(head.strip() for head in heads):
-        raise InputError(f"--corpus {path}: holds no text, only blank lines or empty files")
-    if kind == "jsonl":
-        return Source(path, files, kind, "lines", False, f"{path}: each object is a document")
-    layouts = [layout.inspect(head) for head in heads]
+    layouts = [layout.inspect(head) for head in _sampled_heads(path, files)]
     if documents != "auto" or not any(seen.num_lines for seen in layouts):
         rule = "files" if documents == "auto" else documents
         evidence = f"documents by {rule}, as chosen"
@@ -162,13 +121,36 @@ def _inspect(path: str, files: tuple[Path, ...], kind: str, documents: str) -> S
     if wrapped:
         evidence += (
             f"; lines wrapped at about {round(statistics.median(widths))} columns "
-            f"({len(widths)} of {count} sampled files) are joined"
+            f"({len(widths)} of {len(layouts)} sampled files) are joined"
         )
-    return Source(path, files, kind, rule, wrapped, f"{path}: {evidence}")
+    return Source(path, files, "text", rule, wrapped, f"{path}: {evidence}")
+
+
+def _sampled_heads(path: str, files: tuple[Path, ...]) -> list[str]:
+    """Return the heads of up to 32 files, evenly spread; refuse what is no text."""
+    count = min(len(files), MAX_HEADS)
+    sampled = [files[index * len(files) // count] for index in range(count)]
+    heads = [textfile.read_head(file) for file in sampled]
+    for file, head in zip(sampled, heads, strict=True):
+        if "\0" in head and not has_known_name(file):
+            raise InputError(f"{file}: is not text (it holds NUL bytes); give .txt or .jsonl files")
+    if count == len(files) and not any(head.strip() for head in heads):
+        raise InputError(f"--corpus {path}: holds no text, only blank lines or empty files")
+    return heads
+
+
+def _inspect_table(path: str, files: tuple[Path, ...], kind: str) -> Source:
+    """Look for the column of text in each file."""
+    columns = {tables.text_column(file, kind): None for file in files}
+    if kind == "parquet" and not any(map(tables.num_rows, files)):
+        raise InputError(f"--corpus {path}: holds no text, no file has any rows")
+    named = " or ".join(f'"{column}"' for column in columns)
+    evidence = f"{path}: each row is a document, its text in column {named}"
+    return Source(path, files, kind, "rows", False, evidence)
 
 
 def slices_of(sources: Sequence[Source], slice_bytes: int = SLICE_BYTES) -> list[Slice]:
-    """Cut sources into units of work, in source order, sorted file order and by offset.
+    """Cut sources into units of work, in source order, file order and by offset.
 
     Args:
         sources: from `resolve_sources`.
@@ -182,8 +164,7 @@ def slices_of(sources: Sequence[Source], slice_bytes: int = SLICE_BYTES) -> list
                 size = file.stat().st_size
             except OSError as error:
                 raise InputError(f"{file}: cannot be read: {error.strerror}") from error
-            whole = source.documents == "files" or textfile.is_compressed(file)
-            step = max(size, 1) if whole else slice_bytes
+            step = max(size, 1) if _is_one_slice(source, file) else slice_bytes
             slices += [
                 Slice(source_index, file, start, min(start + step, size))
                 for start in range(0, size, step)
@@ -191,10 +172,14 @@ def slices_of(sources: Sequence[Source], slice_bytes: int = SLICE_BYTES) -> list
     return slices
 
 
+def _is_one_slice(source: Source, file: Path) -> bool:
+    return source.documents == "files" or is_compressed(file)
+
+
 def read_documents(
     part: Slice, source: Source, encoding_errors: str = "strict"
 ) -> Iterator[list[str]]:
-    """Read the documents that begin in a slice, one at a time.
+    """Read the documents that begin in a slice, one at a time, in bounded memory.
 
     Args:
         part: from `slices_of`.
@@ -203,115 +188,43 @@ def read_documents(
             caller can count.
 
     Yields:
-        The document's paragraphs, stripped, never empty.
+        The document's paragraphs, stripped, never empty. A document of more than 16 MiB comes in
+        consecutive parts, a line of more than 1 MiB in consecutive paragraphs.
 
     Raises:
-        InputError: naming file and byte offset, where the text is not UTF-8, a compressed file
-            is broken, or a jsonl line has no "text".
+        InputError: naming file and place, where the text is not UTF-8, a file is broken or
+            unpacks without end, or an object has no "text".
     """
     check_choice("--encoding-errors", encoding_errors, ("strict", "replace"))
-    lines = textfile.read_lines(part.file, part.start, encoding_errors)
+    border = _NO_BORDER if _is_one_slice(source, part.file) else part.end
+    if source.kind == "text":
+        return _read_text(part, source, border, encoding_errors)
     if source.kind == "jsonl":
-        yield from _objects(lines, part, encoding_errors)
-        return
-    if source.documents == "lines":
-        for offset, line in lines:
-            if offset >= _end(part):
-                return
-            if line:
-                yield [line]
-        return
+        blocks = textfile.read_blocks(
+            part.file, part.start, border, encoding_errors, whole_lines=True
+        )
+        return grouping.documents_of_objects(blocks, part.file, border, encoding_errors)
+    if source.kind == "wikipedia":
+        texts = wikipedia.read_articles(part.file, part.start, border)
+    else:
+        texts = tables.read_rows(part.file, source.kind, part.start, border, encoding_errors)
+    return (document for text in texts for document in grouping.documents_of_text(text))
+
+
+def _read_text(
+    part: Slice, source: Source, border: int, encoding_errors: str
+) -> Iterator[list[str]]:
     width = None
     if source.wrapped:
-        width = layout.wrap_width(
-            [line.strip() for line in textfile.read_head(part.file).split("\n")]
-        )
-    for document in _runs(lines, part, source.documents):
-        paragraphs = _paragraphs(document, width)
-        if paragraphs:
-            yield paragraphs
-
-
-def _runs(lines: Iterator[tuple[int, str]], part: Slice, rule: str) -> Iterator[list[str]]:
-    """Group lines into documents, blank lines kept inside them; stop past the slice's end."""
-    end = _end(part) if rule != "files" else math.inf
-    document: list[str] = []
-    # Text before the slice's first border belongs to a document of an earlier slice.
-    inside = part.start == 0 or (
-        rule == "blank-lines" and textfile.follows_blank_line(part.file, part.start)
+        head = textfile.read_head(part.file)
+        width = layout.wrap_width([line.strip() for line in head.split("\n")])
+    starts_inside = part.start == 0 or (
+        source.documents == "blank-lines" and textfile.follows_blank_line(part.file, part.start)
     )
-    for offset, line in lines:
-        is_title = rule == "titles" and layout.TITLE_LINE.fullmatch(line) is not None
-        if is_title or (rule == "blank-lines" and not line):
-            yield document
-            document, inside = [], True
-        outside = is_title or not inside or (rule == "blank-lines" and not document)
-        if outside and offset >= end:
-            return
-        if inside and (line or document):
-            document.append(line)
-    yield document
-
-
-def _paragraphs(lines: list[str], width: int | None) -> list[str]:
-    """Return the non-empty lines of a document, wrapped ones joined within each block."""
-    paragraphs: list[str] = []
-    block: list[str] = []
-    for line in [*lines, ""]:
-        if line and not layout.DOC_TAG.fullmatch(line):
-            block.append(line)
-        elif block:
-            paragraphs += layout.join_wrapped(block, width)
-            block = []
-    return paragraphs
-
-
-def _objects(
-    lines: Iterator[tuple[int, str]], part: Slice, encoding_errors: str
-) -> Iterator[list[str]]:
-    """Read one JSON object a line and return the paragraphs of its "text"."""
-    for offset, line in lines:
-        if offset >= _end(part):
-            return
-        if not line:
-            continue
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{_line(part.file, offset)}: is not valid JSON: {error}") from error
-        text = value.get("text") if isinstance(value, dict) else None
-        if not isinstance(text, str):
-            found = ", ".join(map(repr, value)) if isinstance(value, dict) else type(value).__name__
-            raise InputError(
-                f'{_line(part.file, offset)}: needs an object with a string under the key "text"; '
-                f"found {found or 'no key'}"
-            )
-        text = _checked(text, part.file, offset, encoding_errors)
-        paragraphs = [line.strip() for line in text.split("\n")]
-        if any(paragraphs):
-            yield [paragraph for paragraph in paragraphs if paragraph]
-
-
-def _checked(text: str, file: Path, offset: int, encoding_errors: str) -> str:
-    """Refuse or replace what JSON escapes can hold and UTF-8 text cannot: NUL, lone surrogates."""
-    try:
-        text.encode()
-        if "\0" not in text:
-            return text
-    except UnicodeEncodeError:
-        pass
-    if encoding_errors == "strict":
-        raise InputError(
-            f"{_line(file, offset)}: holds an escaped NUL or lone surrogate; repair the text or "
-            "use --encoding-errors replace"
-        )
-    return "".join("\ufffd" if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in text)
-
-
-def _end(part: Slice) -> float:
-    """Return the offset that documents of the slice begin before; inf in a compressed file."""
-    return math.inf if textfile.is_compressed(part.file) else part.end
-
-
-def _line(file: Path, offset: int) -> str:
-    return f"{file}, line {textfile.line_number(file, offset)}"
+    return grouping.documents_of_lines(
+        textfile.read_blocks(part.file, part.start, border, encoding_errors),
+        source.documents,
+        border,
+        starts_inside=starts_inside,
+        width=width,
+    )

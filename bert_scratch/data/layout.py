@@ -16,8 +16,8 @@ from itertools import pairwise
 
 MAX_WRAP_COLUMNS = 120
 # A line that starts an article: WikiText's " = Title = " and WikiExtractor's <doc ...>.
-TITLE_LINE = re.compile(r"= [^=].*[^=] =|= [^=\s] =|<doc [^>]*>")
-DOC_TAG = re.compile(r"</?doc\b[^>]*>")
+_TITLE_LINE = re.compile(r"= [^=].*[^=] =|= [^=\s] =|<doc [^>]*>")
+_DOC_TAG = re.compile(r"</?doc\b[^>]*>")
 _STOPS = tuple(".!?…。！？।۔؟:;\"'”’»)]」』")
 
 
@@ -54,7 +54,7 @@ def inspect(head: str) -> Layout:
     paragraphs = [paragraph for block in blocks for paragraph in block]
     sizes = sorted(len(paragraph.encode("utf-8", "replace")) for paragraph in paragraphs)
     num_paragraphs = [len(block) for block in blocks]
-    num_titles = sum(TITLE_LINE.fullmatch(line) is not None for line in lines)
+    num_titles = sum(map(is_title, lines))
     return Layout(
         rule="titles" if num_titles >= 2 else _rule(blocks, sizes),
         width=width,
@@ -133,6 +133,16 @@ def _reason(rule: str, layouts: list[Layout]) -> str:
             " not documents: each file is a document"
         )
     return "blank lines are rare or irregular: each file is a document"
+
+
+def is_title(line: str) -> bool:
+    """Tell whether a stripped line begins an article."""
+    return line[:1] in ("=", "<") and _TITLE_LINE.fullmatch(line) is not None
+
+
+def is_doc_tag(line: str) -> bool:
+    """Tell whether a stripped line is a tag that WikiExtractor puts around an article."""
+    return line[:1] == "<" and _DOC_TAG.fullmatch(line) is not None
 
 
 def wrap_width(lines: Sequence[str]) -> int | None:

@@ -1,101 +1,215 @@
-"""A text file's bytes to lines: compression, encoding errors named, line ends, byte offsets.
+"""A text file's bytes to lines: encoding errors named, line ends, byte offsets, bounded memory.
 
 Lines end at a line feed, with or without a carriage return before it. Other Unicode separators
 (U+2028, U+0085, form feed) are white space: splitting at them would make the lines of a file
-depend on which reader cut it.
+depend on which reader cut it. Text is read and decoded in blocks of whole lines; a line of more
+than 1 MiB comes in pieces, cut at white space where it has any.
 """
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, NamedTuple
 
 from bert_scratch.config import InputError
+from bert_scratch.data.unpack import READ_ERRORS, open_bytes
+from bert_scratch.data.unpack import is_compressed as is_compressed
 
+MAX_LINE_BYTES = 1 << 20
+MAX_WHOLE_LINE_BYTES = 32 << 20
 HEAD_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 17
 _BOM = "\ufeff"
-_READ_ERRORS = (OSError, EOFError, zlib.error)
+_UNICODE_MARKS = {
+    b"\xff\xfe\0\0": "UTF-32",
+    b"\0\0\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
 
 
-def is_compressed(file: Path) -> bool:
-    """Tell by its name whether a file is compressed."""
-    return file.suffix.lower() == ".gz"
+class Block(NamedTuple):
+    """Consecutive lines, or one piece of a line that is too long for a block.
+
+    Attributes:
+        offset: of the first line's first byte, in the text inside a compressed file.
+        lines: stripped; one empty line may stand for a run of blank ones.
+        continues: the one line here is a further piece of the line before it.
+    """
+
+    offset: int
+    lines: list[str]
+    continues: bool
 
 
-def read_lines(file: Path, start: int, encoding_errors: str) -> Iterator[tuple[int, str]]:
-    """Yield (byte offset, stripped line) from the first line that begins at or after an offset.
+def read_blocks(
+    file: Path, start: int, border: int, encoding_errors: str, *, whole_lines: bool = False
+) -> Iterator[Block]:
+    """Read the lines that begin at or after an offset.
 
     Args:
         file: plain or compressed; then offsets are those of the text inside.
         start: >= 0, byte offset; 0 for a compressed file.
+        border: byte offset; no block holds lines that begin on both sides of it, and there is
+            no block when all lines from start on begin behind it.
         encoding_errors: strict, or replace by U+FFFD.
+        whole_lines: never cut a line; one of more than 32 MiB is an error.
 
     Raises:
         InputError: naming the file, and the byte offset of what is not UTF-8 text.
     """
     try:
-        with _open(file) as handle:
-            offset = start
-            if start:
-                handle.seek(start - 1)
-                offset += len(handle.readline()) - 1
-            for raw in handle:
-                yield offset, _decode(raw, file, offset, encoding_errors)
+        with open_bytes(file) as handle:
+            offset = start and _skip_line(handle, start, border)
+            if offset and offset >= border:
+                return
+            line_start = None
+            for raw, continues in _raw_blocks(handle, file, offset, border, whole_lines):
+                lines = _lines(raw, file, offset, encoding_errors)
+                # A piece of a long line is no blank line, and left out if there is nothing in it.
+                if any(lines) or (raw.endswith(b"\n") and not continues):
+                    first = offset if line_start is None else line_start
+                    yield Block(first, lines, continues and line_start is None)
+                    line_start = None
+                elif raw.endswith(b"\n"):
+                    line_start = None
+                elif not continues:
+                    line_start = offset
                 offset += len(raw)
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         raise InputError(f"{file}: cannot be read: {error}") from error
 
 
+def _skip_line(handle: BinaryIO, start: int, border: int) -> int:
+    """Move to the first line that begins at or after start, or, without it, past the border."""
+    offset, found = start - 1, 0
+    handle.seek(offset)
+    while not found and offset < border and (block := handle.read(_BLOCK_BYTES)):
+        found = block.find(b"\n") + 1
+        offset += found or len(block)
+    handle.seek(offset)
+    return offset if found else border
+
+
+def _raw_blocks(
+    handle: BinaryIO, file: Path, offset: int, border: int, whole_lines: bool
+) -> Iterator[tuple[bytes, bool]]:
+    """Yield (lines or a piece of one, whether a line is continued) from where the handle is.
+
+    Where a long line is cut depends on the line alone: a piece ends within MAX_LINE_BYTES.
+    """
+    longest = MAX_WHOLE_LINE_BYTES if whole_lines else MAX_LINE_BYTES
+    pending, continues = b"", False
+    while block := pending + handle.read(max(0, _BLOCK_BYTES - len(pending))):
+        end = len(block) if len(block) < _BLOCK_BYTES else block.rfind(b"\n") + 1
+        if not end:
+            block += handle.readline(longest - len(block))
+            end = len(block)
+        is_cut = end == longest and not block.endswith(b"\n")
+        if is_cut and whole_lines:
+            raise InputError(
+                f"{file}, line {line_number(file, offset)}: is longer than {longest >> 20} MiB; "
+                "cut the text into several objects"
+            )
+        if is_cut:
+            end = cut_point(block)
+        rest = (block.find(b"\n", 0, end) + 1 or end) if continues else 0
+        behind = max(rest, block.find(b"\n", max(0, border - offset - 1), end) + 1 or end)
+        if border <= offset:
+            behind = rest
+        pieces = ((block[:rest], True), (block[rest:behind], False), (block[behind:end], False))
+        yield from ((raw, is_rest) for raw, is_rest in pieces if raw)
+        pending, continues, offset = block[end:], is_cut, offset + end
+
+
+def cut_point(raw: bytes) -> int:
+    """Return where to cut a long line: behind its last white space, or between characters."""
+    cut = max(raw.rfind(b" "), raw.rfind(b"\t")) + 1
+    if cut:
+        return cut
+    # A character of several bytes begins with one from 0xC0 up, the others are below.
+    is_first = [byte >= 0xC0 for byte in raw[-4:]]
+    return len(raw) - is_first[::-1].index(True) - 1 if any(is_first) else len(raw)
+
+
+def cut_line(line: str) -> list[str]:
+    """Return a paragraph in stripped pieces of at most 1 MiB, cut as a file's lines are."""
+    if len(line) <= MAX_LINE_BYTES // 4:
+        return [line]
+    raw = line.encode()
+    pieces, start = [], 0
+    while len(raw) - start > MAX_LINE_BYTES:
+        end = start + cut_point(raw[start : start + MAX_LINE_BYTES])
+        pieces.append(raw[start:end].decode().strip())
+        start = end
+    return [piece for piece in (*pieces, raw[start:].decode().strip()) if piece]
+
+
+def _lines(raw: bytes, file: Path, offset: int, encoding_errors: str) -> list[str]:
+    """Decode whole lines strictly, or with replacement characters, and strip them."""
+    if raw.isspace():
+        return [""]
+    text = _decode(raw, file, offset, encoding_errors)
+    lines = (text.removeprefix(_BOM) if offset == 0 else text).split("\n")
+    if raw.endswith(b"\n"):
+        lines.pop()
+    return list(map(str.strip, lines))
+
+
 def _decode(raw: bytes, file: Path, offset: int, encoding_errors: str) -> str:
-    """Decode one line strictly, or with replacement characters, and strip it."""
+    nul = raw.find(b"\0")
     try:
-        line = raw.decode("utf-8")
-        if "\0" not in line:
-            return (line.removeprefix(_BOM) if offset == 0 else line).strip()
-        problem, position = "a NUL byte", raw.index(b"\0")
+        text = raw.decode()
+        if nul < 0:
+            return text
+        position = nul
     except UnicodeDecodeError as error:
-        position = error.start
-        problem = f"byte 0x{raw[position]:02x}, which is not UTF-8 ({_likely_encoding(raw)}?)"
+        position = error.start if nul < 0 else min(nul, error.start)
     if offset == 0:
         _refuse_utf16(file, raw)
-    if encoding_errors == "strict":
-        raise InputError(
-            f"{file}, line {line_number(file, offset)}: has {problem}, at byte offset "
-            f"{offset + position}; convert the file to UTF-8 (iconv) or use --encoding-errors "
-            f"replace"
-        )
-    line = raw.decode("utf-8", "replace").replace("\0", "\ufffd")
-    return (line.removeprefix(_BOM) if offset == 0 else line).strip()
+    if encoding_errors == "replace":
+        return raw.decode("utf-8", "replace").replace("\0", "\ufffd")
+    number, line_start = line_number(file, offset + position), raw.rfind(b"\n", 0, position) + 1
+    line = raw[line_start : raw.find(b"\n", position) + 1 or len(raw)]
+    where = " of the unpacked text" if is_compressed(file) else ""
+    raise InputError(
+        f"{file}, line {number}: has {_problem(line, position - line_start)}, at byte offset "
+        f"{offset + position}{where}; convert the file to UTF-8 (iconv) or use "
+        "--encoding-errors replace"
+    )
 
 
-def _likely_encoding(raw: bytes) -> str:
-    """Guess the encoding of a line that is not UTF-8, for the error: mostly high bytes, or few."""
-    num_high = sum(byte >= 0x80 for byte in raw)
-    return "GB18030 or another multi-byte one" if num_high > 0.4 * len(raw) else "Windows-1252"
+def _problem(line: bytes, position: int) -> str:
+    """Say what stands at a position of a line that is not text, and guess its encoding."""
+    num_high = sum(byte >= 0x80 for byte in line)
+    if line[position] == 0:
+        return "a NUL byte" + (" (UTF-16?)" if line.count(b"\0") > 0.2 * len(line) else "")
+    likely = "GB18030 or another multi-byte one" if num_high > 0.4 * len(line) else "Windows-1252"
+    return f"byte 0x{line[position]:02x}, which is not UTF-8 ({likely}?)"
 
 
 def _refuse_utf16(file: Path, beginning: bytes) -> None:
-    if beginning.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise InputError(f"{file}: is UTF-16; convert it: iconv -f UTF-16 -t UTF-8")
+    for mark, name in _UNICODE_MARKS.items():
+        if beginning.startswith(mark):
+            raise InputError(f"{file}: is {name}; convert it: iconv -f {name} -t UTF-8")
 
 
 def follows_blank_line(file: Path, offset: int) -> bool:
-    """Tell whether the first line that begins at or after the offset has a blank one before it."""
-    with _open(file) as handle:
-        handle.seek(offset - 1)
-        end = offset - 1 + len(handle.readline())
-        start, step = end, 256
-        before = b""
-        while start and b"\n" not in before[:-1]:
-            start, step = max(0, start - step), step * 2
-            handle.seek(start)
-            before = handle.read(end - start)
-    line_start = before[:-1].rfind(b"\n") + 1
-    line = before[line_start:].decode("utf-8", "replace")
-    return not (line.removeprefix(_BOM) if start + line_start == 0 else line).strip()
+    """Tell whether the first line that begins at or after the offset has a blank one before it.
+
+    A line too long for a block is never blank: it is read in pieces.
+    """
+    window_start = max(0, offset - 1 - MAX_LINE_BYTES)
+    with open_bytes(file) as handle:
+        handle.seek(window_start)
+        window = handle.read(2 * MAX_LINE_BYTES)
+    end = window.find(b"\n", offset - 1 - window_start) + 1
+    start = window.rfind(b"\n", 0, max(0, end - 1)) + 1
+    if not end or end - start > MAX_LINE_BYTES:
+        return False
+    line = window[start:end].decode("utf-8", "replace")
+    return not (line.removeprefix(_BOM) if window_start + start == 0 else line).strip()
 
 
 def read_head(file: Path) -> str:
@@ -104,11 +218,7 @@ def read_head(file: Path) -> str:
     Raises:
         InputError: naming the file, when it cannot be read or is no text in UTF-8's manner.
     """
-    try:
-        with _open(file) as handle:
-            head = handle.read(HEAD_BYTES)
-    except _READ_ERRORS as error:
-        raise InputError(f"{file}: cannot be read: {error}") from error
+    head = read_beginning(file, HEAD_BYTES)
     _refuse_utf16(file, head)
     if len(head) == HEAD_BYTES:
         head = head[: head.rfind(b"\n") + 1] or head
@@ -117,15 +227,24 @@ def read_head(file: Path) -> str:
     return head.decode("utf-8", "replace").removeprefix(_BOM)
 
 
+def read_beginning(file: Path, num_bytes: int) -> bytes:
+    """Return the first bytes of a file, plain or compressed.
+
+    Raises:
+        InputError: naming the file, when it cannot be read.
+    """
+    try:
+        with open_bytes(file) as handle:
+            return handle.read(num_bytes)
+    except READ_ERRORS as error:
+        raise InputError(f"{file}: cannot be read: {error}") from error
+
+
 def line_number(file: Path, offset: int) -> int:
-    """Return the number, from 1, of the line that begins at a byte offset."""
-    with _open(file) as handle:
+    """Return the number, from 1, of the line that a byte offset lies in."""
+    with open_bytes(file) as handle:
         line, left = 1, offset
         while left > 0 and (block := handle.read(min(left, HEAD_BYTES))):
             line += block.count(b"\n")
             left -= len(block)
     return line
-
-
-def _open(file: Path) -> BinaryIO:
-    return cast(BinaryIO, (gzip.open if is_compressed(file) else open)(file, "rb"))

@@ -1,32 +1,27 @@
-"""Text to token ids, identical to `tokenizers`, and tokenizer folders in and out."""
+"""BERT's WordPiece tokenizer: built, loaded from and saved to folders, and its special ids."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from bert_scratch import durable
 from bert_scratch.config import InputError, read_json_object
 
+if TYPE_CHECKING:
+    from bert_scratch.data.encoding import TextEncoder as TextEncoder
+    from bert_scratch.data.encoding import encode_texts as encode_texts
+
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MAX_WORD_CHARACTERS = 100
 """A longer word is [UNK], as in transformers (google-research/bert allows 200)."""
 
-_MAX_CACHED_WORDS = 300_000
-_MAX_CACHED_CHARACTERS = 24
-# What a text falls into without changing an id: every step of BERT's normalisation and splitting
-# works within stretches between spaces. A stretch of printable ASCII is cut further, into words
-# and punctuation marks; any other stays whole. Line ends separate the texts of a batch.
-_WORDS = re.compile(r"(?<![^ \n])(?=[!-~]*+[^ -~\n])[^ \n]+|[A-Za-z0-9]+|[!-~]|\n")
+_MAX_FILE_BYTES = 1 << 28
 
 
 class SpecialIds(NamedTuple):
@@ -37,95 +32,6 @@ class SpecialIds(NamedTuple):
     cls: int
     sep: int
     mask: int
-
-
-class TextEncoder:
-    """Encode texts with a memory of the words seen, several times faster than `tokenizers` alone.
-
-    Words it has not seen are given to `tokenizers` in one batch, so ids are identical by
-    construction. A tokenizer that does not work word by word is used as it is.
-
-    Attributes:
-        vocab_size: every id is below it.
-    """
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        """Start with an empty memory."""
-        self.vocab_size = vocab_size_of(tokenizer)
-        self._tokenizer = tokenizer
-        self._ids: dict[str, list[int]] | None = {} if _works_by_word(tokenizer) else None
-
-    def encode(self, texts: Sequence[str]) -> list[npt.NDArray[np.int32]]:
-        """Return the token ids of each text, without [CLS] and [SEP].
-
-        A special token written out in a text, such as "[MASK]", is text.
-
-        Args:
-            texts: any number of strings.
-
-        Returns:
-            One [n] int32 array per text.
-        """
-        if not texts:
-            return []
-        if self._ids is None:
-            return [np.array(ids, dtype=np.int32) for ids in self._plain(texts)]
-        # A line end in a text is white space to BERT, and the border between texts here.
-        words = _WORDS.findall("\n".join(text.replace("\n", " ") for text in texts))
-        ids_of = self._ids
-        unseen = [word for word in set(words) if word not in ids_of]
-        ids_of.update(zip(unseen, self._plain(unseen), strict=True))
-        ids_of["\n"] = [-1]
-        ids = np.fromiter(chain.from_iterable(map(ids_of.__getitem__, words)), dtype=np.int32)
-        self._forget(unseen)
-        borders = np.flatnonzero(ids < 0)
-        starts, ends = [0, *(borders + 1).tolist()], [*borders.tolist(), len(ids)]
-        return [ids[start:end] for start, end in zip(starts, ends, strict=True)]
-
-    def _plain(self, texts: Sequence[str]) -> list[list[int]]:
-        tokenizer = self._tokenizer
-        before = tokenizer.encode_special_tokens
-        tokenizer.encode_special_tokens = True
-        try:
-            encodings = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        finally:
-            tokenizer.encode_special_tokens = before
-        return [encoding.ids for encoding in encodings]
-
-    def _forget(self, unseen: list[str]) -> None:
-        """Keep memory bounded: long stretches hardly come again, and neither do most words."""
-        assert self._ids is not None
-        for word in unseen:
-            if len(word) > _MAX_CACHED_CHARACTERS:
-                del self._ids[word]
-        if len(self._ids) > _MAX_CACHED_WORDS:
-            self._ids.clear()
-
-
-def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[npt.NDArray[np.int32]]:
-    """Return the token ids of each text, as `TextEncoder.encode` does, for a few texts.
-
-    Args:
-        tokenizer: from `load_tokenizer` or `train_tokenizer`.
-        texts: any number of strings.
-
-    Returns:
-        One [n] int32 array per text, without [CLS] and [SEP].
-    """
-    return TextEncoder(tokenizer).encode(texts)
-
-
-def _works_by_word(tokenizer: Tokenizer) -> bool:
-    """Tell whether stretches between spaces can be encoded one by one."""
-    steps = json.loads(tokenizer.normalizer.__getstate__()) if tokenizer.normalizer else {}
-    kinds = {step["type"] for step in steps.get("normalizers", [steps] if steps else [])}
-    added = tokenizer.get_added_tokens_decoder().values()
-    return (
-        kinds <= {"BertNormalizer", "NFC"}
-        and isinstance(tokenizer.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
-        and isinstance(tokenizer.model, models.WordPiece)
-        and all(token.special for token in added)
-    )
 
 
 def build_tokenizer(
@@ -171,15 +77,25 @@ def build_tokenizer(
     return tokenizer
 
 
-def load_tokenizer(path: str | Path) -> Tokenizer:
+def load_tokenizer(
+    path: str | Path, *, lowercase: bool | None = None, strip_accents: bool | None = None
+) -> Tokenizer:
     """Load a tokenizer from a Hugging Face or Google folder, a tokenizer.json or a vocab.txt.
 
     Without a tokenizer.json, `do_lower_case`, `strip_accents` and `tokenize_chinese_chars` are
     taken from tokenizer_config.json beside the vocab.txt; where that does not say, a vocabulary
-    that holds capital letters is taken to be cased, any other to be uncased.
+    that holds capital letters is taken to be cased, any other to be uncased, and accents are
+    stripped where text is lower-cased, as in google-research/bert.
+
+    Args:
+        path: of the folder or file.
+        lowercase: whether text is lower-cased; only for a vocab.txt with nothing beside it that
+            says so. None: as above.
+        strip_accents: whether combining marks are removed, likewise.
 
     Raises:
-        InputError: if there is none, it cannot be read, or lacks a special token.
+        InputError: if there is none, it cannot be read, lacks a special token, or says itself
+            what is asked for.
     """
     path = Path(path)
     if path.is_dir():
@@ -190,12 +106,25 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         file = path
     else:
         raise InputError(f"{path}: does not exist; give a folder, a tokenizer.json or a vocab.txt")
-    tokenizer = _load_json(file) if file.suffix == ".json" else _load_vocabulary(file)
+    asked = {"lowercase": lowercase, "strip_accents": strip_accents}
+    if file.suffix == ".json":
+        _check_undecided(asked, file)
+        tokenizer = _load_json(file)
+    else:
+        tokenizer = _load_vocabulary(file, asked)
     special_ids(tokenizer, source=str(file))
     return tokenizer
 
 
+def _check_size(file: Path) -> None:
+    """Refuse what is no tokenizer, such as a corpus, before it is read into memory."""
+    num_bytes = file.stat().st_size
+    if num_bytes > _MAX_FILE_BYTES:
+        raise InputError(f"{file}: has {num_bytes:,} bytes, far too many for a tokenizer")
+
+
 def _load_json(file: Path) -> Tokenizer:
+    _check_size(file)
     try:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers raises bare Exception
@@ -206,9 +135,19 @@ def _load_json(file: Path) -> Tokenizer:
     return tokenizer
 
 
-def _load_vocabulary(file: Path) -> Tokenizer:
+def _check_undecided(asked: Mapping[str, bool | None], file: Path) -> None:
+    for name in (name for name, value in asked.items() if value is not None):
+        raise InputError(
+            f"--{name.replace('_', '-')} cannot be combined with this --tokenizer: {file} decides "
+            "it; leave it out"
+        )
+
+
+def _load_vocabulary(file: Path, asked: Mapping[str, bool | None]) -> Tokenizer:
     try:
-        tokens = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        _check_size(file)
+        # Some editors put a byte order mark at the start and empty lines at the end.
+        tokens = file.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: cannot be read as UTF-8 text: {error}") from error
     vocab = {token: index for index, token in enumerate(tokens)}
@@ -216,17 +155,25 @@ def _load_vocabulary(file: Path) -> Tokenizer:
     if missing:
         raise InputError(f"{file}: lacks {' '.join(missing)}; is it a BERT vocabulary?")
     settings_file = file.with_name("tokenizer_config.json")
-    settings = read_json_object(settings_file) if settings_file.is_file() else {}
-    lowercase = settings.get("do_lower_case")
+    settings: dict[str, Any] = {}
+    if settings_file.is_file():
+        _check_undecided(asked, settings_file)
+        settings = read_json_object(settings_file)
+    for name in ("do_lower_case", "strip_accents", "tokenize_chinese_chars"):
+        if not isinstance(settings.get(name), bool | None):
+            raise InputError(
+                f"{settings_file}: {name} must be true or false, not {settings[name]!r}"
+            )
+    lowercase = settings.get("do_lower_case", asked["lowercase"])
     if lowercase is None:
         lowercase = not any(t != t.lower() for t in vocab if not t.startswith(("[", "<")))
-    strip_accents = settings.get("strip_accents")
+    strip_accents = settings.get("strip_accents", asked["strip_accents"])
     return build_tokenizer(
         vocab,
         lowercase=lowercase,
         strip_accents=lowercase if strip_accents is None else strip_accents,
         nfc=False,
-        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
+        handle_chinese_chars=settings.get("tokenize_chinese_chars") is not False,
     )
 
 
@@ -257,12 +204,24 @@ def save_tokenizer(
     }
     if model_max_length is not None:
         config["model_max_length"] = model_max_length
-    vocab = tokenizer.get_vocab()
-    lines = [f"{token}\n" for token in sorted(vocab, key=lambda token: vocab[token])]
     durable.write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True) + "\n")
     durable.write_json(folder / "tokenizer_config.json", config)
     durable.write_json(folder / "special_tokens_map.json", named)
-    durable.write_text(folder / "vocab.txt", "".join(lines))
+    durable.write_text(folder / "vocab.txt", _vocabulary_text(tokenizer))
+
+
+def _vocabulary_text(tokenizer: Tokenizer) -> str:
+    """Return the lines of vocab.txt; an id without a token repeats the token after it.
+
+    Of a repeated token the last line counts, so every line keeps its id.
+    """
+    token_of = {index: token for token, index in tokenizer.get_vocab().items()}
+    lines = []
+    token = ""
+    for index in reversed(range(vocab_size_of(tokenizer))):
+        token = token_of.get(index, token)
+        lines.append(f"{token}\n")
+    return "".join(reversed(lines))
 
 
 def _normalisation(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -324,3 +283,12 @@ def unselectable_ids(tokenizer: Tokenizer) -> list[int]:
     """Return the ids that are neither masked nor drawn: the five specials and [unused...]."""
     unused = [i for token, i in tokenizer.get_vocab().items() if token.startswith("[unused")]
     return sorted({*special_ids(tokenizer), *unused})
+
+
+def __getattr__(name: str) -> Any:
+    """Find what moved to `encoding`, until every user imports it from there."""
+    from bert_scratch.data import encoding
+
+    if name in ("TextEncoder", "encode_texts"):
+        return getattr(encoding, name)
+    raise AttributeError(name)

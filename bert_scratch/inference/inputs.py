@@ -17,7 +17,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from bert_scratch.config import BertConfig, InputError
-from bert_scratch.data.wordpiece import encode_texts, load_tokenizer, special_ids
+from bert_scratch.data.encoding import encode_texts
+from bert_scratch.data.wordpiece import load_tokenizer, special_ids
 from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.model.folder import load_pretrained
 from bert_scratch.model.weight_files import find_folder

@@ -37,7 +37,10 @@ DEFAULT_PASSES = 40
 TOKENS_PER_PARAMETER = 20
 TOKENS_WORTH_LONG_SEQUENCES = 200e6
 PASSES_WORTH_DROPOUT = 20
-PUBLISHED_WIDTH, PUBLISHED_INITIALIZER_RANGE = 768, 0.02
+PUBLISHED_INITIALIZER_RANGE = 0.02
+WARMUP_SHARE = 0.08
+PEAK_LEARNING_RATE, LOWEST_LEARNING_RATE = 2.8e-3, 1e-4
+"""Of width 128 and 2,048 tokens an update; the published base size had the lowest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +105,11 @@ def choose_initializer_range(hidden_size: int) -> Choice:
 
     At 0.02 a model of width 128 spends half of a short run on the plateau of word frequencies.
     """
-    if hidden_size >= PUBLISHED_WIDTH:
+    spread = float(f"{0.5 * hidden_size**-0.5:.3g}")
+    if spread <= PUBLISHED_INITIALIZER_RANGE:
         return Choice(PUBLISHED_INITIALIZER_RANGE, "as published")
-    reason = "1 / sqrt(width): a model narrower than the published ones learns sooner from it"
-    return Choice(float(f"{hidden_size**-0.5:.3g}"), reason)
+    reason = "1 / (2 sqrt(width)): a model narrower than the published ones learns sooner from it"
+    return Choice(spread, reason)
 
 
 def choose_dropout(tokens: float, facts: CorpusFacts) -> Choice:
@@ -128,15 +132,18 @@ def choose_batch_size(tokens: float, *, seq_length: int) -> Choice:
 
 def choose_learning_rate(hidden_size: int, tokens_per_step: int) -> Choice:
     """Choose the peak learning rate: falls with the width, rises with the root of the batch."""
-    rate = 2e-3 * (128 / hidden_size) * (tokens_per_step / 2048) ** 0.5
-    rate = min(2e-3, max(1e-4, rate))
-    return Choice(float(f"{rate:.2g}"), "2e-3 at width 128 and 2,048 tokens, less for wider models")
+    rate = PEAK_LEARNING_RATE * (128 / hidden_size) * (tokens_per_step / 2048) ** 0.5
+    rate = min(PEAK_LEARNING_RATE, max(LOWEST_LEARNING_RATE, rate))
+    reason = f"{PEAK_LEARNING_RATE} at width 128 and 2,048 tokens, less for wider models"
+    return Choice(float(f"{rate:.2g}"), reason)
 
 
 def choose_warmup_steps(num_train_steps: float) -> Choice:
-    """Choose the warm-up: 5 % of the expected steps, 10,000 at most, 10 of 30 or more at least."""
-    steps = min(10_000, max(round(0.05 * num_train_steps), min(10, int(num_train_steps) // 3)))
-    return Choice(steps, f"5 % of about {num_train_steps:,.0f} expected steps, 10 where they allow")
+    """Choose the warm-up: 8 % of the expected steps, 10,000 at most, 10 of 30 or more at least."""
+    shortest = min(10, int(num_train_steps) // 3)
+    steps = min(10_000, max(round(WARMUP_SHARE * num_train_steps), shortest))
+    share = f"{WARMUP_SHARE:.0%} of about {num_train_steps:,.0f} expected steps"
+    return Choice(steps, f"{share}, 10 where they allow")
 
 
 def approximate_parameters(config: BertConfig) -> int:

@@ -6,15 +6,22 @@ Run alone: pytest tests/data/test_corpus.py. The tests on real corpora skip with
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert_scratch.config import InputError
+from bert_scratch.data import documents, textfile, unpack
 from bert_scratch.data.corpus import Source, read_documents, resolve_sources, slices_of
 
 SENTENCES = [f"The {word} was found in a field near the old mill ." for word in "abcdefghij"]
@@ -94,9 +101,15 @@ def test_named_file_may_have_any_extension(tmp_path: Path) -> None:
         ("model.bin", b"PK\0\1\2", "is not text"),
         ("array.json", b"[]", ".json is not read"),
         ("utf16.txt", "text\n".encode("utf-16"), "is UTF-16"),
+        ("utf32.txt", "text\n".encode("utf-32"), "is UTF-32"),
+        ("a.parquet.gz", gzip.compress(b"PAR1"), "compressed twice"),
         ("mac.txt", b"one\rtwo\r", "carriage returns"),
         ("broken.txt.gz", b"not gzip at all", "cannot be read"),
+        ("broken.txt.zst", b"not Zstandard at all", "cannot be read"),
         ("cut.txt.gz", gzip.compress(b"some text\n" * 1000)[:-20], "cannot be read"),
+        ("cut.txt.bz2", bz2.compress(b"some text\n" * 1000)[:-20], "cannot be read"),
+        ("cut.jsonl.xz", lzma.compress(b"some text\n" * 1000)[:-20], "cannot be read"),
+        ("cut.txt.zst", zstandard.compress(b"some text\n" * 1000)[:-2], "cannot be read"),
     ],
 )
 def test_unusable_file_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -113,7 +126,7 @@ def test_missing_path_is_named() -> None:
 
 def test_folder_without_known_files_says_what_is_known(tmp_path: Path) -> None:
     write(tmp_path / "paper.pdf", b"%PDF")
-    with pytest.raises(InputError, match=r"\.txt \.txt\.gz \.jsonl"):
+    with pytest.raises(InputError, match=r"has none of \.txt \.jsonl"):
         resolve_sources([str(tmp_path)])
 
 
@@ -221,6 +234,8 @@ PIECES = [
     rule=st.sampled_from(["blank-lines", "files", "lines", "titles"]),
     wrapped=st.booleans(),
     slice_bytes=st.sampled_from([1, 2, 3, 7, 20]),
+    line_bytes=st.sampled_from([1 << 20, 16, 7]),
+    part_lines=st.sampled_from([1 << 18, 2]),
 )
 def test_slices_hold_each_document_once(
     tmp_path_factory: pytest.TempPathFactory,
@@ -228,11 +243,27 @@ def test_slices_hold_each_document_once(
     rule: str,
     wrapped: bool,
     slice_bytes: int,
+    line_bytes: int,
+    part_lines: int,
 ) -> None:
+    """Also where lines are cut and documents come in parts."""
     path = tmp_path_factory.getbasetemp() / "slices.txt"
     path.write_bytes("".join(pieces).encode())
     sources = [Source(str(path), (path,), "text", rule, wrapped, "")]
-    assert read_all(sources, slice_bytes) == read_all(sources)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(documents, "MAX_PART_LINES", part_lines)
+        patch.setattr(textfile, "MAX_LINE_BYTES", line_bytes)
+        patch.setattr(textfile, "_BLOCK_BYTES", line_bytes)
+        whole = read_all(sources)
+        assert read_all(sources, slice_bytes) == whole
+        # Where blocks begin and end shows in nothing.
+        patch.setattr(textfile, "_BLOCK_BYTES", min(line_bytes, 5))
+        assert read_all(sources) == whole
+        assert read_all(sources, slice_bytes) == whole
+    if not wrapped and line_bytes == 1 << 20 and "\ufeff" not in pieces:
+        kept = [line for document in whole for line in document]
+        lines = (line.strip() for line in "".join(pieces).split("\n"))
+        assert kept == [line for line in lines if line and line not in ('<doc id="1">', "</doc>")]
 
 
 @pytest.mark.parametrize("slice_bytes", [1, 5, 64])
@@ -262,6 +293,133 @@ def test_file_order_is_slice_order(tmp_path: Path) -> None:
     ]
 
 
+# --- long lines and documents --------------------------------------------------------------
+
+
+def test_giant_line_is_cut_at_white_space(tmp_path: Path) -> None:
+    words = [f"word{'s' * (n % 50)}{n}" for n in range(120_000)]
+    path = write(tmp_path / "a.txt", f"before\n\n{' '.join(words)}\nnext\n\nafter\n")
+    first, (*pieces, following), last = read_all(resolve_sources([path], "blank-lines"))
+    assert (first, following, last) == (["before"], "next", ["after"])
+    assert len(pieces) == 4
+    assert " ".join(pieces).split(" ") == words
+    lines = read_all(resolve_sources([path], "lines"))
+    assert lines == [["before"], pieces, ["next"], ["after"]]
+
+
+@pytest.mark.parametrize("letter", ["x", "é", "漢", "\U0001f600"])
+def test_giant_line_without_white_space_is_cut_between_characters(
+    tmp_path: Path, letter: str
+) -> None:
+    path = write(tmp_path / "a.txt", "y" + letter * (1 << 20))
+    (pieces,) = read_all(resolve_sources([path], "lines"))
+    assert "".join(pieces) == "y" + letter * (1 << 20)
+    assert all((1 << 20) - 4 <= len(piece.encode()) <= 1 << 20 for piece in pieces[:-1])
+
+
+def test_objects_long_text_is_cut_like_a_line_of_a_file(tmp_path: Path) -> None:
+    text = "漢字 " * 700_000
+    (pieces,) = read_all(resolve_sources([write(tmp_path / "a.txt", text)], "lines"))
+    path = write(tmp_path / "a.jsonl", json.dumps({"text": text}, ensure_ascii=False))
+    assert read_all(resolve_sources([path])) == [pieces]
+
+
+def test_object_too_long_to_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    with path.open("wb") as file:
+        file.write(b'{"text": "one"}\n{"text": "')
+        file.writelines([b"word " * 200_000] * 34)
+        file.write(b'"}\n')
+    with pytest.raises(InputError, match=r"a\.jsonl, line 2: is longer than 32 MiB"):
+        read_all(resolve_sources([str(path)]))
+
+
+def test_document_over_16_mib_comes_in_consecutive_parts(tmp_path: Path) -> None:
+    lines = [f"line {n} " + "x" * 1000 for n in range(40_000)]
+    path = write(tmp_path / "a.txt", "\n".join(lines))
+    parts = read_all(resolve_sources([path], "files"))
+    assert [line for part in parts for line in part] == lines
+    sizes = [sum(map(len, part)) for part in parts]
+    assert len(parts) == 3
+    assert all(16 << 20 <= size < (16 << 20) + 2000 for size in sizes[:-1])
+
+
+# --- compression ---------------------------------------------------------------------------
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": zstandard.compress,
+}
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "wiki_00"])
+def test_compressed_file_holds_the_same_documents(tmp_path: Path, name: str, suffix: str) -> None:
+    text = EXTRACT if name == "a.txt" else '{"id": "1", "text": "T\\n\\nOne."}\n' * 300
+    plain = resolve_sources([write(tmp_path / name, text)])
+    raw = text.encode()
+    parts = [raw[i : i + 400] for i in range(0, len(raw), 400)]
+    packed = write(tmp_path / "packed" / (name + suffix), b"".join(map(PACKERS[suffix], parts)))
+    # The folder is searched for every known name; concatenated members are read to the end.
+    sources = resolve_sources([str(Path(packed).parent)])
+    assert [str(file) for source in sources for file in source.files] == [packed]
+    assert read_all(sources) == read_all(plain)
+    assert len(slices_of(sources, 10)) == 1
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_damage_anywhere_in_a_compressed_file_is_named(tmp_path: Path, suffix: str) -> None:
+    text = "".join(f"line {n * n}\n" for n in range(50_000)).encode()
+    raw = bytearray(PACKERS[suffix](text))
+    half = write(tmp_path / f"half.txt{suffix}", bytes(raw[: len(raw) // 2]))
+    with pytest.raises(InputError, match="half.txt.*: cannot be read"):
+        read_all(resolve_sources([half], "lines"))
+    raw[len(raw) // 2 : len(raw) // 2 + 2000] = bytes(2000)
+    bad = write(tmp_path / f"bad.txt{suffix}", bytes(raw))
+    with pytest.raises(InputError, match=r"bad\.txt.*: (cannot be read|has )"):
+        read_all(resolve_sources([bad], "lines"))
+
+
+def test_encoding_error_in_a_compressed_file_counts_unpacked_bytes(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt.xz", lzma.compress(b"good line\nbad \xe9t\xe9\n"))
+    with pytest.raises(InputError, match="line 2: .*byte offset 14 of the unpacked text"):
+        read_all(resolve_sources([path]))
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_decompression_bomb_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr(unpack, "UNCHECKED_BYTES", 1 << 20)
+    path = write(tmp_path / f"a.txt{suffix}", PACKERS[suffix](b"word\n" * 400_000))
+    with pytest.raises(InputError, match="unpacks to more than 200 times its size"):
+        read_all(resolve_sources([path], "lines"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", [b"\0", b"\n", b"word ", b"x", b"ab\n", "\U0001f600".encode()])
+def test_memory_is_bounded_for_text_that_packs_well(tmp_path: Path, unit: bytes) -> None:
+    """Up to a quarter of a GB, read past the ratio limit, in a process of its own."""
+    path = tmp_path / "a.txt.zst"
+    with zstandard.open(path, "wb") as file:
+        for _ in range(32 if unit == b"ab\n" else 256):
+            file.write(unit * ((1 << 20) // len(unit)))
+    code = (
+        "import resource, sys\n"
+        "from bert_scratch.data import corpus, unpack\n"
+        "unpack.MAX_RATIO = 10**9\n"
+        "sources = [corpus.Source('a', (corpus.Path(sys.argv[1]),), 'text', 'files', False, '')]\n"
+        "for part in corpus.slices_of(sources):\n"
+        "    for document in corpus.read_documents(part, sources[0], 'replace'):\n"
+        "        pass\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code, path], capture_output=True, check=True)
+    assert int(run.stdout) * 1024 < 300e6
+
+
 # --- bytes ---------------------------------------------------------------------------------
 
 
@@ -283,6 +441,11 @@ def test_unicode_line_separators_do_not_end_lines(tmp_path: Path) -> None:
         (b"good line\nbad \xe9t\xe9\n", r"line 2: has .*0xe9.*Windows-1252\?\), at byte offset 14"),
         (b"good\n" + "中文文本".encode("gb18030"), r"line 2: has .*GB18030.*at byte offset 5"),
         (b"good\nzero\0byte\n", "line 2: has a NUL byte, at byte offset 9"),
+        (
+            "good\ntext".encode("utf-16-le"),
+            r"line 1: has a NUL byte \(UTF-16\?\), at byte offset 1",
+        ),
+        (b"x" * (1 << 20) + b" y\n" * 99 + b"z\xff", "line 100: has .*at byte offset 1048874"),
         (b"lone \xed\xa0\x80 surrogate\n", "line 1: has .*0xed.*at byte offset 5"),
     ],
 )

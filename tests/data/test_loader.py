@@ -250,4 +250,4 @@ def test_batch_bits_have_not_changed() -> None:
     assert digest.hexdigest()[:16] == GOLDEN
 
 
-GOLDEN = "88ab55b4d8acfcf2"
+GOLDEN = "fdea9faa0d0a399a"

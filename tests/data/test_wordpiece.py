@@ -1,4 +1,4 @@
-"""Pins text to ids, identical to `tokenizers`, and tokenizer folders, identical in transformers.
+"""Pins tokenizers built, saved and loaded: identical in transformers, whatever the files hold.
 
 The original BERT vocabularies are compared where the developers' data is. Run alone:
 pytest tests/data/test_wordpiece.py.
@@ -10,20 +10,16 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, models
+from tokenizers import Tokenizer, models
 
 from bert_scratch.config import InputError
-from bert_scratch.data import wordpiece
+from bert_scratch.data.encoding import encode_texts
 from bert_scratch.data.vocabulary import train_tokenizer
 from bert_scratch.data.wordpiece import (
     SPECIAL_TOKENS,
     SpecialIds,
-    TextEncoder,
     TokenizerFolder,
     build_tokenizer,
-    encode_texts,
     load_tokenizer,
     save_tokenizer,
     special_ids,
@@ -64,84 +60,8 @@ def tokenizers(vocab: dict[str, int]) -> list[Tokenizer]:
     return [build_tokenizer(vocab, **rules) for rules in RULES]
 
 
-def plain_ids(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
-    """Return what `tokenizers` itself gives, special tokens in the text being text."""
-    tokenizer.encode_special_tokens = True
-    encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
-    tokenizer.encode_special_tokens = False
-    return [encoding.ids for encoding in encodings]
-
-
 def our_ids(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
     return [ids.tolist() for ids in encode_texts(tokenizer, texts)]
-
-
-alphabet = st.one_of(
-    st.characters(max_codepoint=127),
-    st.sampled_from(
-        " \n\t\r\u00a0\u3000\u2028\u200b\u200d\u0301\u0323\u3099\u1100\u1161İßΣéñ中か。’—😀"
-    ),
-    st.characters(exclude_categories=["Cs"]),
-)
-texts = st.lists(
-    st.lists(
-        st.one_of(
-            st.text(alphabet, max_size=12),
-            st.sampled_from(["the", "cat", "[MASK]", "##a", " ", "a" * 101, *MIXED]),
-        ),
-        max_size=6,
-    ).map("".join),
-    max_size=4,
-)
-
-
-@settings(derandomize=True, deadline=None, max_examples=300)
-@given(texts=texts, kind=st.integers(0, len(RULES) - 1))
-@example(texts=["", "\n", " a\n", "\n\n"], kind=0)
-@example(texts=["a \u0301b", "\u0301", "a\u0301 \u0323"], kind=0)
-def test_ids_are_those_of_tokenizers(
-    tokenizers: list[Tokenizer], texts: list[str], kind: int
-) -> None:
-    assert our_ids(tokenizers[kind], texts) == plain_ids(tokenizers[kind], texts)
-
-
-def test_every_character_has_the_ids_of_tokenizers(tokenizers: list[Tokenizer]) -> None:
-    characters = [chr(c) for c in range(0x10000) if not 0xD800 <= c < 0xE000]
-    lines = [" a".join(characters[start : start + 64]) for start in range(0, len(characters), 64)]
-    assert our_ids(tokenizers[2], lines) == plain_ids(tokenizers[2], lines)
-
-
-def test_remembered_words_have_the_same_ids(tokenizers: list[Tokenizer]) -> None:
-    encoder = TextEncoder(tokenizers[0])
-    first, second = ([ids.tolist() for ids in encoder.encode(MIXED)] for _ in range(2))
-    assert first == second == plain_ids(tokenizers[0], MIXED)
-
-
-def test_memory_of_words_is_bounded(
-    tokenizers: list[Tokenizer], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(wordpiece, "_MAX_CACHED_WORDS", 20)
-    encoder = TextEncoder(tokenizers[0])
-    for text in MIXED * 2:
-        assert encoder.encode([text])[0].tolist() == plain_ids(tokenizers[0], [text])[0]
-        assert len(encoder._ids) <= 20
-
-
-def test_tokenizers_that_do_not_work_by_word_are_used_as_they_are(vocab: dict[str, int]) -> None:
-    tokenizer = build_tokenizer(vocab, lowercase=False, strip_accents=False, nfc=True)
-    tokenizer.add_tokens([AddedToken("cat sat", special=False)])
-    assert our_ids(tokenizer, ["the cat sat"]) == plain_ids(tokenizer, ["the cat sat"])
-    assert tokenizer.token_to_id("cat sat") in our_ids(tokenizer, ["the cat sat"])[0]
-
-
-def test_encoding_leaves_special_tokens_special_elsewhere(tokenizers: list[Tokenizer]) -> None:
-    encode_texts(tokenizers[0], ["[MASK]"])
-    mask = special_ids(tokenizers[0]).mask
-    assert tokenizers[0].encode("[MASK]", add_special_tokens=False).ids == [mask]
-
-
-def test_no_texts_give_no_arrays(tokenizers: list[Tokenizer]) -> None:
-    assert encode_texts(tokenizers[0], []) == []
 
 
 def test_pairs_are_cls_a_sep_b_sep(tokenizers: list[Tokenizer]) -> None:
@@ -248,8 +168,33 @@ def test_special_and_unused_ids_are_not_selectable(tmp_path: Path) -> None:
 
 
 def test_repeated_lines_of_a_vocabulary_still_count_as_ids(tmp_path: Path) -> None:
-    tokenizer = load_tokenizer(write_vocabulary(tmp_path, [*SPECIAL_TOKENS, "a", "a", "b"]))
-    assert vocab_size_of(tokenizer) == 8
+    tokens = [*SPECIAL_TOKENS, "a", "a", "", "b"]
+    tokenizer = load_tokenizer(write_vocabulary(tmp_path, tokens))
+    assert vocab_size_of(tokenizer) == 9
+    save_tokenizer(tokenizer, tmp_path / "saved")
+    again = load_tokenizer(tmp_path / "saved" / "vocab.txt")
+    for word, number in (("a", 6), ("b", 8)):
+        assert tokenizer.token_to_id(word) == again.token_to_id(word) == number
+
+
+def test_ids_without_a_token_keep_their_lines(tmp_path: Path) -> None:
+    vocab = {**{token: index for index, token in enumerate(SPECIAL_TOKENS)}, "a": 7, "b": 11}
+    tokenizer = build_tokenizer(vocab, lowercase=False, strip_accents=False, nfc=False)
+    save_tokenizer(tokenizer, tmp_path)
+    assert load_tokenizer(tmp_path / "vocab.txt").get_vocab() == tokenizer.get_vocab()
+
+
+def test_byte_order_mark_and_empty_last_lines_are_no_tokens(tmp_path: Path) -> None:
+    content = "\n".join([*SPECIAL_TOKENS, "a"]) + "\n\n\n"
+    (tmp_path / "vocab.txt").write_text(content, encoding="utf-8-sig")
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.token_to_id("[PAD]") == 0
+    assert vocab_size_of(tokenizer) == 6
+
+
+def test_line_separators_within_a_vocabulary_are_tokens(tmp_path: Path) -> None:
+    tokens = [*SPECIAL_TOKENS, "\u2028", "\x85", "a"]
+    assert load_tokenizer(write_vocabulary(tmp_path, tokens)).token_to_id("a") == 7
 
 
 def test_what_is_not_a_tokenizer_is_refused(tmp_path: Path) -> None:
@@ -265,6 +210,24 @@ def test_what_is_not_a_tokenizer_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(InputError, match=r"tokenizer.json: is not a tokenizer"):
         load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["do_lower_case", "strip_accents", "tokenize_chinese_chars"])
+def test_settings_beside_a_vocabulary_are_checked(name: str, tmp_path: Path) -> None:
+    for wrong in ("no", 1):
+        write_vocabulary(tmp_path, [*SPECIAL_TOKENS, "a"], **{name: wrong})
+        with pytest.raises(InputError, match=f"{name} must be true or false, not {wrong!r}"):
+            load_tokenizer(tmp_path)
+    write_vocabulary(tmp_path, [*SPECIAL_TOKENS, "a"], **{name: None})
+    assert our_ids(load_tokenizer(tmp_path), ["a"]) == [[5]]
+
+
+def test_a_large_text_is_not_read_as_a_vocabulary(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.txt"
+    with path.open("wb") as file:
+        file.truncate(300_000_000)
+    with pytest.raises(InputError, match="corpus.txt: has 300,000,000 bytes"):
+        load_tokenizer(path)
 
 
 def test_tokenizer_without_berts_special_tokens_is_refused(tmp_path: Path) -> None:

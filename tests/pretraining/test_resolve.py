@@ -110,7 +110,7 @@ def test_time_limit_leaves_steps_and_intervals_open() -> None:
     limited = resolved(max_train_seconds=100.0).config
     config, _ = resolve_length(limited, num_examples=100, step_s=0.1)
     assert config.num_train_steps is None and config.save_steps is None
-    assert config.num_warmup_steps == 50
+    assert config.num_warmup_steps == 80
 
 
 def test_checkpoints_are_a_quarter_of_an_hour_apart_at_most() -> None:

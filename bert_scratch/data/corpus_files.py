@@ -1,0 +1,98 @@
+"""What `--corpus` names to files: folders searched, globs expanded, the kind of each file told.
+
+The kind comes from the name, and from the first bytes where the name does not tell: XML is a
+Wikipedia dump or not, and WikiExtractor writes two forms under the same names (AA/wiki_00).
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from pathlib import Path
+
+from bert_scratch.config import InputError
+from bert_scratch.data import textfile, wikipedia
+from bert_scratch.data.unpack import is_compressed
+
+_KINDS = {".txt": "text", ".jsonl": "jsonl", ".parquet": "parquet"}
+_KIND_ORDER = ("text", "jsonl", "wikipedia", "parquet")
+_EXTRACTED = re.compile(r"wiki_\d+")
+# A large dump comes in parts: pages-articles1.xml-p1p41242.bz2
+_XML = re.compile(r"\.xml(-p\d+p\d+)?")
+_FOUND_IN_FOLDERS = (
+    ".txt .jsonl (also .gz .bz2 .xz .zst of these), .parquet, Wikipedia's .xml or .xml.bz2, "
+    "WikiExtractor's wiki_00"
+)
+
+
+def find_files(path: str) -> dict[str, list[Path]]:
+    """Find the files that a path names.
+
+    Args:
+        path: a file, a folder (searched recursively, hidden files left out) or a glob. A file
+            named outright may have any extension if it holds text.
+
+    Returns:
+        kind (text, jsonl, wikipedia or parquet) -> files, sorted.
+
+    Raises:
+        InputError: naming the path, when there is nothing there, or a file that cannot be read.
+    """
+    place = Path(path).expanduser()
+    named = [place] if place.exists() else sorted(map(Path, glob.glob(str(place), recursive=True)))
+    files: dict[Path, str] = {}
+    for found in named:
+        if found.is_dir():
+            files |= {file: kind for file in _walk(found) if (kind := _kind(file))}
+        else:
+            _refuse_unreadable(found)
+            files[found] = _kind(found) or "text"
+    if not files:
+        what = f"has none of {_FOUND_IN_FOLDERS}" if named else "does not exist"
+        raise InputError(f"--corpus {path}: {what}; give a file, a folder or a quoted glob")
+    return {
+        kind: chosen
+        for kind in _KIND_ORDER
+        if (chosen := sorted(file for file in files if files[file] == kind))
+    }
+
+
+def has_known_name(file: Path) -> bool:
+    """Tell whether a file's extension says that it holds text."""
+    return _extension(file) in _KINDS
+
+
+def _walk(folder: Path) -> list[Path]:
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(parent, name) for name in names if not name.startswith(".")]
+    return found
+
+
+def _kind(file: Path) -> str | None:
+    """Return a file's kind, or None where neither name nor content tells."""
+    name = file.stem if is_compressed(file) else file.name
+    if _EXTRACTED.fullmatch(name):
+        is_object = textfile.read_beginning(file, 64).lstrip().startswith(b"{")
+        return "jsonl" if is_object else "text"
+    if _XML.fullmatch(_extension(file)):
+        return "wikipedia" if wikipedia.is_dump(file) else None
+    kind = _KINDS.get(_extension(file))
+    if kind == "parquet" and is_compressed(file):
+        raise InputError(f"{file}: is compressed twice; give the .parquet file inside")
+    return kind
+
+
+def _extension(file: Path) -> str:
+    """Return the extension in lower case, the one before .gz for a compressed file."""
+    return Path(file.stem if is_compressed(file) else file.name).suffix.lower()
+
+
+def _refuse_unreadable(file: Path) -> None:
+    if _extension(file) == ".json":
+        raise InputError(
+            f'--corpus {file}: .json is not read; write one object with a "text" a line '
+            "to a .jsonl file"
+        )
