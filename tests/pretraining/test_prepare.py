@@ -24,11 +24,11 @@ from bert_scratch.data.store import TokenStore, read_manifest
 from bert_scratch.data.wordpiece import load_tokenizer, tokenizer_hash
 from bert_scratch.pretraining import corpus_plan
 from bert_scratch.pretraining import prepare as prepare_module
+from bert_scratch.pretraining.corpus_facts import describe_store
+from bert_scratch.pretraining.corpus_settings import CorpusSettings
 from bert_scratch.pretraining.prepare import (
-    CorpusSettings,
     PrepareConfig,
     check_same_corpus,
-    describe_store,
     prepare,
     run_prepare,
 )
@@ -116,14 +116,14 @@ prepare(
 # Ends the process in the middle of the third slice.
 STOP = """
 import os, sys
-from bert_scratch.data.wordpiece import TextEncoder
-encode, calls = TextEncoder.encode, []
-def encode_or_stop(self, texts):
-    calls.append(texts)
+from bert_scratch.pretraining import tokenise
+batches, calls = tokenise._batches, []
+def batches_or_stop(documents):
+    calls.append(documents)
     if len(calls) == 3:
         os.kill(os.getpid(), int(sys.argv[4]))
-    return encode(self, texts)
-TextEncoder.encode = encode_or_stop
+    return batches(documents)
+tokenise._batches = batches_or_stop
 """
 PREPARE_BY_COMMAND = """
 from bert_scratch.cli import main
