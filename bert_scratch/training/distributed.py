@@ -129,6 +129,8 @@ def joined_ranks() -> Iterator[Ranks]:
 
 
 def _meet(rank: int, world_size: int) -> Store:
+    # A store that goes away is told in one line here, not in the forty of its own.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from torch.distributed.rendezvous import rendezvous
 
     try:
