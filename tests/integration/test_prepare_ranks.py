@@ -138,7 +138,8 @@ def test_bad_input_of_one_rank_ends_all_with_one_line_and_code_2(
     sources: list[str], tmp_path: Path
 ) -> None:
     bad = tmp_path / "bad.jsonl"  # the eighth slice, so the second rank's of three
-    bad.write_text("{broken\n")
+    good = json.dumps({"text": "A river.\nA stone and a river."}) + "\n"
+    bad.write_text(2000 * good + "{broken\n")  # far behind what the estimate of space reads
     tokenizer = tmp_path / "vocab.txt"  # learning one would read the text, on the first rank
     tokenizer.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "river", "."]))
     arguments = command([*sources, str(bad)], tmp_path / "out")
