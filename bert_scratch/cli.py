@@ -49,6 +49,7 @@ COMMANDS = {
         "pretraining.pretrain_config:PretrainConfig", "pretraining.pretrain:pretrain"
     ),
     "evaluate": Command("pretraining.evaluate:EvaluateConfig", "pretraining.evaluate:run_evaluate"),
+    "embed": Command("inference.embed_files:EmbedConfig", "inference.embed_files:run_embed"),
     "fill-mask": Command("inference.fill_mask:FillMaskConfig", "inference.fill_mask:run_fill_mask"),
     "next-sentence": Command(
         "inference.next_sentence:NextSentenceConfig", "inference.next_sentence:run_next_sentence"
@@ -211,7 +212,10 @@ def _not_empty(text: str) -> str:
 def _default_text(field: dataclasses.Field[Any]) -> str:
     if field.default is dataclasses.MISSING:
         return " Required."
-    return "" if field.default in (None, False, ()) else f" Default: {field.default}."
+    if field.default in (None, False, ()):
+        return ""
+    value = field.default
+    return f" Default: {' '.join(value) if isinstance(value, tuple) else value}."
 
 
 def _required(settings: type[Settings]) -> list[dataclasses.Field[Any]]:

@@ -2,16 +2,43 @@
 
 One regular expression finds the places where a sentence may end; a few cheap checks at those
 places decide. Nothing is downloaded and nothing is learned, so the result depends on the text
-alone. A line end always ends a sentence.
+alone. A line end always ends a sentence. Stops inside quotes end sentences as they do elsewhere;
+only what says who speaks ("he said") stays with the words spoken.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
+
+from bert_scratch.config import InputError, did_you_mean
+from bert_scratch.data.abbreviations import (
+    BEFORE_NUMBER,
+    BEFORE_ORDINAL,
+    MAYBE_LAST,
+    NEVER_LAST,
+    NEVER_LAST_IN_CAPITALS,
+    STARTERS,
+)
+from bert_scratch.data.sentence_library import check_library, is_library, split_by_library
 
 LONG_DOCUMENT_BYTES = 80_000
 SECTION_BYTES = 20_000
+SENTENCE_RULES = ("auto", "lines", "rules")
+
+# A sentence longer than this many characters without a stop is cut at the next white space, and
+# at the second length where there is none.
+_LONGEST = (2_000, 3_000)
+# Thai and Lao have no stop, Tibetan marks phrases; a space ends a phrase, some of them a sentence.
+_LONGEST_PHRASE = (80, 400)
+_PHRASED = re.compile(r"[\u0e00-\u0fff]")
+_SPACE = re.compile(r"\s")
+# Not at numbers, foreign words or the repetition mark, nor before a word that goes on.
+_PHRASE_END = re.compile(
+    r"(?<=[\u0e01-\u0e45\u0e47-\u0eff\u0f00-\u0fff!?\"”])\s+(?=[\"“\u0e00-\u0fff])"
+    r"(?!และ|หรือ|แต่|ซึ่ง|โดย|ที่|ได้แก่|เช่น)"
+)
 
 _CLOSERS = (
     r"(?:[\"'”’»)\]}」』】》〉）］｝〕]|[“‘«](?=\s|$)|\[\d{1,3}\]|[\u00a0\u202f ][»”](?=\s|$))*"
@@ -20,76 +47,51 @@ _OPENERS = "\"'“”‘’„‚«»([{「『【《〈（［｛〔¿¡*_-–—
 # Stops that end a sentence whatever follows: full-width, danda, Urdu, Armenian, Ethiopic, Khmer,
 # Burmese, Tibetan. The others need white space and a look at both neighbours, or two ideographs.
 _ALWAYS = "。！？｡।॥۔։።។။༎"
+_SPACED = r".!?…؟;\u037e"
 _UNSPACED = r"\u3040-\u30ff\u3400-\u9fff"
 _CANDIDATE = re.compile(
     rf"(?P<always>(?:[{_ALWAYS}]|．(?!\d))[{_ALWAYS}!?…]*{_CLOSERS})"
-    rf"|(?P<stop>[.!?…؟;\u037e]+)"
-    rf"(?:{_CLOSERS}\s+(?=\S)|(?<=[{_UNSPACED}].)(?=[{_UNSPACED}]))"
+    # A run of stops is looked at once, from its first, or a million dots would take a day.
+    rf"|(?P<stop>[{_SPACED}](?<![{_SPACED}][{_SPACED}])[{_SPACED}]*+)"
+    rf"(?:{_CLOSERS}\s+(?=\S)|(?<=[{_UNSPACED}]{{2}}.)(?=[{_UNSPACED}“「『])"
+    # An ellipsis ends a clause, not a word or two of hesitation.
+    rf"|(?:(?<=[{_UNSPACED}]{{4}}…)|(?<=[{_UNSPACED}]{{4}}……))[”」』]?(?=[{_UNSPACED}“「『（]))"
 )
 _LAST_WORD = re.compile(r"[^\s\"'“”‘’„«»()\[\]{}—–/]*$")
-_FIRST_WORD = re.compile(r"\w+(?:['’]\w+)?")
+_FIRST_WORD = re.compile(r"\w\w+|I(?=['’])|\w(?!['’])")
 _DOTTED = re.compile(r"(?:[^\W\d_]{1,2}\.-?)+[^\W\d_]{1,2}$")
+_SHORT_ABBREVIATION = re.compile(r"(?<![^\s(\"„“«])([^\W\d_]{1,2})\.\s?$")
+_ACRONYM = re.compile(r"[A-Z]{2,}$")
+_ROMAN = re.compile(r"[IVX]+$")
+_INITIAL = re.compile(r"[^\W\d_\uac00-\ud7a3\u3040-\u9fff][^\w.]{0,2}$")
+_NUMBER = re.compile(r"[A-Z]{0,3}\d|(?:[IVXLC]{2,}|[VX])\b")
+_DAY_AND_DOT = re.compile(r"\d{1,2}\.")
+_COLON_OR_DAY = re.compile(r"(?::|\b\d{1,4}\.)$")
 # What may follow a Japanese or Chinese closing quote without starting a sentence.
 _CONTINUES = tuple("，、,：:；;）」』。的地と")
+_CLOSING_QUOTES = tuple("\"'”’»」』")
 _GREEK = re.compile(r"[\u0370-\u03ff\u1f00-\u1fff]")
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-# Never the last word of a sentence (titles, and words that announce something).
-_NEVER_LAST = _words(
-    """
-    mr mrs ms messrs dr drs prof rev hon gen col sgt capt cpt lt cmdr adm maj gov sen rep pres supt
-    st ste mt ft fr vs viz cf e.g i.e eg ie approx esp resp incl dept ed eds trans repr
-    mme mmes mlle mlles mgr z.b d.h u.a o.ä s.o s.u hrn bzw vgl sog ggf evtl inkl
-    zzgl ca geb gest hl abb tab sra srta sres dña dra dott sig prof.ssa
-    c.-à-d p.ex env av т.е т.к т.н т.о им ул пр пер проф акад ген св тов гр см ср напр
-    डॉ श्री प्रो कु श्रीमती κ.κ κος βλ π.χ δηλ
-    """
-)
-# The last word of a sentence only when what follows looks like the start of one.
-_MAYBE_LAST = _words(
-    """
-    inc ltd co corp bros jr sr etc al v u.s u.k u.n u.s.a a.m p.m b.c a.d b.c.e c.e ph.d m.d b.a m.a
-    d.c e.u usw u.s.w etc jh jhd jr. ee.uu s.a s.l ud uds vd vds usd gmbh ag kg mio mrd
-    г гг в вв т.д т.п др пр р руб коп тыс млн млрд н.э км кг κ κ.ά κτλ κ.λπ π.χ μ.χ
-    """
-)
-# An abbreviation only before a number.
-_BEFORE_NUMBER = _words(
-    """
-    no nos fig figs vol vols ch chap sec sect pp p pt pts eq eqs art nr núm num pág págs cap
-    abb kap bd s f ff jan feb mar apr jun jul aug sep sept oct nov dec n nº abs ziff
-    b c d рис стр гл табл ст п с № σελ άρθ αρ
-    """
-)
-_BEFORE_ORDINAL = _words("am im vom zum zur der die das dem den des ab bis seit jeder jede jedes")
-_STARTERS = _words(
-    """
-    the a an this that these those he she it we they you i his her its their our my in on at for
-    from by with as when while after before since if although though but and or so yet then there
-    here however what who why how which where no not all some many most one two both each other
-    another such to during under over between among within despite because until once even only
-    later today meanwhile moreover furthermore thus therefore instead finally first second
-    der die das ein eine er sie es wir ihr ich im am zum zur bei mit nach von vor auf aus für
-    diese dieser dieses wenn als aber und doch auch so da dann damit dabei hier
-    le la les un une il elle ils elles nous vous je ce cette ces dans en au aux pour par avec
-    mais et ou donc puis si quand selon après avant depuis
-    el los las una unos ella ellos nosotros yo este esta estos ese del al para por con pero y
-    cuando según después antes desde también
-    он она оно они мы вы я это этот эта эти в во на но и а с со к по из за от до у о об при для
-    как когда если после потом так там здесь его её их
-    ο η το οι τα ένας μια αυτός αυτή αυτό στο στη στην στον με για από και αλλά όταν αν
-    """
+_OWN_STOP = re.compile("[।॥۔։።]")
+# Who speaks, right after the words spoken, where no small letter says so: a few words and a verb.
+_SPEECH = re.compile(
+    r"\s*(?:[^\s，。！？：；“”「」、不没沒是地]{0,8}(?:[说說]|(?<!知)道|[问問]|喊|叫|答)[了着]?[，。！]"
+    r"|(?:[^\s.,،؟?!।۔]{1,20}\s){1,3}(?:पूछा|कहा|बोला|बोली|बोले|चिल्लाया|चिल्लाई|پوچھا|کہا|بولا|بولی|چلایا"
+    r"|پرسید|گفت)"
+    r"|(?:پرسید|گفت|سأل|قال|صاح|أجاب|همس|என்று|என்றார்|என்றான்|என்றாள்|라고|하고|이라고|そう[言い])"
+    r"|\S{1,20}\s(?:물었|말했|외쳤|대답했)"
+    r"|\S{1,20}\s(?:জিজ্ঞাসা|জিজ্ঞেস|বলল|বললেন|চিৎকার)"
+    r"|(?<=[?!]..)(?!(?:He|She|They|We|It|You|Nobody|No|When|And|So|But|Then|As|If|While|After"
+    r"|Before|There|Here)\b)[A-Z][\w'’.]{0,20}\s(?:[\w'’.]{1,20}\s){0,2}?"
+    r"(?:said|asked|cried|exclaimed|replied|answered|shouted|whispered|inquired|demanded"
+    r"|muttered|murmured)(?:[.;]|,(?!\s[\"“'‘])|\s(?:\w+ly|in|with|at|to|as|of|again)\b))"
 )
 
 
 def split_sentences(paragraph: str) -> list[str]:
     """Split one paragraph into its sentences.
 
-    A sentence without any stop is left whole, however long; pairs are cut to length later.
+    A stretch of 2,000 characters without any stop is cut at the next space, or at 3,000; one of 80
+    in Thai, Lao or Tibetan, where spaces end phrases, at the next space that may, or at 400.
 
     Args:
         paragraph: text; line ends in it end sentences.
@@ -101,69 +103,169 @@ def split_sentences(paragraph: str) -> list[str]:
         return [s for line in paragraph.split("\n") for s in split_sentences(line)]
     # A lower-cased corpus has no capital to wait for.
     lowercased = paragraph.islower()
+    phrased = not paragraph.isascii() and _PHRASED.search(paragraph) is not None
+    enough = _LONGEST_PHRASE[0] if phrased else _LONGEST[0]
     sentences = []
     start = 0
     for match in _CANDIDATE.finditer(paragraph):
         if _ends_sentence(paragraph, match, start, lowercased):
             sentence = paragraph[start : match.end()].strip()
             start = match.end()
-            if sentence:
+            if len(sentence) > enough:
+                sentences += _cut(sentence)
+            elif sentence:
                 sentences.append(sentence)
     rest = paragraph[start:].strip()
-    if rest:
-        sentences.append(rest)
-    return sentences
+    return sentences + _cut(rest) if rest else sentences
+
+
+def _cut(sentence: str) -> list[str]:
+    """Cut a sentence that has no stop for too long, at white space where there is some."""
+    boundary, (enough, longest) = _SPACE, _LONGEST
+    if len(_PHRASED.findall(sentence)) > len(sentence) // 2:
+        boundary, (enough, longest) = _PHRASE_END, _LONGEST_PHRASE
+    pieces = []
+    start = 0
+    while len(sentence) - start > enough:
+        earliest, end = start + enough, start + longest
+        space = boundary.search(sentence, earliest, end) or _SPACE.search(sentence, earliest, end)
+        end = space.start() if space else end
+        # Accents and vowel signs stay with their letter.
+        while end > earliest and unicodedata.category(sentence[end : end + 1] or " ")[0] == "M":
+            end -= 1
+        pieces.append(sentence[start:end].strip())
+        start = end
+    pieces.append(sentence[start:].strip())
+    return [piece for piece in pieces if piece]
 
 
 def _ends_sentence(text: str, match: re.Match[str], start: int, lowercased: bool) -> bool:
     """Tell whether the candidate is the end of the sentence that began at start."""
     end = match.end()
     if match["always"]:
-        return not text.startswith(_CONTINUES, end) if match["always"][-1] not in _ALWAYS else True
+        return _full_width_stop_ends(text, match, start)
     following = text[end : end + 40].lstrip(_OPENERS)
-    if not following or following[0] in ".!?…" or (following[0].islower() and not lowercased):
+    if not following or following[0] in ".!?…":
         return False
+    if following[0].islower() and not lowercased and not following[1:2].isupper():
+        return False  # but "iPhone" may begin a sentence
     stop = match["stop"]
     if stop == ";" or stop == "\u037e":
         return _GREEK.match(text, match.start() - 1) is not None
-    if stop != ".":
+    if match[0].rstrip().endswith(_CLOSING_QUOTES) and _quotation_goes_on(text, end):
+        return False
+    if stop[-1] in "!?؟":
         return True
     word = _LAST_WORD.search(text, max(start, match.start() - 24), match.start())
-    return not word or not word[0] or _word_may_end(text, start, word, following)
+    if not word or not word[0]:
+        return True
+    if stop != ".":
+        first = _FIRST_WORD.match(following)  # "I... I do not know"
+        return first is None or first[0].lower() != word[0].lower()
+    return _word_may_end(text, start, word, following)
+
+
+def _full_width_stop_ends(text: str, match: re.Match[str], start: int) -> bool:
+    """Tell whether a stop that needs no space after it ends the sentence."""
+    begin, end = match.span()
+    stop = text[begin]
+    if stop == "．":
+        return not text[max(start, begin - 9) : begin].strip().isdigit()  # "４．" numbers a list
+    if stop in "！？":
+        title = text.rfind("《", max(start, begin - 60), begin)
+        if title >= 0 and text.find("》", title, end + 30) >= begin:
+            return False
+    if match[0][-1] in _ALWAYS:
+        return True
+    return not _quotation_goes_on(text, end)
+
+
+def _quotation_goes_on(text: str, end: int) -> bool:
+    """Tell whether the sentence of the words quoted before goes on: says who spoke, for example."""
+    return text.startswith(_CONTINUES, end) or _SPEECH.match(text, end) is not None
 
 
 def _word_may_end(text: str, start: int, word: re.Match[str], following: str) -> bool:
     """Tell whether a full stop after this word ends the sentence, given what follows."""
     key = word[0].lower()
-    if len(key) > 1 and key.isascii() and word[0].isupper() and word[0].isalpha():
-        return True  # an acronym
-    if key in _NEVER_LAST:
+    if (key in BEFORE_NUMBER or key.endswith("str")) and _NUMBER.match(following):
         return False
-    if following[0].isdigit() and (key in _BEFORE_NUMBER or key.endswith("str")):
+    if _ACRONYM.match(word[0]) and word[0] not in NEVER_LAST_IN_CAPITALS:
+        # "II. Mehmet" at the start of a sentence is a number.
+        return _ROMAN.match(word[0]) is None or bool(
+            text[max(start, word.start() - 40) : word.start()].strip(_OPENERS)
+        )
+    if len(key) <= 2:
+        before = _SHORT_ABBREVIATION.search(text, max(start, word.start() - 6), word.start())
+        both = f"{before[1].lower()}.{key}" if before else ""
+        key = both if both in NEVER_LAST or both in MAYBE_LAST else key  # "z. B." is "z.B."
+    if key in NEVER_LAST or word[0] in NEVER_LAST_IN_CAPITALS:
         return False
     if key.isdigit():
-        # "1. Introduction" at the start of a sentence; German ordinals ("am 3. Mai").
-        before = text[start : word.start()].lower().strip(_OPENERS)
-        return bool(before) and before.rsplit(None, 1)[-1] not in _BEFORE_ORDINAL
+        return _number_may_end(text[max(start, word.start() - 40) : word.start()], key, following)
     if len(key) == 1 and following[1:2] == ".":
         return False
-    initial = len(key) == 1 and key.isalpha() and (word[0].isupper() or not key.islower())
-    if initial or key in _MAYBE_LAST or _DOTTED.match(key):
+    if (
+        (len(key) <= 4 or "." in key)
+        and key == word[0].upper()
+        and _OWN_STOP.search(text, max(0, start - 999), start + 999)
+    ):
+        return False  # where sentences end in danda, a short word with a full stop is cut short
+    initial = _INITIAL.match(word[0]) and (word[0].isupper() or not key.islower())
+    if initial or key in MAYBE_LAST or _DOTTED.match(key):
         return _starts_sentence(following)
     return True
 
 
+def _number_may_end(before: str, number: str, following: str) -> bool:
+    """Tell whether a full stop after a number ends the sentence: not in lists, days, ordinals."""
+    before = before.strip(_OPENERS)
+    # "1. Introduction" at the start or after a colon; "2001. 3. 5." is a date.
+    if not before or _COLON_OR_DAY.search(before) or _DAY_AND_DOT.match(following):
+        return False
+    # German: "am 3. Mai".
+    return len(number) > 2 or before.rsplit(None, 1)[-1].lower() not in BEFORE_ORDINAL
+
+
 def _starts_sentence(following: str) -> bool:
     word = _FIRST_WORD.match(following)
-    return word is not None and word[0].lower() in _STARTERS
+    if word is None or following.startswith(".", word.end()):
+        return False  # "A. Smith"
+    return word[0].lower() in STARTERS
+
+
+def check_sentence_rule(name: str) -> None:
+    """Check a value of --sentences early, without importing a library.
+
+    Raises:
+        InputError: on a name that is neither a rule nor a library, or a library not installed.
+    """
+    if name in SENTENCE_RULES:
+        return
+    if not is_library(name):
+        raise InputError(
+            f"--sentences must be one of {', '.join(SENTENCE_RULES)}, pysbd, pysbd:LANGUAGE or "
+            f"MODULE:FUNCTION; got {name!r}{did_you_mean(name, (*SENTENCE_RULES, 'pysbd'))}"
+        )
+    check_library(name)
 
 
 def split_document(paragraphs: list[str], rule: str) -> list[str]:
-    """Return a document's sentences: each line one sentence (`lines`), or split by `rules`."""
+    """Return a document's sentences.
+
+    Args:
+        paragraphs: lines or paragraphs of text, given to a library one by one.
+        rule: "lines" (each is a sentence), "rules", or a library: "pysbd", "pysbd:de" (an ISO
+            code; English otherwise) or "module:function" (text -> list of sentences).
+
+    Raises:
+        InputError: naming the library, where its sentences are not the text.
+    """
     if rule == "lines":
         return paragraphs
-    assert rule == "rules", rule
-    return [sentence for paragraph in paragraphs for sentence in split_sentences(paragraph)]
+    if rule == "rules":
+        return [sentence for paragraph in paragraphs for sentence in split_sentences(paragraph)]
+    return [sentence for paragraph in paragraphs for sentence in split_by_library(paragraph, rule)]
 
 
 def choose_rule(documents: Sequence[list[str]]) -> tuple[str, str]:

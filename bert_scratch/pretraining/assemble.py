@@ -20,6 +20,7 @@ from bert_scratch.data.wordpiece import (
     special_ids,
     unselectable_ids,
 )
+from bert_scratch.model.devices import DTYPES, default_num_threads, resolve_device, resolve_dtype
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.model.weight_files import find_folder
 from bert_scratch.pretraining.corpus_facts import CorpusFacts, corpus_facts
@@ -31,12 +32,8 @@ from bert_scratch.pretraining.step_probe import StepProbe, measure_tokens_per_s,
 from bert_scratch.training.loop import Plan
 from bert_scratch.training.optimizer import build_optimizer
 from bert_scratch.training.runtime import (
-    DTYPES,
     Runtime,
-    default_num_threads,
     measure_peak_flops,
-    resolve_device,
-    resolve_dtype,
     seed_for,
     set_up,
     train_flops_per_token,

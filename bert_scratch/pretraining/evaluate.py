@@ -15,18 +15,12 @@ from bert_scratch.config import InputError, Settings, check_choice, check_range
 from bert_scratch.data.loader import evaluation_batches
 from bert_scratch.data.store import TokenStore
 from bert_scratch.data.wordpiece import load_tokenizer, special_ids, unselectable_ids
+from bert_scratch.model.devices import DTYPES, default_num_threads, resolve_device, resolve_dtype
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.pretraining.corpus_facts import PAIR_CHANCE_LOSS, unigram_loss
 from bert_scratch.training.loop import sums_of
 from bert_scratch.training.metrics import losses_and_accuracies
-from bert_scratch.training.runtime import (
-    DTYPES,
-    Runtime,
-    default_num_threads,
-    resolve_device,
-    resolve_dtype,
-    set_up,
-)
+from bert_scratch.training.runtime import Runtime, set_up
 
 INTERVAL_EXAMPLES = 1024
 """How many examples an evaluation during training looks at; the last one looks at all."""

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bert_scratch.config import BertConfig, InputError
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+from bert_scratch.config import BertConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,60 +29,6 @@ class Runtime:
         return torch.autocast(
             self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
         )
-
-
-def resolve_device(name: str) -> torch.device:
-    """Turn auto, cpu, cuda or cuda:N into a device; auto takes a GPU when there is one.
-
-    Raises:
-        InputError: if the device is unknown or not present.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"--device must be auto, cpu, cuda or cuda:N; got {name!r}") from error
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"--device must be auto, cpu, cuda or cuda:N; got {name!r}")
-    if device.type == "cuda" and (
-        not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()
-    ):
-        raise InputError(f"--device {name}: this machine has no such GPU; use --device cpu")
-    return device
-
-
-def resolve_dtype(name: str, device: torch.device) -> tuple[str, str]:
-    """Return the compute dtype's name and the reason for it.
-
-    On a CPU bfloat16 is only worth it with instructions for it: emulated it is tens of times
-    slower than float32. On a GPU the compute capability decides (8.0 and up).
-
-    Raises:
-        InputError: if the name is not auto, float32 or bfloat16.
-    """
-    if name != "auto":
-        if name not in DTYPES:
-            raise InputError(f"--dtype must be auto, {', '.join(DTYPES)}; got {name!r}")
-        return name, "as asked"
-    if device.type == "cuda":
-        capability = torch.cuda.get_device_capability(device)
-        fast = capability >= (8, 0)
-        reason = f"compute capability {capability[0]}.{capability[1]}"
-    else:
-        fast = cpu_computes_bfloat16()
-        reason = "the CPU has bfloat16 instructions" if fast else "the CPU has none for bfloat16"
-    return ("bfloat16" if fast else "float32"), reason
-
-
-def cpu_computes_bfloat16() -> bool:
-    """Tell whether this CPU multiplies bfloat16 in hardware (avx512_bf16 or AMX)."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def default_num_threads() -> int:
-    """Return the number of CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def set_up(runtime: Runtime, *, deterministic: bool) -> None:

@@ -7,11 +7,10 @@ import pytest
 import torch
 
 from bert_scratch.config import BertConfig, InputError
+from bert_scratch.model.devices import resolve_device, resolve_dtype
 from bert_scratch.training.runtime import (
     Runtime,
     measure_peak_flops,
-    resolve_device,
-    resolve_dtype,
     seed_dropout,
     seed_for,
     train_flops_per_token,

@@ -1,0 +1,161 @@
+"""Time vectors of many texts beside sentence-transformers and transformers, arms taking turns.
+
+    uv run benchmarks/inference.py                              # base, float32 and bfloat16
+    uv run benchmarks/inference.py --preset mini --num-texts 2000 --dtype bfloat16
+
+The texts are 1 to 14 sentences of Python's own documentation; the model has
+random weights and a vocabulary learned from them. All arms must give the same vectors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from measure import interleaved, machine, print_table, spread, write_json
+from sentence_transformers import SentenceTransformer
+from transformers import AutoModel, AutoTokenizer
+
+from bert_scratch.config import BertConfig
+from bert_scratch.data.documentation import build_documentation_corpus
+from bert_scratch.data.vocabulary import train_tokenizer
+from bert_scratch.data.wordpiece import TokenizerFolder, load_tokenizer
+from bert_scratch.inference.embed import embed
+from bert_scratch.model.devices import DTYPES, default_num_threads
+from bert_scratch.model.encoder import BertModel
+from bert_scratch.model.heads import BertForMaskedLM
+
+Vectors = npt.NDArray[np.float32]
+COSINE = {"float32": 0.99999, "bfloat16": 0.99}
+BATCH_SIZE = 32
+
+
+def main() -> None:
+    options = parse_arguments()
+    torch.set_num_threads(options.num_threads)
+    texts = mixed_texts(options.num_texts)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        make_model(Path(folder), options.preset)
+        for name in options.dtype.split(","):
+            rows += compare(folder, texts, name, options.rounds)
+    words = sum(len(text.split()) for text in texts)
+    print(
+        f"{options.preset}, {len(texts):,} texts of {words / len(texts):.0f} words on average, "
+        f"{options.num_threads} threads\n"
+    )
+    print_table(rows)
+    write_json(options.output, {"machine": machine(), "options": vars(options), "arms": rows})
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--preset", default="base", choices=list(BertConfig.PRESETS))
+    parser.add_argument("--num-texts", type=int, default=256)
+    parser.add_argument("--dtype", default=",".join(DTYPES), help="one or more, with commas")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--num-threads", type=int, default=default_num_threads())
+    parser.add_argument("--output", help="JSON file")
+    return parser.parse_args()
+
+
+def mixed_texts(count: int) -> list[str]:
+    """Return texts of 1 to 14 sentences, mostly short ones, from all over the documentation."""
+    text = build_documentation_corpus(Path("data")).read_text(encoding="utf-8")
+    sentences = [line for line in text.split("\n") if line]
+    starts = [index * (len(sentences) - 14) // count for index in range(count)]
+    sizes = itertools.cycle((1, 1, 1, 2, 2, 3, 4, 6, 9, 14))
+    return [" ".join(sentences[start : start + next(sizes)]) for start in starts]
+
+
+def make_model(folder: Path, preset: str) -> None:
+    text = build_documentation_corpus(Path("data")).read_text(encoding="utf-8")
+    tokenizer = train_tokenizer(text.split("\n")[:20_000], 8192)
+    torch.manual_seed(0)
+    model = BertForMaskedLM(BertConfig.preset(preset, vocab_size=tokenizer.get_vocab_size()))
+    model.save_pretrained(folder, TokenizerFolder(tokenizer, model_max_length=512))
+
+
+def compare(folder: str, texts: list[str], dtype: str, rounds: int) -> list[dict[str, str]]:
+    """Return a row an arm, after checking that all give the same vectors."""
+    arms: dict[str, Callable[[], Vectors]] = {
+        "ours": ours(folder, texts, dtype),
+        "sentence-transformers": theirs(folder, texts, dtype),
+        "transformers, in order": in_order(folder, texts, dtype),
+    }
+    check_equal({name: arm() for name, arm in arms.items()}, COSINE[dtype])
+    seconds = interleaved(arms, rounds=rounds, warmup=0)
+    own = spread(seconds["ours"])[0]
+    return [
+        {
+            "dtype": dtype,
+            "arm": name,
+            "texts/s": f"{1000 * len(texts) / median:,.1f}",
+            "s (median)": f"{median / 1000:.2f}",
+            "ours is": f"{median / own:.2f}x",
+        }
+        for name in arms
+        for median, _, _ in [spread(seconds[name])]
+    ]
+
+
+def ours(folder: str, texts: list[str], dtype: str) -> Callable[[], Vectors]:
+    model = BertModel.from_pretrained(folder, new_head=True).to(DTYPES[dtype]).eval()
+    tokenizer = load_tokenizer(folder)
+    return lambda: np.asarray(embed(model, tokenizer, texts))
+
+
+def theirs(folder: str, texts: list[str], dtype: str) -> Callable[[], Vectors]:
+    model = SentenceTransformer(folder, device="cpu").to(DTYPES[dtype])
+
+    def encode() -> Vectors:
+        vectors = model.encode(texts, batch_size=BATCH_SIZE, convert_to_tensor=True)
+        return vectors.float().numpy()
+
+    return encode
+
+
+def in_order(folder: str, texts: list[str], dtype: str) -> Callable[[], Vectors]:
+    """Return the loop of transformers' documentation: batches as the texts come."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModel.from_pretrained(folder).to(DTYPES[dtype]).eval()
+
+    def encode() -> Vectors:
+        vectors = []
+        for start in range(0, len(texts), BATCH_SIZE):
+            inputs = tokenizer(
+                texts[start : start + BATCH_SIZE],
+                padding=True,
+                truncation=True,
+                return_tensors="pt",
+            )
+            with torch.inference_mode():
+                states = model(**inputs).last_hidden_state.float()
+            real = inputs["attention_mask"][:, :, None]
+            vectors.append((states * real).sum(1) / real.sum(1))
+        return torch.cat(vectors).numpy()
+
+    return encode
+
+
+def check_equal(vectors: Mapping[str, Vectors], at_least: float) -> None:
+    """Refuse to time arms that do not compute the same thing."""
+    first = vectors["ours"]
+    for name, found in vectors.items():
+        lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(found, axis=1)
+        cosine = float(((first * found).sum(1) / lengths).min())
+        if cosine < at_least:
+            sys.exit(f"error: {name} gives other vectors: smallest cosine {cosine:.5f}")
+
+
+if __name__ == "__main__":
+    main()

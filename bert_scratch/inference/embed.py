@@ -1,0 +1,271 @@
+"""Vectors of texts, words and tokens, from any layer.
+
+Letters: N texts, n words or tokens of one, L layers, D hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, islice
+
+import numpy as np
+from tokenizers import Encoding, Tokenizer
+from torch import nn
+
+from bert_scratch.config import InputError, Settings, check_choice, check_range
+from bert_scratch.data.wordpiece import TextEncoder, special_ids
+from bert_scratch.inference.encode import EncodedBatch, Window, encode_windows, windows_of
+from bert_scratch.inference.pooling import (
+    LAYER_COMBINES,
+    POOLINGS,
+    Vectors,
+    combine_layers,
+    join_pieces,
+    join_windows,
+    pool_rows,
+    pool_windows,
+)
+from bert_scratch.model.encoder import BertModel
+
+Offsets = list[tuple[int, int]]
+
+ALL_LAYERS = "all"
+UNITS = ("text", "word", "token")
+BATCH_SIZE = 64
+TOKENS_A_ROW = 128
+_TEXTS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedOptions(Settings):
+    """What a vector is made of; the defaults are sentence-transformers' for a plain BERT."""
+
+    pooling: str = "mean"
+    """Of a text: mean or max over its tokens, [CLS] and [SEP] among them, or cls."""
+    layers: tuple[str, ...] = ("-1",)
+    """Of L + 1: 0 is the output of the embeddings, L or -1 the last layer; or all."""
+    layer_combine: str | None = None
+    """Of several layers: mean, sum, concat, or stack (apart). Left out: mean; stack for all."""
+    unit: str = "text"
+    """What gets a vector: text, word (the mean of its pieces) or token."""
+    normalize: bool = False
+    """Scale every vector to length 1."""
+    max_seq_length: int | None = None
+    """Tokens of a row, [CLS] and [SEP] included. Left out: all positions the model has."""
+    stride: int | None = None
+    """Tokens from one window of a longer text to the next. Left out: it is cut off."""
+    batch_size: int = BATCH_SIZE
+    """Rows of 128 tokens in a pass; more of shorter ones, fewer of longer ones."""
+
+    def __post_init__(self) -> None:
+        """Check each value.
+
+        Raises:
+            InputError: naming the option.
+        """
+        check_choice("--pooling", self.pooling, POOLINGS)
+        check_choice("--unit", self.unit, UNITS)
+        if self.layer_combine is not None:
+            check_choice("--layer-combine", self.layer_combine, LAYER_COMBINES)
+        check_range("--batch-size", self.batch_size, at_least=1)
+        check_range("--max-seq-length", self.max_seq_length, at_least=3)
+        check_range("--stride", self.stride, at_least=1)
+        if not self.layers:
+            raise InputError("--layers needs at least one layer")
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """A text and its vectors."""
+
+    text: str
+    vectors: Vectors
+    """[D] of a text, [n, D] of words or tokens; with concat k * D, with stack [.., k, D]."""
+    offsets: Offsets | None
+    """Where each word or token stands in the text, in characters; None for a text."""
+    num_cut: int
+    """Tokens that were beyond the row and left out."""
+
+
+def embed(
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    pooling: str = "mean",
+    layers: Sequence[int | str] = (-1,),
+    layer_combine: str | None = None,
+    unit: str = "text",
+    normalize: bool = False,
+    batch_size: int = BATCH_SIZE,
+    **options: int | None,
+) -> Vectors | list[Vectors]:
+    """Return a vector for each text, or for each of its words or tokens.
+
+    Args:
+        model: a `BertModel`, or any model around one; in its own dtype and on its own device.
+        tokenizer: the model's.
+        texts: N texts; special tokens written out in them are text.
+        pooling: mean, cls or max; see `EmbedOptions`, as the others.
+        layers: one or more of 0 (embeddings) to L, or -1 (last) to -(L + 1); or ("all",).
+        layer_combine: mean (the default), sum, concat, or stack (the default for all).
+        unit: text, word or token.
+        normalize: scale to length 1.
+        batch_size: rows of 128 tokens in a pass.
+        options: max_seq_length and stride.
+
+    Returns:
+        [N, D] float32 for texts; for words and tokens a list of N arrays [n, D]. Of k layers, D is
+        k times as long with concat, and [k, D] with stack.
+
+    Raises:
+        InputError: on an unknown choice, a layer the model has not, or a tokenizer that is not
+            the model's.
+    """
+    chosen = EmbedOptions(
+        pooling=pooling,
+        layers=tuple(map(str, layers)),
+        layer_combine=layer_combine,
+        unit=unit,
+        normalize=normalize,
+        batch_size=batch_size,
+        **options,
+    )
+    vectors = [found.vectors for found in embeddings(model, tokenizer, texts, chosen)]
+    if unit != "text":
+        return vectors
+    size = encoder_of(model).config.hidden_size
+    return np.stack(vectors) if vectors else np.empty((0, size), np.float32)
+
+
+def embeddings(
+    model: nn.Module, tokenizer: Tokenizer, texts: Iterable[str], options: EmbedOptions
+) -> Iterator[Embedding]:
+    """Yield what `embed` returns text by text, in order; memory does not grow with their number.
+
+    Raises:
+        InputError: as `embed`.
+    """
+    encoder = encoder_of(model)
+    embedder = _Embedder(encoder, tokenizer, options)
+    remaining = iter(texts)
+    while group := list(islice(remaining, _TEXTS_AT_ONCE)):
+        yield from embedder.embed(group)
+
+
+def encoder_of(model: nn.Module) -> BertModel:
+    """Return the encoder inside a model with heads, or the model itself."""
+    encoder = getattr(model, "bert", model)
+    assert isinstance(encoder, BertModel), type(model)
+    return encoder
+
+
+class _Embedder:
+    """The options turned into functions of a model, and the tokenizer's memory of words."""
+
+    def __init__(self, encoder: BertModel, tokenizer: Tokenizer, options: EmbedOptions) -> None:
+        self._encoder = encoder
+        self._tokenizer = tokenizer
+        self._special = special_ids(tokenizer)
+        self._text_encoder = TextEncoder(tokenizer)
+        self._options = options
+        self._layers = _layer_indices(options.layers, encoder.config.num_hidden_layers)
+        own = "stack" if options.layers == (ALL_LAYERS,) else "mean"
+        self._layer_combine = options.layer_combine or own
+        positions = encoder.config.max_position_embeddings
+        length = options.max_seq_length or positions
+        if length > positions:
+            raise InputError(
+                f"--max-seq-length {length} is longer than the model's {positions} positions"
+            )
+        self._max_tokens = length - 2
+        if options.stride is not None and options.stride > self._max_tokens:
+            raise InputError(
+                f"--stride {options.stride} is longer than a window of {self._max_tokens} tokens: "
+                f"what lies between two windows would be left out"
+            )
+
+    def embed(self, texts: list[str]) -> Iterator[Embedding]:
+        """Yield the embedding of each text of a group."""
+        if self._options.unit == "text":
+            encodings = []
+            token_ids = [ids.tolist() for ids in self._text_encoder.encode(texts)]
+        else:
+            encodings = _encodings(self._tokenizer, texts)
+            token_ids = [encoding.ids for encoding in encodings]
+        stride = self._options.stride
+        windows = list(windows_of(token_ids, max_tokens=self._max_tokens, stride=stride))
+        by_text = self._of_units(windows, encodings) if encodings else self._of_texts(windows)
+        for text, ids, (vectors, offsets) in zip(texts, token_ids, by_text, strict=True):
+            num_cut = max(0, len(ids) - self._max_tokens) if stride is None else 0
+            yield Embedding(text, self._scaled(vectors), offsets, num_cut)
+
+    def _of_texts(self, windows: list[Window]) -> Iterator[tuple[Vectors, None]]:
+        pooled: list[Vectors] = [np.empty(0, np.float32)] * len(windows)
+        for batch in self._batches(windows):
+            states = combine_layers(batch.layers, self._layer_combine)
+            vectors = pool_rows(states, batch.attention_mask, self._options.pooling)
+            for row, vector in zip(batch.rows, vectors.float().cpu().numpy(), strict=True):
+                pooled[row] = vector
+        for vector in pool_windows(np.stack(pooled), windows, self._options.pooling):
+            yield vector, None
+
+    def _of_units(
+        self, windows: list[Window], encodings: list[Encoding]
+    ) -> Iterator[tuple[Vectors, Offsets]]:
+        found: list[Vectors] = [np.empty(0, np.float32)] * len(windows)
+        for batch in self._batches(windows):
+            states = combine_layers(batch.layers, self._layer_combine).float().cpu().numpy()
+            for row, vectors in zip(batch.rows, states, strict=True):
+                found[row] = vectors[1 : len(windows[row].ids) + 1].copy()
+        pairs = zip(windows, found, strict=True)
+        for text, own in groupby(pairs, key=lambda pair: pair[0].text):
+            tokens = join_windows(*zip(*own, strict=True))
+            encoding = encodings[text]
+            offsets = encoding.offsets[: len(tokens)]
+            if self._options.unit == "word":
+                yield join_pieces(tokens, encoding.word_ids[: len(tokens)], offsets)
+            else:
+                yield tokens, offsets
+
+    def _batches(self, windows: list[Window]) -> Iterator[EncodedBatch]:
+        return encode_windows(
+            self._encoder,
+            windows,
+            special_ids=self._special,
+            layers=self._layers,
+            tokens_per_batch=self._options.batch_size * TOKENS_A_ROW,
+        )
+
+    def _scaled(self, vectors: Vectors) -> Vectors:
+        if not self._options.normalize:
+            return vectors
+        lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+        scaled: Vectors = vectors / np.maximum(lengths, np.float32(1e-12))
+        return scaled
+
+
+def _layer_indices(layers: Sequence[str], num_layers: int) -> list[int]:
+    """Return each layer as 0 (the embeddings) to L."""
+    if tuple(layers) == (ALL_LAYERS,):
+        return list(range(num_layers + 1))
+    known = {
+        str(layer): layer % (num_layers + 1) for layer in range(-num_layers - 1, num_layers + 1)
+    }
+    for layer in layers:
+        if layer not in known:
+            raise InputError(
+                f"layers must be {ALL_LAYERS}, or 0 (embeddings) to {num_layers} (last), or -1 "
+                f"(last) to {-num_layers - 1}; got {layer!r}"
+            )
+    return [known[layer] for layer in layers]
+
+
+def _encodings(tokenizer: Tokenizer, texts: list[str]) -> list[Encoding]:
+    """Encode with words and character offsets, special tokens written out being text."""
+    before = tokenizer.encode_special_tokens
+    tokenizer.encode_special_tokens = True
+    try:
+        return list(tokenizer.encode_batch(texts, add_special_tokens=False))
+    finally:
+        tokenizer.encode_special_tokens = before

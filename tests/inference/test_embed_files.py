@@ -1,0 +1,147 @@
+"""Pins the embed command: every format holds the vectors that `embed` gives, and wrong input is one
+line with exit code 2. CPU: `pytest tests/inference/test_embed_files.py`."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+from bert_scratch import cli, embed
+from bert_scratch.model.heads import BertForPreTraining
+
+LINES = ["the cat sees a dog.", "", "an unbelievable garden", "北京 x y z"]
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    path = tmp_path / "texts.txt"
+    path.write_text("\n".join(LINES) + "\n", encoding="utf-8")
+    return path
+
+
+def run(folder: Path, texts: object, output: Path, *flags: str) -> int:
+    place = ["--model", str(folder), "--input", str(texts), "--output", str(output)]
+    return cli.main(["embed", *place, *flags])
+
+
+@pytest.mark.parametrize("layers", [["-1"], ["0", "2"], ["all"]])
+def test_npy_holds_the_vectors_of_texts(
+    layers: list[str],
+    folder: Path,
+    texts: Path,
+    tmp_path: Path,
+    model: BertForPreTraining,
+    tokenizer: Tokenizer,
+) -> None:
+    output = tmp_path / "vectors.npy"
+    assert run(folder, texts, output, "--layers", *layers) == 0
+    found = np.load(output)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, embed(model, tokenizer, LINES, layers=layers))
+
+
+@pytest.mark.parametrize("unit", ["text", "word", "token"])
+def test_every_format_holds_the_same(
+    unit: str,
+    folder: Path,
+    texts: Path,
+    tmp_path: Path,
+    model: BertForPreTraining,
+    tokenizer: Tokenizer,
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    expected = embed(model, tokenizer, LINES, unit=unit)
+    for suffix in ("npz", "jsonl", "parquet"):
+        assert run(folder, texts, tmp_path / f"vectors.{suffix}", "--unit", unit) == 0
+    with np.load(tmp_path / "vectors.npz") as arrays:
+        stacked = expected if unit == "text" else np.concatenate(expected)
+        np.testing.assert_array_equal(arrays["vectors"], stacked)
+        assert len(stacked) == (len(LINES) if unit == "text" else arrays["starts"][-1])
+        assert ("offsets" in arrays) == (unit != "text")
+    text = (tmp_path / "vectors.jsonl").read_text(encoding="utf-8")
+    records = [json.loads(line) for line in text.splitlines()]
+    assert [record["text"] for record in records] == LINES
+    assert records == parquet.read_table(tmp_path / "vectors.parquet").to_pylist()
+    for record, vectors in zip(records, expected, strict=True):
+        if unit == "text":
+            np.testing.assert_array_equal(np.array(record["vector"], np.float32), vectors)
+            continue
+        for part, vector in zip(record["units"], vectors, strict=True):
+            assert record["text"][part["start"] : part["end"]] == part["text"]
+            np.testing.assert_array_equal(np.array(part["vector"], np.float32), vector)
+
+
+def test_standard_input_and_jsonl_are_read(
+    folder: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(folder, texts, tmp_path / "a.npy")
+    monkeypatch.setattr("sys.stdin", io.StringIO(texts.read_text(encoding="utf-8")))
+    assert run(folder, "-", tmp_path / "b.npy") == 0
+    objects = tmp_path / "texts.jsonl"
+    objects.write_text("".join(json.dumps({"text": line}) + "\n" for line in LINES))
+    assert run(folder, objects, tmp_path / "c.npy") == 0
+    first = (tmp_path / "a.npy").read_bytes()
+    assert first == (tmp_path / "b.npy").read_bytes() == (tmp_path / "c.npy").read_bytes()
+
+
+def test_bfloat16_is_near_and_written_as_float32(
+    folder: Path, texts: Path, tmp_path: Path, model: BertForPreTraining, tokenizer: Tokenizer
+) -> None:
+    assert run(folder, texts, tmp_path / "a.npy", "--dtype", "bfloat16") == 0
+    found, exact = np.load(tmp_path / "a.npy"), embed(model, tokenizer, LINES)
+    assert found.dtype == np.float32
+    assert 0 < np.abs(found - exact).max() < 0.1
+
+
+def test_texts_cut_off_are_counted(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "texts.txt"
+    path.write_text("cat " * 50 + "\ndog\n")
+    assert run(folder, path, tmp_path / "a.npy") == 0
+    assert "warning: 1 of 2 texts were longer than a row" in capsys.readouterr().err
+    assert run(folder, path, tmp_path / "a.npy", "--stride", "20") == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("input_text", "flags", "output", "named"),
+    [
+        ("", [], "a.npy", "holds no text"),
+        ("cat\n", [], "a.txt", "--output"),
+        ("cat\n", ["--unit", "word"], "a.npy", "one vector a text"),
+        ("cat\n", ["--layers", "7"], "a.npy", "layers"),
+        ("cat\n", ["--dtype", "float8"], "a.npy", "--dtype"),
+        ("cat\n", [], "nowhere/a.npy", "does not exist"),
+    ],
+)
+def test_wrong_input_is_one_line(
+    input_text: str,
+    flags: list[str],
+    output: str,
+    named: str,
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "texts.txt"
+    path.write_text(input_text)
+    assert run(folder, path, tmp_path / output, *flags) == 2
+    error = capsys.readouterr().err
+    assert named in error and error.count("\n") == 1
+    assert not (tmp_path / output).exists()
+
+
+def test_bad_jsonl_names_the_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "texts.jsonl"
+    path.write_text('{"text": "cat"}\n{"txt": "dog"}\n')
+    assert run(folder, path, tmp_path / "a.npy") == 2
+    assert "line 2" in capsys.readouterr().err
+    assert not (tmp_path / "a.npy").exists()
