@@ -6,20 +6,23 @@ that helps or harms depends on the script, so it is shown for the text at hand.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
 from tokenizers import normalizers
 
 from bert_scratch.config import Settings
-from bert_scratch.data.counting import CharacterCounts, blocks, count_words
+from bert_scratch.data.counting import blocks_of, count_text
 
 JOINERS = "\u200c\u200d"
 """ZWNJ and ZWJ, which in Persian and in Indic scripts tell words apart."""
 
+# What is white space to BERT's cleaning; other controls that Python counts as such are dropped.
+_WHITE_SPACE = re.compile("[\t\n\r\x20\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
 _NUM_EXAMPLES = 5
 _RARE_SCRIPT = 0.001
 
@@ -57,14 +60,17 @@ def normalisation_effects(texts: Iterable[str]) -> NormalisationEffects:
     """Measure what cleaning, NFC, lower-casing and accent stripping do to a sample of text.
 
     Args:
-        texts: read once; the different words among them are kept in memory.
+        texts: read once, streamed; of very many different words the frequent ones count.
 
     Source:
         `tokenizers` BertNormalizer (google-research/bert `tokenization.BasicTokenizer`), which is
         run itself, on the different words.
     """
-    characters = CharacterCounts()
-    words = count_words(_spaced(texts, characters))
+    spaced = _bert(handle_chinese_chars=True)
+    found = count_text(
+        blocks_of(texts), lambda text: _WHITE_SPACE.sub(" ", spaced.normalize_str(text))
+    )
+    words = found.words
     cleaned = _through(_bert(clean_text=True), words)
     clean_words = _recount(words, cleaned)
     composed = _through(normalizers.NFC(), clean_words)
@@ -85,7 +91,7 @@ def normalisation_effects(texts: Iterable[str]) -> NormalisationEffects:
             step: sum(len(group) - 1 for group in groups) for step, groups in merged.items()
         },
         examples={step: _examples(groups, changes[step][0]) for step, groups in merged.items()},
-        **_dropped(characters),
+        **_dropped(found.characters),
     )
 
 
@@ -95,14 +101,6 @@ def _bert(**steps: bool) -> normalizers.Normalizer:
         ("clean_text", "handle_chinese_chars", "strip_accents", "lowercase"), False
     )
     return normalizers.BertNormalizer(**{**none, **steps})
-
-
-def _spaced(texts: Iterable[str], characters: CharacterCounts) -> Iterator[str]:
-    """Yield the text with ideographs between spaces, its characters counted."""
-    spaced = _bert(handle_chinese_chars=True)
-    for block in blocks(texts):
-        characters.add(block)
-        yield spaced.normalize_str(block)
 
 
 def _through(normalizer: normalizers.Normalizer, words: Collection[str]) -> dict[str, str]:
@@ -172,12 +170,12 @@ def _visible(word: str) -> str:
     return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in word)
 
 
-def _dropped(characters: CharacterCounts) -> dict[str, int]:
+def _dropped(characters: Mapping[str, int]) -> dict[str, int]:
     """Count the characters that cleaning drops, by kind."""
     clean = _bert(clean_text=True)
     kinds = ("joiners_dropped", "format_characters_dropped", "control_characters_dropped")
     counts = dict.fromkeys(kinds, 0)
-    for character, count in characters.ranked():
+    for character, count in characters.items():
         if clean.normalize_str(f"a{character}a") != "aa":
             continue
         is_format = unicodedata.category(character) == "Cf"

@@ -44,10 +44,10 @@ def test_lowercasing_and_accent_stripping_are_measured_apart() -> None:
 
 def test_dropped_characters_are_counted_by_kind() -> None:
     text = f"می{ZWNJ}خواهم میخواهم क्{ZWJ}ष soft\u00adware \ufeffnul\x00 \ufffd private\ue000"
-    effects = normalisation_effects([text])
+    effects = normalisation_effects([text, "page\x0cbreak"])
     assert effects.joiners_dropped == 2
     assert effects.format_characters_dropped == 2
-    assert effects.control_characters_dropped == 3
+    assert effects.control_characters_dropped == 4
     assert effects.spellings_merged["cleaning"] == 1
     assert effects.examples["cleaning"] == ("میخواهم/می\\u200cخواهم",)
 
