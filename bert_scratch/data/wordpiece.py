@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -171,15 +171,25 @@ def build_tokenizer(
     return tokenizer
 
 
-def load_tokenizer(path: str | Path) -> Tokenizer:
+def load_tokenizer(
+    path: str | Path, *, lowercase: bool | None = None, strip_accents: bool | None = None
+) -> Tokenizer:
     """Load a tokenizer from a Hugging Face or Google folder, a tokenizer.json or a vocab.txt.
 
     Without a tokenizer.json, `do_lower_case`, `strip_accents` and `tokenize_chinese_chars` are
     taken from tokenizer_config.json beside the vocab.txt; where that does not say, a vocabulary
-    that holds capital letters is taken to be cased, any other to be uncased.
+    that holds capital letters is taken to be cased, any other to be uncased, and accents are
+    stripped where text is lower-cased, as in google-research/bert.
+
+    Args:
+        path: of the folder or file.
+        lowercase: whether text is lower-cased; only for a vocab.txt with nothing beside it that
+            says so. None: as above.
+        strip_accents: whether combining marks are removed, likewise.
 
     Raises:
-        InputError: if there is none, it cannot be read, or lacks a special token.
+        InputError: if there is none, it cannot be read, lacks a special token, or says itself
+            what is asked for.
     """
     path = Path(path)
     if path.is_dir():
@@ -190,7 +200,12 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         file = path
     else:
         raise InputError(f"{path}: does not exist; give a folder, a tokenizer.json or a vocab.txt")
-    tokenizer = _load_json(file) if file.suffix == ".json" else _load_vocabulary(file)
+    asked = {"lowercase": lowercase, "strip_accents": strip_accents}
+    if file.suffix == ".json":
+        _check_undecided(asked, file)
+        tokenizer = _load_json(file)
+    else:
+        tokenizer = _load_vocabulary(file, asked)
     special_ids(tokenizer, source=str(file))
     return tokenizer
 
@@ -206,7 +221,15 @@ def _load_json(file: Path) -> Tokenizer:
     return tokenizer
 
 
-def _load_vocabulary(file: Path) -> Tokenizer:
+def _check_undecided(asked: Mapping[str, bool | None], file: Path) -> None:
+    for name in (name for name, value in asked.items() if value is not None):
+        raise InputError(
+            f"--{name.replace('_', '-')} cannot be combined with this --tokenizer: {file} decides "
+            "it; leave it out"
+        )
+
+
+def _load_vocabulary(file: Path, asked: Mapping[str, bool | None]) -> Tokenizer:
     try:
         tokens = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -216,11 +239,14 @@ def _load_vocabulary(file: Path) -> Tokenizer:
     if missing:
         raise InputError(f"{file}: lacks {' '.join(missing)}; is it a BERT vocabulary?")
     settings_file = file.with_name("tokenizer_config.json")
-    settings = read_json_object(settings_file) if settings_file.is_file() else {}
-    lowercase = settings.get("do_lower_case")
+    settings: dict[str, Any] = {}
+    if settings_file.is_file():
+        _check_undecided(asked, settings_file)
+        settings = read_json_object(settings_file)
+    lowercase = settings.get("do_lower_case", asked["lowercase"])
     if lowercase is None:
         lowercase = not any(t != t.lower() for t in vocab if not t.startswith(("[", "<")))
-    strip_accents = settings.get("strip_accents")
+    strip_accents = settings.get("strip_accents", asked["strip_accents"])
     return build_tokenizer(
         vocab,
         lowercase=lowercase,

@@ -5,16 +5,18 @@ Run alone: pytest tests/data/test_vocabulary.py.
 
 from __future__ import annotations
 
+import gzip
 import os
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bert_scratch.config import InputError
-from bert_scratch.data import vocabulary
+from bert_scratch.data import counting, vocabulary
 from bert_scratch.data.vocabulary import VocabularyLearner, VocabularyReport, train_tokenizer
 from bert_scratch.data.wordpiece import encode_texts, special_ids
 
@@ -42,41 +44,79 @@ def learn(texts: list[str], vocab_size: int, **rules: bool) -> VocabularyReport:
 
 
 SCRIPT = """
-import sys
+import hashlib, sys
 from pathlib import Path
-from bert_scratch.data.vocabulary import train_tokenizer
+from bert_scratch.data.vocabulary import VocabularyLearner
 texts = Path(sys.argv[1]).read_text(encoding="utf-8").split("\\n")
-sys.stdout.buffer.write(train_tokenizer(texts, 700).to_str().encode())
+learner = VocabularyLearner(texts)
+for vocab_size in sys.argv[2:]:
+    tokenizer, report = learner.learn(int(vocab_size))
+    print(report.vocab_size, hashlib.sha256(tokenizer.to_str().encode()).hexdigest())
 """
+ENVIRONMENTS = [
+    {"TOKENIZERS_PARALLELISM": "true", "RAYON_NUM_THREADS": "2", "PYTHONHASHSEED": "0"},
+    {"TOKENIZERS_PARALLELISM": "true", "RAYON_NUM_THREADS": "1", "PYTHONHASHSEED": "1"},
+    {"TOKENIZERS_PARALLELISM": "false", "PYTHONHASHSEED": "2"},
+    {"TOKENIZERS_PARALLELISM": "true", "PYTHONHASHSEED": "random"},
+]
+
+
+def learned_in_fresh_processes(corpus: Path, repository: Path, *vocab_sizes: int) -> set[str]:
+    """The different outputs of SCRIPT: sizes and digests; one where all processes agree."""
+    command = [sys.executable, "-c", SCRIPT, str(corpus), *map(str, vocab_sizes)]
+    return {
+        subprocess.run(
+            command,
+            env={**os.environ, **environment, "PYTHONPATH": str(repository)},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for environment in ENVIRONMENTS
+    }
 
 
 def test_json_is_the_same_bytes_in_fresh_processes(tmp_path: Path, repository: Path) -> None:
     corpus = tmp_path / "corpus.txt"
-    corpus.write_text("\n".join(many_ties()), encoding="utf-8")
-    outputs = set()
-    for parallel in ("true", "false", "true", "false"):
-        environment = {
-            **os.environ,
-            "TOKENIZERS_PARALLELISM": parallel,
-            "PYTHONPATH": str(repository),
-        }
-        command = [sys.executable, "-c", SCRIPT, str(corpus)]
-        outputs.add(
-            subprocess.run(command, env=environment, capture_output=True, check=True).stdout
-        )
+    corpus.write_text("\n".join([*many_ties(), *CHINESE]), encoding="utf-8")
+    outputs = learned_in_fresh_processes(corpus, repository, 300, 700)
     assert len(outputs) == 1
-    assert len(outputs.pop()) > 10_000
+    assert [line.split()[0] for line in outputs.pop().splitlines()] == ["300", "700"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["wikipedia-en/wikipedia-en-10mb", "wikipedia-zh/wikipedia-zh-20mb"]
+)
+def test_real_text_gives_the_same_bytes_in_fresh_processes(
+    name: str, shared: Path, tmp_path: Path, repository: Path
+) -> None:
+    with gzip.open(shared / "data" / f"{name}.txt.gz", "rt", encoding="utf-8") as file:
+        text = file.read(3_000_000)
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text(text, encoding="utf-8")
+    outputs = learned_in_fresh_processes(corpus, repository, 1_000, 8_192, 30_522)
+    assert len(outputs) == 1
+    sizes = [line.split()[0] for line in outputs.pop().splitlines()]
+    assert sizes == ["1000", "8192", "30522"]
 
 
 def test_ids_of_special_tokens_are_0_to_4() -> None:
     assert special_ids(train_tokenizer(many_ties(), 500)) == (0, 1, 2, 3, 4)
 
 
-@pytest.mark.parametrize("vocab_size", [300, 555, 1000])
-def test_vocabulary_has_exactly_the_size_asked_for(vocab_size: int) -> None:
-    tokenizer = train_tokenizer(many_ties(), vocab_size)
-    assert tokenizer.get_vocab_size() == vocab_size
-    assert sorted(tokenizer.get_vocab().values()) == list(range(vocab_size))
+def test_vocabulary_has_exactly_the_size_asked_for() -> None:
+    learner = VocabularyLearner([*many_ties(), *CHINESE])
+    for vocab_size in (30, 100, 257, 300, 301, 555, 1000, 1500, 1999):
+        tokenizer, report = learner.learn(vocab_size)
+        assert tokenizer.get_vocab_size() == report.vocab_size == vocab_size
+        assert sorted(tokenizer.get_vocab().values()) == list(range(vocab_size))
+
+
+def test_pieces_seen_once_fill_what_frequent_ones_leave() -> None:
+    tokenizer, report = VocabularyLearner(["abcd dcba badc"]).learn(22)
+    assert report.vocab_size == 22
+    assert pieces(tokenizer, "abcd dcba badc") == ["abcd", "dcba", "badc"]
 
 
 def test_text_that_cannot_fill_the_vocabulary_is_said_so() -> None:
@@ -109,11 +149,16 @@ def test_rare_characters_are_kept_while_they_take_little_room() -> None:
     assert report.characters_cut == 0 == report.unknown_word_share
 
 
-def test_cut_characters_do_not_join_their_neighbours() -> None:
-    frequent = ["xa bx"] * 500
-    tokenizer, report = VocabularyLearner([*frequent, *["xaþbx"] * 3]).learn(14)
+def test_characters_cut_are_shown() -> None:
+    report = learn(["a b"] * 100 + ["中文字"], 10)
+    assert report.characters_cut == 3
+    assert "3 rare ones cut (中 字 文)" in report.describe()
+
+
+def test_words_with_characters_cut_teach_nothing() -> None:
+    tokenizer, report = VocabularyLearner([*["ax bx"] * 500, *["bxþbx"] * 3]).learn(14)
     assert report.characters_cut == 1
-    assert "##ab" not in tokenizer.get_vocab()
+    assert not {"##bx", "##xb"} & tokenizer.get_vocab().keys()
 
 
 @pytest.mark.parametrize(
@@ -156,16 +201,29 @@ def test_literal_hash_signs_and_special_tokens_are_text() -> None:
     )
 
 
-def test_large_text_is_sampled_evenly_and_the_same_every_time(
+def test_text_drawn_from_more_is_said_so() -> None:
+    texts = many_ties(50)
+    report = VocabularyLearner(texts, text_bytes=1_000_000_000).learn(300)[1]
+    assert report.training_bytes < report.text_bytes == 1_000_000_000
+    assert "of 1,000.0 MB, evenly spread" in report.describe()
+    assert "evenly spread" not in learn(texts, 300).describe()
+
+
+def test_of_very_many_words_the_frequent_ones_teach(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [*many_ties(50), "frequent " * 50]
+    monkeypatch.setattr(counting, "MAX_WORDS_WEIGHT", 50)
+    assert "frequent" in train_tokenizer(texts, 300).get_vocab()
+
+
+def test_words_are_met_in_proportion_where_there_are_too_many(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(vocabulary, "MAX_TRAINING_BYTES", 200_000)
-    texts = many_ties(3000)
-    report = learn(texts, 300)
-    assert 100_000 < report.training_bytes <= 200_000
-    # what is joined by line ends inside a block, and nothing between blocks
-    assert 0 <= sum(len(text.encode()) + 1 for text in texts) - report.text_bytes < 100
-    assert learn(texts, 300) == report
+    texts = many_ties()
+    all_met = set(train_tokenizer(texts, 600).get_vocab())
+    monkeypatch.setattr(vocabulary, "MAX_TRAINING_WORDS", 2_000)
+    in_proportion = set(train_tokenizer(texts, 600).get_vocab())
+    assert len(in_proportion) == 600
+    assert len(all_met & in_proportion) > 500
 
 
 def test_one_giant_line_is_learned_in_pieces() -> None:
@@ -173,7 +231,8 @@ def test_one_giant_line_is_learned_in_pieces() -> None:
     assert learn([text], 400).vocab_size == 400
 
 
-def test_words_too_long_to_look_up_are_not_learned() -> None:
+def test_words_too_long_to_look_up_are_unknown_and_not_learned() -> None:
+    assert learn(["x" * 101], 100).unknown_word_share == 1
     vocab = train_tokenizer(["x" * 5000, "x" * 5000, "short short"], 100).get_vocab()
     assert "##xx" not in vocab and "short" in vocab
 
@@ -188,3 +247,24 @@ def test_text_without_words_is_refused(texts: list[str]) -> None:
 def test_vocabulary_without_room_is_refused(vocab_size: int) -> None:
     with pytest.raises(InputError, match="--vocab-size"):
         train_tokenizer(["ab ab"], vocab_size)
+
+
+def words_reaching(piece: str, vocab: dict[str, int], normalize) -> Iterator[str]:
+    """Words that are cut right before a ## piece and end with it."""
+    inside = piece.removeprefix("##")
+    for start in (token for token in vocab if len(token) == 1 and f"##{token}" in vocab):
+        word = start + inside
+        longer = any(word[:end] in vocab for end in range(2, len(word) + 1))
+        if not longer and normalize(word) == word:
+            yield word
+
+
+@pytest.mark.parametrize("vocab_size", [300, 1000])
+def test_every_continuing_piece_can_occur(vocab_size: int) -> None:
+    texts = [*many_ties(), *CHINESE, "don't stop-me (now)! café €5 “quoted” 100% naïve ﬁn №5 ½"]
+    tokenizer = train_tokenizer(texts, vocab_size)
+    vocab = tokenizer.get_vocab()
+    for piece in (token for token in vocab if token.startswith("##")):
+        word = next(words_reaching(piece, vocab, tokenizer.normalizer.normalize_str), None)
+        assert word is not None, piece
+        assert pieces(tokenizer, word)[-1] == piece
