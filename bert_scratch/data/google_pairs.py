@@ -1,44 +1,61 @@
 """NSP pairs exactly as google-research/bert makes them, planned one pass over the corpus at a time.
 
-Kept for comparisons: it needs a whole pass planned before the first example of an epoch can be
-read, more than half of its pairs are random (all of them where a sentence fills the target), and
-a "random" B is from the same document when ten draws in a row hit it.
+Kept for comparisons: which pairs there are is known only after a whole pass, more than half of
+them are random (all of them where a sentence fills the target), and a "random" B is from the same
+document when ten draws in a row hit it.
+
+A document is read in chunks of sentences that reach a target length; each chunk gives a pair. The
+draws of a chunk are its own, so the plan of a pass holds no more than where each chunk starts, and
+a pair is made when it is asked for. A thread plans the next pass while one is read.
 """
 
 from __future__ import annotations
 
 import functools
-from array import array
-from collections.abc import Iterator, Sequence
-from itertools import accumulate
-from typing import Protocol
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from bert_scratch.data.pairs import (
-    IS_NEXT,
-    IS_RANDOM,
-    Example,
-    ExampleFacts,
-    IndexedShard,
-    check_pairs_possible,
-)
-from bert_scratch.data.philox import Purpose, RandomStream
+from bert_scratch.data.examples import ExampleBatch, ExampleFacts, Integers
+from bert_scratch.data.pairs import IS_NEXT, IS_RANDOM, check_pairs_possible
+from bert_scratch.data.philox import Purpose, below, philox4x32
+from bert_scratch.data.shard import Shard
+from bert_scratch.data.split_text import Rows, SplitText, expanded
 
-Range = tuple[int, int]
+MAX_TRIES = 10
+"""Draws for another document than A's."""
 
 
-class Draws(Protocol):
-    """The two draws Google's algorithm uses; `random.Random` has both."""
+@dataclass(frozen=True)
+class Plan:
+    """The chunks of one pass over the documents, in their order."""
 
-    def random(self) -> float:
-        """Return a number in [0, 1)."""
-        ...
+    starts: npt.NDArray[np.uint32]
+    """[P] the first sentence of each chunk, counted in its shard."""
+    shard_ends: Integers
+    """[S] how many chunks lie in the shards up to each."""
+    random_share: float
+    """Share of pairs with a random B."""
 
-    def randint(self, first: int, last: int, /) -> int:
-        """Return an integer in [first, last]."""
-        ...
+
+@dataclass(frozen=True)
+class Chunks:
+    """Runs of sentences of one document, cut in two; arrays of [n] int64."""
+
+    first_token: Integers
+    cut_sentence: Integers
+    """The first sentence that is not in A."""
+    last_sentence: Integers
+    is_random: npt.NDArray[np.bool_]
+    """Whether B is random: then the sentences from the cut on open the next chunk."""
+    words: Integers
+    """[16, n], the first words of the chunk's stream."""
+    num_used: Integers
+    """How many of them were used."""
 
 
 class GooglePairs:
@@ -53,161 +70,217 @@ class GooglePairs:
         short_seq_prob: share of documents with a shorter target.
         seed: the key of all draws.
         split: which one, for error messages.
+        word_starts: give where words start; the store must have them.
 
     Raises:
         InputError: if the split has no document of two sentences, or a single document.
 
     Source:
-        google-research/bert create_pretraining_data.py. Deviation: the order of documents and pairs
-        is the loader's permutation instead of two shuffles.
+        google-research/bert create_pretraining_data.py. Deviations: the order of documents and
+        pairs is the loader's permutation instead of two shuffles; random numbers come from one
+        stream for each document (its target) and one for each chunk, read in Google's order.
     """
 
     def __init__(
         self,
-        shards: Sequence[IndexedShard],
+        shards: Sequence[Shard],
         *,
         max_tokens: int,
         short_seq_prob: float,
         seed: int,
         split: str,
+        word_starts: bool = False,
     ) -> None:
-        num_documents = sum(len(shard.documents) for shard in shards)
-        num_single = sum(shard.num_one_sentence_documents() for shard in shards)
+        self._text = SplitText(shards, word_starts=word_starts)
+        num_documents = int(self._text.num_documents.sum())
+        num_single = int(self._text.num_one_sentence_documents.sum())
         check_pairs_possible(split, num_documents, num_single)
-        self._shards = shards
-        self._settings = (max_tokens, short_seq_prob, seed)
-        self._plan = functools.lru_cache(maxsize=2)(self._plan_epoch)
-        first_pass = self._plan(0)
+        self._document_ends = np.cumsum(self._text.num_documents)
+        self._max_tokens = max_tokens
+        self._short_seq_prob = short_seq_prob
+        self._seed = seed
+        self._planning = functools.lru_cache(maxsize=3)(self._start_planning)
+        first_pass = self._planning(0).result()
         self.facts = ExampleFacts(
-            num_examples=len(first_pass),
+            num_examples=len(first_pass.starts),
             num_documents=num_documents,
             num_one_sentence_documents=num_single,
-            random_next_share=float(first_pass[:, 0].mean()),
+            random_next_share=first_pass.random_share,
         )
 
-    def examples(
-        self, epochs: npt.NDArray[np.int64], slots: npt.NDArray[np.int64]
-    ) -> list[Example]:
+    def batch(self, epochs: Integers, slots: Integers) -> ExampleBatch:
         """Return the example of each (epoch, slot), both [B] int64."""
-        return [
-            self._example(*self._plan(epoch)[slot % len(self._plan(epoch))].tolist())
-            for epoch, slot in zip(epochs.tolist(), slots.tolist(), strict=True)
-        ]
+        shards, sentences = np.empty_like(slots), np.empty_like(slots)
+        for epoch in np.unique(epochs).tolist():
+            self._planning(epoch)
+            self._planning(epoch + 1)
+            plan = self._planning(epoch).result()
+            rows = epochs == epoch
+            pairs = slots[rows] % len(plan.starts)
+            shards[rows] = np.searchsorted(plan.shard_ends, pairs, side="right")
+            sentences[rows] = plan.starts[pairs]
+        return self._pairs(epochs, shards, sentences)
 
-    def _example(
+    def _start_planning(self, epoch: int) -> Future[Plan]:
+        """Plan a pass in a thread: nearly all of it is numpy, which lets other threads run."""
+        future: Future[Plan] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(self._planned(epoch))
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=run, name=f"plan of epoch {epoch}", daemon=True).start()
+        return future
+
+    def _planned(self, epoch: int) -> Plan:
+        """Go through all documents of a shard side by side, a chunk of each at a time."""
+        starts: list[npt.NDArray[np.uint32]] = []
+        num_random = 0
+        for shard, num_documents in enumerate(self._text.num_documents.tolist()):
+            shards = np.full(num_documents, shard)
+            rows = self._text.rows(shards)
+            sentence, last = rows.document_sentences(np.arange(num_documents))
+            target = self._targets(epoch, shards, sentence)
+            chunk_starts = []
+            while len(sentence):
+                chunk_starts.append(sentence.astype(np.uint32))
+                chunks = self._chunks(rows, epoch, sentence, last, target, num_blocks=1)
+                num_random += int(chunks.is_random.sum())
+                sentence = np.where(chunks.is_random, chunks.cut_sentence, chunks.last_sentence + 1)
+                going_on = sentence < last
+                sentence, last, target = sentence[going_on], last[going_on], target[going_on]
+                rows = self._text.rows(rows.shards[going_on])
+            starts.append(np.sort(np.concatenate([np.empty(0, np.uint32), *chunk_starts])))
+        shard_ends = np.cumsum([len(part) for part in starts])
+        return Plan(np.concatenate(starts), shard_ends, num_random / int(shard_ends[-1]))
+
+    def _targets(self, epochs: Integers | int, shards: Integers, sentences: Integers) -> Integers:
+        """Return the target length of documents that start with the given sentences."""
+        words = self._words(epochs, shards, sentences, 0, Purpose.TARGET)
+        short = 2 + below(words[1], self._max_tokens - 1)
+        return np.where(words[0] / 2**32 < self._short_seq_prob, short, self._max_tokens)
+
+    def _chunks(
         self,
-        label: int,
-        shard_a: int,
-        start_a: int,
-        end_a: int,
-        shard_b: int,
-        start_b: int,
-        end_b: int,
-    ) -> Example:
-        tokens_a = self._shards[shard_a].read(start_a, end_a)
-        return Example([tokens_a, self._shards[shard_b].read(start_b, end_b)], label)
+        rows: Rows,
+        epochs: Integers | int,
+        sentence: Integers,
+        last: Integers,
+        target: Integers,
+        num_blocks: int,
+    ) -> Chunks:
+        """Return the chunks that start with sentences of documents that end before `last`."""
+        first_token = rows.sentence_start(sentence)
+        reached = np.minimum(first_token + target, rows.sentence_end(last - 1))
+        last_sentence = rows.sentence_at(reached - 1)
+        more = last_sentence - sentence
+        blocks = np.arange(num_blocks)[:, None]
+        words = self._words(epochs, rows.shards, sentence, blocks, Purpose.PLAN)
+        words = words.swapaxes(0, 1).reshape(4 * num_blocks, -1)
+        return Chunks(
+            first_token=first_token,
+            cut_sentence=sentence + 1 + np.where(more > 0, below(words[0], more), 0),
+            last_sentence=last_sentence,
+            is_random=(more == 0) | (words[1] < 1 << 31),
+            words=words,
+            num_used=np.where(more > 0, 2, 0),
+        )
 
-    def _plan_epoch(self, epoch: int) -> npt.NDArray[np.int64]:
-        max_tokens, short_seq_prob, seed = self._settings
-        draws = RandomStream(seed, epoch, 0, Purpose.PLAN)
-        return plan_pairs(self._shards, draws, max_tokens, short_seq_prob)
+    def _pairs(self, epochs: Integers, shards: Integers, sentences: Integers) -> ExampleBatch:
+        """Return the pairs of the chunks that start with the given sentences of shards."""
+        rows = self._text.rows(shards)
+        documents = rows.document_of(sentences)
+        first, last = rows.document_sentences(documents)
+        target = self._targets(epochs, shards, first)
+        chunks = self._chunks(rows, epochs, sentences, last, target, num_blocks=4)
+        cut = rows.sentence_start(chunks.cut_sentence)
+        # [B, 2], A and B of each row
+        shards_ab = np.stack([shards, shards], axis=1)
+        starts = np.stack([chunks.first_token, cut], axis=1)
+        ends = np.stack([cut, rows.sentence_end(chunks.last_sentence)], axis=1)
+        drawn = np.flatnonzero(chunks.is_random)
+        homes = documents + (self._document_ends - self._text.num_documents)[shards]
+        shards_ab[drawn, 1], starts[drawn, 1], ends[drawn, 1], chunks.num_used[drawn] = (
+            self._random_b(
+                homes[drawn],
+                (target - (cut - chunks.first_token))[drawn],
+                chunks.words[:, drawn],
+                chunks.num_used[drawn],
+            )
+        )
+        drops = self._drops(ends - starts, chunks.num_used, epochs, shards, sentences)
+        return self._text.read(
+            shards_ab.ravel(),
+            (starts + drops[0]).ravel(),
+            (ends - starts - drops.sum(axis=0)).ravel(),
+            segments_per_row=np.full(len(shards), 2),
+            labels=np.where(chunks.is_random, IS_RANDOM, IS_NEXT),
+        )
 
+    def _random_b(
+        self, homes: Integers, lengths: Integers, words: Integers, num_used: Integers
+    ) -> tuple[Integers, Integers, Integers, Integers]:
+        """Return shard, first token, end token of a random B each, and the words used by then.
 
-def plan_pairs(
-    shards: Sequence[IndexedShard], draws: Draws, max_tokens: int, short_seq_prob: float
-) -> npt.NDArray[np.int64]:
-    """Plan one pass over all documents in their order.
+        It holds the sentences of a document from a random one on that reach the length.
+        """
+        each = np.arange(len(homes))
+        tries = words[num_used + np.arange(MAX_TRIES)[:, None], each]
+        others = below(tries, int(self._document_ends[-1]))
+        found = others != homes
+        tried = np.where(found.any(axis=0), found.argmax(axis=0), MAX_TRIES - 1)
+        num_used = num_used + tried + 1
+        document = others[tried, each]
+        shards = np.searchsorted(self._document_ends, document, side="right")
+        document = document - (self._document_ends - self._text.num_documents)[shards]
+        rows = self._text.rows(shards)
+        first, last = rows.document_sentences(document)
+        start = rows.sentence_start(first + below(words[num_used, each], last - first))
+        reached = np.minimum(start + np.maximum(lengths, 1), rows.sentence_end(last - 1))
+        return shards, start, rows.sentence_end(rows.sentence_at(reached - 1)), num_used + 1
 
-    Args:
-        shards: of one split.
-        draws: where random numbers come from, in Google's order.
-        max_tokens: M.
-        short_seq_prob: share of documents with a shorter target, drawn once per document.
+    def _drops(
+        self,
+        lengths: Integers,
+        num_used: Integers,
+        epochs: Integers,
+        shards: Integers,
+        sentences: Integers,
+    ) -> Integers:
+        """Return [2, B, 2], the tokens dropped at the front and the back of each A and B.
 
-    Returns:
-        [P, 7] int64: label, shard of A, start and end of A in its tokens, and the same three of B.
-    """
-    document_ends = list(accumulate(len(shard.documents) for shard in shards))
-    plan = array("q")
-    document_index = 0
-    for shard_index, shard in enumerate(shards):
-        for document in range(len(shard.documents)):
-            target = max_tokens
-            if draws.random() < short_seq_prob:
-                target = draws.randint(2, max_tokens)
-            for range_a, range_b in _document_pairs(shard, document, target, draws):
-                label, shard_b = IS_NEXT, shard_index
-                if range_b is None:
-                    label = IS_RANDOM
-                    length = target - (range_a[1] - range_a[0])
-                    shard_b, range_b = _random_b(
-                        shards, document_ends, document_index, length, draws
-                    )
-                range_a, range_b = _truncated(range_a, range_b, max_tokens, draws)
-                plan.extend((label, shard_index, *range_a, shard_b, *range_b))
-            document_index += 1
-    return np.frombuffer(plan, np.int64).reshape(-1, 7)
+        One at a time is dropped from the longer (a tie: from B), at its front or back by coin,
+        until the pair fits: all from the longer until it no longer is, then from either in turn.
+        """
+        num_drops = np.maximum(lengths.sum(axis=1) - self._max_tokens, 0)
+        # which blocks of the chunk's stream hold the coins of the row
+        first_block = num_used // 4
+        num_blocks = np.where(num_drops > 0, (num_used + num_drops - 1) // 4 - first_block + 1, 0)
+        row, rank = expanded(num_blocks)
+        block = first_block[row] + rank
+        words = self._words(epochs[row], shards[row], sentences[row], block, Purpose.PLAN)
+        step = 4 * block + np.arange(4)[:, None] - num_used[row]
+        length_a, length_b = lengths[row].T
+        a_is_longer = length_a > length_b
+        lead = np.where(a_is_longer, length_a - length_b, length_b - length_a + 1)
+        from_longer = (step < lead) | ((step - lead) % 2 == 1)
+        segment = 2 * row + (from_longer != a_is_longer)
+        is_drop = (step >= 0) & (step < num_drops[row])
+        is_front = words < 1 << 31
+        sides = [segment[is_drop & is_front], segment[is_drop & ~is_front]]
+        counts = [np.bincount(side, minlength=lengths.size) for side in sides]
+        return np.stack(counts).reshape(2, *lengths.shape)
 
-
-def _document_pairs(
-    shard: IndexedShard, document: int, target: int, draws: Draws
-) -> Iterator[tuple[Range, Range | None]]:
-    """Yield the token ranges of A and the actual B, or None where B is to be random."""
-    first, last = shard.document_sentences(document)
-    start, _ = shard.document_range(document)
-    ends = shard.sentences
-    sentence = chunk = first
-    while sentence < last:
-        if sentence < last - 1 and ends[sentence] - start < target:
-            sentence += 1
-            continue
-        num_segments = sentence - chunk + 1
-        a_segments = draws.randint(1, num_segments - 1) if num_segments > 1 else 1
-        cut = ends[chunk + a_segments - 1]
-        if num_segments == 1 or draws.random() < 0.5:
-            yield (start, cut), None
-            # the sentences not used open the next chunk
-            sentence, start = chunk + a_segments, cut
-        else:
-            yield (start, cut), (cut, ends[sentence])
-            start = ends[sentence]
-            sentence += 1
-        chunk = sentence
-
-
-def _random_b(
-    shards: Sequence[IndexedShard],
-    document_ends: Sequence[int],
-    avoid: int,
-    length: int,
-    draws: Draws,
-) -> tuple[int, Range]:
-    """Return the shard and token range of sentences from a random document, up to `length`."""
-    for _ in range(10):
-        index = draws.randint(0, document_ends[-1] - 1)
-        if index != avoid:
-            break
-    shard_index = int(np.searchsorted(document_ends, index, side="right"))
-    shard = shards[shard_index]
-    document = index - document_ends[shard_index] + len(shard.documents)
-    first, last = shard.document_sentences(document)
-    sentence = draws.randint(first, last - 1)
-    start = shard.sentences[sentence - 1] if sentence else 0
-    while sentence < last - 1 and shard.sentences[sentence] - start < length:
-        sentence += 1
-    return shard_index, (start, shard.sentences[sentence])
-
-
-def _truncated(
-    range_a: Range, range_b: Range, max_tokens: int, draws: Draws
-) -> tuple[Range, Range]:
-    """Drop tokens from the longer range (a tie: from B), at its front or back by coin."""
-    start_a, end_a = range_a
-    start_b, end_b = range_b
-    while end_a - start_a + end_b - start_b > max_tokens:
-        front = draws.random() < 0.5
-        if end_a - start_a > end_b - start_b:
-            start_a, end_a = (start_a + 1, end_a) if front else (start_a, end_a - 1)
-        else:
-            start_b, end_b = (start_b + 1, end_b) if front else (start_b, end_b - 1)
-    return (start_a, end_a), (start_b, end_b)
+    def _words(
+        self,
+        epochs: Integers | int,
+        shards: Integers,
+        sentences: Integers,
+        blocks: Integers | int,
+        purpose: Purpose,
+    ) -> Integers:
+        """Return [4, ...], blocks of the streams of what starts with the given sentences."""
+        words = philox4x32(self._seed, (epochs, sentences, shards, (blocks << 8) + purpose))
+        return np.stack(words)

@@ -22,16 +22,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from bert_scratch.batch import Batch
 from bert_scratch.config import InputError, check_choice, check_range
+from bert_scratch.data.examples import ExampleBatch
 from bert_scratch.data.google_pairs import GooglePairs
+from bert_scratch.data.joined_text import JoinedText
 from bert_scratch.data.masking import TokenMasker
-from bert_scratch.data.pairs import (
-    BalancedPairs,
-    Example,
-    IndexedShard,
-    JoinedText,
-)
+from bert_scratch.data.pairs import BalancedPairs
 from bert_scratch.data.philox import permuted
 from bert_scratch.data.processes import starting_processes
+from bert_scratch.data.shard import Shard
 from bert_scratch.data.store import TokenStore
 from bert_scratch.data.wordpiece import SpecialIds
 
@@ -131,47 +129,51 @@ class ExampleLoader:
         for epoch in np.unique(epochs).tolist():
             within = epochs == epoch
             slots[within] = permuted(positions[within], self.num_examples, self.seed, epoch)
-        return self._assembled(
-            self._source.examples(epochs, slots), np.stack([epochs, slots], axis=1)
-        )
+        return self._assembled(self._source.batch(epochs, slots), np.stack([epochs, slots], axis=1))
 
-    def _assembled(self, examples: Sequence[Example], example_ids: npt.NDArray[np.int64]) -> Batch:
+    def _assembled(self, examples: ExampleBatch, example_ids: npt.NDArray[np.int64]) -> Batch:
         """Lay the examples out as rows and mask them."""
         special = self._special_ids
-        lengths = [1 + sum(len(part) + 1 for part in example.segments) for example in examples]
-        width = min(-(-max(lengths) // ROW_MULTIPLE) * ROW_MULTIPLE, self.max_seq_length)
-        input_ids = np.full((len(examples), width), special.pad, np.int64)
+        num_rows = len(example_ids)
+        ends = np.cumsum(examples.segment_lengths + 1)
+        last_segments = np.cumsum(examples.segments_per_row) - 1
+        first_segments = last_segments + 1 - examples.segments_per_row
+        lengths = 1 + np.diff(ends[last_segments], prepend=0)
+        width = min(-(-int(lengths.max()) // ROW_MULTIPLE) * ROW_MULTIPLE, self.max_seq_length)
+        input_ids = np.full((num_rows, width), special.pad, np.int64)
         input_ids[:, 0] = special.cls
-        row_lengths = torch.tensor(lengths)
+        # the segments, each with its [SEP], fill the rows from column 1 in their order
+        content = np.full(ends[-1], special.sep, np.int32)
+        is_token = np.ones(ends[-1], bool)
+        is_token[ends - 1] = False
+        content[is_token] = examples.tokens
+        columns = np.arange(width)
+        input_ids[(columns > 0) & (columns < lengths[:, None])] = content
+        row_lengths = torch.from_numpy(lengths)
         attention_mask = (torch.arange(width) < row_lengths[:, None]).long()
-        first_ends = []
-        for row, example in zip(input_ids, examples, strict=True):
-            end = 1
-            for part in example.segments:
-                start, end = end, end + len(part) + 1
-                row[start : end - 1] = part
-                row[end - 1] = special.sep
-            first_ends.append(end if example.label is None else len(example.segments[0]) + 2)
-        second = torch.arange(width) >= torch.tensor(first_ends)[:, None]
+        first_ends = lengths
+        if examples.labels is not None:
+            first_ends = 2 + examples.segment_lengths[first_segments]
+        second = torch.arange(width) >= torch.from_numpy(first_ends)[:, None]
         ids = torch.from_numpy(example_ids)
         masked_ids, masked_positions, masked_labels = self._masker.mask(
             torch.from_numpy(input_ids), row_lengths, ids
         )
-        labels = [example.label for example in examples if example.label is not None]
+        labels = examples.labels
         return Batch(
             input_ids=masked_ids,
             token_type_ids=attention_mask * second,
             attention_mask=attention_mask,
             masked_positions=masked_positions,
             masked_labels=masked_labels,
-            next_sentence_label=torch.tensor(labels) if labels else None,
+            next_sentence_label=None if labels is None else torch.from_numpy(labels),
             example_ids=ids,
-            num_tokens=sum(lengths),
+            num_tokens=int(lengths.sum()),
         )
 
 
 def open_examples(
-    shards: Sequence[Any],
+    shards: Sequence[Shard],
     *,
     split: str,
     max_seq_length: int,
@@ -194,7 +196,6 @@ def open_examples(
             f"--pair-sampling google makes nsp pairs only; got --pair-task {pair_task}. "
             "Leave --pair-sampling out"
         )
-    indexed = [IndexedShard(shard) for shard in shards]
     num_special = 2 if pair_task == "none" else 3
     shape: dict[str, Any] = {
         "max_tokens": max_seq_length - num_special,
@@ -203,10 +204,10 @@ def open_examples(
         "split": split,
     }
     if pair_task == "none":
-        return JoinedText(indexed, **shape)
+        return JoinedText(shards, **shape)
     if pair_sampling == "google":
-        return GooglePairs(indexed, **shape)
-    return BalancedPairs(indexed, **shape, swap=pair_task == "sop")
+        return GooglePairs(shards, **shape)
+    return BalancedPairs(shards, **shape, swap=pair_task == "sop")
 
 
 def evaluation_batches(

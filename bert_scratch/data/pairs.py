@@ -1,181 +1,25 @@
-"""Which token ranges make the examples of an epoch, by index arithmetic.
+"""Which token ranges make the sentence pairs of an epoch: `nsp` balanced, and `sop`.
 
-Slot k of a shard starts k windows of text into it, moved to a sentence's start; everything else
-follows from hash(seed, epoch, slot). So any example is found in constant time, whatever was read
-before: nothing is planned, cached or replayed.
-
-Terms: a window is a run of consecutive tokens of one document; cutting it at a sentence end gives
-the segments A and B; M = max_seq_length less the special tokens.
+A window of a document is cut in two; A is the first part, B the second or a random one. Terms are
+those of `windows.py`.
 """
 
 from __future__ import annotations
 
-import functools
-from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import accumulate
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from bert_scratch.config import InputError, check_range
-from bert_scratch.data.philox import MAX_SLOTS, WORD, Purpose, below, philox4x32
-from bert_scratch.data.store import Shard
-
-Tokens = npt.NDArray[np.integer]
+from bert_scratch.config import InputError
+from bert_scratch.data.examples import ExampleBatch, ExampleFacts, Integers
+from bert_scratch.data.philox import below, below64
+from bert_scratch.data.shard import Shard
+from bert_scratch.data.split_text import Rows, SplitText
+from bert_scratch.data.windows import TokenWindows
 
 # for sop: in order, swapped
 IS_NEXT, IS_RANDOM = 0, 1
-
-
-class Example(NamedTuple):
-    """Segments to be laid out as [CLS] segment [SEP] segment [SEP] ..., and the pair's label."""
-
-    segments: list[Tokens]
-    label: int | None
-    """0 = B follows A, 1 = random (nsp) or swapped (sop); None without pairs."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExampleFacts:
-    """What one epoch of a split consists of."""
-
-    num_examples: int
-    """N, examples of an epoch."""
-    num_documents: int
-    """Documents of the split."""
-    num_one_sentence_documents: int
-    """Documents of a single sentence: they serve only as a random B."""
-    random_next_share: float | None
-    """Share of pairs whose label is 1; None without pairs."""
-
-
-class IndexedShard:
-    """A shard with its sentence and document ends as plain integers, found by binary search."""
-
-    def __init__(self, shard: Shard) -> None:
-        self.read = shard.read
-        self.num_tokens = shard.num_tokens
-        # indexing a memoryview gives Python ints three times faster than indexing an array
-        self.documents = shard.documents.data
-        self._shard = shard
-
-    @functools.cached_property
-    def sentences(self) -> memoryview:
-        """The end of each sentence in tokens, read when first needed: opening many is slow."""
-        return self._shard.sentences.data
-
-    def sentence_at(self, token: int) -> tuple[int, int]:
-        """Return the token range of the sentence that holds a token."""
-        sentence = bisect_right(self.sentences, token)
-        return self._start(sentence), self.sentences[sentence]
-
-    def document_at(self, token: int) -> int:
-        """Return the index of the document that holds a token."""
-        return bisect_right(self.documents, bisect_right(self.sentences, token))
-
-    def document_range(self, document: int) -> tuple[int, int]:
-        """Return the token range of a document."""
-        first, last = self.document_sentences(document)
-        return self._start(first), self.sentences[last - 1]
-
-    def document_sentences(self, document: int) -> tuple[int, int]:
-        """Return the sentence range of a document."""
-        return (self.documents[document - 1] if document else 0), self.documents[document]
-
-    def num_one_sentence_documents(self) -> int:
-        """Count the documents of a single sentence."""
-        return int((self._document_sizes() == 1).sum())
-
-    @functools.cached_property
-    def documents_of_two(self) -> npt.NDArray[np.uint32]:
-        """The indices of the documents of two sentences or more."""
-        return np.flatnonzero(self._document_sizes() > 1).astype(np.uint32)
-
-    def _document_sizes(self) -> npt.NDArray[np.int64]:
-        sizes = np.array(self.documents, np.int64)
-        sizes[1:] -= sizes[:-1].copy()
-        return sizes
-
-    def _start(self, sentence: int) -> int:
-        return self.sentences[sentence - 1] if sentence else 0
-
-
-class TokenWindows:
-    """The windows of one split: slots, where each starts, and the draws that shape it."""
-
-    def __init__(
-        self,
-        shards: Sequence[IndexedShard],
-        usable: Sequence[bool],
-        *,
-        max_tokens: int,
-        short_seq_prob: float,
-        seed: int,
-    ) -> None:
-        check_range("short_seq_prob", short_seq_prob, at_least=0, at_most=1)
-        self.shards = shards
-        self.max_tokens = max_tokens
-        self.seed = seed
-        self._short_below = round(short_seq_prob * 2**32)
-        slots = [
-            -(-shard.num_tokens // max_tokens) if use else 0
-            for shard, use in zip(shards, usable, strict=True)
-        ]
-        self._slot_ends = np.cumsum(slots)
-        self.num_slots = int(self._slot_ends[-1]) if slots else 0
-        if self.num_slots > MAX_SLOTS:
-            raise InputError(
-                f"the corpus holds {self.num_slots:,} windows of {max_tokens} tokens, the limit "
-                f"is {MAX_SLOTS:,}: split it, or raise --max-seq-length"
-            )
-
-    def draws(
-        self, epochs: npt.NDArray[np.int64], slots: npt.NDArray[np.int64]
-    ) -> list[tuple[int, int, int, list[int]]]:
-        """Return (shard, token, target length, six more random words) of each (epoch, slot).
-
-        The token is phase(seed, epoch, shard) + k * max_tokens for the shard's k-th slot, modulo
-        the shard's tokens. The target is max_tokens, or with short_seq_prob 2 to max_tokens.
-        """
-        shards = np.searchsorted(self._slot_ends, slots, side="right")
-        within = slots - np.where(shards > 0, self._slot_ends[shards - 1], 0)
-        offset = philox4x32(self.seed, (shards, 0, 0, Purpose.PHASE))[0]
-        # golden-ratio steps: a few epochs' phases lie spread out, where random ones would clump
-        phase = offset + epochs * 0x9E3779B9 & WORD
-        tokens = below(phase, self.max_tokens) + within * self.max_tokens
-        blocks = np.arange(2)[:, None]
-        words = np.concatenate(philox4x32(self.seed, (epochs, slots, blocks, Purpose.PAIR)))
-        short = 2 + below(words[1], self.max_tokens - 1)
-        targets = np.where(words[0] < self._short_below, short, self.max_tokens)
-        return [
-            (shard, token % self.shards[shard].num_tokens, target, rest)
-            for shard, token, target, rest in zip(
-                shards.tolist(),
-                tokens.tolist(),
-                targets.tolist(),
-                words[2:].T.tolist(),
-                strict=True,
-            )
-        ]
-
-    def window(
-        self, shard: IndexedShard, token: int, target: int, first: int, last: int
-    ) -> tuple[int, int]:
-        """Return the window of `target` tokens within [first, last) that a slot's token asks for.
-
-        It starts with the token's sentence, or at the token itself if the sentence is longer than
-        a window. Near the end of the text it ends with the text instead, so that no row is short
-        and no last words are left out.
-        """
-        if token > last - target:
-            return max(first, last - target), last
-        start, end = shard.sentence_at(token)
-        if end - start > self.max_tokens:
-            start = token
-        return start, start + target
 
 
 class BalancedPairs:
@@ -194,6 +38,7 @@ class BalancedPairs:
         seed: the key of all draws.
         split: which one, for error messages.
         swap: False: nsp; True: sop.
+        word_starts: give where words start; the store must have them.
 
     Raises:
         InputError: if the split has no document of two sentences, or (nsp) a single document.
@@ -207,151 +52,123 @@ class BalancedPairs:
 
     def __init__(
         self,
-        shards: Sequence[IndexedShard],
+        shards: Sequence[Shard],
         *,
         max_tokens: int,
         short_seq_prob: float,
         seed: int,
         split: str,
         swap: bool,
+        word_starts: bool = False,
     ) -> None:
-        num_documents = [len(shard.documents) for shard in shards]
-        num_single = [shard.num_one_sentence_documents() for shard in shards]
-        check_pairs_possible(split, sum(num_documents), sum(num_single), need_two=not swap)
-        usable = [single < total for single, total in zip(num_single, num_documents, strict=True)]
+        self._text = SplitText(shards, word_starts=word_starts)
+        num_documents = int(self._text.num_documents.sum())
+        num_single = int(self._text.num_one_sentence_documents.sum())
+        check_pairs_possible(split, num_documents, num_single, need_two=not swap)
+        usable = self._text.num_one_sentence_documents < self._text.num_documents
         self._windows = TokenWindows(
-            shards, usable, max_tokens=max_tokens, short_seq_prob=short_seq_prob, seed=seed
+            self._text, usable, max_tokens=max_tokens, short_seq_prob=short_seq_prob, seed=seed
         )
-        self._shards = shards
         self._swap = swap
-        self._token_ends = list(accumulate(shard.num_tokens for shard in shards))
         self.facts = ExampleFacts(
             num_examples=self._windows.num_slots,
-            num_documents=sum(num_documents),
-            num_one_sentence_documents=sum(num_single),
+            num_documents=num_documents,
+            num_one_sentence_documents=num_single,
             random_next_share=0.5,
         )
 
-    def examples(
-        self, epochs: npt.NDArray[np.int64], slots: npt.NDArray[np.int64]
-    ) -> list[Example]:
+    def batch(self, epochs: Integers, slots: Integers) -> ExampleBatch:
         """Return the example of each (epoch, slot), both [B] int64."""
-        return [self._example(*draw) for draw in self._windows.draws(epochs, slots)]
+        draws = self._windows.draws(epochs, slots)
+        label_word, cut_word, high_word, low_word, start_word, _ = draws.words
+        labels = label_word >> 31
+        rows = self._text.rows(draws.shards)
+        tokens, sentences, *home = self._homes(rows, draws.tokens, start_word)
+        starts, ends = self._windows.windows(rows, tokens, sentences, draws.targets, *home)
+        cuts, at_sentence = _cuts(rows, starts, ends, cut_word)
+        # [B, 2], A and B of each row
+        shards = np.stack([draws.shards, draws.shards], axis=1)
+        firsts = np.stack([starts, cuts], axis=1)
+        lengths = np.stack([cuts - starts, ends - cuts], axis=1)
+        drawn = np.flatnonzero(labels == IS_RANDOM)
+        if self._swap:
+            firsts[drawn] = firsts[drawn, ::-1]
+            lengths[drawn] = lengths[drawn, ::-1]
+        else:
+            places = self._places_elsewhere(high_word, low_word, draws.shards, *home)
+            shards[drawn, 1], firsts[drawn, 1], lengths[drawn, 1] = self._random_segments(
+                places[drawn], lengths[drawn, 1], at_sentence[drawn]
+            )
+        return self._text.read(
+            shards.ravel(),
+            firsts.ravel(),
+            lengths.ravel(),
+            segments_per_row=np.full(len(slots), 2),
+            labels=labels,
+        )
 
-    def _example(self, shard_index: int, token: int, target: int, words: list[int]) -> Example:
-        label_word, cut_word, high_word, low_word, start_word, _ = words
-        label = label_word >> 31
-        shard = self._shards[shard_index]
-        document, token = self._document_of_two(shard, token, start_word)
-        home = shard.document_range(document)
-        start, end = self._windows.window(shard, token, target, *home)
-        cut, at_sentence = _cut(shard, start, end, cut_word)
-        if label == IS_NEXT or self._swap:
-            window = shard.read(start, end)
-            segments = [window[: cut - start], window[cut - start :]]
-            return Example(segments if label == IS_NEXT else segments[::-1], label)
-        other, token = self._token_elsewhere(high_word << 32 | low_word, shard_index, *home)
-        random_b = _random_segment(other, token, end - cut, at_sentence)
-        return Example([shard.read(start, cut), random_b], label)
+    def _homes(
+        self, rows: Rows, tokens: Integers, start_word: Integers
+    ) -> tuple[Integers, Integers, Integers, Integers]:
+        """Return each row's token, its sentence, and its document's first and end token.
 
-    def _document_of_two(self, shard: IndexedShard, token: int, start_word: int) -> tuple[int, int]:
-        """Return the token's document, or the next of two sentences and a token drawn in it."""
-        document = shard.document_at(token)
-        first, last = shard.document_sentences(document)
-        if last - first > 1:
-            return document, token
-        following = shard.documents_of_two.searchsorted(np.uint32(document))
-        document = int(shard.documents_of_two[following % len(shard.documents_of_two)])
-        start, end = shard.document_range(document)
-        return document, start + below(start_word, end - start)
+        A token of a one-sentence document yields to one drawn in the next document that has two.
+        """
+        sentences = rows.sentence_at(tokens)
+        documents = rows.document_of(sentences)
+        first, last = rows.document_sentences(documents)
+        single = np.flatnonzero(last - first == 1)
+        if len(single):
+            moved = self._text.rows(rows.shards[single])
+            documents = moved.next_document_of_two(documents[single])
+            first[single], last[single] = moved.document_sentences(documents)
+            start, end = moved.document_range(documents)
+            tokens = tokens.copy()
+            tokens[single] = start + below(start_word[single], end - start)
+            sentences[single] = moved.sentence_at(tokens[single])
+        return tokens, sentences, rows.sentence_start(first), rows.sentence_end(last - 1)
 
-    def _token_elsewhere(
-        self, word64: int, shard_index: int, start: int, end: int
-    ) -> tuple[IndexedShard, int]:
-        """Return a shard and token drawn from all tokens but a shard's from start to end."""
-        base = self._token_ends[shard_index] - self._shards[shard_index].num_tokens
-        place = word64 * (self._token_ends[-1] - (end - start)) >> 64
-        if place >= base + start:
-            place += end - start
-        index = bisect_right(self._token_ends, place)
-        shard = self._shards[index]
-        return shard, place - self._token_ends[index] + shard.num_tokens
-
-
-def _random_segment(shard: IndexedShard, token: int, length: int, at_sentence: bool) -> Tokens:
-    """Read up to `length` tokens of the token's document, from its sentence's start if asked."""
-    start, end = shard.document_range(shard.document_at(token))
-    start = max(start, min(token, end - length))
-    if at_sentence:
-        start, _ = shard.sentence_at(start)
-    return shard.read(start, min(start + length, end))
-
-
-def _cut(shard: IndexedShard, start: int, end: int, word: int) -> tuple[int, bool]:
-    """Return where the window is cut, and whether that is a sentence's end."""
-    first = bisect_right(shard.sentences, start)
-    last = bisect_left(shard.sentences, end)
-    if first < last:
-        return shard.sentences[first + (word * (last - first) >> 32)], True
-    return start + 1 + below(word, end - start - 1), False
-
-
-class JoinedText:
-    """Consecutive text without pairs: documents joined by [SEP] until the row is full.
-
-    Args:
-        shards: of one split.
-        max_tokens: M, tokens and inner [SEP] together.
-        short_seq_prob: share of windows with a shorter target.
-        seed: the key of all draws.
-        split: which one, for error messages.
-
-    Raises:
-        InputError: if the split is empty.
-
-    Source:
-        Liu et al. 2019 (RoBERTa), section 4.2, FULL-SENTENCES.
-    """
-
-    def __init__(
+    def _places_elsewhere(
         self,
-        shards: Sequence[IndexedShard],
-        *,
-        max_tokens: int,
-        short_seq_prob: float,
-        seed: int,
-        split: str,
-    ) -> None:
-        usable = [shard.num_tokens > 0 for shard in shards]
-        if not any(usable):
-            raise InputError(f"the {split} split of the corpus holds no text")
-        self._windows = TokenWindows(
-            shards, usable, max_tokens=max_tokens, short_seq_prob=short_seq_prob, seed=seed
-        )
-        self.facts = ExampleFacts(
-            num_examples=self._windows.num_slots,
-            num_documents=sum(len(shard.documents) for shard in shards),
-            num_one_sentence_documents=sum(s.num_one_sentence_documents() for s in shards),
-            random_next_share=None,
-        )
+        high_word: Integers,
+        low_word: Integers,
+        shards: Integers,
+        start: Integers,
+        end: Integers,
+    ) -> Integers:
+        """Return places drawn from all tokens but those from start to end of the given shards."""
+        left = self._text.num_tokens.sum() - (end - start)
+        places: Integers = below64(high_word, low_word, left)
+        return places + np.where(places >= start + self._text.first_places[shards], end - start, 0)
 
-    def examples(
-        self, epochs: npt.NDArray[np.int64], slots: npt.NDArray[np.int64]
-    ) -> list[Example]:
-        """Return the example of each (epoch, slot), both [B] int64."""
-        return [self._example(*draw) for draw in self._windows.draws(epochs, slots)]
+    def _random_segments(
+        self, places: Integers, lengths: Integers, at_sentence: npt.NDArray[np.bool_]
+    ) -> tuple[Integers, Integers, Integers]:
+        """Return shard, first token and length of up to `lengths` tokens of a place's document.
 
-    def _example(self, shard_index: int, token: int, target: int, _: list[int]) -> Example:
-        shard = self._windows.shards[shard_index]
-        start = self._windows.window(shard, token, target, 0, shard.num_tokens)[0]
-        document = shard.document_at(start)
-        segments = []
-        while target > 0 and start < shard.num_tokens:
-            end = min(shard.document_range(document)[1], start + target)
-            segments.append(shard.read(start, end))
-            target -= end - start + 1
-            start, document = end, document + 1
-        return Example(segments, None)
+        They start with a sentence where asked to.
+        """
+        shards, tokens = self._text.locate(places)
+        rows = self._text.rows(shards)
+        sentences = rows.sentence_at(tokens)
+        start, end = rows.document_range(rows.document_of(sentences))
+        firsts = np.maximum(start, np.minimum(tokens, end - lengths))
+        earlier = np.flatnonzero(firsts < tokens)
+        sentences[earlier] = self._text.rows(shards[earlier]).sentence_at(firsts[earlier])
+        firsts = np.where(at_sentence, rows.sentence_start(sentences), firsts)
+        return shards, firsts, np.minimum(lengths, end - firsts)
+
+
+def _cuts(
+    rows: Rows, starts: Integers, ends: Integers, words: Integers
+) -> tuple[Integers, npt.NDArray[np.bool_]]:
+    """Return where each window is cut, and whether that is a sentence's end."""
+    first = rows.sentence_at(starts)
+    choices = rows.sentence_at(ends - 1) - first
+    at_sentence = choices > 0
+    sentence_ends = rows.sentence_end(first + below(words, choices))
+    anywhere = starts + 1 + below(words, ends - starts - 1)
+    return np.where(at_sentence, sentence_ends, anywhere), at_sentence
 
 
 def check_pairs_possible(

@@ -32,6 +32,7 @@ class Purpose(enum.IntEnum):
     PHASE = 2
     ORDER = 3
     PLAN = 4
+    TARGET = 5
 
 
 def philox4x32(key: int, counter: Sequence[Words]) -> tuple[Words, Words, Words, Words]:
@@ -71,6 +72,21 @@ def below(word: Words, limit: Words) -> Words:
         limit: at least 1 and, for arrays, below 2**31.
     """
     return word * limit >> 32
+
+
+def below64(high: Words, low: Words, limit: Words) -> Words:
+    """Return a random integer in [0, limit) from two random words by multiply-high.
+
+    Args:
+        high: a random word.
+        low: another.
+        limit: at least 1 and below 2**62.
+    """
+    limit_high, limit_low = limit >> 32, limit & WORD
+    # arrays wrap at 64 bits: what is shifted down is masked, as in philox4x32
+    crossed = high * limit_low
+    middle = (low * limit_low >> 32 & WORD) + low * limit_high + (crossed & WORD)
+    return high * limit_high + (crossed >> 32 & WORD) + (middle >> 32)
 
 
 def permuted(positions: npt.NDArray[np.int64], size: int, seed: int, epoch: int) -> Any:
@@ -118,36 +134,3 @@ def _mixed(word: Words) -> Words:
     word = ((word >> 16) ^ word) * 0x85EBCA6B & WORD
     word = ((word >> 13) ^ word) * 0xC2B2AE35 & WORD
     return (word >> 16) ^ word
-
-
-class RandomStream:
-    """Random numbers one after the other, for an algorithm that is defined by its order of draws.
-
-    The two methods are those of `random.Random` that Google's data script uses.
-    """
-
-    BLOCK = 1024
-
-    def __init__(self, seed: int, epoch: int, stream: int, purpose: Purpose) -> None:
-        self._seed = seed
-        self._counter = (epoch, stream, purpose)
-        self._num_blocks = 0
-        self._words: list[int] = []
-
-    def random(self) -> float:
-        """Return a number in [0, 1) with 32 random bits."""
-        return self._next_word() / 2**32
-
-    def randint(self, first: int, last: int) -> int:
-        """Return an integer in [first, last], both ends included."""
-        return first + (self._next_word() * (last - first + 1) >> 32)
-
-    def _next_word(self) -> int:
-        if not self._words:
-            epoch, stream, purpose = self._counter
-            start = self._num_blocks * self.BLOCK
-            blocks = np.arange(start, start + self.BLOCK, dtype=np.int64)
-            words = philox4x32(self._seed, (epoch, stream, blocks, purpose))
-            self._words = np.stack(words, axis=1).ravel()[::-1].tolist()
-            self._num_blocks += 1
-        return self._words.pop()

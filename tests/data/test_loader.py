@@ -42,6 +42,8 @@ def memory_store(num_documents: int = 60, num_shards: int = 2) -> SimpleNamespac
         shards.append(
             SimpleNamespace(
                 num_tokens=len(tokens),
+                num_documents=num_documents,
+                num_one_sentence_documents=sum(len(d) == 1 for d in documents),
                 sentences=np.cumsum(lengths).astype(np.uint32),
                 documents=np.cumsum([len(d) for d in documents]).astype(np.uint32),
                 read=lambda start, end, tokens=tokens: tokens[start:end],
@@ -312,6 +314,8 @@ def test_one_token_corpora_give_a_finite_loss() -> None:
     lengths = np.ones(200, np.uint32)
     shard = SimpleNamespace(
         num_tokens=200,
+        num_documents=100,
+        num_one_sentence_documents=0,
         sentences=np.cumsum(lengths),
         documents=np.arange(2, 201, 2).astype(np.uint32),
         read=lambda start, end: np.full(end - start, 1 if start % 3 else 9, np.uint16),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert_scratch.config import InputError
+from bert_scratch.data.examples import ExampleBatch
 from bert_scratch.data.loader import open_examples
-from bert_scratch.data.pairs import Example, IndexedShard, TokenWindows
 from bert_scratch.data.philox import MAX_SLOTS
+from bert_scratch.data.split_text import SplitText
+from bert_scratch.data.windows import TokenWindows
 
 Shape = list[list[list[int]]]  # shards of documents of sentence lengths
 
@@ -44,6 +47,8 @@ class Corpus:
             self.shards.append(
                 SimpleNamespace(
                     num_tokens=len(tokens),
+                    num_documents=len(documents),
+                    num_one_sentence_documents=sum(len(d) == 1 for d in documents),
                     sentences=np.cumsum(lengths).astype(np.uint32),
                     documents=np.cumsum([len(d) for d in documents]).astype(np.uint32),
                     read=lambda start, end, tokens=tokens: tokens[start:end],
@@ -63,9 +68,27 @@ class Corpus:
         return {self.document_of[token] for token in segment.tolist()}
 
 
+class Example(NamedTuple):
+    """One row of a batch: its segments and label."""
+
+    segments: list[np.ndarray]
+    label: int | None
+
+
+def rows_of(batch: ExampleBatch) -> list[Example]:
+    assert batch.tokens.dtype == np.int32
+    segments = np.split(batch.tokens, np.cumsum(batch.segment_lengths)[:-1])
+    ends = np.cumsum(batch.segments_per_row).tolist()
+    labels = [None] * len(ends) if batch.labels is None else batch.labels.tolist()
+    return [
+        Example(segments[start:end], label)
+        for start, end, label in zip([0, *ends], ends, labels, strict=False)
+    ]
+
+
 def epoch(source, number: int = 0) -> list[Example]:
     slots = np.arange(source.facts.num_examples)
-    return source.examples(np.full_like(slots, number), slots)
+    return rows_of(source.batch(np.full_like(slots, number), slots))
 
 
 def take(source, count: int) -> list[Example]:
@@ -155,7 +178,7 @@ def test_examples_fit_and_have_no_empty_segment(
         max_seq_length=max_seq_length, pair_task=pair_task, short_seq_prob=short_seq_prob
     )
     slots = np.arange(min(100, source.facts.num_examples))
-    for segments, _ in source.examples(np.zeros_like(slots), slots):
+    for segments, _ in rows_of(source.batch(np.zeros_like(slots), slots)):
         assert all(len(segment) > 0 for segment in segments)
         assert 1 + sum(len(segment) + 1 for segment in segments) <= max_seq_length
         assert len(segments) == 2 or pair_task == "none"
@@ -275,31 +298,24 @@ def test_long_sentences_are_covered_to_their_end() -> None:
 
 def test_examples_are_the_same_for_any_company(corpus: Corpus) -> None:
     source = corpus.open()
-    together = source.examples(np.array([0, 3, 3, 1]), np.array([5, 0, 77, 5]))
-    alone = source.examples(np.array([3]), np.array([77]))[0]
+    together = rows_of(source.batch(np.array([0, 3, 3, 1]), np.array([5, 0, 77, 5])))
+    alone = rows_of(source.batch(np.array([3]), np.array([77])))[0]
     assert alone.label == together[2].label
     for one, other in zip(alone.segments, together[2].segments, strict=True):
         assert (one == other).all()
 
 
 def test_slots_beyond_the_counter_are_refused() -> None:
-    shard = SimpleNamespace(num_tokens=(MAX_SLOTS + 1) * 61)
+    shard = SimpleNamespace(
+        num_tokens=(MAX_SLOTS + 1) * 61, num_documents=2, num_one_sentence_documents=0
+    )
     with pytest.raises(InputError, match="--max-seq-length"):
-        TokenWindows([shard], [True], max_tokens=61, short_seq_prob=0.1, seed=0)
+        TokenWindows(SplitText([shard]), [True], max_tokens=61, short_seq_prob=0.1, seed=0)
 
 
 def test_google_sampling_is_refused_without_nsp(corpus: Corpus) -> None:
     with pytest.raises(InputError, match="--pair-sampling google"):
         corpus.open(pair_task="sop", pair_sampling="google")
-
-
-def test_indexed_shard_finds_sentences_and_documents() -> None:
-    shard = IndexedShard(Corpus([[[3, 4], [5]]]).shards[0])
-    assert [shard.sentence_at(token) for token in (0, 2, 3, 6, 7, 11)] == [
-        (0, 3), (0, 3), (3, 7), (3, 7), (7, 12), (7, 12),
-    ]  # fmt: skip
-    assert [shard.document_at(token) for token in (0, 6, 7)] == [0, 0, 1]
-    assert [shard.document_range(document) for document in (0, 1)] == [(0, 7), (7, 12)]
 
 
 @pytest.mark.parametrize("pair_task", ["nsp", "sop", "none"])

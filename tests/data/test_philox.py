@@ -1,5 +1,5 @@
 """Pins the random bits: Philox4x32-10 against Random123's known answers, the same in Python ints,
-numpy and torch; the keyed permutation as a bijection without memory; the stream of draws.
+numpy and torch; the keyed permutation as a bijection without memory.
 
 Run alone: pytest tests/data/test_philox.py. The CUDA case needs a device (marker gpu).
 """
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from bert_scratch.data.philox import Purpose, RandomStream, below, permuted, philox4x32
+from bert_scratch.data.philox import Purpose, below, below64, permuted, philox4x32
 
 # counter, key, answer: kat_vectors of Random123
 KNOWN_ANSWERS = [
@@ -71,6 +71,15 @@ def test_below_stays_inside_and_is_uniform() -> None:
     assert below(0xFFFFFFFF, 7) == 6
 
 
+@pytest.mark.parametrize("limit", [1, 7, 2**32 - 1, 2**32, 2**41 + 12345, 2**62 - 1])
+def test_below64_is_the_high_half_of_the_product(limit: int) -> None:
+    words = [0, 1, 2**31, 2**32 - 1, *philox4x32(1, (0, 0, 0, 0))]
+    high, low = (word.ravel() for word in np.meshgrid(words, words))
+    exact = [(h << 32 | w) * limit >> 64 for h, w in zip(high.tolist(), low.tolist(), strict=True)]
+    assert below64(high, low, limit).tolist() == exact
+    assert [below64(h, w, limit) for h, w in zip(high.tolist(), low.tolist(), strict=True)] == exact
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 10, 97, 1000, 4096, 65_537])
 def test_permuted_visits_every_slot_once(size: int) -> None:
     for epoch in range(3):
@@ -115,23 +124,6 @@ def test_permuted_differs_by_seed_and_epoch() -> None:
 
 def test_permuted_bits_have_not_changed() -> None:
     assert permuted(np.arange(8), 1000, 42, 3).tolist() == GOLDEN_SLOTS
-
-
-def test_random_stream_reads_the_words_in_order() -> None:
-    stream = RandomStream(7, 1, 2, Purpose.PLAN)
-    words = [word for block in range(3) for word in philox4x32(7, (1, 2, block, Purpose.PLAN))]
-    assert [stream.random() for _ in words] == [word / 2**32 for word in words]
-
-
-def test_random_stream_goes_on_after_its_first_block() -> None:
-    stream = RandomStream(7, 1, 2, Purpose.PLAN)
-    values = [stream.random() for _ in range(4 * RandomStream.BLOCK + 1)]
-    assert values[-1] == philox4x32(7, (1, 2, RandomStream.BLOCK, Purpose.PLAN))[0] / 2**32
-
-
-def test_random_stream_randint_includes_both_ends() -> None:
-    stream = RandomStream(7, 0, 0, Purpose.PLAN)
-    assert {stream.randint(2, 4) for _ in range(200)} == {2, 3, 4}
 
 
 GOLDEN_SLOTS = [133, 277, 413, 978, 157, 710, 233, 923]

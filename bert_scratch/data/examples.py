@@ -1,0 +1,44 @@
+"""What all ways of making examples answer with: a batch as flat arrays, facts of an epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleBatch:
+    """Rows to be laid out as [CLS] segment [SEP] segment [SEP] ..., and their labels.
+
+    Attributes:
+        tokens: [T] int32, the segments of all rows one after the other, row by row; no special
+            tokens, no padding.
+        segment_lengths: [G] int64, each at least 1, in the same order.
+        segments_per_row: [B] int64; 2 everywhere for pairs.
+        labels: [B] int64: 0 = B follows A, 1 = random (nsp) or swapped (sop); None without pairs.
+        word_starts: [T] bool, True where a word starts, if it was asked for.
+    """
+
+    tokens: npt.NDArray[np.int32]
+    segment_lengths: Integers
+    segments_per_row: Integers
+    labels: Integers | None
+    word_starts: npt.NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleFacts:
+    """What one epoch of a split consists of."""
+
+    num_examples: int
+    """N, examples of an epoch."""
+    num_documents: int
+    """Documents of the split."""
+    num_one_sentence_documents: int
+    """Documents of a single sentence: they serve only as a random B."""
+    random_next_share: float | None
+    """Share of pairs whose label is 1; None without pairs."""

@@ -1,0 +1,161 @@
+"""Where words start in text that is written without spaces, told by a segmenter.
+
+BERT makes a token of each ideograph, so for whole-word masks something else must say which of
+them are one word: `jieba` for Chinese, or any function of the user's.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import re
+import warnings
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from bert_scratch.config import InputError
+
+Segment = Callable[[str], list[str]]
+"""Gives the words of a text, white space and punctuation among them: joined they are the text."""
+
+# google-research/bert `tokenization._is_chinese_char`
+_IDEOGRAPHS = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002ceaf\U0002f800-\U0002fa1f"  # noqa: E501
+_IDEOGRAPH = re.compile(f"[{_IDEOGRAPHS}]")
+_SEVERAL_IDEOGRAPHS = re.compile(f"[{_IDEOGRAPHS}]{{2,}}")
+
+
+def open_segmenter(name: str) -> Segment:
+    """Return a function from a text to its words.
+
+    Args:
+        name: `jieba`, or `module:function` for an importable function from a text to its words.
+
+    Raises:
+        InputError: if there is no such segmenter. The function returned raises it where a
+            segmenter fails, or its words are not the text.
+    """
+    if name == "jieba":
+        cut = _jieba()
+    elif ":" in name:
+        cut = _imported(name)
+    else:
+        raise InputError(
+            f"--word-segmenter must be jieba or module:function, such as my_words:split; got {name}"
+        )
+
+    def segment(text: str) -> list[str]:
+        try:
+            words = list(cut(text))
+            whole = "".join(words)
+        except Exception as error:
+            raise InputError(
+                f"--word-segmenter {name} fails on the text {text[:60]!r}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if whole != text:
+            raise InputError(
+                f"--word-segmenter {name}: its words must join to the text, white space included; "
+                f"for {text[:60]!r} it gave {words[:10]}"
+            )
+        return words
+
+    return segment
+
+
+def _jieba() -> Segment:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on import it warns about packages of its own
+            jieba = importlib.import_module("jieba")
+            cutter = jieba.Tokenizer()
+            # its own start reads and writes a file in the temporary folder that all users share,
+            # and tells the log about it
+            cutter.FREQ, cutter.total = cutter.gen_pfdict(cutter.get_dict_file())
+    except ModuleNotFoundError as error:
+        raise InputError(
+            '--word-segmenter jieba needs jieba: pip install "bert-scratch[segment]"'
+        ) from error
+    cutter.initialized = True
+    cut: Segment = cutter.lcut
+    return cut
+
+
+def _imported(name: str) -> Segment:
+    module_name, _, function_name = name.partition(":")
+    try:
+        function = getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"--word-segmenter {name}: cannot be imported ({error}); is the module installed, or "
+            "its folder on PYTHONPATH?"
+        ) from error
+    if not callable(function):
+        raise InputError(f"--word-segmenter {name}: is not a function")
+    found: Segment = function
+    return found
+
+
+def word_start_flags(
+    tokenizer: Tokenizer,
+    segment: Segment,
+    texts: Sequence[str],
+    ids_per_text: Sequence[npt.NDArray[np.integer]],
+) -> list[npt.NDArray[np.bool_]]:
+    """Tell for each token whether a word starts with it.
+
+    No word starts with a `##` piece, nor with an ideograph that follows another one within a word
+    of the segmenter; with every other token one does.
+
+    Args:
+        tokenizer: that gave the ids.
+        segment: from `open_segmenter`; asked only about texts with ideographs.
+        texts: any number of strings.
+        ids_per_text: the token ids of each text, without [CLS] and [SEP].
+
+    Returns:
+        One [n] bool array per text.
+
+    Raises:
+        InputError: if the segmenter fails.
+    """
+    starts_word = _starts_word(tokenizer)
+    flags = [starts_word[ids] for ids in ids_per_text]
+    chosen = [number for number, text in enumerate(texts) if _IDEOGRAPH.search(text)]
+    first_characters = _first_characters(tokenizer, [texts[number] for number in chosen])
+    for number, characters in zip(chosen, first_characters, strict=True):
+        flags[number] &= ~_inside_words(segment(texts[number]))[characters]
+    return flags
+
+
+@functools.lru_cache(maxsize=1)
+def _starts_word(tokenizer: Tokenizer) -> npt.NDArray[np.bool_]:
+    """Tell for each id whether its token can start a word."""
+    vocab = tokenizer.get_vocab()
+    flags = np.ones(max(vocab.values()) + 1, bool)
+    flags[[number for token, number in vocab.items() if token.startswith("##")]] = False
+    return flags
+
+
+def _first_characters(tokenizer: Tokenizer, texts: Sequence[str]) -> list[npt.NDArray[np.integer]]:
+    """Return the place in its text of each token's first character."""
+    before = tokenizer.encode_special_tokens
+    tokenizer.encode_special_tokens = True
+    try:
+        encodings = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    finally:
+        tokenizer.encode_special_tokens = before
+    return [np.array([start for start, _ in e.offsets], np.int64) for e in encodings]
+
+
+def _inside_words(words: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Mark the characters of a text that are ideographs after another one of the same word."""
+    inside = np.zeros(sum(map(len, words)), bool)
+    place = 0
+    for word in words:
+        for run in _SEVERAL_IDEOGRAPHS.finditer(word):
+            inside[place + run.start() + 1 : place + run.end()] = True
+        place += len(word)
+    return inside
