@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from bert_scratch.config import InputError, Settings, check_choice, check_range
 from bert_scratch.data.corpus import DOCUMENT_RULES
 from bert_scratch.data.mixture import check_mixture
+from bert_scratch.data.sentences import check_sentence_rule
 
-SENTENCE_RULES = ("auto", "rules", "lines")
 ENCODING_ERRORS = ("strict", "replace")
 
 
@@ -22,7 +21,7 @@ class CorpusSettings(Settings):
     documents: str = "auto"
     """What a document is: auto, blank-lines, files, lines or titles."""
     sentences: str = "auto"
-    """How documents are split into sentences: auto, rules, or lines (each line is one)."""
+    """How documents are split: auto, rules, lines (one each), pysbd or a function MODULE:NAME."""
     encoding_errors: str = "strict"
     """What to do with bytes that are not UTF-8: strict stops, replace goes on."""
     mixture: tuple[str, ...] = ()
@@ -49,7 +48,7 @@ class CorpusSettings(Settings):
             InputError: naming the flag, what it must be and what it was.
         """
         check_choice("--documents", self.documents, DOCUMENT_RULES)
-        check_choice("--sentences", self.sentences, SENTENCE_RULES)
+        check_sentence_rule(self.sentences)
         check_choice("--encoding-errors", self.encoding_errors, ENCODING_ERRORS)
         check_mixture(self.mixture, len(self.corpus))
         if self.mixture and len(set(self.corpus)) < len(self.corpus):
@@ -57,28 +56,8 @@ class CorpusSettings(Settings):
         check_range("--vocab-size", self.vocab_size, at_least=16)
         check_range("--eval-fraction", self.eval_fraction, above=0, below=1)
         check_range("--num-processes", self.num_processes, at_least=1)
-        if self.tokenizer is not None:
-            self._check_decided_by(self.tokenizer)
-
-    def _check_decided_by(self, tokenizer: str) -> None:
-        """Refuse what the tokenizer says; a bare list of entries leaves its case open."""
-        decided = ["vocab_size"]
-        if not _is_bare_vocabulary(Path(tokenizer)):
-            decided += ["lowercase", "strip_accents"]
-        for name in decided:
-            if getattr(self, name) is not None:
-                raise InputError(
-                    f"--{name.replace('_', '-')} cannot be combined with --tokenizer: the "
-                    f"tokenizer {tokenizer} decides it; leave one of them out"
-                )
-
-
-def _is_bare_vocabulary(path: Path) -> bool:
-    """Tell whether a tokenizer is a vocab.txt with nothing beside it that says how to read it."""
-    folder = path if path.is_dir() else path.parent
-    said = [folder / "tokenizer_config.json"]
-    if path.is_dir():
-        return (path / "vocab.txt").is_file() and not any(
-            file.is_file() for file in (*said, path / "tokenizer.json")
-        )
-    return path.suffix == ".txt" and path.is_file() and not said[0].is_file()
+        if self.tokenizer is not None and self.vocab_size is not None:
+            raise InputError(
+                f"--vocab-size cannot be combined with --tokenizer: the tokenizer "
+                f"{self.tokenizer} decides it; leave one of them out"
+            )

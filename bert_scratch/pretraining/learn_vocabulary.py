@@ -27,9 +27,9 @@ def given_tokenizer(settings: CorpusSettings) -> Tokenizer | None:
     """
     if settings.tokenizer is None:
         return None
-    asked = {"lowercase": settings.lowercase, "strip_accents": settings.strip_accents}
-    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-    return load_tokenizer(settings.tokenizer, **given)
+    return load_tokenizer(
+        settings.tokenizer, lowercase=settings.lowercase, strip_accents=settings.strip_accents
+    )
 
 
 def learn_tokenizer(settings: CorpusSettings, text: Text) -> tuple[Tokenizer, dict[str, Any]]:

@@ -68,8 +68,11 @@ def make_plan(settings: CorpusSettings, text: Text, folder: Path) -> dict[str, A
         "word_segmenter": settings.word_segmenter,
         "resolved": {
             "vocab_size": vocab_size_of(tokenizer),
-            "lowercase": bool(settings.lowercase),
-            "strip_accents": bool(settings.strip_accents),
+            # a tokenizer that was given decides what is left out
+            "lowercase": settings.lowercase if report is None else bool(settings.lowercase),
+            "strip_accents": (
+                settings.strip_accents if report is None else bool(settings.strip_accents)
+            ),
             "eval_fraction": eval_fraction,
         },
         "vocabulary": report,

@@ -532,9 +532,12 @@ def test_given_tokenizer_is_used(corpus: Path, prepared: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("name", ["vocab_size", "lowercase", "strip_accents"])
 @pytest.mark.parametrize("file", ["", "tokenizer.json", "vocab.txt"])
-def test_given_tokenizer_decides_about_its_vocabulary(name: str, file: str, prepared: Path) -> None:
+def test_given_tokenizer_decides_about_its_vocabulary(
+    name: str, file: str, corpus: Path, prepared: Path, tmp_path: Path
+) -> None:
+    given = {"tokenizer": str(prepared / "tokenizer" / file), name: 100}
     with pytest.raises(InputError, match=f"--{name.replace('_', '-')} cannot be combined"):
-        CorpusSettings(tokenizer=str(prepared / "tokenizer" / file), **{name: 100})
+        prepare(settings_for(corpus, **given), tmp_path)
 
 
 @pytest.mark.parametrize("in_folder", [False, True])
@@ -704,3 +707,19 @@ def _is_running(pid: str) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_sentences_are_split_by_an_importable_function(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "near_splitter.py").write_text(
+        "def halves(text): return text.replace(' near ', '\\0near ').split('\\0')"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    stores = [
+        prepare(settings_for(corpus, sentences=rule), tmp_path / str(number))
+        for number, rule in enumerate(("lines", "near_splitter:halves"))
+    ]
+    one, two = (sum(len(s.sentences) for s in store.shards("train")) for store in stores)
+    assert two == 2 * one
+    assert stores[1].manifest["sources"][0]["sentences"] == "near_splitter:halves"
