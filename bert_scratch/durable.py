@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,3 +53,20 @@ def file_digest(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
     return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def is_same(path: Path, stated: Mapping[str, Any], *, since: float) -> bool:
+    """Tell whether a file still has the content that `file_digest` stated once.
+
+    Args:
+        path: of the file.
+        stated: what `file_digest` returned then.
+        since: seconds since the epoch; a file of the stated size that nobody touched since is
+            taken to be the same, any other is read.
+    """
+    status = path.stat()
+    if status.st_size != stated["bytes"]:
+        return False
+    if max(status.st_mtime, status.st_ctime) < since:
+        return True
+    return file_digest(path) == stated

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bert_scratch.config import Settings
+from bert_scratch.data.shard import SPLITS
 from bert_scratch.data.store import TokenStore
+from bert_scratch.data.wordpiece import load_tokenizer, special_ids
 
 PAIR_CHANCE_LOSS = math.log(2.0)
 """What a next-sentence head that knows nothing pays, in nats."""
+_MAX_SHOWN_FILES = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +66,42 @@ def corpus_facts(store: TokenStore, unknown_id: int) -> CorpusFacts:
         uniform_loss=math.log(store.vocab_size),
         unigram_entropy=float(-(seen * np.log(seen)).sum()),
     )
+
+
+def describe_store(store: TokenStore) -> list[str]:
+    """Return what a prepared corpus holds, a few lines to print."""
+    tokenizer = load_tokenizer(store.folder / "tokenizer")
+    facts = corpus_facts(store, special_ids(tokenizer).unk)
+    shards = [shard[split] for shard in store.manifest["shards"] for split in SPLITS]
+    single = sum(shard["one_sentence_documents"] for shard in shards)
+    empty = sum(shard["empty_documents"] for shard in shards)
+    return [
+        f"train      {facts.train_documents:,} documents, {facts.train_sentences:,} sentences, "
+        f"{facts.train_tokens:,} tokens",
+        f"held out   {facts.eval_documents:,} documents, {facts.eval_sentences:,} sentences, "
+        f"{facts.eval_tokens:,} tokens",
+        f"of these   {single:,} documents of one sentence; {empty:,} more had no token",
+        f"tokens     vocabulary {facts.vocab_size:,}, [UNK] {facts.unknown_share:.3%}, unigram "
+        f"entropy {facts.unigram_entropy:.3f} nats",
+        *_describe_replaced(store),
+    ]
+
+
+def _describe_replaced(store: TokenStore) -> list[str]:
+    """Return how many characters stand for undecodable bytes, in all and in which files."""
+    replaced: Counter[str] = Counter()
+    for part, shard in zip(store.manifest["slices"], store.manifest["shards"], strict=True):
+        replaced[part["file"]] += shard["replacement_characters"]
+    worst = [(file, count) for file, count in replaced.most_common(_MAX_SHOWN_FILES) if count]
+    if not worst:
+        return []
+    num_more = sum(count > 0 for count in replaced.values()) - len(worst)
+    more = f", and {num_more:,} more files" if num_more else ""
+    files = ", ".join(f"{file} {count:,}" for file, count in worst)
+    return [
+        f"characters {replaced.total():,} are U+FFFD, which stands for undecodable bytes: "
+        f"{files}{more}"
+    ]
 
 
 def unigram_loss(train_counts: NDArray[np.int64], targets: NDArray[np.int64]) -> float:

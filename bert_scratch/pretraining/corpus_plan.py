@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from bert_scratch import durable
@@ -20,7 +19,7 @@ from bert_scratch.data.corpus import (
 )
 from bert_scratch.data.sentences import choose_rule
 from bert_scratch.data.textfile import is_compressed
-from bert_scratch.pretraining.tokenise import NUM_HASHES, ReadingRules, read_sections
+from bert_scratch.pretraining.reading import NUM_HASHES, ReadingRules, read_hashes
 
 COMPRESSION_RATIO = 3
 """Of text under gzip, for estimates."""
@@ -45,7 +44,7 @@ class Text:
     """The text of a corpus: where it is and how it is read."""
 
     sources: Sequence[Source]
-    slices: Sequence[Slice]
+    slices: list[Slice]
     rules: ReadingRules
 
     @property
@@ -105,6 +104,14 @@ def text_bytes(part: Slice) -> int:
     return (part.end - part.start) * (COMPRESSION_RATIO if is_compressed(part.file) else 1)
 
 
+def components(text: Text) -> list[list[Slice]]:
+    """Return the slices of each component of a mixture: of each path that was given."""
+    slices: dict[str, list[Slice]] = {source.path: [] for source in text.sources}
+    for part in text.slices:
+        slices[text.sources[part.source_index].path].append(part)
+    return list(slices.values())
+
+
 def choose_vocab_size(corpus_bytes: int, alphabet_ids: int) -> tuple[int, str]:
     """Choose a vocabulary size for a corpus.
 
@@ -133,10 +140,8 @@ def choose_eval_fraction(text: Text) -> float:
     lowest, highest = _EVAL_FRACTIONS
     fraction = min(highest, max(lowest, _WANTED_EVAL_BYTES / max(1, text.num_bytes)))
     if text.num_bytes < _SMALL_CORPUS_BYTES:
-        sections = itertools.chain.from_iterable(
-            read_sections(part, text.rules) for part in text.slices
-        )
-        hashes = sorted(document.hash / NUM_HASHES for document in sections)
+        found = (number for part in text.slices for number in read_hashes(part, text.rules))
+        hashes = sorted(number / NUM_HASHES for number in found)
         if len(hashes) >= 2 * MIN_DOCUMENTS:
             fraction = max(fraction, share_above(hashes[MIN_DOCUMENTS - 1]))
     return fraction
@@ -194,7 +199,7 @@ def differing_sources(
     stored: Sequence[Mapping[str, Any]],
     sources: Sequence[Source],
     sentence_rules: Sequence[str],
-    prepared_at: float,
+    since: float,
 ) -> Iterator[str]:
     """Yield a line for each difference between the text of a store and that of today.
 
@@ -202,8 +207,8 @@ def differing_sources(
         stored: what `describe_sources` gave then.
         sources: of today.
         sentence_rules: of each.
-        prepared_at: time of the store's manifest; a file that nobody touched since is taken to
-            be the same if its size is, any other is read.
+        since: when the stored text was looked at, in seconds since the epoch; a file that nobody
+            touched since is taken to be the same if its size is, any other is read.
     """
     if len(stored) != len(sources):
         yield f"--corpus: was {len(stored)} sources, now {len(sources)}"
@@ -218,7 +223,7 @@ def differing_sources(
         for name in files.keys() - then["files"].keys():
             yield f"{source.path}: {name} is new"
         for name in files.keys() & then["files"].keys():
-            if not _is_same(files[name], then["files"][name], prepared_at):
+            if not durable.is_same(files[name], then["files"][name], since=since):
                 yield f"{source.path}: {name} has changed"
 
 
@@ -235,15 +240,6 @@ def _names(source: Source) -> list[str]:
     """Return each file's name below the folder that they all lie in."""
     parent = os.path.commonpath([file.parent for file in source.files])
     return [file.relative_to(parent).as_posix() for file in source.files]
-
-
-def _is_same(file: Path, stated: Mapping[str, Any], prepared_at: float) -> bool:
-    status = file.stat()
-    if status.st_size != stated["bytes"]:
-        return False
-    if max(status.st_mtime, status.st_ctime) < prepared_at:
-        return True
-    return durable.file_digest(file) == stated
 
 
 def _shown(value: Any, resolved: Any) -> str:

@@ -7,100 +7,42 @@ and the text would give. A folder without one, of a stopped run, is gone on with
 from __future__ import annotations
 
 import heapq
-import math
 import os
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
 from tqdm import tqdm
 
-from bert_scratch import durable
-from bert_scratch.config import (
-    InputError,
-    Settings,
-    check_choice,
-    check_range,
-    make_output_folder,
-    read_json_object,
-)
-from bert_scratch.data.corpus import DOCUMENT_RULES
+from bert_scratch.config import InputError, make_output_folder, read_json_object
 from bert_scratch.data.documentation import build_documentation_corpus
-from bert_scratch.data.store import MANIFEST, TokenStore, read_manifest, write_manifest
-from bert_scratch.data.vocabulary import MAX_TRAINING_BYTES, VocabularyLearner
-from bert_scratch.data.wordpiece import (
-    load_tokenizer,
-    save_tokenizer,
-    special_ids,
-    tokenizer_hash,
-    vocab_size_of,
-)
+from bert_scratch.data.store import MANIFEST, TokenStore, write_manifest
+from bert_scratch.data.wordpiece import load_tokenizer
 from bert_scratch.pretraining import corpus_plan
-from bert_scratch.pretraining.corpus_facts import corpus_facts
+from bert_scratch.pretraining.corpus_facts import describe_store
 from bert_scratch.pretraining.corpus_plan import Text, find_text
+from bert_scratch.pretraining.corpus_settings import CorpusSettings as CorpusSettings
+from bert_scratch.pretraining.disk_space import check_free_disk
+from bert_scratch.pretraining.store_plan import (
+    PLAN,
+    changed_text,
+    make_plan,
+    manifest_facts,
+    store_differences,
+    with_held_out,
+)
 from bert_scratch.pretraining.tokenise import (
     TOKENIZER_FOLDER,
-    read_sections,
+    finished_shards,
+    read_records,
     remove_temporary,
-    remove_unfinished,
     tokenise,
 )
+from bert_scratch.training.distributed import Ranks, joined_ranks, rank_and_world_size
 
-SENTENCE_RULES = ("auto", "rules", "lines")
-ENCODING_ERRORS = ("strict", "replace")
 DOCUMENTATION_FOLDER = Path("data")
-
-_PLAN = "plan.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class CorpusSettings(Settings):
-    """What text to learn from, and how it becomes tokens."""
-
-    corpus: tuple[str, ...] = ()
-    """Files, folders or globs of text: .txt, .jsonl, each also .gz. Left out: Python's own docs."""
-    documents: str = "auto"
-    """What a document is: auto, blank-lines, files, lines or titles."""
-    sentences: str = "auto"
-    """How documents are split into sentences: auto, rules, or lines (each line is one)."""
-    encoding_errors: str = "strict"
-    """What to do with bytes that are not UTF-8: strict stops, replace goes on."""
-    tokenizer: str | None = None
-    """Use this tokenizer (a folder, tokenizer.json or vocab.txt). Left out: one is learned."""
-    vocab_size: int | None = None
-    """Entries of the vocabulary to be learned. Left out: by the amount of text and its script."""
-    lowercase: bool | None = None
-    """Lower-case the text. Left out: no."""
-    strip_accents: bool | None = None
-    """Remove combining marks; in many scripts these are vowels or tones. Left out: no."""
-    eval_fraction: float | None = None
-    """Share of documents held out. Left out: about 500 KB of text, between 0.1 and 10 %."""
-    num_processes: int | None = None
-    """Processes that tokenise. Left out: as many as there are cores. Never changes a byte."""
-
-    def __post_init__(self) -> None:
-        """Check each field and the fields against each other.
-
-        Raises:
-            InputError: naming the flag, what it must be and what it was.
-        """
-        check_choice("--documents", self.documents, DOCUMENT_RULES)
-        check_choice("--sentences", self.sentences, SENTENCE_RULES)
-        check_choice("--encoding-errors", self.encoding_errors, ENCODING_ERRORS)
-        check_range("--vocab-size", self.vocab_size, at_least=16)
-        check_range("--eval-fraction", self.eval_fraction, above=0, below=1)
-        check_range("--num-processes", self.num_processes, at_least=1)
-        if self.tokenizer is not None:
-            for name in ("vocab_size", "lowercase", "strip_accents"):
-                if getattr(self, name) is not None:
-                    raise InputError(
-                        f"--{name.replace('_', '-')} cannot be combined with --tokenizer: the "
-                        f"tokenizer {self.tokenizer} decides it; leave one of them out"
-                    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,10 +60,12 @@ def run_prepare(config: PrepareConfig) -> None:
         InputError: as `prepare`.
     """
     folder = Path(config.output_dir)
-    store = prepare(config, folder, verify=True)
-    for line in describe_store(store):
-        print(line)
-    print(f"pretrain on it with: bert-scratch pretrain --data {folder} --output-dir DIR")
+    rank, _ = rank_and_world_size()
+    store = prepare(config, folder, verify=rank == 0)
+    if rank == 0:
+        for line in describe_store(store):
+            print(line)
+        print(f"pretrain on it with: bert-scratch pretrain --data {folder} --output-dir DIR")
 
 
 def prepare(settings: CorpusSettings, folder: str | Path, *, verify: bool = False) -> TokenStore:
@@ -129,7 +73,8 @@ def prepare(settings: CorpusSettings, folder: str | Path, *, verify: bool = Fals
 
     What is left out of the settings is chosen from the text by documented rules, printed with
     its reason, and recorded in the manifest. The tokenizer is saved in the folder `tokenizer`
-    inside. When it is stopped, the same call goes on with the shards that are finished.
+    inside. When it is stopped, the same call goes on with the shards that are finished. Started
+    by torchrun, each rank makes its share of the shards, in a folder that all of them see.
 
     Args:
         settings: what text, and how; of a derived class only the fields of CorpusSettings count.
@@ -138,24 +83,56 @@ def prepare(settings: CorpusSettings, folder: str | Path, *, verify: bool = Fals
 
     Raises:
         InputError: if text or tokenizer cannot be used, there are too few documents to hold two
-            out, or the folder cannot be written to or holds a corpus prepared from other text or
-            settings.
+            out, the disk is too full, or the folder cannot be written to or holds a corpus
+            prepared from other text or settings.
+        PeerEnded: if another rank ended first.
     """
     folder = Path(folder)
-    text = _find_text(settings)
-    if (folder / MANIFEST).exists():
-        return _reuse(settings, text, folder, verify=verify)
-    for source in text.sources:
-        print(f"corpus     {source.evidence}")
-    make_output_folder(folder)
-    plan = _plan(settings, text, folder)
-    rules = replace(text.rules, eval_fraction=plan["resolved"]["eval_fraction"])
-    records = _tokenise(folder, replace(text, rules=rules), settings.num_processes)
-    _check_split(text, records)
-    write_manifest(folder, records, vocab_size=plan["resolved"]["vocab_size"], facts=plan)
-    (folder / _PLAN).unlink()
-    remove_temporary(folder)
-    return TokenStore(folder)
+    with joined_ranks() as ranks:
+        if ranks.rank > 0:
+            return _follow(settings, folder, ranks, verify=verify)
+        text = _find_text(settings)
+        if (folder / MANIFEST).exists():
+            store = _reuse(settings, text, folder, verify=verify)
+            ranks.tell("plan", "done")
+            return store
+        for source in text.sources:
+            print(f"corpus     {source.evidence}")
+        make_output_folder(folder)
+        plan = make_plan(settings, text, folder)
+        text = with_held_out(text, plan)
+        finished = finished_shards(folder, range(len(text.slices)))
+        check_free_disk(
+            folder,
+            text,
+            load_tokenizer(folder / TOKENIZER_FOLDER),
+            finished=finished,
+            has_word_starts=settings.word_segmenter is not None,
+        )
+        ranks.tell("plan", "made")
+        _tokenise(settings, folder, text, ranks, finished)
+        for other in range(1, ranks.world_size):
+            ranks.wait_for(f"rank {other} is done")
+        _finish(folder, text, plan)
+        ranks.tell("manifest")
+        return TokenStore(folder)
+
+
+def _follow(settings: CorpusSettings, folder: Path, ranks: Ranks, *, verify: bool) -> TokenStore:
+    """Make this rank's share of the shards when the first rank has made the plan."""
+    if ranks.wait_for("plan") == "made":
+        text, plan = _find_text(settings), read_json_object(folder / PLAN)
+        if corpus_plan.describe_slices(text.slices, text.sources) != plan["slices"]:
+            raise InputError(
+                "--corpus: this rank finds other files than the first one; give every machine "
+                "the same"
+            )
+        text = with_held_out(text, plan)
+        finished = finished_shards(folder, _share(ranks, text))
+        _tokenise(settings, folder, text, ranks, finished)
+        ranks.tell(f"rank {ranks.rank} is done")
+        ranks.wait_for("manifest")
+    return TokenStore(folder, verify=verify)
 
 
 def check_same_corpus(folder: str | Path, settings: CorpusSettings) -> list[str]:
@@ -171,29 +148,7 @@ def check_same_corpus(folder: str | Path, settings: CorpusSettings) -> list[str]
     Raises:
         InputError: if the folder holds no prepared corpus, or today's text cannot be found.
     """
-    return _differences(Path(folder), settings, _find_text(settings))
-
-
-def describe_store(store: TokenStore) -> list[str]:
-    """Return what a prepared corpus holds, a few lines to print."""
-    tokenizer = load_tokenizer(store.folder / TOKENIZER_FOLDER)
-    facts = corpus_facts(store, special_ids(tokenizer).unk)
-    shards = [shard[split] for shard in store.manifest["shards"] for split in ("train", "eval")]
-    single = sum(shard["one_sentence_documents"] for shard in shards)
-    empty = sum(shard["empty_documents"] for shard in shards)
-    replaced = sum(shard["replacement_characters"] for shard in store.manifest["shards"])
-    lines = [
-        f"train      {facts.train_documents:,} documents, {facts.train_sentences:,} sentences, "
-        f"{facts.train_tokens:,} tokens",
-        f"held out   {facts.eval_documents:,} documents, {facts.eval_sentences:,} sentences, "
-        f"{facts.eval_tokens:,} tokens",
-        f"of these   {single:,} documents of one sentence; {empty:,} more had no token",
-        f"tokens     vocabulary {facts.vocab_size:,}, [UNK] {facts.unknown_share:.3%}, unigram "
-        f"entropy {facts.unigram_entropy:.3f} nats",
-    ]
-    if replaced:
-        lines.append(f"characters {replaced:,} are U+FFFD, which stands for undecodable bytes")
-    return lines
+    return store_differences(Path(folder), settings, _find_text(settings))
 
 
 def _find_text(settings: CorpusSettings) -> Text:
@@ -207,7 +162,7 @@ def _find_text(settings: CorpusSettings) -> Text:
 
 
 def _reuse(settings: CorpusSettings, text: Text, folder: Path, *, verify: bool) -> TokenStore:
-    differences = _differences(folder, settings, text)
+    differences = store_differences(folder, settings, text)
     if differences:
         listing = "\n  ".join(differences)
         raise InputError(
@@ -218,132 +173,74 @@ def _reuse(settings: CorpusSettings, text: Text, folder: Path, *, verify: bool) 
     return TokenStore(folder, verify=verify)
 
 
-def _differences(folder: Path, settings: CorpusSettings, text: Text) -> list[str]:
-    manifest = read_manifest(folder)
-    prepared_at = (folder / MANIFEST).stat().st_mtime
-    found = tokenizer_hash(load_tokenizer(folder / TOKENIZER_FOLDER))
-    differences = []
-    if found != manifest["tokenizer_sha256"]:
-        differences.append(f"{folder / TOKENIZER_FOLDER}: was changed after the corpus was made")
-    return [
-        *differences,
-        *corpus_plan.differing_settings(manifest, _asked(settings)),
-        *corpus_plan.differing_sources(
-            manifest["sources"], text.sources, text.rules.sentence_rules, prepared_at
-        ),
-    ]
+def _share(ranks: Ranks, text: Text) -> range:
+    """Return the shards that this rank makes."""
+    return range(ranks.rank, len(text.slices), ranks.world_size)
 
 
-def _asked(settings: CorpusSettings) -> dict[str, Any]:
-    """Return the settings that decide a store's bytes, a tokenizer by its content."""
-    names = set(CorpusSettings.__dataclass_fields__) - {"corpus", "num_processes", "tokenizer"}
-    asked = {name: value for name, value in settings.to_dict().items() if name in names}
-    given = None if settings.tokenizer is None else load_tokenizer(settings.tokenizer)
-    return {**asked, "tokenizer": None if given is None else tokenizer_hash(given)}
-
-
-def _plan(settings: CorpusSettings, text: Text, folder: Path) -> dict[str, Any]:
-    """Return what the manifest will say, taken from a stopped run where that still holds."""
-    world = {
-        "asked": _asked(settings),
-        "sources": corpus_plan.describe_sources(text.sources, text.rules.sentence_rules),
-        "slices": corpus_plan.describe_slices(text.slices, text.sources),
-    }
-    path = folder / _PLAN
-    stored = read_json_object(path) if path.exists() else {}
-    if all(stored.get(name) == value for name, value in world.items()):
-        tokenizer = load_tokenizer(folder / TOKENIZER_FOLDER)
-        if tokenizer_hash(tokenizer) == stored["tokenizer_sha256"]:
-            print(f"corpus     going on with what is finished in {folder}")
-            remove_temporary(folder)
-            return stored
-    remove_unfinished(folder)
-    eval_fraction = settings.eval_fraction
-    if eval_fraction is None:
-        eval_fraction = corpus_plan.choose_eval_fraction(text)
-        print(f"chosen     --eval-fraction {eval_fraction:.4g}: of about {text.num_bytes:,} bytes")
-    rules = replace(text.rules, eval_fraction=eval_fraction)
-    tokenizer, report = _tokenizer(settings, replace(text, rules=rules))
-    save_tokenizer(tokenizer, folder / TOKENIZER_FOLDER)
-    plan = {
-        **world,
-        "resolved": {
-            "vocab_size": vocab_size_of(tokenizer),
-            "lowercase": bool(settings.lowercase),
-            "strip_accents": bool(settings.strip_accents),
-            "eval_fraction": eval_fraction,
-        },
-        "vocabulary": report,
-        "tokenizer_sha256": tokenizer_hash(tokenizer),
-    }
-    durable.write_json(path, plan)
-    return plan
-
-
-def _tokenizer(settings: CorpusSettings, text: Text) -> tuple[Tokenizer, dict[str, Any] | None]:
-    """Load the tokenizer that was asked for, or learn one from the train documents."""
-    if settings.tokenizer is not None:
-        return load_tokenizer(settings.tokenizer), None
-    started = time.monotonic()
-    try:
-        learner = VocabularyLearner(
-            _train_texts(text),
-            lowercase=bool(settings.lowercase),
-            strip_accents=bool(settings.strip_accents),
-        )
-    except InputError as error:
-        share = f"--eval-fraction {text.rules.eval_fraction:.4g}"
-        raise InputError(
-            f"--corpus, without the documents that {share} holds out: {error}"
-        ) from error
-    vocab_size = settings.vocab_size
-    if vocab_size is None:
-        vocab_size, why = corpus_plan.choose_vocab_size(text.num_bytes, learner.alphabet_ids)
-        print(f"chosen     --vocab-size {vocab_size}: {why}")
-    tokenizer, report = learner.learn(vocab_size)
-    print(f"vocabulary {report.describe()}, {time.monotonic() - started:.1f} s")
-    return tokenizer, report.to_dict()
-
-
-def _train_texts(text: Text) -> Iterator[str]:
-    """Yield the sentences that are not held out; of a large corpus, from each slice's start."""
-    share = min(1.0, MAX_TRAINING_BYTES / text.num_bytes)
-    for part in text.slices:
-        wanted = share * corpus_plan.text_bytes(part) if share < 1 else math.inf
-        read = 0
-        for document in read_sections(part, text.rules):
-            if not document.is_held_out:
-                yield from document.sentences
-                read += sum(len(sentence.encode()) for sentence in document.sentences)
-            if read >= wanted:
-                break
-
-
-def _tokenise(folder: Path, text: Text, num_processes: int | None) -> list[dict[str, Any]]:
-    """Make every shard, with a progress bar on a terminal and plain lines elsewhere."""
+def _tokenise(
+    settings: CorpusSettings,
+    folder: Path,
+    text: Text,
+    ranks: Ranks,
+    finished: Collection[int],
+) -> None:
+    """Make this rank's shards, with a progress bar on a terminal and plain lines elsewhere."""
+    is_shown = ranks.rank == 0
+    slices = {index: text.slices[index] for index in _share(ranks, text)}
+    sizes = {index: corpus_plan.text_bytes(part) for index, part in slices.items()}
+    total = sum(sizes.values())
+    done = sum(size for index, size in sizes.items() if index in finished)
+    made = tokenise(
+        folder,
+        {index: part for index, part in slices.items() if index not in finished},
+        text.rules,
+        word_segmenter=settings.word_segmenter,
+        num_processes=settings.num_processes or _num_cores(),
+    )
     is_terminal = sys.stderr.isatty()
-    num_processes = num_processes or _num_cores()
-    records: dict[int, dict[str, Any]] = {}
-    done, told = 0, 0
+    told = 10 * done // max(1, total)
     with tqdm(
-        total=text.num_bytes, unit="B", unit_scale=True, desc="tokenising", disable=not is_terminal
+        total=total,
+        initial=done,
+        unit="B",
+        unit_scale=True,
+        desc="tokenising",
+        disable=not (is_terminal and is_shown),
     ) as bar:
-        for index, record in tokenise(folder, text.slices, text.rules, num_processes=num_processes):
-            records[index] = record
-            size = corpus_plan.text_bytes(text.slices[index])
-            bar.update(size)
-            done += size
-            if not is_terminal and 10 * done // text.num_bytes > told:
-                told = 10 * done // text.num_bytes
-                print(f"tokenising {done / text.num_bytes:.0%} of {text.num_bytes / 1e6:,.1f} MB")
-    return [records[index] for index in range(len(text.slices))]
+        for index, _ in made:
+            bar.update(sizes[index])
+            done += sizes[index]
+            if is_shown and not is_terminal and 10 * done // total > told:
+                told = 10 * done // total
+                print(f"tokenising {done / total:.0%} of {total / 1e6:,.1f} MB", flush=True)
+
+
+def _finish(folder: Path, text: Text, plan: dict[str, Any]) -> None:
+    """Write the manifest, when every shard is there and the text still is what was read."""
+    records = read_records(folder, len(text.slices))
+    _check_split(text, records)
+    changed = changed_text(plan, text)
+    if changed:
+        raise InputError(
+            f"--corpus: changed while it was read: {'; '.join(changed)}; give the command again"
+        )
+    vocab_size = plan["resolved"]["vocab_size"]
+    write_manifest(folder, records, vocab_size=vocab_size, facts=manifest_facts(plan))
+    (folder / PLAN).unlink()
+    remove_temporary(folder)
 
 
 def _num_cores() -> int:
-    """Return the cores this process may use; not every system tells, then those there are."""
+    """Return the cores this process may use, shared with the other ranks on the machine.
+
+    Not every system tells which it may use, then it is those there are.
+    """
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def _check_split(text: Text, records: Sequence[dict[str, Any]]) -> None:

@@ -7,7 +7,6 @@ and a shard that is finished stays finished, so a stopped run goes on where it w
 from __future__ import annotations
 
 import functools
-import hashlib
 import heapq
 import json
 import multiprocessing
@@ -15,134 +14,139 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from bert_scratch import durable
-from bert_scratch.data.corpus import Slice, Source, read_documents
+from bert_scratch.data.corpus import Slice
 from bert_scratch.data.processes import starting_processes
-from bert_scratch.data.sentences import sections, split_document
+from bert_scratch.data.segmenter import open_segmenter, word_start_flags
 from bert_scratch.data.shard import SPLITS, write_shard
 from bert_scratch.data.store import MANIFEST
 from bert_scratch.data.wordpiece import TextEncoder, load_tokenizer
+from bert_scratch.pretraining.reading import NUM_HASHES, Document, ReadingRules, read_sections
 
 TOKENIZER_FOLDER = "tokenizer"
 
-NUM_HASHES = 2**64
 _BATCH_CHARACTERS = 1 << 19
 _OWN_NAME = re.compile(
     r"(\d{5,}\.((train|eval)\.\w+|json)|token_counts|manifest\.json|plan\.json)(\.\d+\.tmp)?"
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReadingRules:
-    """How text becomes documents of sentences, and which of them are held out."""
+class SliceTokeniser:
+    """Turns slices into shards; one for all slices of a process, with its memory of words."""
 
-    sources: Sequence[Source]
-    sentence_rules: Sequence[str]
-    """rules or lines, of each source."""
-    encoding_errors: str
-    """strict or replace."""
-    eval_fraction: float
-    """Documents whose hash is below this share of all hashes are held out."""
+    def __init__(self, folder: Path, rules: ReadingRules, word_segmenter: str | None) -> None:
+        """Load the tokenizer in the folder, and the segmenter.
 
+        Args:
+            folder: of the store; its tokenizer is in TOKENIZER_FOLDER.
+            rules: the same for every slice.
+            word_segmenter: as `open_segmenter` takes it; None stores no word starts.
 
-class Document(NamedTuple):
-    """A document, or a section of a long one."""
+        Raises:
+            InputError: if there is no such segmenter.
+        """
+        self._folder = folder
+        self._rules = rules
+        self._tokenizer = load_tokenizer(folder / TOKENIZER_FOLDER)
+        self._encoder = TextEncoder(self._tokenizer)
+        self._segment = None if word_segmenter is None else open_segmenter(word_segmenter)
 
-    sentences: list[str]
-    hash: int
-    """The first 64 bits of the text's BLAKE2b hash."""
-    is_held_out: bool
+    def write(self, index: int, part: Slice) -> dict[str, Any]:
+        """Write the shard of one slice, then its record, which says that it is finished."""
+        smallest: list[int] = []
+        num_replacements = 0
+        shape: dict[str, Any] = {
+            "vocab_size": self._encoder.vocab_size,
+            "with_word_starts": self._segment is not None,
+        }
+        with (
+            write_shard(self._folder, index, "train", **shape) as train,
+            write_shard(self._folder, index, "eval", **shape) as held_out,
+        ):
+            for documents in _batches(read_sections(part, self._rules)):
+                texts = [sentence for document in documents for sentence in document.sentences]
+                num_replacements += sum(text.count("\ufffd") for text in texts)
+                ids = self._encoder.encode(texts)
+                word_starts = self._word_starts(texts, ids)
+                start = 0
+                for document in documents:
+                    end = start + len(document.sentences)
+                    writer = held_out if document.is_held_out else train
+                    writer.add_document(ids[start:end], word_starts[start:end])
+                    start = end
+                smallest = heapq.nsmallest(2, [*smallest, *(d.hash for d in documents)])
+        record = {
+            "train": train.record,
+            "eval": held_out.record,
+            "replacement_characters": num_replacements,
+            "smallest_hashes": [number / NUM_HASHES for number in smallest],
+        }
+        durable.write_json(self._folder / _record_name(index), record)
+        return record
 
-
-def read_sections(part: Slice, rules: ReadingRules) -> Iterator[Document]:
-    """Read the documents that begin in a slice, long ones in sections.
-
-    Args:
-        part: from `slices_of`.
-        rules: the same for every slice.
-
-    Raises:
-        InputError: naming file and byte offset where the text cannot be read.
-    """
-    threshold = int(rules.eval_fraction * NUM_HASHES)
-    source = rules.sources[part.source_index]
-    sentence_rule = rules.sentence_rules[part.source_index]
-    for paragraphs in read_documents(part, source, rules.encoding_errors):
-        for sentences in sections(split_document(paragraphs, sentence_rule)):
-            digest = hashlib.blake2b("\n".join(sentences).encode(), digest_size=8).digest()
-            number = int.from_bytes(digest, "big")
-            yield Document(sentences, number, number < threshold)
+    def _word_starts(
+        self, texts: Sequence[str], ids: Sequence[npt.NDArray[np.int32]]
+    ) -> list[npt.NDArray[np.bool_]]:
+        if self._segment is None:
+            return []
+        return word_start_flags(self._tokenizer, self._segment, texts, ids)
 
 
 def tokenise(
-    folder: Path, slices: Sequence[Slice], rules: ReadingRules, *, num_processes: int
+    folder: Path,
+    slices: Mapping[int, Slice],
+    rules: ReadingRules,
+    *,
+    word_segmenter: str | None,
+    num_processes: int,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Turn each slice into a shard; those that are finished already are left as they are.
+    """Turn slices into shards.
 
     Args:
         folder: of the store; its tokenizer is in TOKENIZER_FOLDER.
-        slices: shard i is made of slice i.
+        slices: shard i is made of slices[i].
         rules: the same for every slice.
+        word_segmenter: as `open_segmenter` takes it; None stores no word starts.
         num_processes: > 0; one works in this process.
 
     Yields:
         (index, record) of each shard, in the order in which they are finished.
     """
-    todo = []
-    for index, part in enumerate(slices):
-        record = _finished_shard(folder, index)
-        if record is None:
-            todo.append((index, part))
-        else:
-            yield index, record
-    if num_processes == 1 or len(todo) < 2:
-        encoder = _open_encoder(folder)
-        for index, part in todo:
-            yield index, tokenise_slice(folder, index, part, rules, encoder)
+    if num_processes == 1 or len(slices) < 2:
+        tokeniser = SliceTokeniser(folder, rules, word_segmenter)
+        for index, part in slices.items():
+            yield index, tokeniser.write(index, part)
         return
-    with _processes(min(num_processes, len(todo))) as pool:
+    with _processes(min(num_processes, len(slices)), folder, rules, word_segmenter) as pool:
         with starting_processes(signal.SIGINT):
             futures = {
-                pool.submit(_tokenise_in_worker, folder, index, part, rules): index
-                for index, part in todo
+                pool.submit(_write_in_worker, index, part): index for index, part in slices.items()
             }
         for future in as_completed(futures):
             yield futures[future], future.result()
 
 
-def tokenise_slice(
-    folder: Path, index: int, part: Slice, rules: ReadingRules, encoder: TextEncoder
-) -> dict[str, Any]:
-    """Write the shard of one slice, then its record, which says that it is finished."""
-    smallest: list[int] = []
-    num_replacements = 0
-    with (
-        write_shard(folder, index, "train", encoder.vocab_size) as train,
-        write_shard(folder, index, "eval", encoder.vocab_size) as held_out,
-    ):
-        for documents in _batches(read_sections(part, rules)):
-            texts = [sentence for document in documents for sentence in document.sentences]
-            num_replacements += sum(text.count("\ufffd") for text in texts)
-            ids = iter(encoder.encode(texts))
-            for document in documents:
-                writer = held_out if document.is_held_out else train
-                writer.add_document([next(ids) for _ in document.sentences])
-            smallest = heapq.nsmallest(2, [*smallest, *(d.hash for d in documents)])
-    record = {
-        "train": train.record,
-        "eval": held_out.record,
-        "replacement_characters": num_replacements,
-        "smallest_hashes": [number / NUM_HASHES for number in smallest],
-    }
-    durable.write_json(folder / _record_name(index), record)
-    return record
+def finished_shards(folder: Path, indices: Iterable[int]) -> dict[int, dict[str, Any]]:
+    """Return the records of those shards that a former run finished and nobody has touched.
+
+    Files that are younger than their record, or of another size, are read and compared.
+    """
+    found = {index: _finished_shard(folder, index) for index in indices}
+    return {index: record for index, record in found.items() if record is not None}
+
+
+def read_records(folder: Path, num_shards: int) -> list[dict[str, Any]]:
+    """Return the record of every shard, in order, when all are finished."""
+    return [json.loads((folder / _record_name(index)).read_bytes()) for index in range(num_shards)]
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -162,12 +166,13 @@ def remove_temporary(folder: Path) -> None:
 
 
 def _finished_shard(folder: Path, index: int) -> dict[str, Any] | None:
-    """Return the record of a shard that a former run finished, if its files are as it says."""
+    path = folder / _record_name(index)
     try:
-        record: dict[str, Any] = json.loads((folder / _record_name(index)).read_bytes())
+        record: dict[str, Any] = json.loads(path.read_bytes())
+        since = path.stat().st_mtime
         for split in SPLITS:
             for name, stated in record[split]["files"].items():
-                if durable.file_digest(folder / name) != stated:
+                if not durable.is_same(folder / name, stated, since=since):
                     return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -191,27 +196,16 @@ def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
         yield batch
 
 
-def _open_encoder(folder: Path) -> TextEncoder:
-    return TextEncoder(load_tokenizer(folder / TOKENIZER_FOLDER))
-
-
-# One tokenizer, with its memory of words, for all slices of a worker.
-_worker_encoder = functools.cache(_open_encoder)
-
-
-def _tokenise_in_worker(
-    folder: Path, index: int, part: Slice, rules: ReadingRules
-) -> dict[str, Any]:
-    return tokenise_slice(folder, index, part, rules, _worker_encoder(folder))
-
-
 @contextmanager
-def _processes(num_processes: int) -> Iterator[ProcessPoolExecutor]:
+def _processes(
+    num_processes: int, folder: Path, rules: ReadingRules, word_segmenter: str | None
+) -> Iterator[ProcessPoolExecutor]:
     """Yield a pool of fresh processes; when the block fails they are stopped at once."""
     others = set(multiprocessing.active_children())
     # Never forked: this process may have threads, and a fork would copy their locks.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(num_processes, context, initializer=_start_worker)
+    arguments = (folder, rules, word_segmenter)
+    pool = ProcessPoolExecutor(num_processes, context, _start_worker, arguments)
     try:
         yield pool
     except BaseException:
@@ -223,11 +217,23 @@ def _processes(num_processes: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown()
 
 
-def _start_worker() -> None:
+def _start_worker(folder: Path, rules: ReadingRules, word_segmenter: str | None) -> None:
     """Leave Ctrl-C to the parent, end when it ends, and use one thread."""
+    global _open_tokeniser
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     threading.Thread(target=_follow_parent, daemon=True).start()
+    # Opened with the first slice: an error here would only break the pool.
+    _open_tokeniser = functools.cache(
+        functools.partial(SliceTokeniser, folder, rules, word_segmenter)
+    )
+
+
+_open_tokeniser: Callable[[], SliceTokeniser]
+
+
+def _write_in_worker(index: int, part: Slice) -> dict[str, Any]:
+    return _open_tokeniser().write(index, part)
 
 
 def _follow_parent() -> None:

@@ -5,6 +5,8 @@ Run alone: pytest tests/pretraining/test_prepare.py (workers of a killed parent:
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
 import random
 import re
@@ -19,19 +21,21 @@ from types import SimpleNamespace
 
 import pytest
 
+from bert_scratch import durable
 from bert_scratch.config import InputError
 from bert_scratch.data.store import TokenStore, read_manifest
 from bert_scratch.data.wordpiece import load_tokenizer, tokenizer_hash
-from bert_scratch.pretraining import corpus_plan
+from bert_scratch.pretraining import corpus_plan, disk_space, learn_vocabulary, store_plan
 from bert_scratch.pretraining import prepare as prepare_module
+from bert_scratch.pretraining.corpus_facts import describe_store
+from bert_scratch.pretraining.corpus_settings import CorpusSettings
 from bert_scratch.pretraining.prepare import (
-    CorpusSettings,
     PrepareConfig,
     check_same_corpus,
-    describe_store,
     prepare,
     run_prepare,
 )
+from bert_scratch.pretraining.tokenise import tokenise
 
 WORDS = "river stone cloud meadow winter lantern harbour copper silver orchard".split()
 
@@ -116,14 +120,14 @@ prepare(
 # Ends the process in the middle of the third slice.
 STOP = """
 import os, sys
-from bert_scratch.data.wordpiece import TextEncoder
-encode, calls = TextEncoder.encode, []
-def encode_or_stop(self, texts):
-    calls.append(texts)
+from bert_scratch.pretraining import tokenise
+batches, calls = tokenise._batches, []
+def batches_or_stop(documents):
+    calls.append(documents)
     if len(calls) == 3:
         os.kill(os.getpid(), int(sys.argv[4]))
-    return encode(self, texts)
-TextEncoder.encode = encode_or_stop
+    return batches(documents)
+tokenise._batches = batches_or_stop
 """
 PREPARE_BY_COMMAND = """
 from bert_scratch.cli import main
@@ -288,7 +292,7 @@ tokenise.as_completed = follow_and_stop
         script, corpus, folder, num_processes, int(signal.SIGTERM), repository=repository
     )
     assert stopped.returncode == 75, stopped.stderr
-    assert "Traceback" not in stopped.stderr
+    assert stopped.stderr.count("\n") == 1 and "the same command goes on" in stopped.stderr
     for name, content in contents(folder).items():
         if re.fullmatch(r"\d+\.(train|eval)\.\w+", name):
             assert content == contents(prepared)[name]
@@ -305,6 +309,206 @@ def test_damaged_shard_of_a_stopped_run_is_made_again(
     (folder / "00001.json").write_text("[]")
     prepare(settings_for(corpus), folder)
     assert contents(folder) == contents(prepared)
+
+
+def test_stopped_run_is_gone_on_with_without_reading_what_nobody_touched(
+    corpus: Path, tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "out"
+    stop_third_slice(corpus, folder, repository)
+    old = time.time() - 1000
+    plan = json.loads((folder / "plan.json").read_text())
+    (folder / "plan.json").write_text(json.dumps({**plan, "read_at": old + 10**6}))
+    for record in folder.glob("0000*.json"):
+        os.utime(record, (old + 10**6, old + 10**6))
+    hashed = []
+    digest = durable.file_digest
+    monkeypatch.setattr(durable, "file_digest", lambda path: hashed.append(path) or digest(path))
+    monkeypatch.setattr(store_plan, "learn_tokenizer", None)
+    prepare(settings_for(corpus), folder)
+    assert [path.name for path in hashed] == ["token_counts"]
+
+
+def test_text_that_changes_while_it_is_read_is_refused(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = shutil.copytree(corpus, tmp_path / "corpus")
+
+    def tokenise_and_change(*arguments: object, **options: object) -> Iterator[object]:
+        yield from tokenise(*arguments, **options)
+        (text / "2.txt").write_text((text / "2.txt").read_text().replace("river", "RIVER"))
+
+    monkeypatch.setattr(prepare_module, "tokenise", tokenise_and_change)
+    with pytest.raises(InputError, match=r"changed while it was read.*2\.txt has changed"):
+        prepare(settings_for(text), tmp_path / "out")
+    monkeypatch.undo()
+    prepare(settings_for(text), tmp_path / "out")
+    prepare(settings_for(text), tmp_path / "fresh")
+    assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
+
+
+def write_sources(folder: Path) -> tuple[str, ...]:
+    """Write three sources: plain text, objects a line, and both compressed."""
+    plain = write_corpus(folder / "plain", num_files=2)
+    (folder / "packed").mkdir()
+    texts = [file.read_text() for file in sorted(write_corpus(folder / "more").iterdir())]
+    lines = [json.dumps({"text": t}) + "\n" for text in texts for t in text.split("\n\n")]
+    (folder / "objects.jsonl").write_text("".join(lines[:60]))
+    for name, content in (("a.txt.gz", texts[3]), ("b.jsonl.gz", "".join(lines[60:]))):
+        # the time in the header is not the text's
+        (folder / "packed" / name).write_bytes(gzip.compress(content.encode()))
+    return str(plain), str(folder / "objects.jsonl"), str(folder / "packed")
+
+
+@pytest.mark.slow
+def test_several_sources_give_the_same_bytes_for_any_number_of_processes(
+    tmp_path: Path, repository: Path
+) -> None:
+    sources = write_sources(tmp_path / "text")
+    found = []
+    for num_processes in (1, 2, 3):
+        folder = tmp_path / str(num_processes)
+        arguments = ["--corpus", *sources, "--output-dir", str(folder), "--sentences", "lines"]
+        arguments += ["--num-processes", str(num_processes), "--mixture", "3", "1", "1"]
+        script = "import sys; from bert_scratch.cli import main; sys.exit(main(sys.argv[1:]))"
+        done = run_python(script, "prepare", *arguments, repository=repository)
+        assert done.returncode == 0, done.stderr
+        found.append(contents(folder))
+    assert len(read_manifest(tmp_path / "1")["shards"]) == 5
+    assert found[0] == found[1] == found[2]
+
+
+def test_manifest_holds_no_time_and_no_place(corpus: Path, prepared: Path, tmp_path: Path) -> None:
+    """Only what the user typed, which a script gives relative to where it runs."""
+    text = shutil.copytree(corpus, tmp_path / "elsewhere")
+    prepare(settings_for(text), tmp_path / "out")
+    first, second = (
+        json.loads((f / "manifest.json").read_text()) for f in (prepared, tmp_path / "out")
+    )
+    assert first["sources"][0].pop("path") == str(corpus)
+    assert second["sources"][0].pop("path") == str(text)
+    assert {**first, "sha256": ""} == {**second, "sha256": ""}
+
+
+def test_too_full_a_disk_is_told_before_tokenising(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = SimpleNamespace(free=5000)
+    monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda folder: free)
+    with pytest.raises(
+        InputError, match=r"out: the corpus will take about .* but 0\.0 MB are free"
+    ):
+        prepare(settings_for(corpus), tmp_path / "out")
+    assert not list((tmp_path / "out").glob("0*"))
+    free.free = 10**9
+    prepare(settings_for(corpus), tmp_path / "out")
+
+
+@pytest.mark.parametrize("num_files", [1, 4])
+def test_needed_space_is_estimated_within_a_quarter(
+    num_files: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = write_corpus(tmp_path / "text", num_files, num_documents=200)
+    store = prepare(settings_for(text), tmp_path / "out")
+    taken = sum(path.stat().st_size for path in store.folder.glob("0*"))
+    for free, fits in ((0.75 * taken, False), (1.25 * taken, True)):
+        monkeypatch.setattr(
+            disk_space.shutil, "disk_usage", lambda folder, free=free: SimpleNamespace(free=free)
+        )
+        other = tmp_path / str(fits)
+        if fits:
+            prepare(settings_for(text), other)
+        else:
+            with pytest.raises(InputError, match="make room"):
+                prepare(settings_for(text), other)
+
+
+def test_stopped_run_needs_space_only_for_what_is_left(
+    corpus: Path, tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "out"
+    stop_third_slice(corpus, folder, repository)
+    taken = sum(path.stat().st_size for path in folder.glob("0000[01].*"))
+    monkeypatch.setattr(
+        disk_space.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1.3 * taken)
+    )
+    prepare(settings_for(corpus), folder)
+
+
+def write_two_languages(folder: Path) -> tuple[str, str]:
+    """Write a large source of one alphabet and a small one of another."""
+    draw = random.Random(8)
+    folder.mkdir()
+    paths = []
+    for name, letters, number in (("large", "abcdefgh", 400), ("small", "рстуфхцч", 20)):
+        words = ["".join(draw.choices(letters, k=6)) for _ in range(300)]
+        text = "\n\n".join(
+            "\n".join(" ".join(draw.choices(words, k=9)) for _ in range(4)) for _ in range(number)
+        )
+        (folder / f"{name}.txt").write_text(text + "\n")
+        paths.append(str(folder / f"{name}.txt"))
+    return paths[0], paths[1]
+
+
+@pytest.mark.parametrize(
+    ("mixture", "expected"), [((), 1 / 11), (("1", "1"), 1 / 2), (("share^0.5",), 0.240)]
+)
+def test_vocabulary_is_learned_from_text_in_the_mixtures_shares(
+    mixture: tuple[str, ...], expected: float, tmp_path: Path
+) -> None:
+    sources = write_two_languages(tmp_path / "text")
+    text = corpus_plan.find_text(
+        sources, documents="blank-lines", sentences="lines", encoding_errors="strict"
+    )
+    lines = list(learn_vocabulary.train_lines(text, mixture))
+    total = sum(len(line.encode()) for line in lines)
+    small = sum(len(line.encode()) for line in lines if not line.isascii())
+    assert small / total == pytest.approx(expected, rel=0.1)
+    assert total == pytest.approx(sum(Path(path).stat().st_size for path in sources), rel=0.05)
+
+
+def test_mixture_is_kept_in_the_manifest_and_changes_the_vocabulary(tmp_path: Path) -> None:
+    sources = write_two_languages(tmp_path / "text")
+    even = CorpusSettings(corpus=sources, sentences="lines", vocab_size=200, num_processes=1)
+    mixed = even.replace(mixture=("1", "9"))
+    stores = [prepare(asked, tmp_path / str(i)) for i, asked in enumerate((even, mixed))]
+    assert [store.manifest["mixture"] for store in stores] == [[], ["1", "9"]]
+    cyrillic = [
+        sum(not t.isascii() for t in load_tokenizer(store.folder / "tokenizer").get_vocab())
+        for store in stores
+    ]
+    assert cyrillic[1] > 1.5 * cyrillic[0]
+    assert any("--mixture" in line for line in check_same_corpus(tmp_path / "1", even))
+
+
+def test_mixture_of_one_path_twice_is_refused() -> None:
+    with pytest.raises(InputError, match="--mixture: a --corpus path stands twice"):
+        CorpusSettings(corpus=("a", "a"), mixture=("1", "2"))
+
+
+def pairs_of_characters(text: str) -> list[str]:
+    """Cut a text into words of two characters, as a segmenter that importers know by name."""
+    return [text[start : start + 2] for start in range(0, len(text), 2)]
+
+
+def test_word_starts_are_stored_as_the_segmenter_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = SimpleNamespace(cut=pairs_of_characters)
+    monkeypatch.setitem(sys.modules, "pairs_segmenter", module)
+    draw = random.Random(0)
+    lines = ["".join(draw.choices("天地玄黄宇宙洪荒日月", k=12)) for _ in range(60)]
+    file = tmp_path / "text.txt"
+    file.write_text("\n\n".join("\n".join(lines[i : i + 3]) for i in range(0, 60, 3)))
+    asked = settings_for(file, word_segmenter="pairs_segmenter:cut")
+    store = prepare(asked, tmp_path / "out")
+    assert store.has_word_starts and store.manifest["word_segmenter"] == "pairs_segmenter:cut"
+    for split in ("train", "eval"):
+        (shard,) = store.shards(split)
+        assert shard.num_tokens % 12 == 0
+        flags = shard.read_word_starts(0, shard.num_tokens)
+        assert flags.tolist() == [True, False] * (shard.num_tokens // 2)
+    assert not prepare(settings_for(file), tmp_path / "plain").has_word_starts
 
 
 def test_stopped_run_with_other_settings_starts_over(
@@ -327,9 +531,30 @@ def test_given_tokenizer_is_used(corpus: Path, prepared: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["vocab_size", "lowercase", "strip_accents"])
-def test_given_tokenizer_decides_about_its_vocabulary(name: str) -> None:
+@pytest.mark.parametrize("file", ["", "tokenizer.json", "vocab.txt"])
+def test_given_tokenizer_decides_about_its_vocabulary(
+    name: str, file: str, corpus: Path, prepared: Path, tmp_path: Path
+) -> None:
+    given = {"tokenizer": str(prepared / "tokenizer" / file), name: 100}
     with pytest.raises(InputError, match=f"--{name.replace('_', '-')} cannot be combined"):
-        CorpusSettings(tokenizer="somewhere", **{name: 100})
+        prepare(settings_for(corpus, **given), tmp_path)
+
+
+@pytest.mark.parametrize("in_folder", [False, True])
+def test_bare_vocabulary_is_read_in_the_case_that_is_asked_for(
+    in_folder: bool, corpus: Path, prepared: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bare").mkdir()
+    file = shutil.copy(prepared / "tokenizer" / "vocab.txt", tmp_path / "bare" / "vocab.txt")
+    given = str(file.parent if in_folder else file)
+    for lowercase in (True, False):
+        settings = settings_for(corpus, tokenizer=given, lowercase=lowercase, strip_accents=False)
+        store = prepare(settings, tmp_path / f"{lowercase}")
+        tokenizer = load_tokenizer(store.folder / "tokenizer")
+        assert tokenizer.normalizer.normalize_str("The") == ("the" if lowercase else "The")
+        assert check_same_corpus(store.folder, settings) == []
+    with pytest.raises(InputError, match="--vocab-size cannot be combined"):
+        settings_for(corpus, tokenizer=given, vocab_size=100)
 
 
 @pytest.mark.parametrize(
@@ -405,7 +630,8 @@ def test_replaced_bytes_are_counted(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"0\.txt.*byte offset"):
         prepare(settings_for(text), tmp_path / "strict")
     store = prepare(settings_for(text, encoding_errors="replace"), tmp_path / "replace")
-    assert any("3 are U+FFFD" in line for line in describe_store(store))
+    (line,) = (line for line in describe_store(store) if "U+FFFD" in line)
+    assert "3 are U+FFFD" in line and line.endswith(": 0.txt 3")
 
 
 def test_without_a_corpus_the_documentation_is_used(
@@ -481,3 +707,19 @@ def _is_running(pid: str) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_sentences_are_split_by_an_importable_function(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "near_splitter.py").write_text(
+        "def halves(text): return text.replace(' near ', '\\0near ').split('\\0')"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    stores = [
+        prepare(settings_for(corpus, sentences=rule), tmp_path / str(number))
+        for number, rule in enumerate(("lines", "near_splitter:halves"))
+    ]
+    one, two = (sum(len(s.sentences) for s in store.shards("train")) for store in stores)
+    assert two == 2 * one
+    assert stores[1].manifest["sources"][0]["sentences"] == "near_splitter:halves"

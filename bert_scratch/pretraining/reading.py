@@ -1,0 +1,95 @@
+"""Slices of text to documents of sentences, each held out or not by its own text alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from bert_scratch.data.corpus import Slice, Source, read_documents
+from bert_scratch.data.sentences import LONG_DOCUMENT_BYTES, sections, split_document
+
+NUM_HASHES = 2**64
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingRules:
+    """How text becomes documents of sentences, and which of them are held out."""
+
+    sources: Sequence[Source]
+    sentence_rules: Sequence[str]
+    """rules, lines or the name of a library, of each source."""
+    encoding_errors: str
+    """strict or replace."""
+    eval_fraction: float
+    """Documents whose hash is below this share of all hashes are held out."""
+
+    def holds_out(self, number: int) -> bool:
+        """Tell whether a document of this hash is held out."""
+        return number < int(self.eval_fraction * NUM_HASHES)
+
+
+class Document(NamedTuple):
+    """A document, or a section of a long one."""
+
+    sentences: list[str]
+    hash: int
+    """The first 64 bits of the text's BLAKE2b hash."""
+    is_held_out: bool
+
+
+class _Piece(NamedTuple):
+    """A document, or a section of a long one, which has been split into sentences already."""
+
+    lines: list[str]
+    is_split: bool
+    hash: int
+
+
+def read_sections(part: Slice, rules: ReadingRules) -> Iterator[Document]:
+    """Read the documents that begin in a slice, long ones in sections.
+
+    Args:
+        part: from `slices_of`.
+        rules: the same for every slice.
+
+    Raises:
+        InputError: naming file and byte offset where the text cannot be read.
+    """
+    sentence_rule = rules.sentence_rules[part.source_index]
+    for piece in _pieces(part, rules):
+        lines = piece.lines
+        sentences = lines if piece.is_split else split_document(lines, sentence_rule)
+        yield Document(sentences, piece.hash, rules.holds_out(piece.hash))
+
+
+def read_train_text(part: Slice, rules: ReadingRules) -> Iterator[list[str]]:
+    """Read the lines of the documents that are not held out.
+
+    They are not split into sentences, which takes longer than all the rest of reading.
+    """
+    return (piece.lines for piece in _pieces(part, rules) if not rules.holds_out(piece.hash))
+
+
+def read_hashes(part: Slice, rules: ReadingRules) -> Iterator[int]:
+    """Read the hash of each document, or section of a long one."""
+    return (piece.hash for piece in _pieces(part, rules))
+
+
+def _pieces(part: Slice, rules: ReadingRules) -> Iterator[_Piece]:
+    """Cut long documents into sections, which needs their sentences; leave the others as read."""
+    source = rules.sources[part.source_index]
+    for paragraphs in read_documents(part, source, rules.encoding_errors):
+        text = "\n".join(paragraphs).encode()
+        if len(text) <= LONG_DOCUMENT_BYTES:
+            yield _Piece(paragraphs, False, _hash(text))
+            continue
+        del text
+        sentence_rule = rules.sentence_rules[part.source_index]
+        for sentences in sections(split_document(paragraphs, sentence_rule)):
+            yield _Piece(sentences, True, _hash("\n".join(sentences).encode()))
+
+
+def _hash(text: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")

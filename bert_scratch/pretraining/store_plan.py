@@ -1,0 +1,139 @@
+"""The plan of a store: what its manifest will say, made once and kept for a stopped run."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bert_scratch import durable
+from bert_scratch.config import read_json_object
+from bert_scratch.data.store import MANIFEST, read_manifest
+from bert_scratch.data.wordpiece import (
+    load_tokenizer,
+    save_tokenizer,
+    tokenizer_hash,
+    vocab_size_of,
+)
+from bert_scratch.pretraining import corpus_plan
+from bert_scratch.pretraining.corpus_plan import Text
+from bert_scratch.pretraining.corpus_settings import CorpusSettings
+from bert_scratch.pretraining.learn_vocabulary import given_tokenizer, learn_tokenizer
+from bert_scratch.pretraining.tokenise import (
+    TOKENIZER_FOLDER,
+    remove_temporary,
+    remove_unfinished,
+)
+
+PLAN = "plan.json"
+
+_READ_AT = "read_at"
+_CLOCK_S = 1.0
+"""Clocks of file systems are coarser than this process's, by less than so much."""
+
+
+def make_plan(settings: CorpusSettings, text: Text, folder: Path) -> dict[str, Any]:
+    """Return the plan of a store, taken from a stopped run where that still holds.
+
+    A new one is written to the folder, with the tokenizer, and what a stopped run left there
+    under another plan is removed.
+
+    Raises:
+        InputError: if text or tokenizer cannot be used.
+    """
+    path = folder / PLAN
+    stored = read_json_object(path) if path.exists() else {}
+    read_at = time.time() - _CLOCK_S
+    if stored and _still_holds(stored, settings, text, folder):
+        print(f"corpus     going on with what is finished in {folder}")
+        remove_temporary(folder)
+        return stored
+    remove_unfinished(folder)
+    sources = corpus_plan.describe_sources(text.sources, text.rules.sentence_rules)
+    eval_fraction = settings.eval_fraction
+    if eval_fraction is None:
+        eval_fraction = corpus_plan.choose_eval_fraction(text)
+        print(f"chosen     --eval-fraction {eval_fraction:.4g}: of about {text.num_bytes:,} bytes")
+    rules = replace(text.rules, eval_fraction=eval_fraction)
+    tokenizer, report = given_tokenizer(settings), None
+    if tokenizer is None:
+        tokenizer, report = learn_tokenizer(settings, replace(text, rules=rules))
+    save_tokenizer(tokenizer, folder / TOKENIZER_FOLDER)
+    plan = {
+        "asked": _asked(settings),
+        "sources": sources,
+        "slices": corpus_plan.describe_slices(text.slices, text.sources),
+        "mixture": list(settings.mixture),
+        "word_segmenter": settings.word_segmenter,
+        "resolved": {
+            "vocab_size": vocab_size_of(tokenizer),
+            # a tokenizer that was given decides what is left out
+            "lowercase": settings.lowercase if report is None else bool(settings.lowercase),
+            "strip_accents": (
+                settings.strip_accents if report is None else bool(settings.strip_accents)
+            ),
+            "eval_fraction": eval_fraction,
+        },
+        "vocabulary": report,
+        "tokenizer_sha256": tokenizer_hash(tokenizer),
+    }
+    durable.write_json(path, {**plan, _READ_AT: read_at})
+    return {**plan, _READ_AT: read_at}
+
+
+def _still_holds(plan: dict[str, Any], settings: CorpusSettings, text: Text, folder: Path) -> bool:
+    """Tell whether a stopped run's plan is the one that would be made today."""
+    if plan["asked"] != _asked(settings):
+        return False
+    if plan["slices"] != corpus_plan.describe_slices(text.slices, text.sources):
+        return False
+    if any(changed_text(plan, text)):
+        return False
+    tokenizer = load_tokenizer(folder / TOKENIZER_FOLDER)
+    return bool(tokenizer_hash(tokenizer) == plan["tokenizer_sha256"])
+
+
+def manifest_facts(plan: dict[str, Any]) -> dict[str, Any]:
+    """Return what the manifest says of a plan: nothing that another run would not say too."""
+    return {name: value for name, value in plan.items() if name != _READ_AT}
+
+
+def changed_text(plan: dict[str, Any], text: Text) -> list[str]:
+    """Return what has changed in the text since the plan was made."""
+    rules = text.rules.sentence_rules
+    stored, since = plan["sources"], plan[_READ_AT]
+    return list(corpus_plan.differing_sources(stored, text.sources, rules, since=since))
+
+
+def with_held_out(text: Text, plan: dict[str, Any]) -> Text:
+    """Return the text with the share of it that the plan holds out."""
+    rules = replace(text.rules, eval_fraction=plan["resolved"]["eval_fraction"])
+    return replace(text, rules=rules)
+
+
+def store_differences(folder: Path, settings: CorpusSettings, text: Text) -> list[str]:
+    """Return what differs between a prepared corpus and what would be prepared today, in lines."""
+    manifest = read_manifest(folder)
+    found = tokenizer_hash(load_tokenizer(folder / TOKENIZER_FOLDER))
+    differences = []
+    if found != manifest["tokenizer_sha256"]:
+        differences.append(f"{folder / TOKENIZER_FOLDER}: was changed after the corpus was made")
+    return [
+        *differences,
+        *corpus_plan.differing_settings(manifest, _asked(settings)),
+        *corpus_plan.differing_sources(
+            manifest["sources"],
+            text.sources,
+            text.rules.sentence_rules,
+            since=(folder / MANIFEST).stat().st_mtime,
+        ),
+    ]
+
+
+def _asked(settings: CorpusSettings) -> dict[str, Any]:
+    """Return the settings that decide a store's bytes, a tokenizer by its content."""
+    names = set(CorpusSettings.__dataclass_fields__) - {"corpus", "num_processes", "tokenizer"}
+    asked = {name: value for name, value in settings.to_dict().items() if name in names}
+    given = given_tokenizer(settings)
+    return {**asked, "tokenizer": None if given is None else tokenizer_hash(given)}

@@ -1,0 +1,53 @@
+"""Pins who a process is among the ranks of a job, and that one alone needs no other.
+Runs anywhere: `pytest tests/training/test_distributed.py`; several ranks are started by
+tests/integration/test_prepare_ranks.py."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bert_scratch.config import InputError
+from bert_scratch.training.distributed import PeerEnded, joined_ranks, rank_and_world_size
+
+
+def test_process_outside_torchrun_is_the_only_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    before = signal.getsignal(signal.SIGUSR1)
+    with joined_ranks() as ranks:
+        assert (ranks.rank, ranks.world_size) == (0, 1)
+        ranks.tell("something")
+        assert signal.getsignal(signal.SIGUSR1) is before
+
+
+def test_rank_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "2")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert rank_and_world_size() == (2, 3)
+
+
+@pytest.mark.parametrize(("rank", "world_size"), [("3", "3"), ("-1", "2"), ("one", "2"), ("0", "")])
+def test_wrong_environment_is_named(
+    rank: str, world_size: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", world_size)
+    with pytest.raises(InputError, match="RANK"):
+        rank_and_world_size()
+
+
+def test_rank_that_ends_because_of_another_has_its_exit_code() -> None:
+    assert PeerEnded("rank 0 ends because rank 1 did", 2).exit_code == 2
+
+
+def test_one_process_does_not_import_torch(repository: Path) -> None:
+    code = (
+        "import sys; from bert_scratch.training.distributed import joined_ranks\n"
+        "with joined_ranks(): sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=repository).returncode == 0
