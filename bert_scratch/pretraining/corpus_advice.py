@@ -51,7 +51,7 @@ def _on_documents(source: SourceReport, report: CorpusReport) -> Iterator[str]:
     counts, rule = source.counts, source.documents_rule
     if counts.lines < _FEW_LINES:
         return
-    if rule == "blank-lines" and counts.one_line_documents > 0.9 * counts.documents:
+    if rule == "blank-lines" and _has_blank_between_lines(source):
         yield (
             f"{source.path}: a blank line stands between nearly all lines, and makes each of them "
             f"a document of its own; --documents files makes each file one, or take out the "
@@ -68,6 +68,10 @@ def _on_documents(source: SourceReport, report: CorpusReport) -> Iterator[str]:
             f"line between them and use --documents blank-lines, or one text a line and "
             f"--documents lines"
         )
+
+
+def _has_blank_between_lines(source: SourceReport) -> bool:
+    return source.counts.one_line_documents > 0.8 * source.counts.documents
 
 
 def _on_pairs(report: CorpusReport) -> Iterator[str]:
@@ -92,9 +96,11 @@ def _on_pairs(report: CorpusReport) -> Iterator[str]:
 def _how_to_get_pairs(report: CorpusReport) -> str:
     """Name the flag that would give documents of several sentences, by how they are read now."""
     source = max(report.sources, key=lambda source: source.counts.one_sentence_documents)
+    if source.documents_rule == "blank-lines" and _has_blank_between_lines(source):
+        return "take out the blank lines inside documents, or use --documents files"
     if source.sentence_rule == "lines":
         return "if a line holds several, use --sentences rules"
-    if source.documents_rule in ("lines", "blank-lines") and source.kind == "text":
+    if source.documents_rule == "lines" and source.kind == "text":
         return "if neighbouring lines belong together, use --documents files"
     return "join what belongs together"
 
@@ -116,13 +122,13 @@ def _on_repeats(report: CorpusReport) -> Iterator[str]:
     if documents.byte_share > MAX_REPEATED_BYTE_SHARE:
         yield (
             f"{documents.byte_share:.0%} of the text stands in documents that came before; leave "
-            f"one of each: awk -v RS= -v ORS='\\n\\n' '!seen[$0]++' FILE for documents between "
-            f"blank lines, awk '!seen[$0]++' FILE for lines, fdupes FOLDER for files"
+            f"one of each: `awk -v RS= -v ORS='\\n\\n' '!seen[$0]++' FILE` for documents between "
+            f"blank lines, `awk '!seen[$0]++' FILE` for lines, `fdupes FOLDER` for files"
         )
     elif lines.byte_share > MAX_REPEATED_BYTE_SHARE:
         yield (
             f"{lines.byte_share:.0%} of the text stands in lines that came before; if that is "
-            f"boilerplate, take it out: awk '!NF || !seen[$0]++' FILE keeps the first of each"
+            f"boilerplate, take it out: `awk '!NF || !seen[$0]++' FILE` keeps the first of each"
         )
 
 
@@ -132,22 +138,23 @@ def _on_characters(report: CorpusReport) -> Iterator[str]:
     if characters.replacement_characters > too_many:
         yield (
             f"{characters.replacement_characters:,} characters are U+FFFD, which stands for bytes "
-            f"that are not UTF-8: convert the files with iconv -f ENCODING -t UTF-8; with "
+            f"that are not UTF-8: convert the files with `iconv -f ENCODING -t UTF-8`; with "
             f"--encoding-errors strict the first such place is named"
         )
     if characters.mojibake > too_many:
         shown = ", ".join(f'"{e.found}" for "{e.meant}"' for e in characters.mojibake_examples)
         yield (
             f"{characters.mojibake:,} places look like UTF-8 read as Windows-1252 ({shown}); "
-            f"undo it: iconv -f UTF-8 -t WINDOWS-1252 FILE, or ftfy FILE where only parts are"
+            f"`ftfy FILE` mends them (pip install ftfy)"
         )
     if characters.control_characters > too_many:
         yield (
-            f"{characters.control_characters:,} control characters; they are dropped, which may "
-            f"join words: tr '\\001-\\010\\016-\\037\\177' ' ' < FILE makes them spaces"
+            f"control characters ({characters.control_characters:,}) are dropped, which may join "
+            f"words: `tr '\\001-\\010\\016-\\037\\177' ' ' < FILE` makes them spaces"
         )
     if characters.byte_order_marks:
         yield (
-            f"{characters.byte_order_marks:,} byte order marks inside the text: files were joined "
-            f"there, perhaps without a blank line; sed 's/\\xef\\xbb\\xbf/\\n\\n/g' FILE parts them"
+            f"byte order marks inside the text ({characters.byte_order_marks:,}): files were "
+            f"joined there, perhaps without a blank line; `sed 's/\\xef\\xbb\\xbf/\\n\\n/g' FILE` "
+            f"parts them"
         )

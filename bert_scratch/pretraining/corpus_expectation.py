@@ -12,10 +12,9 @@ from bert_scratch.pretraining import choices
 from bert_scratch.pretraining.choices import Budget
 from bert_scratch.pretraining.corpus_facts import CorpusFacts
 from bert_scratch.pretraining.corpus_statistics import CorpusTally, VocabularyUse
+from bert_scratch.pretraining.pretrain_config import ExampleSettings
 
 PADDING_LENGTHS = (64, 128, 512)
-SHORT_SEQ_PROB = 0.1
-"""`pretrain`'s own default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +36,8 @@ class Expectation:
     num_steps: int
     """Of one pass over the text."""
     padding: dict[str, float]
-    """Share of padding if each example of a pair task were padded to so many tokens. Batches are
-    packed or sorted by length, so less is computed."""
+    """Share of padding if each example were padded to so many tokens. Batches are packed or sorted
+    by length, so less is computed."""
     verdict: list[str]
     """Whether model and corpus fit each other, as `pretrain` says it."""
 
@@ -63,6 +62,8 @@ def expect(
     tokens = choices.expected_tokens(budget, facts, shape)
     batch_size = int(choices.choose_batch_size(tokens, seq_length=seq_length).value)
     num_examples = math.ceil(facts.train_tokens / (seq_length - _num_special(pair_task)))
+    # Without pairs, documents follow each other in a row as if they were one.
+    windows = tally.pair_document_tokens if pair_task == "nsp" else Counter([use.num_tokens])
     num_single = tally.num_documents - tally.pair_document_tokens.total()
     return Expectation(
         pair_task=pair_task,
@@ -75,10 +76,7 @@ def expect(
         train_tokens=facts.train_tokens,
         num_examples=num_examples,
         num_steps=math.ceil(num_examples / batch_size),
-        padding={
-            str(length): expected_padding(tally.pair_document_tokens, length)
-            for length in PADDING_LENGTHS
-        },
+        padding={str(length): expected_padding(windows, length) for length in PADDING_LENGTHS},
         verdict=choices.verdict(
             facts,
             parameters=choices.approximate_parameters(shape),
@@ -95,18 +93,17 @@ def expected_padding(document_tokens: Counter[int], max_seq_length: int) -> floa
     all of a shorter document. Random segments B that end early are left out of account.
 
     Args:
-        document_tokens: how many documents of two sentences or more have so many tokens.
+        document_tokens: how many documents that give windows have so many tokens; not empty.
         max_seq_length: > 4.
     """
-    if not document_tokens:
-        return 0.0
     limit = max_seq_length - _num_special("nsp")
     lengths = np.array(sorted(document_tokens), dtype=np.float64)
     weights = lengths * [document_tokens[int(length)] for length in lengths]
     held = np.minimum(lengths, limit)
     # the mean of min(target, held) over targets from 2 to the limit
     short = (held * (held + 1) / 2 - 1 + (limit - held) * held) / (limit - 1)
-    window = (1 - SHORT_SEQ_PROB) * held + SHORT_SEQ_PROB * short
+    short_seq_prob = ExampleSettings().short_seq_prob
+    window = (1 - short_seq_prob) * held + short_seq_prob * short
     mean = float((weights * window).sum() / weights.sum())
     return 1 - (mean + _num_special("nsp")) / max_seq_length
 

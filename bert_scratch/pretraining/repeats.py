@@ -40,6 +40,10 @@ def hash64(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
+def _beginning(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+
+
 class Repeats:
     """How often texts come again, by 64-bit hash.
 
@@ -61,7 +65,7 @@ class Repeats:
         count = self._counts.get(number, 0) + 1
         self._counts[number] = count
         if count == 2:
-            self._repeated[number] = (text[:SHOWN_CHARACTERS], len(text.encode()))
+            self._repeated[number] = (_beginning(text), len(text.encode()))
         if len(self._counts) > self._max_followed:
             self._stride *= 2
             self._counts = self._thinned(self._counts)

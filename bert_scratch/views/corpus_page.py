@@ -17,6 +17,8 @@ from bert_scratch.views.corpus_text import STEPS, screen, share
 from bert_scratch.views.page import figure, page, section, table, with_flags
 
 _MAX_SCRIPTS = 8
+_SCRIPTS = {"cjk": "Han"}
+"""Where Unicode's names of letters begin with something else than their script."""
 
 
 def run_corpus_report(config: CorpusReportConfig) -> None:
@@ -263,7 +265,7 @@ def _by_script(report: CorpusReport) -> str:
     if len(scripts) < 2:
         return ""
     return table(
-        ["words changed, by script", *map(str.capitalize, scripts)],
+        ["words changed, by script", *(_SCRIPTS.get(s, s.capitalize()) for s in scripts)],
         [
             [STEPS[step], *(share(parts.get(script, 0.0)) for script in scripts)]
             for step, parts in shares.items()

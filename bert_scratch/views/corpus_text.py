@@ -111,7 +111,8 @@ def _repeats(repeats: RepeatReport) -> str:
 
 def _printable(text: str) -> str:
     """Return the beginning of a text without what would steer a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in text[:_SHOWN_CHARACTERS])
+    shown = "".join(c if c.isprintable() else " " for c in text[:_SHOWN_CHARACTERS])
+    return shown if len(text) <= _SHOWN_CHARACTERS else f"{shown}…"
 
 
 def _characters(report: CorpusReport) -> Iterator[tuple[str, str]]:

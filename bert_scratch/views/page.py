@@ -39,7 +39,7 @@ tr > :last-child { padding-right: 0; }
 .well { border-left: .35rem solid var(--well); } .well h2 { color: var(--well); margin: 0; }
 ul { margin: 0; padding-left: 1.1rem; } li + li { margin-top: .4rem; }
 code { font: .92em ui-monospace, monospace; background: var(--ground); padding: 0 .2em;
-  border-radius: .2em; white-space: nowrap; }
+  border-radius: .2em; }
 figure { margin: 0; } svg { display: block; width: 100%; height: auto; }
 svg text { font-family: inherit !important; }
 """
@@ -87,5 +87,6 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def with_flags(text: str) -> str:
-    """Return a plain text as HTML in which the flags of a command stand out."""
-    return re.sub(r"(--[a-z][a-z-]*)", r"<code>\1</code>", escape(text))
+    """Return a plain text as HTML in which `commands` and --flags stand out."""
+    commands = re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
+    return re.sub(r"(?<![\w>-])(--[a-z][a-z-]*)", r"<code>\1</code>", commands)

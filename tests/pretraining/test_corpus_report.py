@@ -217,7 +217,7 @@ def test_encoding_problems_are_counted_and_named(tmp_path: Path) -> None:
     assert characters.private_or_unassigned == characters.lone_joiners == 1
     for name, mend in (
         ("U+FFFD", "iconv"),
-        ('"Ã©" for "é"', "iconv"),
+        ('"Ã©" for "é"', "ftfy"),
         ("control characters", "tr "),
         ("byte order marks", "sed "),
     ):
