@@ -5,7 +5,6 @@ Letters: N positions, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -26,51 +25,60 @@ def cross_entropy_sum(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         Loss [] float32, 0 with zero gradient when no label counts; correct [] int64, the number
         of counted labels that no other class outscores.
     """
-    loss: Tensor
     if logits.is_cuda:
         loss = F.cross_entropy(logits.float(), labels, ignore_index=IGNORED_LABEL, reduction="sum")
+        with torch.no_grad():
+            picked = logits.gather(1, labels.clamp(min=0)[:, None])[:, 0]
+            correct = (picked >= logits.amax(dim=1)) & (labels != IGNORED_LABEL)
     else:
-        loss = _CrossEntropySum.apply(logits, labels)
-    with torch.no_grad():
-        picked = logits.gather(1, labels.clamp(min=0)[:, None])[:, 0]
-        correct = (picked >= logits.amax(dim=1)) & (labels != IGNORED_LABEL)
+        loss, correct = _CrossEntropySum.apply(logits, labels)
     return loss, correct.sum()
 
 
 class _CrossEntropySum(torch.autograd.Function):
-    """Summed cross-entropy that never holds [N, C] in float32: blocks of rows fit the cache."""
+    """Summed cross-entropy that never holds [N, C] in float32: blocks of rows fit the cache.
 
-    BLOCK_VALUES = 2**17
+    The gradient is made with the loss, while a block is at hand, so that each logit is
+    exponentiated once.
+    """
 
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the sum of log(sum(exp(logits))) - logits[label] over counted rows."""
-        normalizer = torch.empty((logits.shape[0], 1), device=logits.device)
-        for rows in _CrossEntropySum._blocks(logits):
-            normalizer[rows] = logits[rows].float().logsumexp(dim=1, keepdim=True)
-        ctx.save_for_backward(logits, labels, normalizer)
-        losses = normalizer - logits.gather(1, labels.clamp(min=0)[:, None])
-        return losses[:, 0].masked_fill_(labels == IGNORED_LABEL, 0.0).sum()
+    BLOCK_VALUES = 2**18
 
     @staticmethod
-    def backward(ctx: Any, sum_gradient: Tensor) -> tuple[Tensor, None]:
-        """Return (softmax(logits) - one-hot) of counted rows, times the sum's gradient."""
-        logits, labels, normalizer = ctx.saved_tensors
-        counted = (labels != IGNORED_LABEL)[:, None] * sum_gradient  # [N, 1] float32
-        gradient = torch.empty_like(logits)
-        for rows in _CrossEntropySum._blocks(logits):
-            shifted = logits[rows] - normalizer[rows]  # a new tensor, in float32
-            gradient[rows] = shifted.exp_().mul_(counted[rows])
-        target = labels.clamp(min=0)
-        at_target = (logits.gather(1, target[:, None]) - normalizer).expm1_()  # softmax - 1
-        gradient[torch.arange(len(target)), target] = (at_target * counted)[:, 0].to(logits.dtype)
-        return gradient, None
+    def forward(ctx: Any, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sum of log(sum(exp(logits))) - logits[label] over counted rows, and [N] hits.
 
-    @staticmethod
-    def _blocks(logits: Tensor) -> Iterator[slice]:
+        Kept for backward: softmax(logits) - one-hot of counted rows, in the logits' dtype.
+        """
+        counted, target = labels != IGNORED_LABEL, labels.clamp(min=0)
+        highest, normalizer = torch.empty(2, logits.shape[0], 1).unbind()
+        gradient = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
         num_rows = max(1, _CrossEntropySum.BLOCK_VALUES // logits.shape[1])
         for start in range(0, logits.shape[0], num_rows):
-            yield slice(start, start + num_rows)
+            rows = slice(start, start + num_rows)
+            block = logits[rows].float()
+            highest[rows] = block.amax(dim=1, keepdim=True)
+            share = block.softmax(dim=1)
+            # The largest share is exp(highest - normalizer), and never too small for a logarithm.
+            normalizer[rows] = highest[rows] - share.amax(dim=1, keepdim=True).log()
+            if gradient is not None:
+                gradient[rows] = share
+        picked = logits.gather(1, target[:, None])
+        if gradient is not None:
+            gradient[torch.arange(len(target)), target] = (
+                (picked - normalizer).expm1_()[:, 0].to(logits.dtype)  # share - 1, exact near 0
+            )
+            gradient.index_fill_(0, (~counted).nonzero()[:, 0], 0.0)
+            ctx.save_for_backward(gradient)
+        correct = (picked >= highest)[:, 0] & counted
+        ctx.mark_non_differentiable(correct)
+        return (normalizer - picked)[:, 0].masked_fill_(~counted, 0.0).sum(), correct
+
+    @staticmethod
+    def backward(ctx: Any, sum_gradient: Tensor, _: None) -> tuple[Tensor, None]:
+        """Return the gradient made with the loss, times that of the sum."""
+        # A number, not a tensor: of another dtype that would be many times slower.
+        return ctx.saved_tensors[0] * sum_gradient.item(), None
 
 
 def cross_entropy_mean(logits: Tensor, labels: Tensor) -> Tensor:

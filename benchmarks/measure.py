@@ -1,0 +1,85 @@
+"""What every benchmark here shares: arms in turn, a table, the machine, and a JSON file."""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def interleaved(
+    arms: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int = 2
+) -> dict[str, list[float]]:
+    """Return the seconds of each arm's calls, the arms taking turns so that all meet equal weather.
+
+    Args:
+        arms: name -> what to time.
+        rounds: timed calls of each.
+        warmup: calls of each before any is timed.
+    """
+    for call in arms.values():
+        for _ in range(warmup):
+            call()
+    seconds: dict[str, list[float]] = {name: [] for name in arms}
+    for _ in range(rounds):
+        for name, call in arms.items():
+            start = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def spread(seconds: Sequence[float]) -> tuple[float, float, float]:
+    """Return the median, the 5th and the 95th percentile, in milliseconds."""
+    ordered = sorted(1000 * value for value in seconds)
+    last = len(ordered) - 1
+    return statistics.median(ordered), ordered[round(0.05 * last)], ordered[round(0.95 * last)]
+
+
+def peak_memory_bytes() -> int:
+    """Return the peak resident memory of this process."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def machine() -> dict[str, Any]:
+    """Return what a figure cannot be read without: processor, cores, versions."""
+    import torch
+
+    return {
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def print_table(rows: Sequence[Mapping[str, object]]) -> None:
+    """Print rows of equal keys as a Markdown table."""
+    header = list(rows[0])
+    cells = [header, *([str(row[name]) for name in header] for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(header))]
+    for number, line in enumerate(cells):
+        print("| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |")
+        if number == 0:
+            print("|" + "|".join("-" * (width + 2) for width in widths) + "|")
+
+
+def write_json(path: str | None, results: Mapping[str, Any]) -> None:
+    """Write the results where --output asked for them."""
+    if path is not None:
+        Path(path).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,302 @@
+"""Time a training step of ours beside Hugging Face's, arms taking turns in one process.
+
+    uv run benchmarks/train.py                                  # mini, 32 rows of 128, bfloat16
+    uv run benchmarks/train.py --preset tiny --vocab-size 8192 --max-seq-length 64
+    uv run benchmarks/train.py --preset base --dtype float32 --arms ours,eager
+
+Every arm has the same weights, batch, masks, dropout, AdamW, clipping and dtype; before anything
+is timed, all must give the same loss on the same batch without dropout. Peak memory is that of a
+process of the arm's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from measure import interleaved, machine, peak_memory_bytes, print_table, spread, write_json
+from torch import Tensor, nn
+
+from bert_scratch.batch import Batch
+from bert_scratch.config import BertConfig
+from bert_scratch.model.heads import BertForPreTraining
+from bert_scratch.model.huggingface import config_to_hf, to_hf
+from bert_scratch.training.loop import Plan, update
+from bert_scratch.training.objective import pretraining_loss
+from bert_scratch.training.optimizer import build_optimizer, parameter_groups
+from bert_scratch.training.runtime import (
+    DTYPES,
+    Runtime,
+    default_num_threads,
+    measure_peak_flops,
+    set_up,
+    train_flops_per_token,
+)
+
+ARMS = ("ours", "eager", "sdpa", "compiled", "compiled-sdpa")
+LOSS_TOLERANCE = {"bfloat16": 2e-2, "float32": 1e-4}
+LEARNING_RATE, WEIGHT_DECAY, BETAS, EPSILON, MAX_GRAD_NORM = 1e-4, 0.01, (0.9, 0.999), 1e-6, 1.0
+MASKED_SHARE = 0.15
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One implementation, ready to be timed."""
+
+    step: Callable[[], object]
+    loss: Callable[[], float]
+    """On the batch, without dropout, before any step."""
+
+
+def main() -> None:
+    options = parse_arguments()
+    runtime = Runtime(
+        device=torch.device(options.device),
+        dtype=DTYPES[options.dtype],
+        num_threads=options.num_threads,
+    )
+    set_up(runtime, deterministic=False)
+    config = BertConfig.preset(
+        options.preset,
+        vocab_size=options.vocab_size,
+        hidden_dropout_prob=options.dropout,
+        attention_probs_dropout_prob=options.dropout,
+    )
+    batch = make_batch(options, config.vocab_size).to(runtime.device)
+    names = options.arms.split(",")
+    arms = {name: build(name, config, batch, runtime) for name in names}
+    losses = {name: arm.loss() for name, arm in arms.items()}
+    check_equal(losses, LOSS_TOLERANCE[options.dtype])
+    synchronised = {name: synchronise(arm.step, runtime) for name, arm in arms.items()}
+    if options.memory_of_one:
+        for _ in range(3):
+            synchronised[names[0]]()
+        print(json.dumps({"peak_memory_bytes": peak_memory(runtime)}))
+        return
+    peak = measure_peak_flops(runtime, budget_s=2.0)
+    seconds = interleaved(synchronised, rounds=options.rounds, warmup=options.warmup)
+    peak = max(peak, measure_peak_flops(runtime, budget_s=2.0))
+    flops = train_flops_per_token(config, seq_length=options.max_seq_length, predicted=MASKED_SHARE)
+    rows = [
+        row(name, seconds[name], batch, flops / peak, memory_of(name), losses[name])
+        for name in names
+    ]
+    add_ratios(rows)
+    print(
+        f"{options.preset}, V={config.vocab_size}, {options.train_batch_size} rows of "
+        f"{options.max_seq_length}, {options.dtype}, dropout {options.dropout}, "
+        f"{options.num_threads} threads; matrix products at most {peak / 1e9:,.0f} GFLOP/s here\n"
+    )
+    print_table(rows)
+    write_json(
+        options.output,
+        {"machine": machine(), "options": vars(options), "peak_flops": peak, "arms": rows},
+    )
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--preset", default="mini", choices=list(BertConfig.PRESETS))
+    parser.add_argument("--vocab-size", type=int, default=30522)
+    parser.add_argument("--max-seq-length", type=int, default=128)
+    parser.add_argument("--train-batch-size", type=int, default=32)
+    parser.add_argument("--dtype", default="bfloat16", choices=list(DTYPES))
+    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--num-threads", type=int, default=default_num_threads())
+    parser.add_argument("--arms", default=",".join(ARMS), help=f"of {', '.join(ARMS)}")
+    parser.add_argument("--rounds", type=int, default=20, help="timed steps of each arm")
+    parser.add_argument("--warmup", type=int, default=3, help="steps of each arm before those")
+    parser.add_argument("--output", help="JSON file")
+    parser.add_argument("--memory-of-one", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def make_batch(options: argparse.Namespace, vocab_size: int) -> Batch:
+    """Return full rows of random tokens, 15 % of each to predict, and random pair labels."""
+    generator = torch.Generator().manual_seed(0)
+    rows, width = options.train_batch_size, options.max_seq_length
+    ids = torch.randint(5, vocab_size, (rows, width), generator=generator)
+    per_row = round(MASKED_SHARE * width)
+    order = torch.rand(rows, width, generator=generator).argsort(dim=1)
+    columns = order[:, :per_row].sort(dim=1).values
+    positions = (columns + width * torch.arange(rows)[:, None]).flatten()
+    return Batch(
+        input_ids=ids,
+        token_type_ids=(torch.arange(width) >= width // 2).long().repeat(rows, 1),
+        attention_mask=torch.ones_like(ids),
+        masked_positions=positions,
+        masked_labels=ids.flatten()[positions],
+        next_sentence_label=torch.randint(0, 2, (rows,), generator=generator),
+        example_ids=torch.zeros(rows, 2, dtype=torch.int64),
+        num_tokens=rows * width,
+    )
+
+
+def build(name: str, config: BertConfig, batch: Batch, runtime: Runtime) -> Arm:
+    torch.manual_seed(0)
+    model = BertForPreTraining(config).to(runtime.device)
+    if name == "ours":
+        return ours(model, batch, runtime)
+    return huggingface(name, config, to_hf(model.state_dict(), config), batch, runtime)
+
+
+def ours(model: BertForPreTraining, batch: Batch, runtime: Runtime) -> Arm:
+    optimizer = build_optimizer(
+        model,
+        learning_rate=LEARNING_RATE,
+        weight_decay=WEIGHT_DECAY,
+        betas=BETAS,
+        epsilon=EPSILON,
+        bias_correction=True,
+    )
+    plan = Plan(
+        seed=0,
+        num_train_steps=None,
+        num_warmup_steps=0,
+        learning_rate=LEARNING_RATE,
+        lr_schedule="linear",
+        max_grad_norm=MAX_GRAD_NORM,
+        micro_batch_size=batch.input_ids.shape[0],
+        logging_steps=1,
+        eval_steps=1,
+        save_steps=1,
+    )
+    model.train()
+
+    def loss() -> float:
+        model.eval()
+        with torch.no_grad(), runtime.autocast():
+            total, _ = pretraining_loss(
+                model,
+                batch,
+                num_predictions=len(batch.masked_labels),
+                num_pairs=batch.input_ids.shape[0],
+            )
+        model.train()
+        return float(total)
+
+    return Arm(
+        step=lambda: update(model, optimizer, batch, plan, runtime, 0, LEARNING_RATE), loss=loss
+    )
+
+
+def huggingface(
+    name: str, config: BertConfig, weights: Mapping[str, Tensor], batch: Batch, runtime: Runtime
+) -> Arm:
+    """Return transformers' model as its Trainer would run it, with torch's fused AdamW."""
+    attention = "sdpa" if "sdpa" in name else "eager"
+    model = transformers.BertForPreTraining(
+        transformers.BertConfig(
+            **config_to_hf(config, "BertForPreTraining"), attn_implementation=attention
+        )
+    ).to(runtime.device)
+    model.load_state_dict({k: v.clone() for k, v in weights.items()}, strict=False)
+    model.tie_weights()
+    model.train()
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, WEIGHT_DECAY),
+        lr=LEARNING_RATE,
+        betas=BETAS,
+        eps=EPSILON,
+        fused=True,
+    )
+    labels = torch.full_like(batch.input_ids.flatten(), -100)
+    labels[batch.masked_positions] = batch.masked_labels
+    inputs = {
+        "input_ids": batch.input_ids,
+        "token_type_ids": batch.token_type_ids,
+        "attention_mask": batch.attention_mask,
+        "labels": labels.view_as(batch.input_ids),
+        "next_sentence_label": batch.next_sentence_label,
+    }
+    forward: nn.Module = torch.compile(model) if "compiled" in name else model  # type: ignore[assignment]
+
+    def step() -> None:
+        with runtime.autocast():
+            loss = forward(**inputs).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
+        optimizer.step()
+        optimizer.zero_grad()
+        loss.item()
+
+    def loss() -> float:
+        model.eval()
+        with torch.no_grad(), runtime.autocast():
+            value = float(model(**inputs).loss)
+        model.train()
+        return value
+
+    return Arm(step=step, loss=loss)
+
+
+def check_equal(losses: Mapping[str, float], tolerance: float) -> None:
+    """Refuse to time arms that do not compute the same thing."""
+    if max(losses.values()) - min(losses.values()) > tolerance:
+        sys.exit(f"error: the arms' losses differ by more than {tolerance}: {losses}")
+
+
+def synchronise(step: Callable[[], object], runtime: Runtime) -> Callable[[], object]:
+    def finished() -> None:
+        step()
+        if runtime.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return finished
+
+
+def peak_memory(runtime: Runtime) -> int:
+    if runtime.device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return peak_memory_bytes()
+
+
+def memory_of(name: str) -> float:
+    """Return the peak memory, in MB, of a fresh process that runs one arm."""
+    command = [sys.executable, *sys.argv, "--arms", name, "--memory-of-one"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    bytes_used: int = json.loads(answer.splitlines()[-1])["peak_memory_bytes"]
+    return bytes_used / 1e6
+
+
+def row(
+    name: str,
+    seconds: list[float],
+    batch: Batch,
+    seconds_at_peak: float,
+    memory: float,
+    loss: float,
+) -> dict[str, Any]:
+    median, fast, slow = spread(seconds)
+    tokens_per_s = 1000 * batch.num_tokens / median
+    return {
+        "arm": name,
+        "tokens/s": f"{tokens_per_s:,.0f}",
+        "ms (median)": f"{median:.1f}",
+        "p5": f"{fast:.1f}",
+        "p95": f"{slow:.1f}",
+        "share of peak": f"{tokens_per_s * seconds_at_peak:.1%}",
+        "peak MB": f"{memory:,.0f}",
+        "loss": f"{loss:.4f}",
+    }
+
+
+def add_ratios(rows: list[dict[str, Any]]) -> None:
+    """Say how many times faster ours is than each arm; the smallest is the one that counts."""
+    own = next((float(r["ms (median)"]) for r in rows if r["arm"] == "ours"), None)
+    for line in rows:
+        line["ours is"] = "" if own is None else f"{float(line['ms (median)']) / own:.2f}x"
+
+
+if __name__ == "__main__":
+    main()
