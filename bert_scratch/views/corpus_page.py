@@ -276,7 +276,7 @@ def _by_script(report: CorpusReport) -> str:
 def _epoch(report: CorpusReport) -> str:
     expected = report.expectation
     listing = table(
-        ["", f"as pretrain would choose: {expected.preset}"],
+        ["as pretrain would choose", expected.preset],
         [
             ["sentences that can serve in a pair", share(expected.usable_sentence_share)],
             ["pair task", expected.pair_task],

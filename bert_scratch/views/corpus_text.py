@@ -152,7 +152,7 @@ def _normalisation(report: CorpusReport) -> str:
     parts = []
     for step, part in effects.words_changed.items():
         merged, examples = effects.spellings_merged[step], effects.examples[step]
-        such_as = f", merging {merged:,} spellings ({examples[0]})" if examples else ""
+        such_as = f", spellings fewer by {merged:,} ({examples[0]})" if examples else ""
         parts.append(f"{STEPS[step]} {share(part)} of words{such_as}")
     return f"would change: {'; '.join(parts)}; {effects.joiners_dropped:,} joiners would go"
 
