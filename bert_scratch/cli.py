@@ -45,6 +45,9 @@ class Command:
 
 COMMANDS = {
     "prepare": Command("pretraining.prepare:PrepareConfig", "pretraining.prepare:run_prepare"),
+    "corpus-report": Command(
+        "pretraining.corpus_report:CorpusReportConfig", "views.corpus_page:run_corpus_report"
+    ),
     "pretrain": Command(
         "pretraining.pretrain_config:PretrainConfig", "pretraining.pretrain:pretrain"
     ),

@@ -19,6 +19,7 @@ ALLOWED = {
     "inference": {"data", "model"},
     "training": {"data", "model"},
     "pretraining": {"data", "model", "inference", "training"},
+    "views": {"data", "model", "inference", "training", "pretraining"},
 }
 BASE = {"config", "batch", "durable"}
 TORCH_FREE = ("corpus", "documentation", "sentences", "vocabulary", "wordpiece", "store")

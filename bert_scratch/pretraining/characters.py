@@ -1,0 +1,126 @@
+"""The characters of a corpus: its alphabet, its scripts, and what a wrong encoding leaves."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass
+
+from bert_scratch.data.counting import CharacterCounts
+from bert_scratch.data.normalisation import JOINERS
+
+_MAX_EXAMPLES = 3
+_BYTE_ORDER_MARK = "\ufeff"
+_WHITE_SPACE_CONTROLS = "\t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85"
+# What UTF-8 looks like when it is read as Windows-1252: a letter for the first byte, signs for
+# the rest. Only first bytes of the commonest scripts: "ß»" and "à»" may well be German and French.
+_SIGN = "[\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]"
+_MOJIBAKE = re.compile(f"[ÂÃÎÐÑ]{_SIGN}|[âãäåæçèéï]{_SIGN}{{2}}")
+_LONE_JOINER = re.compile(rf"(?<!\S)[{JOINERS}]|[{JOINERS}](?!\S)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mojibake:
+    """Characters that were decoded wrongly, and what they probably were."""
+
+    found: str
+    meant: str
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CharacterReport:
+    """What a corpus is written with, white space not counted."""
+
+    num_characters: int
+    alphabet_size: int
+    """Different characters."""
+    scripts: dict[str, float]
+    """Share of the letters by script, the commonest first."""
+    replacement_characters: int
+    """U+FFFD, which stands for bytes that could not be decoded."""
+    control_characters: int
+    byte_order_marks: int
+    """U+FEFF, which belongs to the beginning of a file only."""
+    private_or_unassigned: int
+    """Characters without a meaning in Unicode."""
+    lone_joiners: int
+    """Zero-width joiners and non-joiners with nothing on one side."""
+    mojibake: int
+    """Characters that look like UTF-8 read as Windows-1252, such as "Ã©" for "é"."""
+    mojibake_examples: list[Mojibake]
+
+
+class CharacterTally:
+    """Counts characters while text streams by."""
+
+    def __init__(self) -> None:
+        self._counts = CharacterCounts()
+        self._lone_joiners = 0
+        self._mojibake: Counter[str] = Counter()
+
+    def add(self, text: str) -> None:
+        """Count the characters of a text, some 100,000 of them at best."""
+        self._counts.add(text)
+        self._mojibake.update(_MOJIBAKE.findall(text))
+        if any(joiner in text for joiner in JOINERS):
+            self._lone_joiners += len(_LONE_JOINER.findall(text))
+
+    def alphabet(self) -> Counter[str]:
+        """Return how often each character comes, the commonest first, white space left out."""
+        return Counter({c: count for c, count in self._counts.ranked() if not c.isspace()})
+
+    def report(self) -> CharacterReport:
+        """Return what was counted."""
+        alphabet = self.alphabet()
+        kinds: Counter[str] = Counter()
+        for character, count in alphabet.items():
+            if character not in _WHITE_SPACE_CONTROLS:
+                kinds[unicodedata.category(character)] += count
+        meant = ((found, _meant(found), count) for found, count in self._mojibake.items())
+        wrong = sorted((w for w in meant if w[1]), key=lambda w: (-w[2], w[0]))
+        return CharacterReport(
+            num_characters=alphabet.total(),
+            alphabet_size=len(alphabet),
+            scripts=_scripts(alphabet),
+            replacement_characters=alphabet["\ufffd"],
+            control_characters=kinds["Cc"],
+            byte_order_marks=alphabet[_BYTE_ORDER_MARK],
+            private_or_unassigned=kinds["Co"] + kinds["Cn"],
+            lone_joiners=self._lone_joiners,
+            mojibake=sum(count for _, _, count in wrong),
+            mojibake_examples=[
+                Mojibake(found=found, meant=meant, count=count)
+                for found, meant, count in wrong[:_MAX_EXAMPLES]
+            ],
+        )
+
+
+def _scripts(alphabet: Counter[str]) -> dict[str, float]:
+    counts: Counter[str] = Counter()
+    for character, count in alphabet.items():
+        if character.isalpha():
+            counts[script_of(character)] += count
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return {script: count / counts.total() for script, count in ranked}
+
+
+def script_of(letter: str) -> str:
+    """Return the script of a letter, which is the first word of its name in Unicode.
+
+    Compatibility forms, such as full-width letters, count as the letters they stand for.
+    """
+    plain = unicodedata.normalize("NFKC", letter)[0]
+    name = unicodedata.name(plain, "") or unicodedata.name(letter, "unnamed")
+    first_word = re.split("[ -]", name)[0]
+    return "Han" if first_word == "CJK" else first_word.capitalize()
+
+
+def _meant(found: str) -> str:
+    """Return the character that was decoded wrongly, or "" if there is none."""
+    try:
+        encoded = b"".join(c.encode("latin-1" if c < "\u0100" else "cp1252") for c in found)
+        return encoded.decode("utf-8")
+    except UnicodeError:
+        return ""

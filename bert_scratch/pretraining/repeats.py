@@ -1,0 +1,95 @@
+"""Texts that come more than once, counted in bounded memory."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TypeVar
+
+MAX_FOLLOWED = 1 << 20
+SHOWN_CHARACTERS = 80
+SHOWN_TEXTS = 5
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeated:
+    """A text that comes more than once."""
+
+    count: int
+    text: str
+    """Its beginning."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepeatReport:
+    """How much of a corpus comes again."""
+
+    share: float
+    """Of the texts, those that repeat an earlier one."""
+    byte_share: float
+    """Of all bytes, those of such texts."""
+    one_followed_in: int
+    """1: all are counted; k: one in k of the different texts is, the rest is taken to be alike."""
+    most_frequent: list[Repeated]
+
+
+def hash64(text: str) -> int:
+    """Return the first 64 bits of the text's BLAKE2b hash."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+def _beginning(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+
+
+class Repeats:
+    """How often texts come again, by 64-bit hash.
+
+    Followed are the texts whose hash is a multiple of a stride, which doubles when they become
+    too many: a fair sample of the different texts, each of which is counted to the end.
+    """
+
+    def __init__(self, max_followed: int = MAX_FOLLOWED) -> None:
+        self._stride = 1
+        self._max_followed = max_followed
+        self._counts: dict[int, int] = {}
+        self._repeated: dict[int, tuple[str, int]] = {}
+
+    def add(self, text: str) -> int:
+        """Count a text and return its hash."""
+        number = hash64(text)
+        if number % self._stride:
+            return number
+        count = self._counts.get(number, 0) + 1
+        self._counts[number] = count
+        if count == 2:
+            self._repeated[number] = (_beginning(text), len(text.encode()))
+        if len(self._counts) > self._max_followed:
+            self._stride *= 2
+            self._counts = self._thinned(self._counts)
+            self._repeated = self._thinned(self._repeated)
+        return number
+
+    def _thinned(self, numbers: dict[int, T]) -> dict[int, T]:
+        return {number: kept for number, kept in numbers.items() if number % self._stride == 0}
+
+    def report(self, total_bytes: int) -> RepeatReport:
+        """Return what was counted.
+
+        Args:
+            total_bytes: of all texts.
+        """
+        total = sum(self._counts.values())
+        extra = ((self._counts[n] - 1) * size for n, (_, size) in self._repeated.items())
+        found = [
+            Repeated(count=self._counts[n], text=text) for n, (text, _) in self._repeated.items()
+        ]
+        found.sort(key=lambda repeated: (-repeated.count, repeated.text))
+        return RepeatReport(
+            share=(total - len(self._counts)) / max(1, total),
+            byte_share=min(1.0, self._stride * sum(extra) / max(1, total_bytes)),
+            one_followed_in=self._stride,
+            most_frequent=found[:SHOWN_TEXTS],
+        )

@@ -1,0 +1,127 @@
+"""Plots as SVG that stands inside a page: they scale, and take their colours from the page.
+
+The same figures give the same bytes: no dates, no random ids.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bert_scratch.config import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MAX_LABELS = 8
+
+_WIDTH_INCHES, _HEIGHT_INCHES, _ROW_INCHES = 6.4, 2.9, 0.34
+# Stand-ins that no other part of a plot has, each replaced by a variable of the page's style.
+_COLOURS = {"#010203": "var(--ink)", "#040506": "var(--bar)", "#070809": "var(--line)"}
+_INK, _BAR, _LINE = _COLOURS
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.size": 11,
+    "text.color": _INK,
+    "axes.edgecolor": _LINE,
+    "axes.labelcolor": _INK,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": _LINE,
+    "grid.linewidth": 0.6,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+}
+
+
+def check_installed() -> None:
+    """Raise `InputError`, naming the extra, unless plots can be drawn."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            'drawing plots needs matplotlib: pip install "bert-scratch[plot]"'
+        ) from error
+
+
+def columns(
+    name: str, labels: Sequence[str], values: Sequence[float], *, x_label: str, y_label: str
+) -> str:
+    """Return a plot of upright bars, at most MAX_LABELS of them named.
+
+    Args:
+        name: of letters; the ids inside begin with it.
+        labels: one per bar.
+        values: one per bar, >= 0.
+        x_label: what the bars stand for.
+        y_label: what their heights are.
+    """
+
+    def draw(axes: Axes) -> None:
+        every = -(-len(labels) // MAX_LABELS)
+        axes.bar(range(len(values)), values, width=0.86, color=_BAR)
+        axes.set_xticks(range(0, len(labels), every), labels[::every])
+        axes.grid(visible=False, axis="x")
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+
+    return _svg(name, draw, _HEIGHT_INCHES, f"{y_label} by {x_label}")
+
+
+def rows(
+    name: str, labels: Sequence[str], values: Sequence[float], texts: Sequence[str], *, x_label: str
+) -> str:
+    """Return a plot of shares as lying bars, the first on top.
+
+    Args:
+        name: of letters; the ids inside begin with it.
+        labels: one per bar.
+        values: one per bar, 0 to 1.
+        texts: one per bar, the share in words.
+        x_label: what the shares are of.
+    """
+
+    def draw(axes: Axes) -> None:
+        bars = axes.barh(range(len(values)), values, color=_BAR)
+        axes.bar_label(bars, texts, padding=4)
+        axes.set_yticks(range(len(labels)), labels)
+        axes.tick_params(length=0)
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1.2)
+        axes.set_xticks([])
+        axes.grid(visible=False)
+        axes.spines["bottom"].set_visible(False)
+        axes.set_xlabel(x_label)
+
+    return _svg(name, draw, _ROW_INCHES * (len(values) + 1), x_label)
+
+
+def _svg(name: str, draw: Callable[[Axes], None], height_inches: float, description: str) -> str:
+    """Draw a figure and return it as an element of a page."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(rc=_STYLE | {"svg.hashsalt": name}):
+        figure = Figure(figsize=(_WIDTH_INCHES, height_inches), layout="constrained")
+        figure.patch.set_visible(False)
+        axes = figure.add_subplot()
+        axes.patch.set_visible(False)
+        draw(axes)
+        out = io.StringIO()
+        figure.savefig(out, format="svg", metadata={"Date": None})
+    text = out.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    head, rest = text.split(">", 1)
+    view_box = re.search(r'viewBox="[^"]*"', head)
+    assert view_box is not None
+    rest = re.sub(r'(\bid="|href="#|url\(#)', rf"\1{name}-", rest)
+    for stand_in, colour in _COLOURS.items():
+        rest = rest.replace(stand_in, colour)
+    return f'<svg {view_box[0]} role="img" aria-label="{html.escape(description)}">{rest}'
