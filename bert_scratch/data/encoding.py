@@ -135,6 +135,9 @@ class _Memory:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
+        # Quicker than [SEP] between words: nothing in a word becomes a full stop.
+        has_full_stop = tokenizer.token_to_id(".") is not None
+        self._word_separator = "." if has_full_stop else _SEPARATOR
         self._numbers: defaultdict[str, int] = defaultdict(count().__next__)
         self._mark_numbers = np.full(0x10000, -1, dtype=np.int64)
         self._num_characters = 0
@@ -149,34 +152,38 @@ class _Memory:
 
     def number_words(self, words: list[str]) -> list[int]:
         """Return the number of each word; a new word is given the next one."""
-        return list(map(self._numbers.__getitem__, words))
+        numbers = list(map(self._numbers.__getitem__, words))
+        self._learn(self._word_separator)
+        return numbers
 
     def number_marks(self, codes: npt.NDArray[np.uint16]) -> npt.NDArray[np.int64]:
         """Return the number of each mark; a new mark is given the next one."""
         for code in np.unique(codes[self._mark_numbers[codes] < 0]).tolist():
             self._mark_numbers[code] = self._numbers[chr(code)]
+        self._learn(_SEPARATOR)
         return self._mark_numbers[codes]
 
     def ids_of(self, numbers: npt.NDArray[np.int64]) -> tuple[Ids, Places]:
         """Return the ids of all numbers, one after the other, and where those of each end."""
-        if len(self._numbers) > len(self._counts):
-            self._learn()
         counts = self._counts[numbers]
         ends = np.cumsum(counts)
         places = np.repeat(self._starts[numbers] + counts - ends, counts)
         places += np.arange(len(places))
         return self._ids[places], ends
 
-    def _learn(self) -> None:
+    def _learn(self, separator: str) -> None:
         """Ask `tokenizers` for the units that were given a number since the last time."""
         num_new = len(self._numbers) - len(self._counts)
+        if not num_new:
+            return
         new = list(islice(reversed(self._numbers), num_new))[::-1]
         self._num_characters += sum(map(len, new))
         starts = range(0, num_new, _LEARNED_TOGETHER)
-        joined = [_SEPARATOR.join([*new[i : i + _LEARNED_TOGETHER], ""]) for i in starts]
-        encoded = _encode_plainly(self._tokenizer, joined, special_is_text=False)
+        joined = [separator.join([*new[i : i + _LEARNED_TOGETHER], ""]) for i in starts]
+        is_text = separator != _SEPARATOR
+        encoded = _encode_plainly(self._tokenizer, joined, special_is_text=is_text)
         ids = np.fromiter(chain.from_iterable(encoded), dtype=np.int32)
-        is_separator = ids == self._tokenizer.token_to_id(_SEPARATOR)
+        is_separator = ids == self._tokenizer.token_to_id(separator)
         ends = np.flatnonzero(is_separator) - np.arange(num_new)
         counts = np.diff(ends, prepend=0)
         self._starts = np.append(self._starts, len(self._ids) + ends - counts)

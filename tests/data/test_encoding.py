@@ -331,9 +331,17 @@ def test_tokenizers_that_do_not_work_as_berts_are_used_as_they_are(vocab: dict[s
 
 def test_special_tokens_of_a_users_own_are_text(vocab: dict[str, int]) -> None:
     tokenizer = build_tokenizer(vocab, lowercase=True, strip_accents=False, nfc=True)
-    tokenizer.add_special_tokens(["[E1]", "<e-2>"])
-    lines = ["the [E1] cat[E1] <e-2>", "[e1]<e-2>", *LINES]
+    tokenizer.add_special_tokens(["[E1]", "<e-2>", "cat.mat"])
+    lines = ["the [E1] cat[E1] <e-2>", "[e1]<e-2>", "cat mat", "cat.mat", *LINES]
     assert encoding._units_of(tokenizer) is not None
+    assert our_ids(tokenizer, lines) == plain_ids(tokenizer, lines)
+
+
+def test_vocabulary_without_a_full_stop_gives_the_ids_of_tokenizers(vocab: dict[str, int]) -> None:
+    tokens = [token for token in vocab if token != "."]
+    without = {token: index for index, token in enumerate(tokens)}
+    tokenizer = build_tokenizer(without, lowercase=True, strip_accents=False, nfc=True)
+    lines = ["the cat. the mat.", ". ..", *LINES]
     assert our_ids(tokenizer, lines) == plain_ids(tokenizer, lines)
 
 
