@@ -22,7 +22,17 @@ ALLOWED = {
     "views": {"data", "model", "inference", "training", "pretraining"},
 }
 BASE = {"config", "batch", "durable"}
-TORCH_FREE = ("corpus", "documentation", "sentences", "vocabulary", "wordpiece", "store")
+TORCH_FREE = (
+    "corpus",
+    "documentation",
+    "encoding",
+    "normalisation",
+    "segmenter",
+    "sentences",
+    "store",
+    "vocabulary",
+    "wordpiece",
+)
 
 
 def imported_modules(path: Path) -> set[str]:

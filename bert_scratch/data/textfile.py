@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from bert_scratch.config import InputError
-from bert_scratch.data.unpack import READ_ERRORS, open_bytes
-from bert_scratch.data.unpack import is_compressed as is_compressed
+from bert_scratch.data.unpack import READ_ERRORS, is_compressed, open_bytes
 
 MAX_LINE_BYTES = 1 << 20
 MAX_WHOLE_LINE_BYTES = 32 << 20

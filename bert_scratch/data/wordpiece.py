@@ -6,16 +6,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from bert_scratch import durable
 from bert_scratch.config import InputError, read_json_object
-
-if TYPE_CHECKING:
-    from bert_scratch.data.encoding import TextEncoder as TextEncoder
-    from bert_scratch.data.encoding import encode_texts as encode_texts
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MAX_WORD_CHARACTERS = 100
@@ -283,12 +279,3 @@ def unselectable_ids(tokenizer: Tokenizer) -> list[int]:
     """Return the ids that are neither masked nor drawn: the five specials and [unused...]."""
     unused = [i for token, i in tokenizer.get_vocab().items() if token.startswith("[unused")]
     return sorted({*special_ids(tokenizer), *unused})
-
-
-def __getattr__(name: str) -> Any:
-    """Find what moved to `encoding`, until every user imports it from there."""
-    from bert_scratch.data import encoding
-
-    if name in ("TextEncoder", "encode_texts"):
-        return getattr(encoding, name)
-    raise AttributeError(name)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 
-from bert_scratch.data.counting import CharacterCounts
+import numpy as np
+
 from bert_scratch.data.normalisation import JOINERS
 
 _MAX_EXAMPLES = 3
@@ -56,20 +58,23 @@ class CharacterTally:
     """Counts characters while text streams by."""
 
     def __init__(self) -> None:
-        self._counts = CharacterCounts()
+        self._counts = np.zeros(sys.maxunicode + 1, np.int64)
         self._lone_joiners = 0
         self._mojibake: Counter[str] = Counter()
 
     def add(self, text: str) -> None:
         """Count the characters of a text, some 100,000 of them at best."""
-        self._counts.add(text)
+        found = np.bincount(np.frombuffer(text.encode("utf-32-le"), "<u4"))
+        self._counts[: len(found)] += found
         self._mojibake.update(_MOJIBAKE.findall(text))
         if any(joiner in text for joiner in JOINERS):
             self._lone_joiners += len(_LONE_JOINER.findall(text))
 
     def alphabet(self) -> Counter[str]:
         """Return how often each character comes, the commonest first, white space left out."""
-        return Counter({c: count for c, count in self._counts.ranked() if not c.isspace()})
+        seen = np.flatnonzero(self._counts)
+        ranked = seen[np.argsort(-self._counts[seen], kind="stable")].tolist()
+        return Counter({chr(c): int(self._counts[c]) for c in ranked if not chr(c).isspace()})
 
     def report(self) -> CharacterReport:
         """Return what was counted."""

@@ -18,7 +18,7 @@ from bert_scratch.data.corpus import (
     slices_of,
 )
 from bert_scratch.data.sentences import choose_rule
-from bert_scratch.data.textfile import is_compressed
+from bert_scratch.data.unpack import is_compressed
 from bert_scratch.pretraining.reading import NUM_HASHES, ReadingRules, read_hashes
 
 COMPRESSION_RATIO = 3

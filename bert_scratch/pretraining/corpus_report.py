@@ -6,8 +6,10 @@ stands in the report is what a run with the same flags would find.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import statistics
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -18,24 +20,23 @@ from bert_scratch.config import InputError, check_range
 from bert_scratch.data import layout, textfile
 from bert_scratch.data.corpus import Source
 from bert_scratch.data.documentation import build_documentation_corpus
+from bert_scratch.data.encoding import encode_texts
 from bert_scratch.data.normalisation import NormalisationEffects, normalisation_effects
-from bert_scratch.data.wordpiece import encode_texts, load_tokenizer, special_ids
+from bert_scratch.data.wordpiece import load_tokenizer, special_ids
 from bert_scratch.pretraining import corpus_advice
 from bert_scratch.pretraining.characters import CharacterReport
 from bert_scratch.pretraining.corpus_expectation import Expectation, expect
 from bert_scratch.pretraining.corpus_plan import Text, choose_eval_fraction, find_text
-from bert_scratch.pretraining.corpus_sample import (
-    learned_or_given_tokenizer,
-    sampled_documents,
-    sampled_share,
-)
+from bert_scratch.pretraining.corpus_sample import sampled_documents, sampled_share
+from bert_scratch.pretraining.corpus_settings import CorpusSettings
 from bert_scratch.pretraining.corpus_statistics import (
     CorpusTally,
     Lengths,
     SourceTally,
     VocabularyUse,
 )
-from bert_scratch.pretraining.prepare import DOCUMENTATION_FOLDER, CorpusSettings
+from bert_scratch.pretraining.learn_vocabulary import given_tokenizer, learn_tokenizer
+from bert_scratch.pretraining.prepare import DOCUMENTATION_FOLDER
 from bert_scratch.pretraining.repeats import RepeatReport
 
 MAX_NORMALISED_BYTES = 20_000_000
@@ -145,7 +146,10 @@ def corpus_report(config: CorpusReportConfig) -> CorpusReport:
     """
     others = [load_tokenizer(path) for path in config.compare_tokenizer]
     text = _find_text(config)
-    tokenizer = learned_or_given_tokenizer(config, text)
+    tokenizer = given_tokenizer(config)
+    if tokenizer is None:
+        with contextlib.redirect_stdout(sys.stderr):  # what is learned on the way is no report
+            tokenizer, _ = learn_tokenizer(config, text)
     tally, to_normalise = _count(text, tokenizer, others)
     share = sampled_share(text)
     scale = 1 / share

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from bert_scratch.data.sentences import sections, split_document
-from bert_scratch.data.wordpiece import TextEncoder, special_ids
+from bert_scratch.data.encoding import TextEncoder
+from bert_scratch.data.wordpiece import special_ids
 from bert_scratch.pretraining.characters import CharacterTally
-from bert_scratch.pretraining.repeats import Repeats, hash64
-from bert_scratch.pretraining.tokenise import NUM_HASHES, ReadingRules
+from bert_scratch.pretraining.reading import ReadingRules, pieces_of
+from bert_scratch.pretraining.repeats import Repeats
 
 PERCENTILES = (5, 25, 50, 75, 95, 99)
 
@@ -182,8 +182,7 @@ class CorpusTally:
         self.document_sentences: Counter[int] = Counter()
         self.sentence_tokens: Counter[int] = Counter()
         self.pair_document_tokens: Counter[int] = Counter()
-        self._held_out_below = int(rules.eval_fraction * NUM_HASHES)
-        self._sentence_rules = rules.sentence_rules
+        self._rules = rules
         self._batch: list[tuple[list[str], bool]] = []
         self._batch_lines: list[str] = []
         self._batch_characters = 0
@@ -206,25 +205,25 @@ class CorpusTally:
             lines: its lines, or paragraphs, as they were read.
         """
         source = self.sources[source_index]
-        sentences = split_document(lines, self._sentence_rules[source_index])
+        rule = self._rules.sentence_rules[source_index]
         num_bytes = sum(len(line.encode()) + 1 for line in lines)
+        num_sentences = 0
+        for piece in pieces_of(lines, rule):
+            sentences = piece.sentences(rule)
+            self._batch.append((sentences, self._rules.holds_out(piece.hash)))
+            num_sentences += len(sentences)
+            source.sections += 1
         source.documents += 1
         source.lines += len(lines)
-        source.sentences += len(sentences)
+        source.sentences += num_sentences
         source.bytes += num_bytes
         source.one_line_documents += len(lines) == 1
-        source.one_sentence_documents += len(sentences) == 1
+        source.one_sentence_documents += num_sentences == 1
         source.largest_document_bytes = max(source.largest_document_bytes, num_bytes)
-        self.document_sentences[len(sentences)] += 1
+        self.document_sentences[num_sentences] += 1
         for line in lines:
             self.lines.add(line)
-        number = self.documents.add("\n".join(sentences))
-        parts = list(sections(sentences))
-        source.sections += len(parts)
-        for part in parts:
-            if len(parts) > 1:
-                number = hash64("\n".join(part))
-            self._batch.append((part, number < self._held_out_below))
+        self.documents.add("\n".join(lines))
         self._batch_lines += lines
         self._batch_characters += sum(map(len, lines))
         if self._batch_characters >= _BATCH_CHARACTERS:

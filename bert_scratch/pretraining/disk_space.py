@@ -9,8 +9,9 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from bert_scratch.config import InputError
+from bert_scratch.data.encoding import encode_texts
 from bert_scratch.data.shard import PAGE_BYTES, token_dtype
-from bert_scratch.data.wordpiece import encode_texts, vocab_size_of
+from bert_scratch.data.wordpiece import vocab_size_of
 from bert_scratch.pretraining import corpus_plan
 from bert_scratch.pretraining.corpus_plan import Text
 from bert_scratch.pretraining.reading import Document, read_sections

@@ -39,12 +39,16 @@ class Document(NamedTuple):
     is_held_out: bool
 
 
-class _Piece(NamedTuple):
+class Piece(NamedTuple):
     """A document, or a section of a long one, which has been split into sentences already."""
 
     lines: list[str]
     is_split: bool
     hash: int
+
+    def sentences(self, sentence_rule: str) -> list[str]:
+        """Return its sentences by the rule that it was cut with."""
+        return self.lines if self.is_split else split_document(self.lines, sentence_rule)
 
 
 def read_sections(part: Slice, rules: ReadingRules) -> Iterator[Document]:
@@ -59,9 +63,7 @@ def read_sections(part: Slice, rules: ReadingRules) -> Iterator[Document]:
     """
     sentence_rule = rules.sentence_rules[part.source_index]
     for piece in _pieces(part, rules):
-        lines = piece.lines
-        sentences = lines if piece.is_split else split_document(lines, sentence_rule)
-        yield Document(sentences, piece.hash, rules.holds_out(piece.hash))
+        yield Document(piece.sentences(sentence_rule), piece.hash, rules.holds_out(piece.hash))
 
 
 def read_train_text(part: Slice, rules: ReadingRules) -> Iterator[list[str]]:
@@ -77,18 +79,22 @@ def read_hashes(part: Slice, rules: ReadingRules) -> Iterator[int]:
     return (piece.hash for piece in _pieces(part, rules))
 
 
-def _pieces(part: Slice, rules: ReadingRules) -> Iterator[_Piece]:
-    """Cut long documents into sections, which needs their sentences; leave the others as read."""
+def _pieces(part: Slice, rules: ReadingRules) -> Iterator[Piece]:
     source = rules.sources[part.source_index]
+    sentence_rule = rules.sentence_rules[part.source_index]
     for paragraphs in read_documents(part, source, rules.encoding_errors):
-        text = "\n".join(paragraphs).encode()
-        if len(text) <= LONG_DOCUMENT_BYTES:
-            yield _Piece(paragraphs, False, _hash(text))
-            continue
-        del text
-        sentence_rule = rules.sentence_rules[part.source_index]
-        for sentences in sections(split_document(paragraphs, sentence_rule)):
-            yield _Piece(sentences, True, _hash("\n".join(sentences).encode()))
+        yield from pieces_of(paragraphs, sentence_rule)
+
+
+def pieces_of(paragraphs: list[str], sentence_rule: str) -> Iterator[Piece]:
+    """Cut a long document into sections, which needs its sentences; leave another as it is."""
+    text = "\n".join(paragraphs).encode()
+    if len(text) <= LONG_DOCUMENT_BYTES:
+        yield Piece(paragraphs, False, _hash(text))
+        return
+    del text
+    for sentences in sections(split_document(paragraphs, sentence_rule)):
+        yield Piece(sentences, True, _hash("\n".join(sentences).encode()))
 
 
 def _hash(text: bytes) -> int:

@@ -35,11 +35,6 @@ class RepeatReport:
     most_frequent: list[Repeated]
 
 
-def hash64(text: str) -> int:
-    """Return the first 64 bits of the text's BLAKE2b hash."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
-
-
 def _beginning(text: str) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
 
@@ -57,20 +52,20 @@ class Repeats:
         self._counts: dict[int, int] = {}
         self._repeated: dict[int, tuple[str, int]] = {}
 
-    def add(self, text: str) -> int:
-        """Count a text and return its hash."""
-        number = hash64(text)
+    def add(self, text: str) -> None:
+        """Count a text."""
+        encoded = text.encode()
+        number = int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), "big")
         if number % self._stride:
-            return number
+            return
         count = self._counts.get(number, 0) + 1
         self._counts[number] = count
         if count == 2:
-            self._repeated[number] = (_beginning(text), len(text.encode()))
+            self._repeated[number] = (_beginning(text), len(encoded))
         if len(self._counts) > self._max_followed:
             self._stride *= 2
             self._counts = self._thinned(self._counts)
             self._repeated = self._thinned(self._repeated)
-        return number
 
     def _thinned(self, numbers: dict[int, T]) -> dict[int, T]:
         return {number: kept for number, kept in numbers.items() if number % self._stride == 0}

@@ -25,11 +25,12 @@ import numpy.typing as npt
 
 from bert_scratch import durable
 from bert_scratch.data.corpus import Slice
+from bert_scratch.data.encoding import TextEncoder
 from bert_scratch.data.processes import starting_processes
 from bert_scratch.data.segmenter import open_segmenter, word_start_flags
 from bert_scratch.data.shard import SPLITS, write_shard
 from bert_scratch.data.store import MANIFEST
-from bert_scratch.data.wordpiece import TextEncoder, load_tokenizer
+from bert_scratch.data.wordpiece import load_tokenizer
 from bert_scratch.pretraining.reading import NUM_HASHES, Document, ReadingRules, read_sections
 
 TOKENIZER_FOLDER = "tokenizer"

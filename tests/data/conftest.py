@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
+from bert_scratch.data.encoding import encode_texts
 from bert_scratch.data.shard import SPLITS, write_shard
 from bert_scratch.data.store import TokenStore, write_manifest
 from bert_scratch.data.vocabulary import train_tokenizer
-from bert_scratch.data.wordpiece import encode_texts, save_tokenizer, vocab_size_of
+from bert_scratch.data.wordpiece import save_tokenizer, vocab_size_of
 
 Corpus = list[list[str]]
 

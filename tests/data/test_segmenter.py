@@ -14,8 +14,9 @@ import pytest
 from tokenizers import Tokenizer
 
 from bert_scratch.config import InputError
+from bert_scratch.data.encoding import encode_texts
 from bert_scratch.data.segmenter import open_segmenter, word_start_flags
-from bert_scratch.data.wordpiece import SPECIAL_TOKENS, build_tokenizer, encode_texts
+from bert_scratch.data.wordpiece import SPECIAL_TOKENS, build_tokenizer
 
 PIECES = (
     *SPECIAL_TOKENS,

@@ -19,9 +19,9 @@ from bert_scratch import durable
 from bert_scratch.config import InputError
 from bert_scratch.data import shard as shard_module
 from bert_scratch.data import store as store_module
+from bert_scratch.data.encoding import encode_texts
 from bert_scratch.data.shard import PAGE_BYTES, SPLITS, token_dtype, write_shard
 from bert_scratch.data.store import TokenStore, write_manifest
-from bert_scratch.data.wordpiece import encode_texts
 
 MANY_TOKENS = [[np.arange(start, start + 50) % 1000] for start in range(0, 20_000, 50)]
 

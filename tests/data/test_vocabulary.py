@@ -17,8 +17,9 @@ import pytest
 
 from bert_scratch.config import InputError
 from bert_scratch.data import counting, vocabulary
+from bert_scratch.data.encoding import encode_texts
 from bert_scratch.data.vocabulary import VocabularyLearner, VocabularyReport, train_tokenizer
-from bert_scratch.data.wordpiece import encode_texts, special_ids
+from bert_scratch.data.wordpiece import special_ids
 
 CHINESE = [
     "维基百科是一个自由的百科全书。",

@@ -10,20 +10,17 @@ import random
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bert_scratch.config import InputError
 from bert_scratch.data.vocabulary import train_tokenizer
-from bert_scratch.data.wordpiece import load_tokenizer, save_tokenizer, tokenizer_hash
+from bert_scratch.data.wordpiece import save_tokenizer
 from bert_scratch.pretraining import corpus_sample
 from bert_scratch.pretraining.characters import CharacterTally, script_of
 from bert_scratch.pretraining.corpus_expectation import expected_padding
-from bert_scratch.pretraining.corpus_plan import find_text
 from bert_scratch.pretraining.corpus_report import CorpusReport, CorpusReportConfig, corpus_report
-from bert_scratch.pretraining.corpus_sample import learned_or_given_tokenizer
 from bert_scratch.pretraining.corpus_statistics import Lengths
 from bert_scratch.pretraining.prepare import CorpusSettings, prepare
 from bert_scratch.pretraining.repeats import Repeats
@@ -86,6 +83,7 @@ def test_report_agrees_with_what_prepare_and_the_store_find(corpus: Path, tmp_pa
     expected = report.expectation
     train = store.shards("train")
     assert report.vocabulary.vocab_size == store.vocab_size
+    assert report.num_tokens == sum(s.num_tokens for s in [*train, *store.shards("eval")])
     assert expected.train_documents == sum(len(shard.documents) for shard in train)
     assert expected.eval_documents == sum(len(shard.documents) for shard in store.shards("eval"))
     assert expected.train_tokens == int(store.token_counts.sum())
@@ -93,18 +91,6 @@ def test_report_agrees_with_what_prepare_and_the_store_find(corpus: Path, tmp_pa
         math.ceil(shard.num_tokens / (expected.max_seq_length - 3)) for shard in train
     )
     assert expected.num_steps == math.ceil(expected.num_examples / expected.train_batch_size)
-
-
-def test_vocabulary_is_the_one_that_prepare_learns(corpus: Path, tmp_path: Path) -> None:
-    rules = {"documents": "blank-lines", "sentences": "lines", "encoding_errors": "strict"}
-    text = find_text((str(corpus),), **rules)
-    text = replace(text, rules=replace(text.rules, eval_fraction=0.2))
-    config = CorpusSettings(
-        corpus=(str(corpus),), eval_fraction=0.2, vocab_size=200, num_processes=1, **rules
-    )
-    learned = learned_or_given_tokenizer(config, text)
-    prepare(config, tmp_path / "store")
-    assert tokenizer_hash(learned) == tokenizer_hash(load_tokenizer(tmp_path / "store/tokenizer"))
 
 
 def test_long_documents_are_counted_in_sections(tmp_path: Path) -> None:
