@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from bert_scratch.config import InputError, Settings, check_range
 from bert_scratch.data.wordpiece import special_ids
 from bert_scratch.inference.inputs import (
+    MASK,
     answering,
     batches,
     encode_pair,
@@ -24,8 +25,6 @@ from bert_scratch.inference.inputs import (
     texts_or_lines,
 )
 from bert_scratch.model.heads import BertForMaskedLM, BertForPreTraining, PreTrainingOutput
-
-MASK = "[MASK]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

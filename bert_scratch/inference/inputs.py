@@ -23,6 +23,7 @@ from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.model.folder import load_pretrained
 from bert_scratch.model.weight_files import find_folder
 
+MASK = "[MASK]"
 BATCH_SIZE = 32
 
 Item = TypeVar("Item")
@@ -151,11 +152,8 @@ def batches(items: Iterable[Item], size: int = BATCH_SIZE) -> Iterator[list[Item
 
 def _segment(tokenizer: Tokenizer, text: str, *, with_masks: bool) -> list[int]:
     """Return the ids of a text without special tokens around it."""
-    mask = special_ids(tokenizer).mask
-    pieces = text.split(tokenizer.id_to_token(mask)) if with_masks else [text]
-    ids: list[int] = []
-    for index, piece in enumerate(encode_texts(tokenizer, pieces)):
-        ids += [mask] * (index > 0) + piece.tolist()
+    tokens = [MASK] if with_masks else []
+    ids: list[int] = encode_texts(tokenizer, [text], tokens=tokens)[0].tolist()
     return ids
 
 

@@ -17,7 +17,7 @@ class CorpusSettings(Settings):
     """What text to learn from, and how it becomes tokens."""
 
     corpus: tuple[str, ...] = ()
-    """Files, folders or globs of text: .txt, .jsonl, each also .gz. Left out: Python's own docs."""
+    """Files, folders, globs, Wikipedia dumps or hf:NAME. Left out: Python's own documentation."""
     documents: str = "auto"
     """What a document is: auto, blank-lines, files, lines or titles."""
     sentences: str = "auto"

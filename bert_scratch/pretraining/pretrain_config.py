@@ -112,7 +112,7 @@ class OptimizationSettings(Settings):
     num_train_steps: int | None = None
     """Updates in all. Left out, with no time limit: 40 passes over the corpus."""
     num_warmup_steps: int | None = None
-    """Updates of linear climb at the start. Left out: 5 % of the expected updates."""
+    """Updates of linear climb at the start. Left out: 8 % of the expected updates."""
     max_train_seconds: float | None = None
     """Train for about this long: the steps that fit are fixed after the first 50 (or the warm-up). With --num-train-steps too, that many are made."""  # noqa: E501
     lr_schedule: str | None = None
