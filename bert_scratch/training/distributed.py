@@ -7,6 +7,7 @@ shows every few seconds that it is alive and looks after the others, so that non
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -33,6 +34,7 @@ _POLL_S = 0.1
 _FAREWELL_S = 5.0
 _UNWINDING_S = 15.0
 
+_jobs = itertools.count()
 _FAILURE = "failure"
 _LEFT = "left"
 
@@ -131,11 +133,13 @@ def joined_ranks() -> Iterator[Ranks]:
 def _meet(rank: int, world_size: int) -> Store:
     # A store that goes away is told in one line here, not in the forty of its own.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    from torch.distributed import PrefixStore  # type: ignore[attr-defined]
     from torch.distributed.rendezvous import rendezvous
 
     try:
         meeting = rendezvous("env://", timeout=timedelta(seconds=MEETING_S))
-        store: Store = next(iter(meeting))[0]
+        # Another job of the same processes has events and beats of its own.
+        store: Store = PrefixStore(f"job {next(_jobs)}", next(iter(meeting))[0])
         met = store.add("met", 1)
         deadline = time.monotonic() + MEETING_S
         while met < world_size and time.monotonic() < deadline:
@@ -188,7 +192,7 @@ class _Watch:
 
     def stop(self) -> None:
         self._is_over.set()
-        self._thread.join()
+        self._thread.join(timeout=HEARTBEAT_S)
 
     def interrupt(self, _number: int, _frame: FrameType | None) -> None:
         """Raise in the main thread what the watching one has found."""
@@ -203,6 +207,7 @@ class _Watch:
     def fail(self, error: BaseException) -> None:
         """Tell the others why this rank ends, and give them time to say so themselves."""
         said = {"rank": self._rank, "code": _exit_code(error), "message": _reason(error)}
+        self.stop()
         # Where the store is gone, the rank that held it has ended.
         with suppress(RuntimeError):
             if not isinstance(error, PeerEnded):

@@ -4,7 +4,9 @@ tests/integration/test_prepare_ranks.py."""
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -51,3 +53,34 @@ def test_one_process_does_not_import_torch(repository: Path) -> None:
         "with joined_ranks(): sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=repository).returncode == 0
+
+
+@pytest.mark.slow
+def test_ranks_do_one_job_after_another(repository: Path) -> None:
+    code = """
+import sys
+from bert_scratch.training.distributed import joined_ranks
+for job in ("first", "second"):
+    with joined_ranks() as ranks:
+        if ranks.rank == 0:
+            ranks.tell("news", job)
+        else:
+            print(ranks.wait_for("news"))
+"""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = str(listener.getsockname()[1])
+    place = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            cwd=repository,
+            env={**place, "RANK": rank},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    outputs = [rank.communicate(timeout=90)[0] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0]
+    assert outputs == ["", "first\nsecond\n"]
