@@ -17,6 +17,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from bert_scratch.config import InputError
+from bert_scratch.data.extras import import_extra
 from bert_scratch.data.wordpiece import vocab_size_of
 
 Segment = Callable[[str], list[str]]
@@ -67,18 +68,13 @@ def open_segmenter(name: str) -> Segment:
 
 
 def _jieba() -> Segment:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on import it warns about packages of its own
-            jieba = importlib.import_module("jieba")
-            cutter = jieba.Tokenizer()
-            # its own start reads and writes a file in the temporary folder that all users share,
-            # and tells the log about it
-            cutter.FREQ, cutter.total = cutter.gen_pfdict(cutter.get_dict_file())
-    except ModuleNotFoundError as error:
-        raise InputError(
-            '--word-segmenter jieba needs jieba: pip install "bert-scratch[segment]"'
-        ) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on import it warns about packages of its own
+        jieba = import_extra("jieba", "--word-segmenter jieba", "segment")
+        cutter = jieba.Tokenizer()
+        # its own start reads and writes a file in the temporary folder that all users share, and
+        # tells the log about it
+        cutter.FREQ, cutter.total = cutter.gen_pfdict(cutter.get_dict_file())
     cutter.initialized = True
     cut: Segment = cutter.lcut
     return cut
