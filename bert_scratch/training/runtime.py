@@ -76,9 +76,9 @@ def measure_peak_flops(runtime: Runtime, *, budget_s: float = 0.3) -> float:
     size = 8192 if runtime.device.type == "cuda" else 1024
     a = torch.ones(size, size, device=runtime.device, dtype=runtime.dtype)
     best = float("inf")
-    stop = time.perf_counter() + budget_s
     torch.mm(a, a)
-    while time.perf_counter() < stop:
+    stop = time.perf_counter() + budget_s
+    while best == float("inf") or time.perf_counter() < stop:
         start = time.perf_counter()
         torch.mm(a, a)
         if runtime.device.type == "cuda":

@@ -16,14 +16,9 @@ import pytest
 from tokenizers import Tokenizer
 
 from bert_scratch.config import InputError
+from bert_scratch.data.encoding import encode_texts
 from bert_scratch.data.vocabulary import train_tokenizer
-from bert_scratch.data.wordpiece import (
-    SPECIAL_TOKENS,
-    encode_texts,
-    load_tokenizer,
-    save_tokenizer,
-    special_ids,
-)
+from bert_scratch.data.wordpiece import SPECIAL_TOKENS, load_tokenizer, save_tokenizer, special_ids
 
 ZWNJ, ZWJ = "\u200c", "\u200d"
 LINES = {
