@@ -129,6 +129,7 @@ def test_examples_do_not_depend_on_batch_size_or_starting_step(store) -> None:
         assert torch.equal(large.next_sentence_label, labels)
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_mixture(store) -> None:
     loader = loader_of(store)
     alone, built = (list(iterate(loader, 5, 9, workers)) for workers in (0, 1))
