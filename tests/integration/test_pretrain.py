@@ -211,10 +211,12 @@ def test_micro_batches_give_the_weights_of_one_batch(settings: MakeSettings) -> 
 
 
 def test_time_limited_run_equals_a_run_given_its_horizon(settings: MakeSettings) -> None:
-    limited = settings("limited", num_train_steps=None, max_train_seconds=3.0, num_warmup_steps=4)
+    # The choice of dropout estimates a time budget's passes from a timing.
+    alike = {"num_warmup_steps": 4, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+    limited = settings("limited", num_train_steps=None, max_train_seconds=3.0, **alike)
     result = pretrain(limited)
     assert result is not None and result.num_train_steps > 4
-    given = settings("given", num_train_steps=result.num_train_steps, num_warmup_steps=4)
+    given = settings("given", num_train_steps=result.num_train_steps, **alike)
     pretrain(given)
     finals = [Path(str(c.output_dir)) / "model" / "model.safetensors" for c in (limited, given)]
     assert finals[0].read_bytes() == finals[1].read_bytes()
