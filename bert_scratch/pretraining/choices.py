@@ -37,9 +37,9 @@ DEFAULT_PASSES = 40
 TOKENS_PER_PARAMETER = 20
 TOKENS_WORTH_LONG_SEQUENCES = 200e6
 PASSES_WORTH_DROPOUT = 20
-PUBLISHED_INITIALIZER_RANGE = 0.02
+PUBLISHED_WIDTH, PUBLISHED_INITIALIZER_RANGE = 768, 0.02
 WARMUP_SHARE = 0.08
-PEAK_LEARNING_RATE, LOWEST_LEARNING_RATE = 2.8e-3, 1e-4
+PEAK_LEARNING_RATE, LOWEST_LEARNING_RATE = 2e-3, 1e-4
 """Of width 128 and 2,048 tokens an update; the published base size had the lowest."""
 
 
@@ -105,10 +105,10 @@ def choose_initializer_range(hidden_size: int) -> Choice:
 
     At 0.02 a model of width 128 spends half of a short run on the plateau of word frequencies.
     """
-    spread = float(f"{0.5 * hidden_size**-0.5:.3g}")
-    if spread <= PUBLISHED_INITIALIZER_RANGE:
+    if hidden_size >= PUBLISHED_WIDTH:
         return Choice(PUBLISHED_INITIALIZER_RANGE, "as published")
-    reason = "1 / (2 sqrt(width)): a model narrower than the published ones learns sooner from it"
+    spread = float(f"{(2 * hidden_size) ** -0.5:.3g}")
+    reason = "1 / sqrt(2 width): a model narrower than the published ones learns sooner from it"
     return Choice(spread, reason)
 
 
@@ -134,7 +134,7 @@ def choose_learning_rate(hidden_size: int, tokens_per_step: int) -> Choice:
     """Choose the peak learning rate: falls with the width, rises with the root of the batch."""
     rate = PEAK_LEARNING_RATE * (128 / hidden_size) * (tokens_per_step / 2048) ** 0.5
     rate = min(PEAK_LEARNING_RATE, max(LOWEST_LEARNING_RATE, rate))
-    reason = f"{PEAK_LEARNING_RATE} at width 128 and 2,048 tokens, less for wider models"
+    reason = f"{PEAK_LEARNING_RATE:g} at width 128 and 2,048 tokens, less for wider models"
     return Choice(float(f"{rate:.2g}"), reason)
 
 

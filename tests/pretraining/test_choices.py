@@ -70,11 +70,11 @@ def test_batch_grows_with_the_tokens_to_see() -> None:
 
 def test_learning_rate_falls_with_the_width() -> None:
     rates = [choices.choose_learning_rate(width, 2048).value for width in (128, 256, 768)]
-    assert rates == [2.8e-3, 1.4e-3, 4.7e-4]
+    assert rates == [2e-3, 1e-3, 3.3e-4]
 
 
 def test_initial_weights_spread_wider_in_narrow_models_only() -> None:
-    assert choices.choose_initializer_range(128).value == 0.0442
+    assert choices.choose_initializer_range(128).value == 0.0625
     assert choices.choose_initializer_range(768).value == 0.02
     assert choices.choose_initializer_range(1024).value == 0.02
 
