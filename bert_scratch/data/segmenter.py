@@ -29,6 +29,18 @@ _IDEOGRAPH = re.compile(f"[{_IDEOGRAPHS}]")
 _SEVERAL_IDEOGRAPHS = re.compile(f"[{_IDEOGRAPHS}]{{2,}}")
 
 
+def check_segmenter(name: str | None) -> None:
+    """Check a value of --word-segmenter early, without importing anything.
+
+    Raises:
+        InputError: if it is neither None, jieba nor module:function.
+    """
+    if name is not None and name != "jieba" and ":" not in name:
+        raise InputError(
+            f"--word-segmenter must be jieba or module:function, such as my_words:split; got {name}"
+        )
+
+
 def open_segmenter(name: str) -> Segment:
     """Return a function from a text to its words.
 
@@ -39,14 +51,8 @@ def open_segmenter(name: str) -> Segment:
         InputError: if there is no such segmenter. The function returned raises it where a
             segmenter fails, or its words are not the text.
     """
-    if name == "jieba":
-        cut = _jieba()
-    elif ":" in name:
-        cut = _imported(name)
-    else:
-        raise InputError(
-            f"--word-segmenter must be jieba or module:function, such as my_words:split; got {name}"
-        )
+    check_segmenter(name)
+    cut = _jieba() if name == "jieba" else _imported(name)
 
     def segment(text: str) -> list[str]:
         try:
@@ -84,10 +90,10 @@ def _imported(name: str) -> Segment:
     module_name, _, function_name = name.partition(":")
     try:
         function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, ValueError, AttributeError) as error:
+    except Exception as error:  # importing runs the user's code, which may raise anything
         raise InputError(
-            f"--word-segmenter {name}: cannot be imported ({error}); is the module installed, or "
-            "its folder on PYTHONPATH?"
+            f"--word-segmenter {name}: cannot be imported ({type(error).__name__}: {error}); is "
+            "the module installed, or its folder on PYTHONPATH?"
         ) from error
     if not callable(function):
         raise InputError(f"--word-segmenter {name}: is not a function")

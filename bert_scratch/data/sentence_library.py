@@ -84,8 +84,9 @@ def _open_library(name: str) -> Callable[[str], Any]:
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
             module = importlib.import_module(module_name)
-        except ImportError as error:
-            raise InputError(f"--sentences {name}: cannot be imported: {error}") from error
+        except Exception as error:  # importing runs the user's code, which may raise anything
+            kind = type(error).__name__
+            raise InputError(f"--sentences {name}: cannot be imported: {kind}: {error}") from error
     if module_name == "pysbd":
         return _open_pysbd(module, name, function_name or "en")
     function: Callable[[str], Any] | None = getattr(module, function_name, None)

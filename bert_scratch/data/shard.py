@@ -310,5 +310,6 @@ def read_whole(path: Path, sha256: str) -> bytes:
 def damaged(path: Path, start: int, end: int) -> InputError:
     """Return the error for bytes [start, end) of a file that are not what was written."""
     return InputError(
-        f"{path}: is damaged between byte offsets {start} and {end}; prepare the corpus again"
+        f"{path}: is damaged between byte offsets {start} and {end}; delete the folder and "
+        f"prepare again"
     )

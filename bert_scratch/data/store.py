@@ -80,15 +80,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         )
     manifest = read_json_object(path)
     if manifest.get("format") != FORMAT:
-        raise InputError(f"{path}: is not the manifest of a prepared corpus; prepare it again")
+        raise InputError(
+            f"{path}: is not the manifest of a prepared corpus; delete the folder and prepare again"
+        )
     if manifest.get("version") != VERSION:
         raise InputError(
             f"{path}: has format version {manifest.get('version')!r}, this program reads "
-            f"{VERSION}; prepare the corpus again"
+            f"{VERSION}; delete the folder and prepare again"
         )
     stated = manifest.pop("sha256", None)
     if stated != _own_digest(manifest):
-        raise InputError(f"{path}: was changed or damaged (SHA-256 differs); prepare it again")
+        raise InputError(
+            f"{path}: was changed or damaged (SHA-256 differs); delete the folder and prepare again"
+        )
     for name in _all_files(manifest):
         if not _PLAIN_NAME.fullmatch(name):
             raise InputError(f"{path}: names the file {name!r}, which is not a plain file name")
@@ -172,9 +176,9 @@ def _check_size(path: Path, size: int) -> None:
     try:
         found = path.stat().st_size
     except OSError as error:
-        raise InputError(f"{path}: is missing; prepare the corpus again") from error
+        raise InputError(f"{path}: is missing; delete the folder and prepare again") from error
     if found != size:
         raise InputError(
             f"{path}: has {found} bytes where the manifest says {size}: it ends at byte offset "
-            f"{min(found, size)} or was added to; prepare the corpus again"
+            f"{min(found, size)} or was added to; delete the folder and prepare again"
         )

@@ -30,6 +30,7 @@ from bert_scratch.pretraining.prepare import prepare
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.resolve import filled, resolve, resolve_length
 from bert_scratch.pretraining.run_folder import RunFolder
+from bert_scratch.pretraining.same_vocabulary import check_same_vocabulary
 from bert_scratch.pretraining.step_probe import StepProbe, measure_tokens_per_s, probe_step
 from bert_scratch.training.loop import Plan
 from bert_scratch.training.optimizer import build_optimizer
@@ -162,6 +163,8 @@ def assemble(asked: PretrainConfig, stored: PretrainConfig | None, folder: RunFo
     num_threads = basis.num_threads or default_num_threads()
     runtime = Runtime(device=device, dtype=DTYPES[dtype], num_threads=num_threads)
     store = prepared_corpus(asked, folder)
+    if basis.init_checkpoint is not None:
+        check_same_vocabulary("--init-checkpoint", basis.init_checkpoint, store)
     tokenizer = load_tokenizer(store.folder / "tokenizer")
     specials = special_ids(tokenizer)
     facts = corpus_facts(store, specials.unk)

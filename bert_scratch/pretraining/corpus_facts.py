@@ -19,6 +19,10 @@ PAIR_CHANCE_LOSS = math.log(2.0)
 _MAX_SHOWN_FILES = 10
 
 
+MAX_UNKNOWN_SHARE = 0.02
+"""A larger share of [UNK] is warned of: what it stands for cannot be learned."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CorpusFacts(Settings):
     """What a run knows of its corpus; written to `corpus.json`."""
@@ -82,8 +86,19 @@ def describe_store(store: TokenStore) -> list[str]:
         f"{facts.eval_tokens:,} tokens",
         f"of these   {single:,} documents of one sentence; {empty:,} more had no token",
         f"tokens     vocabulary {facts.vocab_size:,}, [UNK] {facts.unknown_share:.3%}, unigram "
-        f"entropy {facts.unigram_entropy:.3f} nats",
+        f"entropy {abs(facts.unigram_entropy):.3f} nats",
+        *_warn_of_unknown(facts),
         *_describe_replaced(store),
+    ]
+
+
+def _warn_of_unknown(facts: CorpusFacts) -> list[str]:
+    if facts.unknown_share <= MAX_UNKNOWN_SHARE:
+        return []
+    return [
+        f"warning    [UNK] stands for {facts.unknown_share:.1%} of the text, above "
+        f"{MAX_UNKNOWN_SHARE:.0%}: the vocabulary does not fit it; raise --vocab-size or leave "
+        f"--tokenizer out"
     ]
 
 

@@ -214,6 +214,9 @@ def differing_sources(
         yield f"--corpus: was {len(stored)} sources, now {len(sources)}"
         return
     for then, source, sentence_rule in zip(stored, sources, sentence_rules, strict=True):
+        if not then["files"].keys() & set(_names(source)):
+            yield f"--corpus: was {then['path']}, now {source.path}"
+            continue
         for name, now in _reading(source, sentence_rule).items():
             if then[name] != now:
                 yield f"{source.path}: {name} was {then[name]}, now {now}"

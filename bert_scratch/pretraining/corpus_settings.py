@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from bert_scratch.config import InputError, Settings, check_choice, check_range
 from bert_scratch.data.corpus import DOCUMENT_RULES
 from bert_scratch.data.mixture import check_mixture
+from bert_scratch.data.segmenter import check_segmenter
 from bert_scratch.data.sentences import check_sentence_rule
 
 ENCODING_ERRORS = ("strict", "replace")
@@ -53,6 +54,7 @@ class CorpusSettings(Settings):
         check_mixture(self.mixture, len(self.corpus))
         if self.mixture and len(set(self.corpus)) < len(self.corpus):
             raise InputError("--mixture: a --corpus path stands twice; give each one once")
+        check_segmenter(self.word_segmenter)
         check_range("--vocab-size", self.vocab_size, at_least=16)
         check_range("--eval-fraction", self.eval_fraction, above=0, below=1)
         check_range("--num-processes", self.num_processes, at_least=1)

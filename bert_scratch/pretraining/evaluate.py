@@ -18,6 +18,7 @@ from bert_scratch.data.wordpiece import load_tokenizer, special_ids, unselectabl
 from bert_scratch.model.devices import DTYPES, default_num_threads, resolve_device, resolve_dtype
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.pretraining.corpus_facts import PAIR_CHANCE_LOSS, unigram_loss
+from bert_scratch.pretraining.same_vocabulary import check_same_vocabulary
 from bert_scratch.training.loop import sums_of
 from bert_scratch.training.metrics import losses_and_accuracies
 from bert_scratch.training.runtime import Runtime, set_up
@@ -110,6 +111,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
             f"--model {config.model} has {model.config.vocab_size} tokens, --data {config.data} "
             f"was prepared with {store.vocab_size}; use the model's own corpus folder"
         )
+    check_same_vocabulary("--model", config.model, store)
     if config.max_seq_length > model.config.max_position_embeddings:
         raise InputError(
             f"--max-seq-length {config.max_seq_length} is longer than the model's "

@@ -54,6 +54,7 @@ def learn_tokenizer(settings: CorpusSettings, text: Text) -> tuple[Tokenizer, di
             train_lines(text, settings.mixture),
             lowercase=bool(settings.lowercase),
             strip_accents=bool(settings.strip_accents),
+            text_bytes=text.num_bytes if text.num_bytes > MAX_TRAINING_BYTES else 0,
         )
     except InputError as error:
         share = f"--eval-fraction {text.rules.eval_fraction:.4g}"

@@ -18,6 +18,8 @@ from tqdm import tqdm
 
 from bert_scratch.config import InputError, make_output_folder, read_json_object
 from bert_scratch.data.documentation import build_documentation_corpus
+from bert_scratch.data.segmenter import open_segmenter
+from bert_scratch.data.sentences import split_document
 from bert_scratch.data.store import MANIFEST, TokenStore, write_manifest
 from bert_scratch.data.wordpiece import load_tokenizer
 from bert_scratch.pretraining import corpus_plan
@@ -99,6 +101,7 @@ def prepare(settings: CorpusSettings, folder: str | Path, *, verify: bool = Fals
         for source in text.sources:
             print(f"corpus     {source.evidence}")
         make_output_folder(folder)
+        _open_libraries(settings)
         plan = make_plan(settings, text, folder)
         text = with_held_out(text, plan)
         finished = finished_shards(folder, range(len(text.slices)))
@@ -116,6 +119,14 @@ def prepare(settings: CorpusSettings, folder: str | Path, *, verify: bool = Fals
         _finish(folder, text, plan)
         ranks.tell("manifest")
         return TokenStore(folder)
+
+
+def _open_libraries(settings: CorpusSettings) -> None:
+    """Open what the user named to cut text, before the minutes that a vocabulary may take."""
+    if settings.word_segmenter is not None:
+        open_segmenter(settings.word_segmenter)
+    if settings.sentences != "auto":
+        split_document(["A sentence."], settings.sentences)
 
 
 def _follow(settings: CorpusSettings, folder: Path, ranks: Ranks, *, verify: bool) -> TokenStore:

@@ -117,7 +117,7 @@ class OptimizationSettings(Settings):
     """Train for about this long: the steps that fit are fixed after the first 50 (or the warm-up). With --num-train-steps too, that many are made."""  # noqa: E501
     lr_schedule: str | None = None
     """linear (continuous) or google (drops a little when the warm-up ends)."""
-    weight_decay: float = 0.01
+    weight_decay: float = 0.1
     """Decoupled decay of every weight but biases and LayerNorm."""
     adam_beta1: float = 0.9
     """Decay of the first moment."""

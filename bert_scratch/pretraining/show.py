@@ -17,8 +17,10 @@ SENTENCE_TOKENS = range(9, 28)
 
 def show_fill_ins(model: BertForPreTraining, store: TokenStore, tokenizer: TokenizerFolder) -> None:
     """Print a few held-out sentences with a word hidden, what the model says, and the word."""
-    print("held-out sentences, one word hidden (in brackets), the model's five guesses:")
-    for before, hidden, after in masked_sentences(store, tokenizer):
+    sentences = dict.fromkeys(masked_sentences(store, tokenizer))
+    if sentences:
+        print("held-out sentences, one word hidden (in brackets), the model's five guesses:")
+    for before, hidden, after in sentences:
         guesses = fill_mask(model, tokenizer.tokenizer, f"{before} [MASK] {after}".strip(), top_k=5)
         listing = ", ".join(f"{guess.token} {guess.score:.2f}" for guess in guesses[0])
         print(f"  {before} [{hidden}] {after}\n    {listing}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bert_scratch import durable
-from bert_scratch.config import read_json_object
+from bert_scratch.config import InputError, read_json_object
 from bert_scratch.data.store import MANIFEST, read_manifest
 from bert_scratch.data.wordpiece import (
     load_tokenizer,
@@ -84,6 +84,11 @@ def make_plan(settings: CorpusSettings, text: Text, folder: Path) -> dict[str, A
 
 def _still_holds(plan: dict[str, Any], settings: CorpusSettings, text: Text, folder: Path) -> bool:
     """Tell whether a stopped run's plan is the one that would be made today."""
+    if not {"asked", "slices", "sources", "tokenizer_sha256", "resolved", _READ_AT} <= plan.keys():
+        raise InputError(
+            f"{folder / PLAN}: is not the plan of a prepared corpus; choose another --output-dir, "
+            f"or delete {folder}"
+        )
     if plan["asked"] != _asked(settings):
         return False
     if plan["slices"] != corpus_plan.describe_slices(text.slices, text.sources):

@@ -17,6 +17,9 @@ from safetensors.torch import load_file
 from bert_scratch.config import InputError
 from bert_scratch.data.wordpiece import load_tokenizer
 from bert_scratch.model.heads import BertForPreTraining
+from bert_scratch.pretraining.corpus_settings import CorpusSettings
+from bert_scratch.pretraining.evaluate import EvaluateConfig, evaluate
+from bert_scratch.pretraining.prepare import prepare
 from bert_scratch.pretraining.pretrain import pretrain
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.run_folder import RunFolder
@@ -343,3 +346,22 @@ def test_init_checkpoint_starts_from_its_weights(finished_run: Path, corpus: Pat
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     before = [json.loads(x) for x in (finished_run / "metrics.jsonl").read_text().splitlines()][-1]
     assert lines[0]["mlm_loss"] < before["mlm_loss"] + 0.5
+
+
+def test_a_corpus_of_another_vocabulary_is_refused(
+    finished_run: Path, settings: MakeSettings, corpus: Path, tmp_path: Path
+) -> None:
+    other = CorpusSettings(corpus=(str(corpus),), documents="blank-lines", lowercase=True)
+    prepare(other, tmp_path / "other")
+    model, data = str(finished_run / "model"), str(tmp_path / "other")
+    with pytest.raises(InputError, match=r"--model .*: its vocabulary is not the one"):
+        evaluate(EvaluateConfig(model=model, data=data, max_seq_length=32))
+    with pytest.raises(InputError, match=r"--init-checkpoint .*: its vocabulary is not the one"):
+        pretrain(
+            PretrainConfig(
+                data=data,
+                init_checkpoint=model,
+                output_dir=str(tmp_path / "run"),
+                num_train_steps=1,
+            )
+        )

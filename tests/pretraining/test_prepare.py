@@ -723,3 +723,48 @@ def test_sentences_are_split_by_an_importable_function(
     one, two = (sum(len(s.sentences) for s in store.shards("train")) for store in stores)
     assert two == 2 * one
     assert stores[1].manifest["sources"][0]["sentences"] == "near_splitter:halves"
+
+
+def test_a_plan_of_something_else_is_refused(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text('{"a": 1}')
+    with pytest.raises(InputError, match="is not the plan of a prepared corpus; choose another"):
+        prepare(settings_for(corpus), tmp_path)
+    assert (tmp_path / "plan.json").read_text() == '{"a": 1}'
+
+
+@pytest.mark.parametrize("flag", ["sentences", "word_segmenter"])
+def test_a_module_that_fails_on_import_is_named_before_a_vocabulary_is_learned(
+    flag: str, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_words.py").write_text('raise RuntimeError("boo")')
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match="cannot be imported.*RuntimeError: boo"):
+        prepare(settings_for(corpus, **{flag: "broken_words:split"}), tmp_path / "store")
+    assert not (tmp_path / "store" / "tokenizer").exists()
+
+
+def test_word_segmenter_of_no_known_form_is_refused_at_once() -> None:
+    with pytest.raises(InputError, match="--word-segmenter must be jieba or module:function"):
+        CorpusSettings(word_segmenter="nonsense")
+
+
+def test_a_vocabulary_that_does_not_fit_the_text_is_warned_of(
+    corpus: Path, prepared: Path, tmp_path: Path
+) -> None:
+    assert not any("warning" in line for line in describe_store(TokenStore(prepared)))
+    other = tmp_path / "other.txt"
+    other.write_text(
+        "\n\n".join(f"维基百科{i}\n自由的百科全书" for i in range(60)), encoding="utf-8"
+    )
+    settings = settings_for(other, tokenizer=str(prepared / "tokenizer"))
+    lines = describe_store(prepare(settings, tmp_path / "store"))
+    assert any("warning" in line and "[UNK]" in line for line in lines)
+
+
+def test_another_corpus_in_the_folder_is_named_as_such(
+    corpus: Path, prepared: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text("A text.\nOf its own.\n\n" * 9)
+    with pytest.raises(InputError, match=f"--corpus: was .*, now {other}"):
+        prepare(settings_for(other), prepared)

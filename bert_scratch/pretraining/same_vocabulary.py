@@ -1,0 +1,32 @@
+"""A model and a prepared corpus must mean the same words by the same ids."""
+
+from __future__ import annotations
+
+from bert_scratch.config import InputError
+from bert_scratch.data.store import TokenStore
+from bert_scratch.data.wordpiece import load_tokenizer
+from bert_scratch.model.weight_files import find_folder
+
+
+def check_same_vocabulary(flag: str, model: str, store: TokenStore) -> None:
+    """Refuse a corpus that was prepared with another vocabulary than the model's.
+
+    A folder without a tokenizer cannot be checked and passes.
+
+    Args:
+        flag: that named the model, for the error.
+        model: a model folder or a hub id.
+        store: the prepared corpus, its tokenizer in the folder `tokenizer`.
+
+    Raises:
+        InputError: if the vocabularies differ.
+    """
+    folder = find_folder(model)
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+        return
+    own = load_tokenizer(folder).get_vocab()
+    if own != load_tokenizer(store.folder / "tokenizer").get_vocab():
+        raise InputError(
+            f"{flag} {model}: its vocabulary is not the one {store.folder} was prepared with; "
+            f"prepare the text again with --tokenizer {folder}"
+        )
