@@ -114,7 +114,7 @@ class OptimizationSettings(Settings):
     num_warmup_steps: int | None = None
     """Updates of linear climb at the start. Left out: 8 % of the expected updates."""
     max_train_seconds: float | None = None
-    """Train for about this long: the steps that fit are fixed after the first 50 (or the warm-up). With --num-train-steps too, that many are made."""  # noqa: E501
+    """Train for about this long: the steps that fit are fixed in the middle of the warm-up. With --num-train-steps too, that many are made."""  # noqa: E501
     lr_schedule: str | None = None
     """linear (continuous) or google (drops a little when the warm-up ends)."""
     weight_decay: float = 0.1

@@ -24,8 +24,9 @@ from bert_scratch.training.runtime import Runtime, seed_dropout
 from bert_scratch.training.schedule import learning_rate_at
 
 CALIBRATION_STEPS = 50
-"""A time-limited run fixes its number of steps after this many, or when its warm-up ends if that
-is sooner: until then the learning rate does not depend on where the run ends."""
+"""A time-limited run fixes its number of steps after half of its warm-up and at least so many, or
+when its warm-up ends if that is sooner: until then the learning rate does not depend on where the
+run ends."""
 
 
 class NonFinite(Exception):
@@ -53,7 +54,8 @@ class Plan:
     @property
     def calibration_steps(self) -> int:
         """Steps after which a time-limited run fixes its horizon."""
-        return max(1, min(CALIBRATION_STEPS, self.num_warmup_steps))
+        enough = max(CALIBRATION_STEPS, self.num_warmup_steps // 2)
+        return max(1, min(enough, self.num_warmup_steps))
 
     def learning_rate_at(self, step: int) -> float:
         """Return the learning rate of the update the step makes."""
