@@ -13,11 +13,8 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import json
 import os
 import random
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from itertools import chain, islice
@@ -27,6 +24,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["RAYON_NUM_THREADS"] = "1"
 
 import numpy as np
+from measure import machine, peak_memory_bytes, write_json
 from tokenizers import Tokenizer
 
 from bert_scratch.data.encoding import TextEncoder, encode_texts
@@ -121,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of corpora and vocab/")
     parser.add_argument("--lines", type=int, default=100_000, help="of the corpora, in all")
-    parser.add_argument("--output", type=Path, help="JSON file to write")
+    parser.add_argument("--output", help="JSON file to write")
     arguments = parser.parse_args()
 
     total = {
@@ -150,14 +148,12 @@ def main() -> None:
             f" {differ:7}",
             flush=True,
         )
-    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak_mib = peak_memory_bytes() / 2**20
     print(
         f"lines of corpora: {sum(round(n * share) for n in total.values())}, MB/s of CPU time, "
         f"peak memory {peak_mib:.0f} MiB"
     )
-    if arguments.output:
-        result = {"rows": rows, "peak_memory_mib": peak_mib, "python": sys.version.split()[0]}
-        arguments.output.write_text(json.dumps(result, indent=2) + "\n")
+    write_json(arguments.output, {"machine": machine(), "rows": rows, "peak_memory_mib": peak_mib})
 
 
 if __name__ == "__main__":

@@ -12,12 +12,13 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain, count, islice
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+from tokenizers import AddedToken, Encoding, Tokenizer, models, pre_tokenizers
 
 from bert_scratch.data.wordpiece import vocab_size_of
 
@@ -221,16 +222,33 @@ def encode_texts(
     return arrays
 
 
+def encode_with_offsets(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Encoding]:
+    """Return what `tokenizers` knows of each text: ids, words, and places in characters.
+
+    Args:
+        tokenizer: from `load_tokenizer` or `train_tokenizer`.
+        texts: any number of strings; special tokens spelt out in them are text.
+    """
+    with _special_tokens(tokenizer, are_text=True):
+        return list(tokenizer.encode_batch(list(texts), add_special_tokens=False))
+
+
 def _encode_plainly(
     tokenizer: Tokenizer, texts: list[str], *, special_is_text: bool
 ) -> list[list[int]]:
-    before = tokenizer.encode_special_tokens
-    tokenizer.encode_special_tokens = special_is_text
-    try:
+    with _special_tokens(tokenizer, are_text=special_is_text):
         encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    return [encoding.ids for encoding in encodings]
+
+
+@contextmanager
+def _special_tokens(tokenizer: Tokenizer, *, are_text: bool) -> Iterator[None]:
+    before = tokenizer.encode_special_tokens
+    tokenizer.encode_special_tokens = are_text
+    try:
+        yield
     finally:
         tokenizer.encode_special_tokens = before
-    return [encoding.ids for encoding in encodings]
 
 
 class _Units(NamedTuple):

@@ -125,14 +125,7 @@ class ExampleLoader:
             short_seq_prob=short_seq_prob,
             word_starts=mask_unit != "token" and store.has_word_starts,
         )
-        self.source: ExampleSource
-        self.order: EpochOrder | MixedOrder
-        mixture = store.manifest.get("mixture", ()) if split == "train" else ()
-        if mixture:
-            self.source, self.order = _mixed(store, mixture, open_part, seed)
-        else:
-            self.source = open_part(store.shards(split), seed=seed)
-            self.order = EpochOrder(self.source.facts.num_examples, seed)
+        self.source, self.order = _open(store, split, open_part, seed)
         self.facts = self.source.facts
         self.num_examples = self.facts.num_examples
 
@@ -187,6 +180,17 @@ class ExampleLoader:
             example_ids=ids,
             num_tokens=int(rows.lengths.sum()),
         )
+
+
+def _open(
+    store: TokenStore, split: str, open_part: Callable[..., ExampleSource], seed: int
+) -> tuple[ExampleSource, EpochOrder | MixedOrder]:
+    """Return the examples of a split and their order; only the train split is ever mixed."""
+    mixture = store.manifest.get("mixture", ()) if split == "train" else ()
+    if mixture:
+        return _mixed(store, mixture, open_part, seed)
+    source = open_part(store.shards(split), seed=seed)
+    return source, EpochOrder(source.facts.num_examples, seed)
 
 
 def _mixed(

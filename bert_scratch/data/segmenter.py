@@ -17,6 +17,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from bert_scratch.config import InputError
+from bert_scratch.data.encoding import encode_with_offsets
 from bert_scratch.data.extras import import_extra
 from bert_scratch.data.wordpiece import vocab_size_of
 
@@ -127,8 +128,9 @@ def word_start_flags(
     starts_word = _starts_word(tokenizer)
     flags = [starts_word[ids] for ids in ids_per_text]
     chosen = [number for number, text in enumerate(texts) if _IDEOGRAPH.search(text)]
-    first_characters = _first_characters(tokenizer, [texts[number] for number in chosen])
-    for number, characters in zip(chosen, first_characters, strict=True):
+    encodings = encode_with_offsets(tokenizer, [texts[number] for number in chosen])
+    for number, encoding in zip(chosen, encodings, strict=True):
+        characters = np.array([start for start, _ in encoding.offsets], np.int64)
         flags[number] &= ~_inside_words(segment(texts[number]))[characters]
     return flags
 
@@ -151,17 +153,6 @@ def _starts_word(tokenizer: Tokenizer) -> npt.NDArray[np.bool_]:
     flags = np.ones(vocab_size_of(tokenizer), bool)
     flags[continuing_ids(tokenizer)] = False
     return flags
-
-
-def _first_characters(tokenizer: Tokenizer, texts: Sequence[str]) -> list[npt.NDArray[np.integer]]:
-    """Return the place in its text of each token's first character."""
-    before = tokenizer.encode_special_tokens
-    tokenizer.encode_special_tokens = True
-    try:
-        encodings = tokenizer.encode_batch(list(texts), add_special_tokens=False)
-    finally:
-        tokenizer.encode_special_tokens = before
-    return [np.array([start for start, _ in e.offsets], np.int64) for e in encodings]
 
 
 def _inside_words(words: Sequence[str]) -> npt.NDArray[np.bool_]:

@@ -6,7 +6,6 @@ import functools
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from bert_scratch.batch import Batch
 from bert_scratch.config import InputError
 from bert_scratch.data.loader import ExampleLoader
-from bert_scratch.data.processes import starting_processes
+from bert_scratch.data.processes import end_with_parent, starting_processes
 from bert_scratch.data.store import TokenStore
 
 TOKENS_TOGETHER = 1 << 16
@@ -138,11 +137,4 @@ def _follow_parent(_: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # drops one that came while this one started
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    end_with_parent()

@@ -14,7 +14,7 @@ from tokenizers import Encoding, Tokenizer
 from torch import nn
 
 from bert_scratch.config import InputError, Settings, check_choice, check_range
-from bert_scratch.data.encoding import TextEncoder
+from bert_scratch.data.encoding import TextEncoder, encode_with_offsets
 from bert_scratch.data.wordpiece import special_ids
 from bert_scratch.inference.encode import EncodedBatch, Window, encode_windows, windows_of
 from bert_scratch.inference.pooling import (
@@ -192,7 +192,7 @@ class _Embedder:
             encodings = []
             token_ids = [ids.tolist() for ids in self._text_encoder.encode(texts)]
         else:
-            encodings = _encodings(self._tokenizer, texts)
+            encodings = encode_with_offsets(self._tokenizer, texts)
             token_ids = [encoding.ids for encoding in encodings]
         stride = self._options.stride
         windows = list(windows_of(token_ids, max_tokens=self._max_tokens, stride=stride))
@@ -260,13 +260,3 @@ def _layer_indices(layers: Sequence[str], num_layers: int) -> list[int]:
                 f"(last) to {-num_layers - 1}; got {layer!r}"
             )
     return [known[layer] for layer in layers]
-
-
-def _encodings(tokenizer: Tokenizer, texts: list[str]) -> list[Encoding]:
-    """Encode with words and character offsets, special tokens written out being text."""
-    before = tokenizer.encode_special_tokens
-    tokenizer.encode_special_tokens = True
-    try:
-        return list(tokenizer.encode_batch(texts, add_special_tokens=False))
-    finally:
-        tokenizer.encode_special_tokens = before

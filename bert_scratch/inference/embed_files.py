@@ -132,4 +132,6 @@ def _text_of(line: str, place: str) -> str:
     text = value.get("text") if isinstance(value, dict) else None
     if not isinstance(text, str):
         raise InputError(f'{place}: needs an object with a string under the key "text"')
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise InputError(f"{place}: holds half of a surrogate pair, which is no character")
     return text

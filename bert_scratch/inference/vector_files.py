@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from bert_scratch import durable
-from bert_scratch.config import InputError
-from bert_scratch.inference.embed import Embedding
+from bert_scratch.data.extras import import_extra
+from bert_scratch.inference.embed import Embedding, Offsets
 from bert_scratch.inference.pooling import Vectors
 
 Write = Callable[[Embedding], None]
@@ -43,25 +43,33 @@ def _write_npz(path: Path) -> Iterator[Write]:
     """`vectors`, with `starts` ([N + 1], where each text's begin) and `offsets` unless of texts."""
     with durable.durable_path(path) as temporary:
         part = temporary.with_suffix(".vectors")
-        starts, offsets = [0], []
+        starts: list[int] = [0]
+        offsets: Offsets | None = None
         try:
             with part.open("wb") as file:
                 array = _GrowingArray(file)
 
                 def write(found: Embedding) -> None:
-                    is_text = found.offsets is None
-                    array.append(found.vectors[None] if is_text else found.vectors)
-                    starts.append(starts[-1] + (1 if is_text else len(found.vectors)))
-                    offsets.extend(found.offsets or [])
+                    nonlocal offsets
+                    if found.offsets is None:
+                        array.append(found.vectors[None])
+                        return
+                    array.append(found.vectors)
+                    starts.append(starts[-1] + len(found.vectors))
+                    offsets = [] if offsets is None else offsets
+                    offsets += found.offsets
 
                 yield write
                 array.finish()
             with zipfile.ZipFile(temporary, "w", allowZip64=True) as archive:
                 archive.write(part, "vectors.npy")
-                for name, values in (("starts", starts), ("offsets", offsets)):
-                    if offsets:
-                        with archive.open(f"{name}.npy", "w") as member:
-                            np.lib.format.write_array(member, np.array(values, np.int64))
+                places: dict[str, Any] = {}
+                if offsets is not None:
+                    pairs = np.array(offsets, np.int64).reshape(-1, 2)
+                    places = {"starts": np.array(starts, np.int64), "offsets": pairs}
+                for name, values in places.items():
+                    with archive.open(f"{name}.npy", "w") as member:
+                        np.lib.format.write_array(member, values)
         finally:
             part.unlink(missing_ok=True)
 
@@ -79,16 +87,11 @@ def _write_jsonl(path: Path) -> Iterator[Write]:
 @contextmanager
 def _write_parquet(path: Path) -> Iterator[Write]:
     """The columns of the .jsonl form."""
-    try:
-        import pyarrow as arrow
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise InputError(
-            'writing .parquet files needs pyarrow: pip install "bert-scratch[parquet]"'
-        ) from error
+    arrow = import_extra("pyarrow", "writing .parquet files", "parquet")
+    parquet = import_extra("pyarrow.parquet", "writing .parquet files", "parquet")
     rows: list[dict[str, Any]] = []
     with durable.durable_path(path) as temporary:
-        writer: parquet.ParquetWriter | None = None
+        writer: Any = None
 
         def flush() -> None:
             nonlocal writer

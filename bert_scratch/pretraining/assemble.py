@@ -178,13 +178,33 @@ def assemble(asked: PretrainConfig, stored: PretrainConfig | None, folder: RunFo
         pad_token_id=specials.pad,
         initial=_initial_shape(basis, facts),
     )
-    config = resolved.config
-    loader = ExampleLoader(
+    return Parts(
+        config=resolved.config,
+        bert_config=resolved.bert_config,
+        facts=facts,
+        store=store,
+        tokenizer=TokenizerFolder(
+            tokenizer, model_max_length=resolved.bert_config.max_position_embeddings
+        ),
+        runtime=runtime,
+        peak_flops=peak_flops,
+        loader=_loader(resolved.config, store, tokenizer),
+        reasons=[
+            *resolved.reasons,
+            *words_of_ideographs(resolved.config.mask_unit, store, tokenizer),
+            f"--dtype {dtype}: {dtype_reason}",
+        ],
+    )
+
+
+def _loader(config: PretrainConfig, store: TokenStore, tokenizer: Tokenizer) -> ExampleLoader:
+    """Return the train examples that the settings ask for."""
+    return ExampleLoader(
         store,
         batch_size=filled(config.train_batch_size),
         max_seq_length=filled(config.max_seq_length),
         seed=config.seed,
-        special_ids=specials,
+        special_ids=special_ids(tokenizer),
         unselectable_ids=unselectable_ids(tokenizer),
         pair_task=filled(config.pair_task),
         pair_sampling=config.pair_sampling,
@@ -195,23 +215,6 @@ def assemble(asked: PretrainConfig, stored: PretrainConfig | None, folder: RunFo
         mask_token_prob=config.mask_token_prob,
         random_token_prob=config.random_token_prob,
         mask_special=filled(config.mask_special),
-    )
-    return Parts(
-        config=config,
-        bert_config=resolved.bert_config,
-        facts=facts,
-        store=store,
-        tokenizer=TokenizerFolder(
-            tokenizer, model_max_length=resolved.bert_config.max_position_embeddings
-        ),
-        runtime=runtime,
-        peak_flops=peak_flops,
-        loader=loader,
-        reasons=[
-            *resolved.reasons,
-            *words_of_ideographs(config.mask_unit, store, tokenizer),
-            f"--dtype {dtype}: {dtype_reason}",
-        ],
     )
 
 

@@ -23,7 +23,7 @@ from bert_scratch.pretraining.learn_vocabulary import given_tokenizer, learn_tok
 from bert_scratch.pretraining.tokenise import (
     TOKENIZER_FOLDER,
     remove_temporary,
-    remove_unfinished,
+    unfinished_files,
 )
 
 PLAN = "plan.json"
@@ -49,7 +49,7 @@ def make_plan(settings: CorpusSettings, text: Text, folder: Path) -> dict[str, A
         print(f"corpus     going on with what is finished in {folder}")
         remove_temporary(folder)
         return stored
-    remove_unfinished(folder)
+    _remove_unfinished(path)
     sources = corpus_plan.describe_sources(text.sources, text.rules.sentence_rules)
     eval_fraction = settings.eval_fraction
     if eval_fraction is None:
@@ -80,6 +80,19 @@ def make_plan(settings: CorpusSettings, text: Text, folder: Path) -> dict[str, A
     }
     durable.write_json(path, {**plan, _READ_AT: read_at})
     return {**plan, _READ_AT: read_at}
+
+
+def _remove_unfinished(plan: Path) -> None:
+    """Remove what a stopped run left beside its plan, the plan last."""
+    left = unfinished_files(plan.parent)
+    whole = [path for path in left if path.suffix != ".tmp"]  # a kill leaves those at any moment
+    if whole and plan not in whole:
+        raise InputError(
+            f"{whole[0]}: is named as a prepared corpus names its files, but there is no {PLAN} "
+            f"beside it; choose another --output-dir, or delete it"
+        )
+    for path in sorted(left, key=plan.__eq__):
+        path.unlink()
 
 
 def _still_holds(plan: dict[str, Any], settings: CorpusSettings, text: Text, folder: Path) -> bool:

@@ -13,7 +13,6 @@ import multiprocessing
 import os
 import re
 import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ import numpy.typing as npt
 from bert_scratch import durable
 from bert_scratch.data.corpus import Slice
 from bert_scratch.data.encoding import TextEncoder
-from bert_scratch.data.processes import starting_processes
+from bert_scratch.data.processes import end_with_parent, starting_processes
 from bert_scratch.data.segmenter import open_segmenter, word_start_flags
 from bert_scratch.data.shard import SPLITS, write_shard
 from bert_scratch.data.store import MANIFEST
@@ -150,11 +149,9 @@ def read_records(folder: Path, num_shards: int) -> list[dict[str, Any]]:
     return [json.loads((folder / _record_name(index)).read_bytes()) for index in range(num_shards)]
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove shards, records and temporary files that a stopped run left in a folder."""
-    for path in folder.iterdir():
-        if path.is_file() and _OWN_NAME.fullmatch(path.name):
-            path.unlink()
+def unfinished_files(folder: Path) -> list[Path]:
+    """Return the files in a folder that are named as a stopped run's: shards, records, a plan."""
+    return [path for path in folder.iterdir() if path.is_file() and _OWN_NAME.fullmatch(path.name)]
 
 
 def remove_temporary(folder: Path) -> None:
@@ -223,7 +220,7 @@ def _start_worker(folder: Path, rules: ReadingRules, word_segmenter: str | None)
     global _open_tokeniser
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    end_with_parent()
     # Opened with the first slice: an error here would only break the pool.
     _open_tokeniser = functools.cache(
         functools.partial(SliceTokeniser, folder, rules, word_segmenter)
@@ -235,10 +232,3 @@ _open_tokeniser: Callable[[], SliceTokeniser]
 
 def _write_in_worker(index: int, part: Slice) -> dict[str, Any]:
     return _open_tokeniser().write(index, part)
-
-
-def _follow_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)

@@ -137,6 +137,23 @@ def test_wrong_input_is_one_line(
     assert not (tmp_path / output).exists()
 
 
+def test_words_of_empty_texts_are_an_empty_array(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("\n\n")
+    output = tmp_path / "vectors.npz"
+    assert run(folder, tmp_path / "texts.txt", output, "--unit", "word") == 0
+    with np.load(output) as arrays:
+        assert arrays["starts"].tolist() == [0, 0, 0]
+        assert len(arrays["vectors"]) == 0 and arrays["offsets"].shape == (0, 2)
+
+
+def test_half_of_a_surrogate_pair_is_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "texts.jsonl").write_text('{"text": "a \\ud800 b"}\n')
+    assert run(folder, tmp_path / "texts.jsonl", tmp_path / "a.npy") == 2
+    assert "line 1: holds half of a surrogate pair" in capsys.readouterr().err
+
+
 def test_bad_jsonl_names_the_line(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

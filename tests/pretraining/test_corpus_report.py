@@ -271,8 +271,9 @@ def test_sound_corpus_gives_no_warning(tmp_path: Path) -> None:
 
 
 def test_small_corpus_is_warned_of(corpus: Path, tmp_path: Path) -> None:
-    warning(report_on(corpus), "too small", "200,000")
-    warning(report_on(write(tmp_path / "a.txt", [["Only one here."]])), "too few documents")
+    assert warning(report_on(corpus), "too small", "200,000")
+    single = report_on(write(tmp_path / "a.txt", [["Only one here."]]))
+    assert warning(single, "too few documents")
 
 
 @pytest.mark.parametrize("num_files", [1, 300])

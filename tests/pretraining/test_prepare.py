@@ -432,7 +432,10 @@ def test_stopped_run_needs_space_only_for_what_is_left(
     monkeypatch.setattr(
         disk_space.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1.3 * taken)
     )
-    prepare(settings_for(corpus), folder)
+    store = prepare(settings_for(corpus), folder)
+    assert store.shards("train")[3].num_tokens > 0
+    with pytest.raises(InputError, match="make room"):
+        prepare(settings_for(corpus), tmp_path / "whole")
 
 
 def write_two_languages(folder: Path) -> tuple[str, str]:
@@ -768,3 +771,10 @@ def test_another_corpus_in_the_folder_is_named_as_such(
     other.write_text("A text.\nOf its own.\n\n" * 9)
     with pytest.raises(InputError, match=f"--corpus: was .*, now {other}"):
         prepare(settings_for(other), prepared)
+
+
+def test_files_of_somebody_else_are_left_alone(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "00001.json").write_text("mine")
+    with pytest.raises(InputError, match=r"00001\.json: is named as a prepared corpus names"):
+        prepare(settings_for(corpus), tmp_path)
+    assert (tmp_path / "00001.json").read_text() == "mine"
