@@ -157,6 +157,7 @@ def make_output_folder(folder: Path) -> None:
         raise InputError(f"--output-dir {folder}: cannot be written: {reason}") from error
 
 
+PAIR_TASKS = ("nsp", "sop", "none")
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")
 
 
@@ -201,6 +202,9 @@ class BertConfig(Settings):
     """Dropout before a fine-tuned head; None takes hidden_dropout_prob."""
     problem_type: str | None = None
     """single_label_classification, multi_label_classification or regression."""
+    pair_task: str | None = None
+    """What the pair head was trained for: nsp, sop or none. None: not recorded. A key of our own:
+    transformers keeps it and does nothing with it."""
 
     PRESETS: ClassVar[Mapping[str, tuple[int, int]]] = types.MappingProxyType(
         {
@@ -238,6 +242,8 @@ class BertConfig(Settings):
         check_range("initializer_range", self.initializer_range, at_least=0)
         check_range("layer_norm_eps", self.layer_norm_eps, above=0)
         check_choice("hidden_act", self.hidden_act, ACTIVATIONS)
+        if self.pair_task is not None:
+            check_choice("pair_task", self.pair_task, PAIR_TASKS)
         if self.hidden_size % self.num_attention_heads:
             raise InputError(
                 f"hidden_size must be a multiple of num_attention_heads; got hidden_size="

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 
 from bert_scratch.batch import Batch
-from bert_scratch.config import InputError, check_choice, check_range
+from bert_scratch.config import PAIR_TASKS, InputError, check_choice, check_range
 from bert_scratch.data.examples import ExampleBatch
 from bert_scratch.data.google_pairs import GooglePairs
 from bert_scratch.data.joined_text import JoinedText
@@ -235,7 +235,7 @@ def open_examples(
         InputError: on an unknown choice, a sequence length without room for two tokens, google
             sampling without nsp, or a split that cannot serve the task.
     """
-    check_choice("--pair-task", pair_task, ("nsp", "sop", "none"))
+    check_choice("--pair-task", pair_task, PAIR_TASKS)
     check_choice("--pair-sampling", pair_sampling, ("balanced", "google"))
     check_range("--max-seq-length", max_seq_length, at_least=5)
     if pair_sampling == "google" and pair_task != "nsp":

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from bert_scratch.config import (
     ACTIVATIONS,
+    PAIR_TASKS,
     BertConfig,
     InputError,
     Settings,
@@ -17,7 +18,6 @@ from bert_scratch.pretraining.choices import RECIPES
 from bert_scratch.pretraining.prepare import CorpusSettings
 from bert_scratch.training.schedule import LEARNING_RATE_SCHEDULES
 
-PAIR_TASKS = ("nsp", "sop", "none")
 PAIR_SAMPLINGS = ("balanced", "google")
 INITIALIZERS = ("normal", "truncated_normal")
 
