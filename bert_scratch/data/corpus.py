@@ -19,6 +19,7 @@ any number of processes and hold each document exactly once.
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -81,7 +82,7 @@ def resolve_sources(paths: Sequence[str], documents: str = "auto") -> list[Sourc
 
     Raises:
         InputError: naming the path, when nothing is found, a file cannot be read, is not text,
-            or no file holds any text.
+            no file holds any text, or two paths name the same file.
     """
     check_choice("--documents", documents, DOCUMENT_RULES)
     if not paths:
@@ -105,7 +106,23 @@ def resolve_sources(paths: Sequence[str], documents: str = "auto") -> list[Sourc
                 sources.append(Source(path, files, kind, "articles", False, evidence))
             else:
                 sources.append(_inspect_table(path, files, kind))
+    _refuse_twice(sources)
     return sources
+
+
+def _refuse_twice(sources: Sequence[Source]) -> None:
+    """Refuse a file that two paths name: its text would count twice, and nothing would say so."""
+    seen: dict[str, str] = {}
+    for source in sources:
+        own = {os.path.realpath(file): file for file in source.files}
+        for place, file in own.items():
+            if place in seen:
+                other = seen[place]
+                raise InputError(
+                    f"--corpus: {file} is named twice, by {other} and by {source.path}; give it "
+                    "once (--mixture draws a path more often)"
+                )
+        seen |= dict.fromkeys(own, source.path)
 
 
 def _inspect_text(path: str, files: tuple[Path, ...], documents: str) -> Source:

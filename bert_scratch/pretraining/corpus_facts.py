@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bert_scratch.config import Settings
+from bert_scratch.data.mixture import BLOCK_PLACES, mixture_components
 from bert_scratch.data.shard import SPLITS
 from bert_scratch.data.store import TokenStore
 from bert_scratch.data.wordpiece import load_tokenizer, special_ids
@@ -87,8 +88,19 @@ def describe_store(store: TokenStore) -> list[str]:
         f"of these   {single:,} documents of one sentence; {empty:,} more had no token",
         f"tokens     vocabulary {facts.vocab_size:,}, [UNK] {facts.unknown_share:.3%}, unigram "
         f"entropy {abs(facts.unigram_entropy):.3f} nats",
+        *_describe_mixture(store),
         *_warn_of_unknown(facts),
         *_describe_replaced(store),
+    ]
+
+
+def _describe_mixture(store: TokenStore) -> list[str]:
+    if not store.manifest.get("mixture"):
+        return []
+    return [
+        f"mixture    {part.path}: {part.places / BLOCK_PLACES:.1%} of the examples, "
+        f"{part.text_share:.1%} of the text"
+        for part in mixture_components(store.manifest)
     ]
 
 

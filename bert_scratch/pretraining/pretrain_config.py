@@ -178,8 +178,8 @@ class PretrainConfig(
         Raises:
             InputError: naming the flag.
         """
+        self._check_sources()  # first: with --data, --mixture is not short of paths
         super().__post_init__()
-        self._check_sources()
         _check_if_given("--pair-task", self.pair_task, PAIR_TASKS)
         check_choice("--pair-sampling", self.pair_sampling, PAIR_SAMPLINGS)
         check_choice("--mask-unit", self.mask_unit, MASK_UNITS)

@@ -76,6 +76,14 @@ def test_folder_is_searched_recursively_in_sorted_order(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("other", ["a", "a/../a/x.txt", "link.txt", "a/x.txt"])
+def test_file_that_two_paths_name_is_refused(other: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "a" / "x.txt", "a line\n")
+    (tmp_path / "link.txt").symlink_to(path)
+    with pytest.raises(InputError, match=r"x.txt is named twice, by .*; give it once"):
+        resolve_sources([str(tmp_path / other), path])
+
+
 def test_folder_with_text_and_jsonl_gives_two_sources(tmp_path: Path) -> None:
     write(tmp_path / "a.txt", "a line\n")
     write(tmp_path / "b.jsonl", '{"text": "an object"}\n')

@@ -484,9 +484,17 @@ def test_mixture_is_kept_in_the_manifest_and_changes_the_vocabulary(tmp_path: Pa
     assert any("--mixture" in line for line in check_same_corpus(tmp_path / "1", even))
 
 
-def test_mixture_of_one_path_twice_is_refused() -> None:
-    with pytest.raises(InputError, match="--mixture: a --corpus path stands twice"):
-        CorpusSettings(corpus=("a", "a"), mixture=("1", "2"))
+def test_prepare_prints_the_shares_of_a_mixture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sources = write_two_languages(tmp_path / "text")
+    settings = {"corpus": sources, "sentences": "lines", "vocab_size": 200, "num_processes": 1}
+    run_prepare(PrepareConfig(**settings, mixture=("1", "9"), output_dir=str(tmp_path / "store")))
+    lines = [x.split() for x in capsys.readouterr().out.splitlines() if x.startswith("mixture")]
+    assert [line[1:4] for line in lines] == [
+        [f"{sources[0]}:", "10.0%", "of"],
+        [f"{sources[1]}:", "90.0%", "of"],
+    ]
 
 
 def pairs_of_characters(text: str) -> list[str]:
