@@ -32,6 +32,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
+def counted(number: int, noun: str) -> str:
+    """Return '1 document' or '1,200 documents'."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """A frozen group of named values that is written to JSON and read back strictly."""
@@ -148,6 +153,8 @@ def make_output_folder(folder: Path) -> None:
     Raises:
         InputError: if it cannot be made or written to.
     """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--output-dir {folder}: is a file; give a folder, new or there already")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+from bert_scratch.config import counted
 from bert_scratch.data.loader import ExampleLoader
 from bert_scratch.data.mixed_examples import MixedExamples
 from bert_scratch.data.mixture import BLOCK_PLACES, mixture_components
@@ -30,9 +31,9 @@ def announce(parts: Parts, probe: StepProbe, folder: RunFolder) -> None:
     disk = BYTES_PER_PARAMETER * parameters * (config.keep_checkpoints + 1) + 4 * parameters
     passes = num_drawn / parts.loader.num_examples
     print(
-        f"corpus     {facts.train_documents:,} documents, {facts.train_sentences:,} sentences, "
-        f"{facts.train_tokens:,} tokens; held out {facts.eval_documents:,} documents, "
-        f"{facts.eval_tokens:,} tokens; [UNK] {facts.unknown_share:.3%}"
+        f"corpus     {counted(facts.train_documents, 'document')}, "
+        f"{counted(facts.train_sentences, 'sentence')}, {facts.train_tokens:,} tokens; held out "
+        f"{counted(facts.eval_documents, 'document')}, {facts.eval_tokens:,} tokens; [UNK] {facts.unknown_share:.3%}"
     )
     print(
         f"model      {shape.num_hidden_layers} layers, width {shape.hidden_size}, "

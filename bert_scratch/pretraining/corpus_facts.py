@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bert_scratch.config import Settings
+from bert_scratch.config import Settings, counted
 from bert_scratch.data.mixture import BLOCK_PLACES, mixture_components
 from bert_scratch.data.shard import SPLITS
 from bert_scratch.data.store import TokenStore
@@ -81,15 +83,15 @@ def describe_store(store: TokenStore) -> list[str]:
     single = sum(shard["one_sentence_documents"] for shard in shards)
     empty = sum(shard["empty_documents"] for shard in shards)
     return [
-        f"train      {facts.train_documents:,} documents, {facts.train_sentences:,} sentences, "
-        f"{facts.train_tokens:,} tokens",
-        f"held out   {facts.eval_documents:,} documents, {facts.eval_sentences:,} sentences, "
-        f"{facts.eval_tokens:,} tokens",
-        f"of these   {single:,} documents of one sentence; {empty:,} more had no token",
+        f"train      {counted(facts.train_documents, 'document')}, "
+        f"{counted(facts.train_sentences, 'sentence')}, {counted(facts.train_tokens, 'token')}",
+        f"held out   {counted(facts.eval_documents, 'document')}, "
+        f"{counted(facts.eval_sentences, 'sentence')}, {counted(facts.eval_tokens, 'token')}",
+        f"of these   {counted(single, 'document')} of one sentence; {empty:,} more had no token",
         f"tokens     vocabulary {facts.vocab_size:,}, [UNK] {facts.unknown_share:.3%}, unigram "
         f"entropy {abs(facts.unigram_entropy):.3f} nats",
         *_describe_mixture(store),
-        *_warn_of_unknown(facts),
+        *_warn_of_unknown(facts, store.manifest["vocabulary"]),
         *_describe_replaced(store),
     ]
 
@@ -104,13 +106,24 @@ def _describe_mixture(store: TokenStore) -> list[str]:
     ]
 
 
-def _warn_of_unknown(facts: CorpusFacts) -> list[str]:
+def _warn_of_unknown(facts: CorpusFacts, learned: Mapping[str, Any] | None) -> list[str]:
+    """Return the warning that much is [UNK], with what mends it.
+
+    Args:
+        facts: of the corpus.
+        learned: what the manifest says of a vocabulary that was learned; None for a given one.
+    """
     if facts.unknown_share <= MAX_UNKNOWN_SHARE:
         return []
+    if learned is None:
+        mend = "leave --tokenizer out"
+    elif learned["vocab_size"] < learned["requested_vocab_size"]:
+        mend = "the text cannot fill a larger one, give more text"
+    else:
+        mend = "raise --vocab-size"
     return [
         f"warning    [UNK] stands for {facts.unknown_share:.1%} of the text, above "
-        f"{MAX_UNKNOWN_SHARE:.0%}: the vocabulary does not fit it; raise --vocab-size or leave "
-        f"--tokenizer out"
+        f"{MAX_UNKNOWN_SHARE:.0%}: the vocabulary does not fit it; {mend}"
     ]
 
 

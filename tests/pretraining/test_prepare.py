@@ -484,6 +484,42 @@ def test_mixture_is_kept_in_the_manifest_and_changes_the_vocabulary(tmp_path: Pa
     assert any("--mixture" in line for line in check_same_corpus(tmp_path / "1", even))
 
 
+@pytest.mark.parametrize("sentences", ["auto", "lines"])
+def test_objects_without_any_text_are_refused_at_once(
+    sentences: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": ""}\n{"text": " "}\n' * 3)
+    with pytest.raises(InputError, match=r"a\.jsonl: holds no text: every document"):
+        prepare(CorpusSettings(corpus=(str(path),), sentences=sentences), tmp_path / "store")
+    assert capsys.readouterr().out == ""
+
+
+def test_one_document_is_named_in_the_singular(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("One thing is here.\n")
+    settings = CorpusSettings(corpus=(str(path),), num_processes=1)
+    with pytest.raises(InputError, match="found 1 document with 1 sentence "):
+        prepare(settings, tmp_path / "store")
+
+
+def test_output_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("One thing is here.\n")
+    with pytest.raises(InputError, match=r"--output-dir .*a\.txt: is a file; give a folder"):
+        prepare(CorpusSettings(corpus=(str(path),)), path)
+
+
+@pytest.mark.parametrize("name", ["blank-lines.txt", "chinese.txt", "articles.jsonl", "folder"])
+def test_every_sample_can_be_prepared(name: str, repository: Path, tmp_path: Path) -> None:
+    settings = CorpusSettings(corpus=(str(repository / "data/samples" / name),), num_processes=1)
+    store = prepare(settings, tmp_path / "store")
+    assert all(
+        sum(len(shard.documents) for shard in store.shards(split)) >= 2
+        for split in ("train", "eval")
+    )
+
+
 def test_prepare_prints_the_shares_of_a_mixture(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
