@@ -194,6 +194,6 @@ def check_pairs_possible(
         )
     if num_one_sentence == num_documents:
         raise InputError(
-            f"sentence pairs need documents of two sentences or more; "
-            f"{counted(num_documents, 'document')} of the {split} split, and each has one. Check --sentences, {remedy}"
+            f"sentence pairs need documents of two sentences or more; the {split} split has "
+            f"{counted(num_documents, 'document')}, each of one. Check --sentences, {remedy}"
         )

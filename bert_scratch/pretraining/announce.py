@@ -33,7 +33,8 @@ def announce(parts: Parts, probe: StepProbe, folder: RunFolder) -> None:
     print(
         f"corpus     {counted(facts.train_documents, 'document')}, "
         f"{counted(facts.train_sentences, 'sentence')}, {facts.train_tokens:,} tokens; held out "
-        f"{counted(facts.eval_documents, 'document')}, {facts.eval_tokens:,} tokens; [UNK] {facts.unknown_share:.3%}"
+        f"{counted(facts.eval_documents, 'document')}, {facts.eval_tokens:,} tokens; "
+        f"[UNK] {facts.unknown_share:.3%}"
     )
     print(
         f"model      {shape.num_hidden_layers} layers, width {shape.hidden_size}, "

@@ -274,6 +274,6 @@ def _check_split(text: Text, records: Sequence[dict[str, Any]]) -> None:
     smallest = heapq.nsmallest(2, (h for record in records for h in record["smallest_hashes"]))
     enough = corpus_plan.share_above(smallest[-1])
     raise InputError(
-        f"--eval-fraction: holds out {held_out} of {counted(total, 'document')}, but at least two must be "
-        f"held out and two learned from; use --eval-fraction {enough:.4f}"
+        f"--eval-fraction: holds out {held_out} of {counted(total, 'document')}, but at "
+        f"least two must be held out and two learned from; use --eval-fraction {enough:.4f}"
     )
