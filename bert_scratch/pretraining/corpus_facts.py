@@ -63,12 +63,12 @@ def corpus_facts(store: TokenStore, unknown_id: int) -> CorpusFacts:
     seen = share[share > 0]
     return CorpusFacts(
         vocab_size=store.vocab_size,
-        train_documents=sum(len(shard.documents) for shard in train),
-        train_sentences=sum(len(shard.sentences) for shard in train),
-        train_tokens=sum(len(shard.tokens) for shard in train),
-        eval_documents=sum(len(shard.documents) for shard in held_out),
-        eval_sentences=sum(len(shard.sentences) for shard in held_out),
-        eval_tokens=sum(len(shard.tokens) for shard in held_out),
+        train_documents=sum(shard.num_documents for shard in train),
+        train_sentences=sum(shard.num_sentences for shard in train),
+        train_tokens=sum(shard.num_tokens for shard in train),
+        eval_documents=sum(shard.num_documents for shard in held_out),
+        eval_sentences=sum(shard.num_sentences for shard in held_out),
+        eval_tokens=sum(shard.num_tokens for shard in held_out),
         unknown_share=float(share[unknown_id]),
         uniform_loss=math.log(store.vocab_size),
         unigram_entropy=float(-(seen * np.log(seen)).sum()),
