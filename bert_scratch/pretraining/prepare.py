@@ -219,9 +219,9 @@ def _tokenise(
         desc="tokenising",
         disable=not (is_terminal and is_shown),
     ) as bar:
-        for index, _ in made:
-            bar.update(sizes[index])
-            done += sizes[index]
+        for num_bytes in made:
+            bar.update(num_bytes)
+            done += num_bytes
             if is_shown and not is_terminal and 10 * done // total > told:
                 told = 10 * done // total
                 print(f"tokenising {done / total:.0%} of {total / 1e6:,.1f} MB", flush=True)
