@@ -32,6 +32,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
+def counted(number: int, noun: str) -> str:
+    """Return '1 document' or '1,200 documents'."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """A frozen group of named values that is written to JSON and read back strictly."""
@@ -148,6 +153,8 @@ def make_output_folder(folder: Path) -> None:
     Raises:
         InputError: if it cannot be made or written to.
     """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--output-dir {folder}: is a file; give a folder, new or there already")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -157,6 +164,7 @@ def make_output_folder(folder: Path) -> None:
         raise InputError(f"--output-dir {folder}: cannot be written: {reason}") from error
 
 
+PAIR_TASKS = ("nsp", "sop", "none")
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")
 
 
@@ -201,6 +209,9 @@ class BertConfig(Settings):
     """Dropout before a fine-tuned head; None takes hidden_dropout_prob."""
     problem_type: str | None = None
     """single_label_classification, multi_label_classification or regression."""
+    pair_task: str | None = None
+    """What the pair head was trained for: nsp, sop or none. None: not recorded. A key of our own:
+    transformers keeps it and does nothing with it."""
 
     PRESETS: ClassVar[Mapping[str, tuple[int, int]]] = types.MappingProxyType(
         {
@@ -238,6 +249,8 @@ class BertConfig(Settings):
         check_range("initializer_range", self.initializer_range, at_least=0)
         check_range("layer_norm_eps", self.layer_norm_eps, above=0)
         check_choice("hidden_act", self.hidden_act, ACTIVATIONS)
+        if self.pair_task is not None:
+            check_choice("pair_task", self.pair_task, PAIR_TASKS)
         if self.hidden_size % self.num_attention_heads:
             raise InputError(
                 f"hidden_size must be a multiple of num_attention_heads; got hidden_size="

@@ -425,6 +425,26 @@ def test_output_that_nobody_reads_ends_quietly(repository: Path) -> None:
         assert process.wait(timeout=60) == 141
 
 
+@pytest.mark.parametrize("door", ["pretrain.py", "bert_scratch/__main__.py"])
+def test_stop_while_the_command_line_is_imported_exits_with_75(door: str, repository: Path) -> None:
+    interrupted = f"""
+import runpy, sys
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == "bert_scratch.cli":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupts())
+sys.path.insert(0, ".")
+runpy.run_path({door!r}, run_name="__main__")
+"""
+    process = start(repository, "-c", interrupted)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert one_line(errors[:-1]) == "stopped before anything was begun"
+
+
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
 )

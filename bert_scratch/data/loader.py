@@ -20,13 +20,13 @@ import numpy.typing as npt
 import torch
 
 from bert_scratch.batch import Batch
-from bert_scratch.config import InputError, check_choice, check_range
+from bert_scratch.config import PAIR_TASKS, InputError, check_choice, check_range
 from bert_scratch.data.examples import ExampleBatch
 from bert_scratch.data.google_pairs import GooglePairs
 from bert_scratch.data.joined_text import JoinedText
 from bert_scratch.data.masking import Masker
 from bert_scratch.data.mixed_examples import ExampleSource, MixedExamples
-from bert_scratch.data.mixture import block_counts, component_shards, mixture_shares
+from bert_scratch.data.mixture import mixture_components
 from bert_scratch.data.order import EpochOrder, MixedOrder, component_seed
 from bert_scratch.data.pairs import BalancedPairs
 from bert_scratch.data.rows import lay_out
@@ -186,36 +186,28 @@ def _open(
     store: TokenStore, split: str, open_part: Callable[..., ExampleSource], seed: int
 ) -> tuple[ExampleSource, EpochOrder | MixedOrder]:
     """Return the examples of a split and their order; only the train split is ever mixed."""
-    mixture = store.manifest.get("mixture", ()) if split == "train" else ()
-    if mixture:
-        return _mixed(store, mixture, open_part, seed)
+    if split == "train" and store.manifest.get("mixture"):
+        return _mixed(store, open_part, seed)
     source = open_part(store.shards(split), seed=seed)
     return source, EpochOrder(source.facts.num_examples, seed)
 
 
 def _mixed(
-    store: TokenStore, mixture: Sequence[str], open_part: Callable[..., ExampleSource], seed: int
+    store: TokenStore, open_part: Callable[..., ExampleSource], seed: int
 ) -> tuple[MixedExamples, MixedOrder]:
     """Return the examples of the components that have a share, and the order that mixes them."""
     shards = store.shards("train")
-    components = {
-        path: [shards[index] for index in indices]
-        for path, indices in component_shards(store.manifest).items()
-    }
-    sizes = [sum(shard.num_tokens for shard in part) for part in components.values()]
+    components = mixture_components(store.manifest)
     sources: list[ExampleSource] = []
-    counts = []
-    for (path, part), count in zip(
-        components.items(), block_counts(mixture_shares(mixture, sizes)), strict=True
-    ):
-        if count:
-            try:
-                sources.append(open_part(part, seed=component_seed(seed, len(sources))))
-            except InputError as error:
-                raise InputError(f"--mixture, --corpus {path}: {error}") from error
-            counts.append(count)
+    for number, component in enumerate(components):
+        own = [shards[index] for index in component.shards]
+        try:
+            sources.append(open_part(own, seed=component_seed(seed, number)))
+        except InputError as error:
+            raise InputError(f"--mixture, --corpus {component.path}: {error}") from error
     num_examples = [source.facts.num_examples for source in sources]
-    return MixedExamples(sources), MixedOrder(num_examples, counts, seed)
+    order = MixedOrder(num_examples, [component.places for component in components], seed)
+    return MixedExamples(sources), order
 
 
 def open_examples(
@@ -235,7 +227,7 @@ def open_examples(
         InputError: on an unknown choice, a sequence length without room for two tokens, google
             sampling without nsp, or a split that cannot serve the task.
     """
-    check_choice("--pair-task", pair_task, ("nsp", "sop", "none"))
+    check_choice("--pair-task", pair_task, PAIR_TASKS)
     check_choice("--pair-sampling", pair_sampling, ("balanced", "google"))
     check_range("--max-seq-length", max_seq_length, at_least=5)
     if pair_sampling == "google" and pair_task != "nsp":

@@ -76,8 +76,14 @@ def next_sentences(
         pairs: at least one (A, B).
 
     Raises:
-        InputError: if a pair is longer than the model takes.
+        InputError: if a pair is longer than the model takes, or the model was trained for
+            another question about pairs, or none.
     """
+    if model.config.pair_task not in (None, "nsp"):
+        raise InputError(
+            f"the model was trained with --pair-task {model.config.pair_task}: its pair head has "
+            f"not learned whether B follows A; use a model trained with nsp"
+        )
     encoded = [encode_pair(tokenizer, a, b, config=model.config) for a, b in pairs]
     with answering(model) as device:
         inputs = pad_batch(encoded, pad_id=special_ids(tokenizer).pad, device=device)

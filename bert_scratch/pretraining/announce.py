@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import shutil
 
+from bert_scratch.config import counted
+from bert_scratch.data.loader import ExampleLoader
+from bert_scratch.data.mixed_examples import MixedExamples
+from bert_scratch.data.mixture import BLOCK_PLACES, mixture_components
 from bert_scratch.pretraining.assemble import Parts, expected_steps
-from bert_scratch.pretraining.choices import verdict
+from bert_scratch.pretraining.choices import PASSES_WORTH_DROPOUT, verdict
 from bert_scratch.pretraining.corpus_facts import PAIR_CHANCE_LOSS
 from bert_scratch.pretraining.resolve import filled
 from bert_scratch.pretraining.run_folder import RunFolder
@@ -24,12 +28,14 @@ def announce(parts: Parts, probe: StepProbe, folder: RunFolder) -> None:
     steps = expected_steps(config, probe.step_s)
     tokens_per_step = parts.loader.batch_at(0).num_tokens
     tokens = float(steps * tokens_per_step)
+    num_drawn = steps * filled(config.train_batch_size)
     disk = BYTES_PER_PARAMETER * parameters * (config.keep_checkpoints + 1) + 4 * parameters
-    passes = steps * filled(config.train_batch_size) / parts.loader.num_examples
+    passes = num_drawn / parts.loader.num_examples
     print(
-        f"corpus     {facts.train_documents:,} documents, {facts.train_sentences:,} sentences, "
-        f"{facts.train_tokens:,} tokens; held out {facts.eval_documents:,} documents, "
-        f"{facts.eval_tokens:,} tokens; [UNK] {facts.unknown_share:.3%}"
+        f"corpus     {counted(facts.train_documents, 'document')}, "
+        f"{counted(facts.train_sentences, 'sentence')}, {facts.train_tokens:,} tokens; held out "
+        f"{counted(facts.eval_documents, 'document')}, {facts.eval_tokens:,} tokens; "
+        f"[UNK] {facts.unknown_share:.3%}"
     )
     print(
         f"model      {shape.num_hidden_layers} layers, width {shape.hidden_size}, "
@@ -47,6 +53,8 @@ def announce(parts: Parts, probe: StepProbe, folder: RunFolder) -> None:
         f"{passes:.1f} passes over the text, about "
         f"{duration(config.max_train_seconds or steps * probe.step_s)} on {parts.runtime.device}"
     )
+    for line in describe_mixture(parts.loader, num_drawn):
+        print(f"mixture    {line}")
     for line in verdict(facts, parameters=parameters, tokens=tokens, passes=passes):
         print(f"verdict    {line}")
     free = shutil.disk_usage(folder.path).free
@@ -55,6 +63,34 @@ def announce(parts: Parts, probe: StepProbe, folder: RunFolder) -> None:
         f"{_bytes(disk)} on disk for checkpoints and model ({_bytes(free)} free)",
         flush=True,
     )
+
+
+def describe_mixture(loader: ExampleLoader, num_drawn: int) -> list[str]:
+    """Return a line for each component of a mixture: its share, and how often it is repeated.
+
+    Args:
+        loader: of the train examples; without a mixture there is nothing to say.
+        num_drawn: examples that the run draws in all.
+    """
+    if not isinstance(loader.source, MixedExamples):
+        return []
+    average = num_drawn / loader.num_examples
+    lines = []
+    sizes = loader.source.component_sizes
+    for component, size in zip(mixture_components(loader.store.manifest), sizes, strict=True):
+        share = component.places / BLOCK_PLACES
+        passes = share * num_drawn / size
+        line = (
+            f"{component.path}: {share:.1%} of the examples, {component.text_share:.1%} of the "
+            f"text, {passes:.1f} passes over it"
+        )
+        if passes > PASSES_WORTH_DROPOUT >= average:
+            line += (
+                f", more than the {PASSES_WORTH_DROPOUT} from which dropout pays, though the "
+                f"average of {average:.1f}, which decides dropout and verdict, is not"
+            )
+        lines.append(line)
+    return lines
 
 
 def announce_dry_run(parts: Parts, probe: StepProbe) -> None:

@@ -73,7 +73,8 @@ class Parts:
                 train_pad_row=filled(self.config.train_pad_row),
             )
         else:
-            dropout = {
+            changed = {
+                "pair_task": self.config.pair_task,
                 "hidden_dropout_prob": self.bert_config.hidden_dropout_prob,
                 "attention_probs_dropout_prob": self.bert_config.attention_probs_dropout_prob,
             }
@@ -81,7 +82,7 @@ class Parts:
                 source,
                 new_head=checkpoint is None,
                 train_pad_row=filled(self.config.train_pad_row),
-                **dropout,
+                **changed,
             )
         return model.to(self.runtime.device)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bert_scratch.batch import Batch
-from bert_scratch.config import InputError, Settings, check_choice, check_range
+from bert_scratch.config import PAIR_TASKS, InputError, Settings, check_choice, check_range
 from bert_scratch.data.loader import evaluation_batches
 from bert_scratch.data.store import TokenStore
 from bert_scratch.data.wordpiece import load_tokenizer, special_ids, unselectable_ids
@@ -37,8 +37,8 @@ class EvaluateConfig(Settings):
     """The prepared corpus: a folder from `prepare`, or the corpus/ folder of a run."""
     max_seq_length: int = 128
     """Tokens of an example."""
-    pair_task: str = "nsp"
-    """nsp, sop or none."""
+    pair_task: str | None = None
+    """nsp, sop or none. Left out: what the model was trained for; nsp where it does not say."""
     eval_batch_size: int = 64
     """Examples of a forward pass."""
     num_examples: int | None = None
@@ -56,7 +56,8 @@ class EvaluateConfig(Settings):
         Raises:
             InputError: naming the flag.
         """
-        check_choice("--pair-task", self.pair_task, ("nsp", "sop", "none"))
+        if self.pair_task is not None:
+            check_choice("--pair-task", self.pair_task, PAIR_TASKS)
         check_range("--max-seq-length", self.max_seq_length, at_least=8)
         check_range("--eval-batch-size", self.eval_batch_size, at_least=1)
         check_range("--num-examples", self.num_examples, at_least=1)
@@ -124,10 +125,23 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         max_seq_length=config.max_seq_length,
         special_ids=special_ids(tokenizer),
         unselectable_ids=unselectable_ids(tokenizer),
-        pair_task=config.pair_task,
+        pair_task=_pair_task(config, model),
         max_examples=config.num_examples,
     )
     return evaluate_model(model, batches, store=store, runtime=runtime)
+
+
+def _pair_task(config: EvaluateConfig, model: BertForPreTraining) -> str:
+    """Return the pairs to measure: those that the model's pair head was trained for."""
+    trained, asked = model.config.pair_task, config.pair_task
+    if asked is None:
+        return trained or "nsp"
+    if trained is not None and asked not in (trained, "none"):
+        raise InputError(
+            f"--pair-task {asked}: --model {config.model} was trained with {trained}, so its pair "
+            f"head says nothing about {asked}; leave --pair-task out"
+        )
+    return asked
 
 
 def evaluate_model(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from bert_scratch.config import (
     ACTIVATIONS,
+    PAIR_TASKS,
     BertConfig,
     InputError,
     Settings,
@@ -17,7 +18,6 @@ from bert_scratch.pretraining.choices import RECIPES
 from bert_scratch.pretraining.prepare import CorpusSettings
 from bert_scratch.training.schedule import LEARNING_RATE_SCHEDULES
 
-PAIR_TASKS = ("nsp", "sop", "none")
 PAIR_SAMPLINGS = ("balanced", "google")
 INITIALIZERS = ("normal", "truncated_normal")
 
@@ -178,8 +178,8 @@ class PretrainConfig(
         Raises:
             InputError: naming the flag.
         """
+        self._check_sources()  # first: with --data, --mixture is not short of paths
         super().__post_init__()
-        self._check_sources()
         _check_if_given("--pair-task", self.pair_task, PAIR_TASKS)
         check_choice("--pair-sampling", self.pair_sampling, PAIR_SAMPLINGS)
         check_choice("--mask-unit", self.mask_unit, MASK_UNITS)

@@ -73,6 +73,15 @@ def test_too_long_pair_is_refused(model: BertForPreTraining, tokenizer: Tokenize
         next_sentence(model, tokenizer, "the " * 15, "cat " * 15)
 
 
+@pytest.mark.parametrize("pair_task", ["none", "sop"])
+def test_model_that_never_learned_next_sentence_is_refused(
+    pair_task: str, folder: Path, tokenizer: Tokenizer
+) -> None:
+    other = BertForPreTraining.from_pretrained(folder, pair_task=pair_task)
+    with pytest.raises(InputError, match=f"trained with --pair-task {pair_task}: "):
+        next_sentence(other, tokenizer, *PAIRS[0])
+
+
 def run(arguments: list[str]) -> None:
     config = parse(NextSentenceConfig, arguments, prog="next-sentence")
     assert isinstance(config, NextSentenceConfig)
