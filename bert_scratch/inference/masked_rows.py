@@ -5,7 +5,7 @@ Letters: N rows, S positions, D hidden, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,22 +43,29 @@ class MaskedRows:
 
 
 def hide_each_token(
-    encoded: EncodedText, tokenizer: Tokenizer, *, device: torch.device | str = "cpu"
+    encoded: EncodedText,
+    tokenizer: Tokenizer,
+    *,
+    positions: Sequence[int] | None = None,
+    device: torch.device | str = "cpu",
 ) -> MaskedRows:
-    """Hide one token a row behind [MASK], all but [CLS] and [SEP] in turn.
+    """Hide one token a row behind [MASK].
 
     Args:
         encoded: from `encode_pair`.
         tokenizer: the model's.
+        positions: which, ascending; None for all but [CLS] and [SEP].
         device: where the model is.
     """
     special = special_ids(tokenizer)
     ids = torch.tensor(encoded.ids, device=device)
-    positions = ((ids != special.cls) & (ids != special.sep)).nonzero().squeeze(1)
-    input_ids = ids.repeat(len(positions), 1)
-    input_ids.scatter_(1, positions[:, None], special.mask)
+    chosen = ((ids != special.cls) & (ids != special.sep)).nonzero().squeeze(1)
+    if positions is not None:
+        chosen = torch.tensor(positions, dtype=torch.int64, device=device)
+    input_ids = ids.repeat(len(chosen), 1)
+    input_ids.scatter_(1, chosen[:, None], special.mask)
     types = torch.tensor(encoded.token_type_ids, device=device)
-    return MaskedRows(input_ids, types.repeat(len(positions), 1), positions, ids[positions])
+    return MaskedRows(input_ids, types.repeat(len(chosen), 1), chosen, ids[chosen])
 
 
 def mask_logits(model: MaskedLM, rows: MaskedRows, words: Tensor | None = None) -> Tensor:
