@@ -22,7 +22,7 @@ from bert_scratch.inference.attention_maps import (
 )
 from bert_scratch.inference.attribution import gradient_x_input, integrated_gradients
 from bert_scratch.inference.embed import encoder_of
-from bert_scratch.inference.inputs import EncodedText, encode_pair
+from bert_scratch.inference.inputs import EncodedText, answering, encode_pair
 from bert_scratch.inference.lens import (
     Guesses,
     Ranked,
@@ -32,7 +32,6 @@ from bert_scratch.inference.lens import (
     nearest_words,
 )
 from bert_scratch.inference.masked_rows import MaskedLM, MaskedRows, hide_each_token
-from bert_scratch.inference.next_sentence import next_sentence
 from bert_scratch.inference.similarity import drift, layer_similarity, token_similarity
 from bert_scratch.inference.whole_model import WholeModel
 from bert_scratch.model.encoder import BertModel
@@ -96,7 +95,9 @@ def explanation(
     if not isinstance(model, BertModel):
         found |= _predictions(model, tokenizer, names, a, b, states, num_steps)
     if b is not None and isinstance(model, BertForPreTraining):
-        found["is_next"] = next_sentence(model, tokenizer, a, b).is_next
+        with answering(model) as device:
+            pooled = model.bert(ids.to(device), types.to(device)).pooler_output
+            found["is_next"] = float(torch.softmax(model.nsp_head(pooled)[0].float(), dim=-1)[0])
     return found | {"names": names.texts}
 
 

@@ -67,7 +67,14 @@ def test_page_holds_the_numbers_of_the_analyses(
     assert values["segments"] == maps.token_type_ids
     assert values["masks"] == [maps.tokens.index("[MASK]")]
     np.testing.assert_allclose(unpacked(values["attention"]), maps.weights.numpy(), atol=1e-5)
-    assert values["is_next"] == next_sentence(model, tokenizer, TEXT, "in 北京").is_next
+
+
+def test_verdict_on_a_pair_is_that_of_next_sentence(
+    model: BertForPreTraining, tokenizer: Tokenizer
+) -> None:
+    values = explanation(model, tokenizer, "the cat", "in 北京", num_steps=1)
+    expected = next_sentence(model, tokenizer, "the cat", "in 北京").is_next
+    assert values["is_next"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_guesses_at_a_mask_are_those_of_fill_mask(
