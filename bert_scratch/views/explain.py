@@ -14,7 +14,7 @@ from bert_scratch.views.explain_data import Json, explanation
 from bert_scratch.views.page import data_block, page, section
 
 _FOLDER = Path(__file__).parent
-_SCRIPTS = ("explain_draw.js", "explain.js")
+_SCRIPTS = ("explain_draw.js", "explain_words.js", "explain.js")
 
 
 @dataclass(frozen=True, kw_only=True)

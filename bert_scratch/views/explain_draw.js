@@ -111,7 +111,7 @@ function heatMap(place, options) {
   const note = element("p", { className: "faint heat-note" });
   const widest = Math.min(Math.max(...rows.map((row) => row.length)), 14) * 8 + 12;
   const room = (place.clientWidth - widest - 4) / columns.length;
-  const cell = Math.round(Math.min(Math.max(room, 10), options.largest ?? 26));
+  const cell = Math.floor(Math.min(Math.max(room, 10), options.largest ?? 26));
   const mark = (holder, texts, chosen) =>
     texts.forEach((text, i) =>
       holder.append(element("span", { className: i === chosen ? "chosen" : "" }, text)));

@@ -42,6 +42,14 @@ def test_each_row_hides_another_token(
     assert rows.token_type_ids.tolist() == [encoded.token_type_ids] * 6
 
 
+def test_chosen_positions_alone_are_hidden(
+    encoded: EncodedText, rows: MaskedRows, tokenizer: Tokenizer
+) -> None:
+    chosen = hide_each_token(encoded, tokenizer, positions=[2, 7])
+    assert torch.equal(chosen.input_ids, rows.input_ids[[1, 5]])
+    assert torch.equal(chosen.labels, rows.labels[[1, 5]])
+
+
 def test_passes_hold_every_row_once(rows: MaskedRows, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bert_scratch.inference.masked_rows._TOKENS_A_PASS", 20)
     parts = list(rows.passes())
