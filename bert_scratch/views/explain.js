@@ -112,7 +112,7 @@ function drawHeads() {
   const unit = { entropy: " nats", distance: " tokens" }[state.colouring];
   const told = (value) => (unit ? value.toFixed(2) + unit : percent(value));
   byId("heads-note").textContent = shown
-    ? `from ${told(shown.low)} (pale) to ${told(shown.high)} (strong); rows are layers`
+    ? `from ${told(shown.low)} (faint) to ${told(shown.high)} (strong); rows are layers`
     : "Row: the token that looks; column: what it looks at. Rows of heads are layers.";
 }
 

@@ -146,7 +146,7 @@ function heatMap(place, options) {
     const column = Math.floor((event.clientX - box.left) / cell);
     return [Math.min(Math.max(row, 0), rows.length - 1), Math.min(Math.max(column, 0), columns.length - 1)];
   };
-  const rest = options.rest ?? "";
+  const rest = options.rest ?? `from ${low.toFixed(2)} (faint) to ${high.toFixed(2)} (strong)`;
   note.textContent = rest;
   canvas.onpointermove = (event) => (note.textContent = say(...found(event)));
   canvas.onpointerleave = () => (note.textContent = rest);
