@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bert_scratch.data.store import TokenStore as TokenStore
     from bert_scratch.data.vocabulary import train_tokenizer as train_tokenizer
     from bert_scratch.data.wordpiece import load_tokenizer as load_tokenizer
+    from bert_scratch.inference.attention_maps import attention_maps as attention_maps
     from bert_scratch.inference.embed import embed as embed
     from bert_scratch.inference.fill_mask import fill_mask as fill_mask
     from bert_scratch.inference.next_sentence import next_sentence as next_sentence
@@ -59,6 +60,7 @@ _HOMES = {
     "PretrainConfig": "pretraining.pretrain_config",
     "PretrainResult": "pretraining.pretrain",
     "TokenStore": "data.store",
+    "attention_maps": "inference.attention_maps",
     "embed": "inference.embed",
     "evaluate": "pretraining.evaluate",
     "fill_mask": "inference.fill_mask",

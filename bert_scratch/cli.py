@@ -57,6 +57,8 @@ COMMANDS = {
     "next-sentence": Command(
         "inference.next_sentence:NextSentenceConfig", "inference.next_sentence:run_next_sentence"
     ),
+    "explain": Command("views.explain:ExplainConfig", "views.explain:run_explain"),
+    "trace": Command("views.trace:TraceConfig", "views.trace:run_trace"),
     "convert": Command("inference.convert:ConvertConfig", "inference.convert:run_convert"),
     "compare-hf": Command("testing:CompareConfig", "testing:run_compare"),
 }
