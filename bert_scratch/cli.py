@@ -57,6 +57,7 @@ COMMANDS = {
     "next-sentence": Command(
         "inference.next_sentence:NextSentenceConfig", "inference.next_sentence:run_next_sentence"
     ),
+    "score": Command("inference.score:ScoreConfig", "views.score_table:run_score"),
     "convert": Command("inference.convert:ConvertConfig", "inference.convert:run_convert"),
     "compare-hf": Command("testing:CompareConfig", "testing:run_compare"),
 }
