@@ -1,7 +1,7 @@
 """The contract of a task: a reader, a head and a metric. A new task is one file and a line here.
 
 `finetune` calls it in this order: `read` the training file, `learn` its labels, `encode` the
-examples to rows, make the model with `config_fields`, train on `loss`; then, at each evaluation,
+examples to rows, make the model with `load_model`, train on `loss`; then, at each evaluation,
 `answers` from the logits of all rows, and `metrics`. `predict` begins with the labels a result
 folder has, and ends with `record`.
 
@@ -60,11 +60,13 @@ class Task(ABC, Generic[ExampleT, AnswerT]):
         self.labels = tuple(labels)
 
     @abstractmethod
-    def read(self, file: str) -> list[ExampleT]:
-        """Read the examples of a file; an example without its label is read, too.
+    def read(self, file: str, *, labels_needed: bool) -> list[ExampleT]:
+        """Read the examples of a file.
 
         Args:
             file: a path, or - for standard input.
+            labels_needed: whether an example without its label is an error; a file to answer
+                may have labels or not.
 
         Raises:
             InputError: naming file:line, what is wrong there, and what to do.
