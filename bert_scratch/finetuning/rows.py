@@ -75,7 +75,7 @@ class RowBatch:
     """As input_ids, 1 on real tokens, 0 on padding."""
     labels: Tensor | None
     """[R, ...] of `Row.label`, int64 or float32; [R, S] int64 of `Row.token_labels`, -100 beyond
-    each row's end; None where nobody knows them."""
+    each row's end; None where one is not known."""
     pad_id: int
     """The id of [PAD]."""
 
@@ -144,13 +144,13 @@ class RowBatch:
 
 
 def _labels(rows: Sequence[Row], width: int) -> Tensor | None:
-    if rows[0].token_labels is not None:
+    of_tokens = [row.token_labels for row in rows if row.token_labels is not None]
+    if len(of_tokens) == len(rows):
         labels = np.full((len(rows), width), IGNORED_LABEL, np.int64)
-        for line, row in zip(labels, rows, strict=True):
-            assert row.token_labels is not None
-            line[: len(row.token_labels)] = row.token_labels
+        for line, values in zip(labels, of_tokens, strict=True):
+            line[: len(values)] = values
         return torch.from_numpy(labels)
-    if rows[0].label is None:
+    if any(row.label is None for row in rows):
         return None
-    values = torch.tensor([row.label for row in rows])
-    return values.float() if values.is_floating_point() else values
+    whole = torch.tensor([row.label for row in rows])
+    return whole.float() if whole.is_floating_point() else whole

@@ -6,6 +6,7 @@ group of flags is a class of its own; `TaskSettings` has them all.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from bert_scratch.config import Settings, check_choice, check_range
@@ -46,3 +47,8 @@ class TaskSettings(TableSettings):
         """
         check_choice("--class-weights", self.class_weights, CLASS_WEIGHTS)
         check_range("--max-seq-length", self.max_seq_length, at_least=8)
+
+    def for_prediction(self) -> TaskSettings:
+        """Return these settings alone, without those of a command that has more."""
+        names = [field.name for field in dataclasses.fields(TaskSettings)]
+        return TaskSettings(**{name: getattr(self, name) for name in names})
