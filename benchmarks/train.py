@@ -29,10 +29,10 @@ from bert_scratch.config import BertConfig
 from bert_scratch.model.devices import DTYPES, default_num_threads
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.model.huggingface import config_to_hf, to_hf
-from bert_scratch.training.loop import Plan, update
-from bert_scratch.training.objective import pretraining_loss
+from bert_scratch.training.objective import PRETRAINING
 from bert_scratch.training.optimizer import build_optimizer, parameter_groups
 from bert_scratch.training.runtime import Runtime, measure_peak_flops, set_up, train_flops_per_token
+from bert_scratch.training.step import StepSettings, update
 
 ARMS = ("ours", "eager", "sdpa", "compiled", "compiled-sdpa")
 LOSS_TOLERANCE = {"bfloat16": 2e-2, "float32": 1e-4}
@@ -153,35 +153,31 @@ def ours(model: BertForPreTraining, batch: Batch, runtime: Runtime) -> Arm:
         epsilon=EPSILON,
         bias_correction=True,
     )
-    plan = Plan(
-        seed=0,
-        num_train_steps=None,
-        num_warmup_steps=0,
-        learning_rate=LEARNING_RATE,
-        lr_schedule="linear",
-        max_grad_norm=MAX_GRAD_NORM,
-        micro_batch_size=batch.input_ids.shape[0],
-        logging_steps=1,
-        eval_steps=1,
-        save_steps=1,
+    settings = StepSettings(
+        seed=0, micro_batch_size=batch.input_ids.shape[0], max_grad_norm=MAX_GRAD_NORM
     )
     model.train()
 
     def loss() -> float:
         model.eval()
         with torch.no_grad(), runtime.autocast():
-            total, _ = pretraining_loss(
-                model,
-                batch,
-                num_predictions=len(batch.masked_labels),
-                num_pairs=batch.input_ids.shape[0],
-            )
+            total, _ = PRETRAINING.loss(model, batch, PRETRAINING.counts(batch))
         model.train()
         return float(total)
 
-    return Arm(
-        step=lambda: update(model, optimizer, batch, plan, runtime, 0, LEARNING_RATE), loss=loss
-    )
+    def step() -> None:
+        update(
+            model,
+            optimizer,
+            batch,
+            objective=PRETRAINING,
+            settings=settings,
+            runtime=runtime,
+            step=0,
+            learning_rate=LEARNING_RATE,
+        )
+
+    return Arm(step=step, loss=loss)
 
 
 def huggingface(

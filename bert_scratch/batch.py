@@ -51,6 +51,16 @@ class Batch:
     num_tokens: int
     """Real tokens, [CLS] and [SEP] included, padding not."""
 
+    @property
+    def num_positions(self) -> int:
+        """Positions that are computed, B * S: tokens and padding."""
+        return self.input_ids.numel()
+
+    def describe_examples(self) -> str:
+        """Name the first few examples."""
+        names = ", ".join(f"{epoch}:{slot}" for epoch, slot in self.example_ids[:4].tolist())
+        return f"Examples (epoch:slot) {names}, ..."
+
     def to(self, device: torch.device, *, non_blocking: bool = False) -> Batch:
         """Return the batch with every tensor on the device."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))

@@ -52,6 +52,9 @@ COMMANDS = {
         "pretraining.pretrain_config:PretrainConfig", "pretraining.pretrain:pretrain"
     ),
     "evaluate": Command("pretraining.evaluate:EvaluateConfig", "pretraining.evaluate:run_evaluate"),
+    "finetune": Command(
+        "finetuning.finetune_config:FinetuneConfig", "finetuning.finetune:run_finetune"
+    ),
     "embed": Command("inference.embed_files:EmbedConfig", "inference.embed_files:run_embed"),
     "fill-mask": Command("inference.fill_mask:FillMaskConfig", "inference.fill_mask:run_fill_mask"),
     "next-sentence": Command(

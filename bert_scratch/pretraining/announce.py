@@ -10,7 +10,8 @@ from bert_scratch.pretraining.corpus_facts import PAIR_CHANCE_LOSS
 from bert_scratch.pretraining.resolve import filled
 from bert_scratch.pretraining.run_folder import RunFolder
 from bert_scratch.pretraining.step_probe import StepProbe
-from bert_scratch.training.metrics import describe, duration, losses_and_accuracies
+from bert_scratch.training.metrics import describe, duration
+from bert_scratch.training.objective import PRETRAINING
 
 BYTES_PER_PARAMETER = 12
 """Of a checkpoint: the weight and Adam's two moments, four bytes each."""
@@ -60,7 +61,7 @@ def announce_dry_run(parts: Parts, probe: StepProbe) -> None:
     """Print the resolved settings and what one real step did."""
     print("\nresolved settings (as --config would read them):")
     print(parts.config.to_json(), end="")
-    values = losses_and_accuracies(probe.sums)
+    values = PRETRAINING.means(probe.sums)
     print(f"\none step   {describe(1, None, values)}  in {probe.step_s * 1e3:.1f} ms")
     print("dry run: nothing was trained; the prepared corpus is kept for the real run")
 

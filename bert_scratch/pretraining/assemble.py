@@ -138,7 +138,11 @@ class Parts:
         model = self.build_model()
         optimizer = self.build_optimizer(model)
         return probe_step(
-            model, optimizer, self.loader.batch_at(0), plan=self.plan(), runtime=self.runtime
+            model,
+            optimizer,
+            self.loader.batch_at(0),
+            settings=self.plan().step_settings,
+            runtime=self.runtime,
         )
 
     def with_config(self, config: PretrainConfig) -> Parts:

@@ -19,9 +19,9 @@ from bert_scratch.model.devices import DTYPES, default_num_threads, resolve_devi
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.pretraining.corpus_facts import PAIR_CHANCE_LOSS, unigram_loss
 from bert_scratch.pretraining.same_vocabulary import check_same_vocabulary
-from bert_scratch.training.loop import sums_of
-from bert_scratch.training.metrics import losses_and_accuracies
+from bert_scratch.training.objective import PRETRAINING
 from bert_scratch.training.runtime import Runtime, set_up
+from bert_scratch.training.step import sums_of
 
 INTERVAL_EXAMPLES = 1024
 """How many examples an evaluation during training looks at; the last one looks at all."""
@@ -151,7 +151,7 @@ def evaluate_model(
             num_examples += batch.input_ids.shape[0]
             yield batch
 
-    values = losses_and_accuracies(sums_of(model, noted(), runtime=runtime))
+    values = PRETRAINING.means(sums_of(model, noted(), objective=PRETRAINING, runtime=runtime))
     return Evaluation(
         mlm_loss=values["mlm_loss"],
         mlm_accuracy=values["mlm_accuracy"],

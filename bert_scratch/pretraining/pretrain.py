@@ -29,22 +29,11 @@ from bert_scratch.training.interruption import (
     StopRequest,
     stop_on_signals,
 )
-from bert_scratch.training.loop import (
-    Hooks,
-    NonFinite,
-    Plan,
-    Progress,
-    sums_of,
-    train,
-)
-from bert_scratch.training.metrics import (
-    Display,
-    MetricsLog,
-    Window,
-    describe,
-    losses_and_accuracies,
-)
+from bert_scratch.training.loop import Hooks, Plan, Progress, train
+from bert_scratch.training.metrics import Display, MetricsLog, Window, describe
 from bert_scratch.training.model_folder import write_model_folder
+from bert_scratch.training.objective import PRETRAINING
+from bert_scratch.training.step import NonFinite, sums_of
 
 BUILT_IN: dict[str, str | int | float] = {
     "preset": "tiny",
@@ -139,6 +128,7 @@ class _Run:
                 self.optimizer,
                 plan=self.parts.plan(),
                 progress=self.progress,
+                objective=PRETRAINING,
                 runtime=self.parts.runtime,
                 hooks=Hooks(
                     batches=self._batches,
@@ -172,18 +162,19 @@ class _Run:
             pin_memory=self.parts.runtime.device.type == "cuda",
         )
 
-    def _evaluate(self, model: nn.Module) -> list[float]:
+    def _evaluate(self, model: nn.Module) -> dict[str, float]:
         start = time.perf_counter()
-        sums = sums_of(model, iter(self.interval_examples), runtime=self.parts.runtime)
+        sums = sums_of(
+            model, self.interval_examples, objective=PRETRAINING, runtime=self.parts.runtime
+        )
         self.evaluation_s = time.perf_counter() - start
-        return sums
+        return PRETRAINING.means(sums)
 
     def _evaluate_untrained(self) -> None:
         self.model.eval()
-        sums = self._evaluate(self.model)
-        self._on_evaluated(self.progress, losses_and_accuracies(sums))
+        self._on_evaluated(self.progress, self._evaluate(self.model))
 
-    def _on_evaluated(self, progress: Progress, values: dict[str, float]) -> None:
+    def _on_evaluated(self, progress: Progress, values: dict[str, float]) -> bool:
         self.log.append(
             step=progress.step,
             split="eval",
@@ -193,6 +184,7 @@ class _Run:
         )
         steps = self.parts.config.num_train_steps
         self.display.line("held out   " + describe(progress.step, steps, values))
+        return True
 
     def _fix_horizon(self, progress: Progress, step_s: float) -> Plan:
         """Turn what is left of the time budget into a number of steps, once and for all."""

@@ -12,9 +12,10 @@ import torch
 from bert_scratch.batch import Batch
 from bert_scratch.config import BertConfig
 from bert_scratch.model.heads import BertForPreTraining
-from bert_scratch.training.loop import Plan, update
+from bert_scratch.training.objective import PRETRAINING
 from bert_scratch.training.optimizer import build_optimizer
 from bert_scratch.training.runtime import Runtime
+from bert_scratch.training.step import StepSettings, update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class StepProbe:
     peak_memory_bytes: int
     """Of the process on a CPU, of the device's allocator on a GPU."""
     sums: list[float]
-    """The step's sums, in the order of `training.objective.SUMS`."""
+    """The step's sums, in the order of `PretrainingObjective.sums`."""
 
 
 def probe_step(
@@ -33,7 +34,7 @@ def probe_step(
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     *,
-    plan: Plan,
+    settings: StepSettings,
     runtime: Runtime,
 ) -> StepProbe:
     """Make three updates and report the fastest of the last two.
@@ -42,7 +43,7 @@ def probe_step(
         model: freshly initialised; it is worn out afterwards.
         optimizer: over its parameters.
         batch: a full batch of the run.
-        plan: of the run.
+        settings: of the run.
         runtime: of the run.
     """
     if runtime.device.type == "cuda":
@@ -52,8 +53,17 @@ def probe_step(
     sums: list[float] = []
     for step in range(3):
         start = time.perf_counter()
-        made, *_ = update(model, optimizer, batch, plan, runtime, step, 0.0)
-        sums = sums or made
+        made = update(
+            model,
+            optimizer,
+            batch,
+            objective=PRETRAINING,
+            settings=settings,
+            runtime=runtime,
+            step=step,
+            learning_rate=0.0,
+        )
+        sums = sums or made.sums
         seconds.append(time.perf_counter() - start)
     return StepProbe(step_s=min(seconds[1:]), peak_memory_bytes=_peak_memory(runtime), sums=sums)
 
@@ -74,18 +84,7 @@ def measure_tokens_per_s(config: BertConfig, *, runtime: Runtime) -> float:
         example_ids=torch.zeros(rows, 2, dtype=torch.int64),
         num_tokens=rows * width,
     )
-    plan = Plan(
-        seed=0,
-        num_train_steps=3,
-        num_warmup_steps=0,
-        learning_rate=0.0,
-        lr_schedule="linear",
-        max_grad_norm=1.0,
-        micro_batch_size=rows,
-        logging_steps=1,
-        eval_steps=1,
-        save_steps=1,
-    )
+    settings = StepSettings(seed=0, micro_batch_size=rows, max_grad_norm=1.0)
     model = BertForPreTraining(config).to(runtime.device)
     optimizer = build_optimizer(
         model,
@@ -95,7 +94,7 @@ def measure_tokens_per_s(config: BertConfig, *, runtime: Runtime) -> float:
         epsilon=1e-6,
         bias_correction=True,
     )
-    probe = probe_step(model, optimizer, batch, plan=plan, runtime=runtime)
+    probe = probe_step(model, optimizer, batch, settings=settings, runtime=runtime)
     return batch.num_tokens / probe.step_s
 
 

@@ -10,29 +10,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Generic
 
 import torch
 from torch import nn
 
-from bert_scratch.batch import Batch
 from bert_scratch.training import metrics
 from bert_scratch.training.interruption import StopRequest
 from bert_scratch.training.metrics import Display, MetricsLog, Window
-from bert_scratch.training.objective import SUMS, pretraining_loss
-from bert_scratch.training.optimizer import clip_and_step
-from bert_scratch.training.runtime import Runtime, seed_dropout
+from bert_scratch.training.objective import BatchT, Objective
+from bert_scratch.training.runtime import Runtime
 from bert_scratch.training.schedule import learning_rate_at
+from bert_scratch.training.step import StepSettings, update
 
 CALIBRATION_STEPS = 50
 """A time-limited run fixes its number of steps after half of its warm-up and at least so many, or
 when its warm-up ends if that is sooner: until then the learning rate does not depend on where the
 run ends."""
-
-
-class NonFinite(Exception):
-    """A loss or gradient was infinite or NaN; the weights are those before that step."""
-
-    exit_code = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +44,15 @@ class Plan:
     logging_steps: int
     eval_steps: int
     save_steps: int
+
+    @property
+    def step_settings(self) -> StepSettings:
+        """How each update is made."""
+        return StepSettings(
+            seed=self.seed,
+            micro_batch_size=self.micro_batch_size,
+            max_grad_norm=self.max_grad_norm,
+        )
 
     @property
     def calibration_steps(self) -> int:
@@ -82,14 +85,15 @@ class Progress:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hooks:
+class Hooks(Generic[BatchT]):
     """What the loop calls; each is a plain function of what it is given."""
 
-    batches: Callable[[int], Iterator[Batch]]
+    batches: Callable[[int], Iterator[BatchT]]
     """first step -> the batches of it and every later step."""
-    evaluate: Callable[[nn.Module], list[float]]
-    """model -> sums over held-out examples, in the order of `SUMS`."""
-    on_evaluated: Callable[[Progress, dict[str, float]], None]
+    evaluate: Callable[[nn.Module], dict[str, float]]
+    """model, in evaluation mode -> losses and metrics over held-out examples."""
+    on_evaluated: Callable[[Progress, dict[str, float]], bool]
+    """(progress, what evaluate returned) -> whether to go on; False ends training early."""
     save: Callable[[Progress], None]
     fix_horizon: Callable[[Progress, float], Plan]
     """(progress, seconds of a step) -> the plan with its number of steps."""
@@ -101,8 +105,9 @@ def train(
     *,
     plan: Plan,
     progress: Progress,
+    objective: Objective[BatchT],
     runtime: Runtime,
-    hooks: Hooks,
+    hooks: Hooks[BatchT],
     log: MetricsLog,
     display: Display,
     stop: StopRequest,
@@ -111,10 +116,11 @@ def train(
     """Train from `progress.step` to the plan's last step, or until a stop is asked for.
 
     Args:
-        model: `BertForPreTraining`, on the runtime's device.
+        model: on the runtime's device.
         optimizer: over the model's parameters, moments restored when resuming.
         plan: the schedule; replaced once when a time-limited run fixes its horizon.
         progress: counters, updated in place.
+        objective: whose loss is minimised.
         runtime: device, dtype and threads.
         hooks: data, evaluation and saving.
         log: receives a train line every `logging_steps` and an eval line every `eval_steps`.
@@ -129,21 +135,26 @@ def train(
     batches = hooks.batches(progress.step)
     model.train()
     resumed_s, started = progress.elapsed_s, time.perf_counter()
-    while not stop and (plan.num_train_steps is None or progress.step < plan.num_train_steps):
+    while not stop and progress.step != plan.num_train_steps:
         step_start = time.perf_counter()
         batch = next(batches)
         data_wait_s = time.perf_counter() - step_start
         learning_rate = plan.learning_rate_at(progress.step)
-        sums, grad_norm, num_positions = update(
-            model, optimizer, batch, plan, runtime, progress.step, learning_rate
+        result = update(
+            model,
+            optimizer,
+            batch,
+            objective=objective,
+            settings=plan.step_settings,
+            runtime=runtime,
+            step=progress.step,
+            learning_rate=learning_rate,
         )
-        _check_finite(sums, grad_norm, progress.step, batch)
-
         progress.step += 1
         progress.tokens += batch.num_tokens
-        progress.window.add(sums)
+        progress.window.add(result.sums)
         progress.window.tokens += batch.num_tokens
-        progress.window.positions += num_positions
+        progress.window.positions += result.num_positions
         progress.window.data_wait_s += data_wait_s
         step_s = time.perf_counter() - step_start
         progress.window.step_s += step_s
@@ -156,79 +167,33 @@ def train(
             plan = hooks.fix_horizon(progress, sorted(step_seconds)[len(step_seconds) // 4])
         last = progress.step == plan.num_train_steps
         if progress.step % plan.logging_steps == 0 or last:
-            values = _log_window(progress, plan, log, learning_rate, grad_norm, flops_per_s)
+            means = objective.means(progress.window.sums)
+            rates = {"learning_rate": learning_rate, "grad_norm": result.grad_norm}
+            values = _log_window(progress, plan, log, means | rates, flops_per_s)
             display.line(metrics.describe(progress.step, plan.num_train_steps, values))
         if progress.step % plan.eval_steps == 0 and not last:
             model.eval()
-            hooks.on_evaluated(progress, metrics.losses_and_accuracies(hooks.evaluate(model)))
+            last = not hooks.on_evaluated(progress, hooks.evaluate(model))
             model.train()
         progress.elapsed_s = resumed_s + time.perf_counter() - started
         if progress.step % plan.save_steps == 0 or last:
             hooks.save(progress)
+        if last:
+            break
     close = getattr(batches, "close", None)
     if close is not None:
         close()
-
-
-def update(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    plan: Plan,
-    runtime: Runtime,
-    step: int,
-    learning_rate: float,
-) -> tuple[list[float], float, int]:
-    """Make one update from one batch, in micro-batches.
-
-    Returns:
-        The batch's sums, its gradient norm, and the positions computed, padding included.
-    """
-    num_predictions = max(1, int((batch.masked_labels != -100).sum()))
-    num_pairs = 0 if batch.next_sentence_label is None else batch.next_sentence_label.shape[0]
-    num_positions = 0
-    total = torch.zeros(len(SUMS), device=runtime.device)
-    for micro_step, micro_batch in enumerate(batch.split(plan.micro_batch_size)):
-        seed_dropout(plan.seed, step=step, micro_step=micro_step)
-        micro_batch = micro_batch.to(runtime.device, non_blocking=True)
-        with runtime.autocast():
-            loss, sums = pretraining_loss(
-                model, micro_batch, num_predictions=num_predictions, num_pairs=num_pairs
-            )
-        torch.autograd.backward(loss)
-        total += sums
-        num_positions += micro_batch.input_ids.numel()
-    norm = clip_and_step(optimizer, learning_rate=learning_rate, max_grad_norm=plan.max_grad_norm)
-    optimizer.zero_grad(set_to_none=True)
-    *sums_read, norm_read = torch.cat([total, norm.reshape(1)]).tolist()
-    return sums_read, norm_read, num_positions
-
-
-def _check_finite(sums: list[float], grad_norm: float, step: int, batch: Batch) -> None:
-    if all(value - value == 0.0 for value in (*sums, grad_norm)):
-        return
-    examples = ", ".join(f"{epoch}:{slot}" for epoch, slot in batch.example_ids[:4].tolist())
-    losses = {name: value for name, value in zip(SUMS, sums, strict=True) if "loss" in name}
-    raise NonFinite(
-        f"step {step}: {losses}, gradient norm {grad_norm}; the update was not made. "
-        f"Examples (epoch:slot) {examples}, ... A lower --learning-rate or a longer "
-        f"--num-warmup-steps usually helps"
-    )
 
 
 def _log_window(
     progress: Progress,
     plan: Plan,
     log: MetricsLog,
-    learning_rate: float,
-    grad_norm: float,
+    values: dict[str, float],
     flops_per_s: tuple[float, float],
 ) -> dict[str, float]:
-    """Write a train line averaged since the previous one, start a new window, return its values."""
+    """Write a train line of values averaged since the previous one, and start a new window."""
     window = progress.window
-    values = metrics.losses_and_accuracies(window.sums)
-    values["learning_rate"] = learning_rate
-    values["grad_norm"] = grad_norm
     values["tokens_per_s"] = window.tokens / max(window.step_s, 1e-9)
     values["data_wait_fraction"] = window.data_wait_s / max(window.step_s, 1e-9)
     values["padding_fraction"] = window.padding_fraction
@@ -246,25 +211,4 @@ def _log_window(
         remaining = plan.num_train_steps - progress.step
         values["eta_s"] = remaining * window.step_s / window.steps
     progress.window = Window()
-    return values
-
-
-def sums_of(
-    model: nn.Module, batches: Iterator[Batch], *, runtime: Runtime, stop: StopRequest | None = None
-) -> list[float]:
-    """Return the sums of the objective over batches, without gradients, in the order of `SUMS`."""
-    total = torch.zeros(len(SUMS), dtype=torch.float64)
-    with torch.inference_mode():
-        for batch in batches:
-            if stop:
-                break
-            with runtime.autocast():
-                _, sums = pretraining_loss(
-                    model,
-                    batch.to(runtime.device, non_blocking=True),
-                    num_predictions=1,
-                    num_pairs=1,
-                )
-            total += sums.double().cpu()
-    values: list[float] = total.tolist()
     return values

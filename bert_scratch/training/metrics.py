@@ -12,14 +12,14 @@ from typing import Any
 from tqdm import tqdm
 
 from bert_scratch.durable import write_text
-from bert_scratch.training.objective import SUMS
 
 
 @dataclass
 class Window:
     """Sums since the last line of the log; a checkpoint carries them, so resuming skips nothing."""
 
-    sums: list[float] = field(default_factory=lambda: [0.0] * len(SUMS))
+    sums: list[float] = field(default_factory=list)
+    """In the order of the objective's `sums`; empty before the first step."""
     steps: int = 0
     tokens: int = 0
     positions: int = 0
@@ -29,8 +29,9 @@ class Window:
     data_wait_s: float = 0.0
 
     def add(self, sums: list[float]) -> None:
-        """Add one step's sums, in the order of `SUMS`."""
-        self.sums = [total + value for total, value in zip(self.sums, sums, strict=True)]
+        """Add one step's sums."""
+        before = self.sums or [0.0] * len(sums)
+        self.sums = [total + value for total, value in zip(before, sums, strict=True)]
         self.steps += 1
 
     @property
@@ -38,24 +39,6 @@ class Window:
         """Share of the computed positions that held padding."""
         # an older checkpoint's window did not count positions
         return max(0, self.positions - self.tokens) / max(1, self.positions)
-
-
-def losses_and_accuracies(sums: list[float]) -> dict[str, float]:
-    """Turn sums into means: loss, mlm_loss, mlm_accuracy and, with pairs, nsp_loss, nsp_accuracy.
-
-    Args:
-        sums: in the order of `SUMS`; means are over predicted positions and over pairs.
-    """
-    total = dict(zip(SUMS, sums, strict=True))
-    mlm_count = max(1.0, total["mlm_count"])
-    mlm_loss = total["mlm_loss"] / mlm_count
-    values = {"loss": mlm_loss, "mlm_loss": mlm_loss}
-    if total["nsp_count"]:
-        values["nsp_loss"] = total["nsp_loss"] / total["nsp_count"]
-        values["loss"] += values["nsp_loss"]
-        values["nsp_accuracy"] = total["nsp_correct"] / total["nsp_count"]
-    values["mlm_accuracy"] = total["mlm_correct"] / mlm_count
-    return values
 
 
 class MetricsLog:
@@ -116,14 +99,22 @@ class Display:
 
 
 def describe(step: int, num_train_steps: int | None, values: dict[str, float]) -> str:
-    """Return one line of the training log, for a person."""
+    """Return one line of the training log, for a person.
+
+    Args:
+        step: updates made.
+        num_train_steps: of the whole run, if known.
+        values: as in the log; losses by their parts where there are parts, and metrics by name.
+    """
     width = len(str(num_train_steps or 99999))
     of = f"/{num_train_steps}" if num_train_steps else ""
-    parts = [f"step {step:>{width}}{of}", f"mlm {values['mlm_loss']:.3f}"]
-    parts.append(f"acc {values['mlm_accuracy']:.3f}")
-    if "nsp_loss" in values:
-        parts.append(f"nsp {values['nsp_loss']:.3f}")
-        parts.append(f"acc {values['nsp_accuracy']:.3f}")
+    parts = [f"step {step:>{width}}{of}"]
+    names = [name for name in values if name not in _NOT_DESCRIBED]
+    if any(name.endswith("_loss") for name in names):
+        names.remove("loss")
+    for name in names:
+        short = "acc" if name.endswith("_accuracy") else name.removesuffix("_loss")
+        parts.append(f"{short} {values[name]:.3f}")
     if "learning_rate" in values:
         parts.append(f"lr {values['learning_rate']:.2e}")
     if "tokens_per_s" in values:
@@ -131,6 +122,18 @@ def describe(step: int, num_train_steps: int | None, values: dict[str, float]) -
     if "eta_s" in values:
         parts.append(f"{duration(values['eta_s'])} left")
     return "  ".join(parts)
+
+
+_NOT_DESCRIBED = frozenset(
+    {
+        "learning_rate",
+        "grad_norm",
+        "tokens_per_s",
+        "data_wait_fraction",
+        "padding_fraction",
+        "eta_s",
+    }
+)
 
 
 def duration(seconds: float) -> str:

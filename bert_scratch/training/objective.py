@@ -1,6 +1,12 @@
-"""What is minimised: masked-token and next-sentence cross-entropy over global counts."""
+"""What is minimised, as the loop sees it, and the one of pretraining.
+
+A loss is a sum over labels divided by their count in the whole step, so k micro-batches, or as
+many ranks, give the gradients of one batch even when each has another number of labels.
+"""
 
 from __future__ import annotations
+
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -8,46 +14,120 @@ from torch import Tensor, nn
 from bert_scratch.batch import Batch
 from bert_scratch.model.losses import IGNORED_LABEL, cross_entropy_sum
 
-# The columns of the vector every step leaves behind; sums, so windows and ranks just add up.
-SUMS = ("mlm_loss", "mlm_correct", "mlm_count", "nsp_loss", "nsp_correct", "nsp_count")
+
+class StepBatch(Protocol):
+    """What the loop needs to know of the examples of a step."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Real tokens, padding not counted."""
+
+    @property
+    def num_positions(self) -> int:
+        """Positions that are computed, padding included."""
+
+    def split(self, micro_batch_size: int) -> list[Self]:
+        """Cut into micro-batches of at most so many examples."""
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> Self:
+        """Return the batch on the device."""
+
+    def describe_examples(self) -> str:
+        """Name a few of the examples, so that somebody can look at them."""
 
 
-def pretraining_loss(
-    model: nn.Module, batch: Batch, *, num_predictions: int, num_pairs: int
-) -> tuple[Tensor, Tensor]:
-    """Return the part of the step's loss that this micro-batch adds, and its sums for the log.
+BatchT = TypeVar("BatchT", bound=StepBatch)
+BatchT_contra = TypeVar("BatchT_contra", bound=StepBatch, contravariant=True)
 
-    The sums are divided by the counts of the whole step, not of the micro-batch, so that k
-    micro-batches give the gradients of one batch even when their prediction counts differ.
 
-    Args:
-        model: a `BertForPreTraining` (or any model with its forward and two logits).
-        batch: one micro-batch, on the model's device.
-        num_predictions: predicted positions of the whole step, at least 1.
-        num_pairs: labelled pairs of the whole step; 0 trains without pairs.
+class Objective(Protocol[BatchT_contra]):
+    """A loss and what is logged of it; frozen, without state of its own."""
 
-    Returns:
-        [] float32 with gradient, and [6] float32 without, in the order of `SUMS`.
+    @property
+    def sums(self) -> tuple[str, ...]:
+        """What the columns of the vector of sums are; they just add up over steps and ranks."""
+
+    def counts(self, batch: BatchT_contra) -> Tensor:
+        """Return [C] float32, the labels of a whole step: what its sums are divided by."""
+
+    def loss(
+        self, model: nn.Module, micro_batch: BatchT_contra, counts: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the part of the step's loss that a micro-batch adds, and its sums for the log.
+
+        Args:
+            model: in training or not.
+            micro_batch: on the model's device.
+            counts: [C] float32 of the whole step, on the model's device.
+
+        Returns:
+            [] float32 with gradient, and [len(sums)] float32 without.
+        """
+
+    def means(self, sums: list[float]) -> dict[str, float]:
+        """Turn sums into the losses and accuracies of the log; `loss` is among them."""
+
+
+class PretrainingObjective:
+    """Masked-token cross-entropy plus that of sentence pairs, where a batch has pairs.
 
     Source:
         Devlin et al. 2018, section 3.1: the plain sum of both mean losses.
     """
-    output = model(
-        batch.input_ids,
-        batch.token_type_ids,
-        batch.attention_mask,
-        masked_positions=batch.masked_positions,
-    )
-    logits, labels = output.prediction_logits, batch.masked_labels
-    mlm_loss, mlm_correct = cross_entropy_sum(logits, labels)
-    loss = mlm_loss / num_predictions
-    zero = torch.zeros((), device=logits.device)
-    nsp_loss, nsp_correct, pairs = zero, zero, 0
-    if batch.next_sentence_label is not None and num_pairs:
-        pairs = batch.next_sentence_label.shape[0]
-        scores = output.seq_relationship_logits
-        nsp_loss, nsp_correct = cross_entropy_sum(scores, batch.next_sentence_label)
-        loss = loss + nsp_loss / num_pairs
-    counted = (labels != IGNORED_LABEL).sum()
-    parts = (mlm_loss, mlm_correct, counted, nsp_loss, nsp_correct, zero + pairs)
-    return loss, torch.stack([part.detach().float() for part in parts])
+
+    sums = ("mlm_loss", "mlm_correct", "mlm_count", "nsp_loss", "nsp_correct", "nsp_count")
+
+    def counts(self, batch: Batch) -> Tensor:
+        """Return [2] float32: predicted positions and labelled pairs, each at least 1."""
+        predictions = (batch.masked_labels != IGNORED_LABEL).sum()
+        pairs = 0 if batch.next_sentence_label is None else len(batch.next_sentence_label)
+        return torch.stack([predictions, torch.tensor(pairs)]).clamp(min=1).float()
+
+    def loss(self, model: nn.Module, micro_batch: Batch, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Return [] float32 with gradient and [6] float32 without, in the order of `sums`.
+
+        Args:
+            model: a `BertForPreTraining` (or any model with its forward and two logits).
+            micro_batch: on the model's device.
+            counts: [2] of the whole step.
+        """
+        output = model(
+            micro_batch.input_ids,
+            micro_batch.token_type_ids,
+            micro_batch.attention_mask,
+            masked_positions=micro_batch.masked_positions,
+        )
+        logits, labels = output.prediction_logits, micro_batch.masked_labels
+        mlm_loss, mlm_correct = cross_entropy_sum(logits, labels)
+        loss = mlm_loss / counts[0]
+        zero = torch.zeros((), device=logits.device)
+        nsp_loss, nsp_correct, num_pairs = zero, zero, 0
+        if micro_batch.next_sentence_label is not None:
+            num_pairs = len(micro_batch.next_sentence_label)
+            nsp_loss, nsp_correct = cross_entropy_sum(
+                output.seq_relationship_logits, micro_batch.next_sentence_label
+            )
+            loss = loss + nsp_loss / counts[1]
+        counted = (labels != IGNORED_LABEL).sum()
+        parts = (mlm_loss, mlm_correct, counted, nsp_loss, nsp_correct, zero + num_pairs)
+        return loss, torch.stack([part.detach().float() for part in parts])
+
+    def means(self, sums: list[float]) -> dict[str, float]:
+        """Return loss, mlm_loss, mlm_accuracy and, with pairs, nsp_loss and nsp_accuracy.
+
+        Args:
+            sums: in the order of `sums`; means are over predicted positions and over pairs.
+        """
+        total = dict(zip(self.sums, sums, strict=True))
+        mlm_count = max(1.0, total["mlm_count"])
+        mlm_loss = total["mlm_loss"] / mlm_count
+        values = {"loss": mlm_loss, "mlm_loss": mlm_loss}
+        values["mlm_accuracy"] = total["mlm_correct"] / mlm_count
+        if total["nsp_count"]:
+            values["nsp_loss"] = total["nsp_loss"] / total["nsp_count"]
+            values["loss"] += values["nsp_loss"]
+            values["nsp_accuracy"] = total["nsp_correct"] / total["nsp_count"]
+        return values
+
+
+PRETRAINING: Objective[Any] = PretrainingObjective()

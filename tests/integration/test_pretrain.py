@@ -24,8 +24,8 @@ from bert_scratch.pretraining.pretrain import pretrain
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.run_folder import RunFolder
 from bert_scratch.training.interruption import Interrupted
-from bert_scratch.training.loop import NonFinite
 from bert_scratch.training.metrics import Display
+from bert_scratch.training.step import NonFinite
 
 MakeSettings = Callable[..., PretrainConfig]
 

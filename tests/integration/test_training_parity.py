@@ -11,9 +11,11 @@ from bert_scratch.batch import Batch
 from bert_scratch.config import BertConfig
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.model.huggingface import config_to_hf, to_hf
-from bert_scratch.training.loop import Plan, update
+from bert_scratch.training.objective import PRETRAINING
 from bert_scratch.training.optimizer import build_optimizer
 from bert_scratch.training.runtime import Runtime
+from bert_scratch.training.schedule import learning_rate_at
+from bert_scratch.training.step import StepSettings, update
 
 transformers = pytest.importorskip("transformers")
 
@@ -98,21 +100,26 @@ def test_twenty_steps_equal_transformers(micro_batch_size: int) -> None:
         epsilon=1e-6,
         bias_correction=True,
     )
-    plan = Plan(
-        seed=0,
-        num_train_steps=STEPS,
-        num_warmup_steps=WARMUP,
-        learning_rate=PEAK,
-        lr_schedule="linear",
-        max_grad_norm=1.0,
-        micro_batch_size=micro_batch_size,
-        logging_steps=1,
-        eval_steps=1,
-        save_steps=1,
-    )
+    settings = StepSettings(seed=0, micro_batch_size=micro_batch_size, max_grad_norm=1.0)
     runtime = Runtime(device=torch.device("cpu"), dtype=torch.float32, num_threads=1)
     for step in range(STEPS):
-        update(model, optimizer, make_batch(step), plan, runtime, step, plan.learning_rate_at(step))
+        rate = learning_rate_at(
+            step,
+            peak=PEAK,
+            num_warmup_steps=WARMUP,
+            num_train_steps=STEPS,
+            schedule="linear",
+        )
+        update(
+            model,
+            optimizer,
+            make_batch(step),
+            objective=PRETRAINING,
+            settings=settings,
+            runtime=runtime,
+            step=step,
+            learning_rate=rate,
+        )
     expected = theirs.state_dict()
     worst = max(
         float((tensor - expected[name]).abs().max())

@@ -20,7 +20,7 @@ from bert_scratch.training.checkpoint import (
     problem_with,
     save_checkpoint,
 )
-from bert_scratch.training.objective import pretraining_loss
+from bert_scratch.training.objective import PRETRAINING
 from bert_scratch.training.optimizer import build_optimizer, clip_and_step
 
 
@@ -36,7 +36,7 @@ def make_optimizer(model: BertForPreTraining) -> torch.optim.Optimizer:
 
 
 def take_step(model: BertForPreTraining, optimizer: torch.optim.Optimizer, batch: Batch) -> None:
-    loss, _ = pretraining_loss(model, batch, num_predictions=13, num_pairs=6)
+    loss, _ = PRETRAINING.loss(model, batch, PRETRAINING.counts(batch))
     loss.backward()
     clip_and_step(optimizer, learning_rate=0.01, max_grad_norm=1.0)
     optimizer.zero_grad()

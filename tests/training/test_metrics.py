@@ -9,28 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bert_scratch.training.metrics import (
-    MetricsLog,
-    Window,
-    describe,
-    duration,
-    losses_and_accuracies,
-)
-
-
-def test_means_are_over_predictions_and_over_pairs() -> None:
-    values = losses_and_accuracies([30.0, 4.0, 10.0, 6.0, 3.0, 4.0])
-    assert values["mlm_loss"] == 3.0
-    assert values["mlm_accuracy"] == 0.4
-    assert values["nsp_loss"] == 1.5
-    assert values["nsp_accuracy"] == 0.75
-    assert values["loss"] == 4.5
-
-
-def test_means_without_pairs_leave_pairs_out() -> None:
-    values = losses_and_accuracies([30.0, 4.0, 10.0, 0.0, 0.0, 0.0])
-    assert "nsp_loss" not in values
-    assert values["loss"] == 3.0
+from bert_scratch.training.metrics import MetricsLog, Window, describe, duration
+from bert_scratch.training.objective import PRETRAINING
 
 
 def test_window_adds_sums_and_counts_steps() -> None:
@@ -71,10 +51,15 @@ def test_duration_reads_like_a_clock(seconds: float, text: str) -> None:
 
 
 def test_description_shows_losses_apart() -> None:
-    values = losses_and_accuracies([30.0, 4.0, 10.0, 6.0, 3.0, 4.0])
+    values = PRETRAINING.means([30.0, 4.0, 10.0, 6.0, 3.0, 4.0])
     text = describe(
         50, 1000, values | {"learning_rate": 1e-3, "tokens_per_s": 54321.0, "eta_s": 61}
     )
     for part in ("step   50/1000", "mlm 3.000", "nsp 1.500", "lr 1.00e-03", "54,321 tokens/s"):
         assert part in text
     assert text.endswith("1 min 01 s left")
+
+
+def test_description_of_a_single_loss_names_the_metrics_beside_it() -> None:
+    text = describe(5, 10, {"loss": 0.5, "f1": 0.25, "accuracy": 0.75, "grad_norm": 3.0})
+    assert text == "step  5/10  loss 0.500  f1 0.250  accuracy 0.750"
