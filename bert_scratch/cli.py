@@ -61,6 +61,7 @@ COMMANDS = {
         "inference.next_sentence:NextSentenceConfig", "inference.next_sentence:run_next_sentence"
     ),
     "score": Command("inference.score:ScoreConfig", "views.score_table:run_score"),
+    "probe": Command("finetuning.probe:ProbeConfig", "views.probe_page:run_probe"),
     "mlm-report": Command("inference.mlm_report:MlmReportConfig", "views.mlm_page:run_mlm_report"),
     "convert": Command("inference.convert:ConvertConfig", "inference.convert:run_convert"),
     "compare-hf": Command("testing:CompareConfig", "testing:run_compare"),

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from bert_scratch.data.extras import import_extra
 from bert_scratch.inference.embed import ALL_LAYERS, EmbedOptions, embeddings
 from bert_scratch.inference.masked_words import choose_apart, hide_words
 from bert_scratch.inference.whole_words import Span, fold, is_word, tokens_of_words
@@ -104,28 +103,3 @@ def word_states(
                 if own:
                     states[word] = found.vectors[own].mean(axis=0)
             yield states
-
-
-def probe_layers(
-    states: npt.NDArray[np.float32],
-    labels: npt.NDArray[np.bool_],
-    *,
-    num_train: int,
-) -> Iterator[npt.NDArray[np.bool_]]:
-    """Yield for each layer which labels of the test part a linear probe gives rightly.
-
-    Args:
-        states: [W, L + 1, D].
-        labels: [W].
-        num_train: the first words, which the probe learns from; the others are the test.
-    """
-    purpose = "the layer probe"
-    linear = import_extra("sklearn.linear_model", purpose, "sklearn")
-    preprocessing = import_extra("sklearn.preprocessing", purpose, "sklearn")
-    pipeline = import_extra("sklearn.pipeline", purpose, "sklearn")
-    for layer in range(states.shape[1]):
-        probe = pipeline.make_pipeline(
-            preprocessing.StandardScaler(), linear.LogisticRegression(C=0.01, max_iter=1000)
-        )
-        probe.fit(states[:num_train, layer], labels[:num_train])
-        yield probe.predict(states[num_train:, layer]) == labels[num_train:]

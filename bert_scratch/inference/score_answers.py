@@ -21,10 +21,11 @@ from bert_scratch.inference.bits_per_character import (
     lost_by,
     sentence_bits,
 )
-from bert_scratch.inference.displaced_words import DisplacedWords, probe_layers, word_states
+from bert_scratch.inference.displaced_words import DisplacedWords, word_states
 from bert_scratch.inference.embed import embed
 from bert_scratch.inference.estimate import Estimate, share_of
 from bert_scratch.inference.inputs import batches
+from bert_scratch.inference.linear_probe import probe_layers
 from bert_scratch.inference.masked_words import HiddenWords, restored_by_model
 from bert_scratch.inference.next_sentence import next_sentences
 from bert_scratch.inference.score_questions import Contestant, Questions

@@ -10,7 +10,8 @@ import pytest
 from tokenizers import Tokenizer
 
 from bert_scratch import embed
-from bert_scratch.inference.displaced_words import displace_words, probe_layers, word_states
+from bert_scratch.inference.displaced_words import displace_words, word_states
+from bert_scratch.inference.linear_probe import probe_layers
 from bert_scratch.model.heads import BertForPreTraining
 
 NOUNS, VERBS = "cat dog bird fish horse".split(), "sees finds eats wants likes".split()
