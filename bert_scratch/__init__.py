@@ -32,6 +32,14 @@ if TYPE_CHECKING:
     from bert_scratch.model.layers import FeedForward as FeedForward
     from bert_scratch.model.layers import LayerNorm as LayerNorm
     from bert_scratch.model.layers import MultiHeadAttention as MultiHeadAttention
+    from bert_scratch.model.task_heads import BertForMultipleChoice as BertForMultipleChoice
+    from bert_scratch.model.task_heads import BertForQuestionAnswering as BertForQuestionAnswering
+    from bert_scratch.model.task_heads import (
+        BertForSequenceClassification as BertForSequenceClassification,
+    )
+    from bert_scratch.model.task_heads import (
+        BertForTokenClassification as BertForTokenClassification,
+    )
     from bert_scratch.pretraining.evaluate import EvaluateConfig as EvaluateConfig
     from bert_scratch.pretraining.evaluate import evaluate as evaluate
     from bert_scratch.pretraining.prepare import PrepareConfig as PrepareConfig
@@ -43,8 +51,12 @@ if TYPE_CHECKING:
 _HOMES = {
     "BertConfig": "config",
     "BertForMaskedLM": "model.heads",
+    "BertForMultipleChoice": "model.task_heads",
     "BertForNextSentencePrediction": "model.heads",
     "BertForPreTraining": "model.heads",
+    "BertForQuestionAnswering": "model.task_heads",
+    "BertForSequenceClassification": "model.task_heads",
+    "BertForTokenClassification": "model.task_heads",
     "BertModel": "model.encoder",
     "Embeddings": "model.layers",
     "EncoderLayer": "model.encoder",

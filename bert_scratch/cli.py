@@ -52,6 +52,9 @@ COMMANDS = {
         "pretraining.pretrain_config:PretrainConfig", "pretraining.pretrain:pretrain"
     ),
     "evaluate": Command("pretraining.evaluate:EvaluateConfig", "pretraining.evaluate:run_evaluate"),
+    "finetune": Command(
+        "finetuning.finetune_config:FinetuneConfig", "finetuning.finetune:run_finetune"
+    ),
     "embed": Command("inference.embed_files:EmbedConfig", "inference.embed_files:run_embed"),
     "fill-mask": Command("inference.fill_mask:FillMaskConfig", "inference.fill_mask:run_fill_mask"),
     "next-sentence": Command(
@@ -59,6 +62,9 @@ COMMANDS = {
     ),
     "explain": Command("views.explain:ExplainConfig", "views.explain:run_explain"),
     "trace": Command("views.trace:TraceConfig", "views.trace:run_trace"),
+    "score": Command("inference.score:ScoreConfig", "views.score_table:run_score"),
+    "probe": Command("finetuning.probe:ProbeConfig", "views.probe_page:run_probe"),
+    "mlm-report": Command("inference.mlm_report:MlmReportConfig", "views.mlm_page:run_mlm_report"),
     "convert": Command("inference.convert:ConvertConfig", "inference.convert:run_convert"),
     "compare-hf": Command("testing:CompareConfig", "testing:run_compare"),
 }

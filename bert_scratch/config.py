@@ -288,6 +288,11 @@ class BertConfig(Settings):
         """K = hidden_size / num_attention_heads."""
         return self.hidden_size // self.num_attention_heads
 
+    @property
+    def num_labels(self) -> int:
+        """C, the classes of a fine-tuned model: those of id2label, or two, as in transformers."""
+        return 2 if self.id2label is None else len(self.id2label)
+
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):

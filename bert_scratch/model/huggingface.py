@@ -34,6 +34,8 @@ _HEAD_NAMES = {
     "mlm_head.layer_norm": "cls.predictions.transform.LayerNorm",
     "mlm_head.decoder": "cls.predictions.decoder",
     "nsp_head.classifier": "cls.seq_relationship",
+    "classifier": "classifier",
+    "qa_outputs": "qa_outputs",
 }
 _FUSED = "layers.{}.attention.query_key_value"
 _SEPARATE = tuple(f"encoder.layer.{{}}.attention.self.{part}" for part in ("query", "key", "value"))
@@ -47,7 +49,9 @@ _DECODER_WEIGHT = "cls.predictions.decoder.weight"
 _DECODER_BIAS = ("cls.predictions.decoder.bias", "cls.predictions.bias")
 _BUFFERS = re.compile(r"(^|\.)embeddings\.(position_ids|token_type_ids)$")
 
-OPTIONAL_PARTS = ("bert.pooler.", "pooler.", "mlm_head.", "nsp_head.", "classifier.", "qa_outputs.")
+TASK_PARTS = ("classifier.", "qa_outputs.")
+"""How the names of the heads of fine-tuned models begin, here and there."""
+OPTIONAL_PARTS = ("bert.pooler.", "pooler.", "mlm_head.", "nsp_head.", *TASK_PARTS)
 """How our names of the pooler and of known heads begin: what one model class has and another,
 made from the same encoder, has not."""
 
@@ -326,4 +330,7 @@ def config_from_hf(values: Mapping[str, Any], *, source: str = "config.json") ->
     activation = used.get("hidden_act")
     if isinstance(activation, str):
         used["hidden_act"] = _ACTIVATION_ALIASES.get(activation, activation)
+    num_labels = values.get("num_labels", values.get("_num_labels"))
+    if isinstance(num_labels, int) and used.get("id2label") is None:
+        used["id2label"] = {str(number): f"LABEL_{number}" for number in range(num_labels)}
     return BertConfig.from_dict(used, source=source)

@@ -1,0 +1,344 @@
+"""The command `finetune`: labelled examples in, a model that answers out.
+
+Killed at any moment, the same command goes on from the last evaluation with the same bits.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from bert_scratch import durable
+from bert_scratch.config import InputError, read_json_object
+from bert_scratch.finetuning.assemble import Parts, assemble
+from bert_scratch.finetuning.finetune_config import MAY_CHANGE_ON_RESUME, FinetuneConfig
+from bert_scratch.finetuning.objective import TaskObjective
+from bert_scratch.finetuning.results import (
+    TASK_FILE,
+    judge,
+    model_card,
+    versions,
+    write_predictions,
+)
+from bert_scratch.finetuning.task import LOWER_IS_BETTER
+from bert_scratch.model.encoder import PretrainedModel
+from bert_scratch.training.checkpoint import STATE, find_checkpoint, load_optimizer, save_checkpoint
+from bert_scratch.training.interruption import Interrupted, StopRequest, stop_on_signals
+from bert_scratch.training.loop import Hooks, Plan, Progress, train
+from bert_scratch.training.metrics import Display, MetricsLog, Window, describe
+from bert_scratch.training.model_folder import write_model_folder
+from bert_scratch.training.run_folder import RunFolder
+from bert_scratch.training.runtime import measure_peak_flops, set_up, train_flops_per_token
+from bert_scratch.training.step import NonFinite
+
+RESULTS = "results.json"
+INPUTS = "inputs.json"
+PREDICTIONS = "test_predictions.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneResult:
+    """What a finished run left behind."""
+
+    folder: Path
+    """The model folder."""
+    results: dict[str, Any]
+    """What results.json holds."""
+
+
+def run_finetune(asked: FinetuneConfig) -> None:
+    """Do as `finetune`, for the command line."""
+    finetune(asked)
+
+
+def finetune(asked: FinetuneConfig) -> FinetuneResult:
+    """Run, or go on with, the fine-tuning that the settings describe.
+
+    Raises:
+        InputError: if settings, files or folder cannot be used; nothing is lost.
+        Interrupted: after SIGTERM or SIGINT, once what could be saved is saved.
+        NonFinite: if a loss or gradient is not finite; the last checkpoint is finite.
+    """
+    folder = RunFolder(
+        Path(asked.output_dir),
+        settings=FinetuneConfig,
+        resolved_name="finetune_config.json",
+        may_change=MAY_CHANGE_ON_RESUME,
+    )
+    with folder.locked():
+        return _finetune_in(folder, asked)
+
+
+def _finetune_in(folder: RunFolder[FinetuneConfig], asked: FinetuneConfig) -> FinetuneResult:
+    """Do what `finetune` does, in a folder that no other process is using."""
+    stored = folder.stored()
+    if stored is not None:
+        folder.check_unchanged(asked)
+        _check_files_unchanged(folder.path, asked)
+        if folder.is_done():
+            print(f"{folder.path}: this run is done; its model is in {folder.model}")
+            return FinetuneResult(
+                folder=folder.model, results=read_json_object(folder.path / RESULTS)
+            )
+        stored = stored.replace(**{name: getattr(asked, name) for name in MAY_CHANGE_ON_RESUME})
+    parts = assemble(stored or asked)
+    set_up(parts.runtime, deterministic=parts.config.deterministic)
+    if stored is None:
+        _announce(parts)
+        durable.write_json(folder.path / INPUTS, _digests(asked))
+        folder.store(asked, parts.config)
+    with stop_on_signals() as stop:
+        return _Run(parts, folder, stop).go()
+
+
+class _Run:
+    """A run from its newest checkpoint, if any, to the result."""
+
+    def __init__(self, parts: Parts, folder: RunFolder[FinetuneConfig], stop: StopRequest) -> None:
+        self.parts, self.folder, self.stop = parts, folder, stop
+        checkpoint, problems = find_checkpoint(folder.checkpoints)
+        for problem in problems:
+            print(f"not used: {problem}", file=sys.stderr)
+        self.model = parts.build_model(checkpoint)
+        self.optimizer = parts.build_optimizer(self.model)
+        self.progress = Progress()
+        self.evaluations: list[dict[str, float]] = []
+        if checkpoint is not None:
+            state = read_json_object(checkpoint / STATE)
+            self.evaluations = state["evaluations"]
+            self.progress = Progress(
+                step=state["step"],
+                tokens=state["tokens"],
+                elapsed_s=state["elapsed_s"],
+                window=Window(**state["window"]),
+            )
+            load_optimizer(checkpoint, self.model, self.optimizer, num_updates=self.progress.step)
+            print(f"resumed    from {checkpoint} after {self.progress.step:,} steps")
+        kept = self.progress.step if checkpoint is not None else -1
+        self.log = MetricsLog(folder.metrics, keep_through_step=kept)
+        self.display = Display(first_step=self.progress.step)
+
+    def go(self) -> FinetuneResult:
+        """Train to the end, evaluate and write the result."""
+        self._status("running", 0, "")
+        try:
+            if self.progress.step and self.progress.step % self.parts.plan().eval_steps == 0:
+                self._evaluate_now()
+            self._train()
+            self._evaluate_now()
+            if self.stop:
+                self._stop()
+            return self._finish()
+        except NonFinite as error:
+            self._status("failed", NonFinite.exit_code, str(error))
+            raise
+        finally:
+            self.display.close()
+
+    def _train(self) -> None:
+        parts = self.parts
+        per_token = train_flops_per_token(
+            self.model.config, seq_length=parts.config.max_seq_length, predicted=0.0
+        )
+        train(
+            self.model,
+            self.optimizer,
+            plan=parts.plan(),
+            progress=self.progress,
+            objective=TaskObjective(parts.task),
+            runtime=parts.runtime,
+            hooks=Hooks(
+                batches=parts.batches,
+                evaluate=self._evaluate,
+                on_evaluated=self._on_evaluated,
+                save=self._save,
+                fix_horizon=_keep_plan,
+            ),
+            log=self.log,
+            display=self.display,
+            stop=self.stop,
+            flops_per_s=(per_token, measure_peak_flops(parts.runtime)),
+        )
+
+    def _evaluate_now(self) -> None:
+        """Evaluate unless it has been done at this step: at the end, or where a stop cut it off."""
+        done = bool(self.evaluations) and self.evaluations[-1]["step"] == self.progress.step
+        if not done and not self.stop:
+            self._on_evaluated(self.progress, self._evaluate(self.model))
+
+    def _evaluate(self, model: nn.Module) -> dict[str, float]:
+        assert isinstance(model, PretrainedModel)
+        return judge(model, self.parts, self.parts.eval, self.stop).values
+
+    def _on_evaluated(self, progress: Progress, values: dict[str, float]) -> bool:
+        """Log an evaluation, and keep the model if it is the best so far."""
+        if not values:
+            return True  # a stop was asked for in the middle of it
+        self.log.append(
+            step=progress.step,
+            split="eval",
+            **values,
+            tokens=progress.tokens,
+            elapsed_s=progress.elapsed_s,
+        )
+        self.display.line(
+            "evaluated  " + describe(progress.step, self.parts.num_train_steps, values)
+        )
+        before = self._best()
+        self.evaluations.append({"step": progress.step, **values})
+        if self.parts.config.keep == "last" or self._best() is not before:
+            self._write_model(values)
+        return True
+
+    def _best(self) -> dict[str, float] | None:
+        """Return the best evaluation so far, the earlier of two alike."""
+        metric = self.parts.config.metric
+        assert metric is not None
+        sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+        return max(self.evaluations, key=lambda values: sign * values[metric], default=None)
+
+    def _write_model(self, values: dict[str, float]) -> None:
+        parts = self.parts
+        write_model_folder(
+            self.folder.model,
+            model=self.model,
+            tokenizer=parts.tokenizer,
+            model_card=model_card(parts, values),
+            max_seq_length=parts.config.max_seq_length,
+        )
+        settings = parts.task.settings.for_prediction()
+        durable.write_text(self.folder.model / TASK_FILE, settings.to_json())
+
+    def _save(self, progress: Progress) -> None:
+        state = {
+            "tokens": progress.tokens,
+            "elapsed_s": progress.elapsed_s,
+            "window": vars(progress.window),
+            "evaluations": self.evaluations,
+            "config": self.parts.config.to_dict(),
+            "versions": versions(),
+        }
+        save_checkpoint(
+            self.folder.checkpoints,
+            step=progress.step,
+            model=self.model,
+            optimizer=self.optimizer,
+            tokenizer=self.parts.tokenizer,
+            state=state,
+            keep=1,
+        )
+
+    def _stop(self) -> None:
+        """Save what a later run can go on from, then say so by raising."""
+        self._save(self.progress)
+        message = (
+            f"stopped by {self.stop.signal_name} after {self.progress.step:,} steps; the same "
+            f"command goes on"
+        )
+        self._status("stopped", Interrupted.exit_code, message)
+        raise Interrupted(message)
+
+    def _finish(self) -> FinetuneResult:
+        """Measure the model as it was written, and write what readers want to know."""
+        parts, folder = self.parts, self.folder
+        best = self._best() if parts.config.keep == "best" else self.evaluations[-1]
+        assert best is not None
+        self.model = parts.task.load_model(folder.model, new_head=False).to(parts.runtime.device)
+        held_out = judge(self.model, parts, parts.eval)
+        results: dict[str, Any] = {
+            **held_out.values,
+            "metric": parts.config.metric,
+            "best_step": int(best["step"]),
+            "num_train_steps": self.progress.step,
+            "num_train_examples": len(parts.train.examples),
+            "num_eval_examples": len(parts.eval.examples),
+            "evaluations": self.evaluations,
+        }
+        if parts.test is not None:
+            test = judge(self.model, parts, parts.test)
+            write_predictions(
+                folder.path / PREDICTIONS, parts.task, parts.test.examples, test.answers
+            )
+            results["num_test_examples"] = len(parts.test.examples)
+            if test.values:
+                results["test"] = test.values
+        results |= {
+            "elapsed_s": round(self.progress.elapsed_s, 3),
+            "config": parts.config.to_dict(),
+            "versions": versions(),
+        }
+        durable.write_json(folder.path / RESULTS, results)
+        shutil.rmtree(folder.checkpoints, ignore_errors=True)
+        self.display.close()
+        summary = describe_values(held_out.values)
+        self._status("done", 0, summary)
+        print(f"result     {summary} on {parts.config.eval_file}, of step {results['best_step']:,}")
+        if "test" in results:
+            print(f"test       {describe_values(results['test'])} on {parts.config.test_file}")
+        print(f"model      {folder.model}", flush=True)
+        return FinetuneResult(folder=folder.model, results=results)
+
+    def _status(self, state: str, code: int, message: str) -> None:
+        self.folder.write_status(state, code=code, step=self.progress.step, message=message)
+
+
+def describe_values(values: dict[str, float]) -> str:
+    """Return loss and metrics on one line."""
+    return "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+
+
+def _keep_plan(_progress: Progress, _step_s: float) -> Plan:
+    raise AssertionError("the number of steps is known from the start")
+
+
+def _announce(parts: Parts) -> None:
+    """Print what will be learnt from what, and what was chosen and why."""
+    shape, config = parts.bert_config, parts.config
+    labels = ", ".join(parts.task.labels[:10]) + (", ..." if len(parts.task.labels) > 10 else "")
+    print(
+        f"task       {config.task}"
+        + (f", {len(parts.task.labels)} labels: {labels}" if labels else "")
+    )
+    lengths = sorted(row.num_tokens for row in parts.train.rows)
+    cut = sum(length >= config.max_seq_length for length in lengths) / len(lengths)
+    print(
+        f"examples   {len(parts.train.examples):,} to learn from, {len(parts.eval.examples):,} to "
+        f"measure on; {lengths[len(lengths) // 2]} tokens in the middle, {cut:.1%} fill "
+        f"{config.max_seq_length}"
+    )
+    print(f"model      {config.model}: {shape.num_hidden_layers} layers, width {shape.hidden_size}")
+    for reason in parts.reasons:
+        print(f"chosen     {reason}")
+    steps = parts.num_train_steps
+    passes = steps / parts.steps_per_epoch
+    print(f"plan       {steps:,} steps, {passes:.1f} passes, on {parts.runtime.device}", flush=True)
+
+
+def _digests(config: FinetuneConfig) -> dict[str, Any]:
+    """Return {flag: digest} of the files of examples."""
+    files = {
+        "--train-file": config.train_file,
+        "--eval-file": config.eval_file,
+        "--test-file": config.test_file,
+    }
+    return {
+        flag: durable.file_digest(Path(file))
+        for flag, file in files.items()
+        if file is not None and Path(file).is_file()
+    }
+
+
+def _check_files_unchanged(folder: Path, asked: FinetuneConfig) -> None:
+    """Refuse to go on with, or to call done, a run whose examples have changed since."""
+    before, now = read_json_object(folder / INPUTS), _digests(asked)
+    changed = [flag for flag in before if before[flag] != now.get(flag)]
+    if changed:
+        raise InputError(
+            f"{folder} holds a run on other examples: the content of {' and '.join(changed)} has "
+            f"changed; start a new run in another --output-dir"
+        )
