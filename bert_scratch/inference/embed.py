@@ -39,7 +39,7 @@ _TEXTS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbedOptions(Settings):
+class VectorOptions(Settings):
     """What a vector is made of; the defaults are sentence-transformers' for a plain BERT."""
 
     pooling: str = "mean"
@@ -48,10 +48,6 @@ class EmbedOptions(Settings):
     """Of L + 1: 0 is the output of the embeddings, L or -1 the last layer; or all."""
     layer_combine: str | None = None
     """Of several layers: mean, sum, concat, or stack (apart). Left out: mean; stack for all."""
-    unit: str = "text"
-    """What gets a vector: text, word (the mean of its pieces) or token."""
-    normalize: bool = False
-    """Scale every vector to length 1."""
     max_seq_length: int | None = None
     """Tokens of a row, [CLS] and [SEP] included. Left out: all positions the model has."""
     stride: int | None = None
@@ -66,7 +62,6 @@ class EmbedOptions(Settings):
             InputError: naming the option.
         """
         check_choice("--pooling", self.pooling, POOLINGS)
-        check_choice("--unit", self.unit, UNITS)
         if self.layer_combine is not None:
             check_choice("--layer-combine", self.layer_combine, LAYER_COMBINES)
         check_range("--batch-size", self.batch_size, at_least=1)
@@ -74,6 +69,25 @@ class EmbedOptions(Settings):
         check_range("--stride", self.stride, at_least=1)
         if not self.layers:
             raise InputError("--layers needs at least one layer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedOptions(VectorOptions):
+    """What gets a vector."""
+
+    unit: str = "text"
+    """What gets a vector: text, word (the mean of its pieces) or token."""
+    normalize: bool = False
+    """Scale every vector to length 1."""
+
+    def __post_init__(self) -> None:
+        """Check each value.
+
+        Raises:
+            InputError: naming the option.
+        """
+        super().__post_init__()
+        check_choice("--unit", self.unit, UNITS)
 
 
 @dataclass(frozen=True, slots=True)
