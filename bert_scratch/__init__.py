@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from bert_scratch.data.wordpiece import load_tokenizer as load_tokenizer
     from bert_scratch.inference.embed import embed as embed
     from bert_scratch.inference.fill_mask import fill_mask as fill_mask
+    from bert_scratch.inference.nearest import nearest as nearest
     from bert_scratch.inference.next_sentence import next_sentence as next_sentence
+    from bert_scratch.inference.pseudo_likelihood import (
+        pseudo_log_likelihoods as pseudo_log_likelihoods,
+    )
+    from bert_scratch.inference.similarity import similarity as similarity
+    from bert_scratch.inference.whitening import Whitening as Whitening
+    from bert_scratch.inference.whitening import fit_whitening as fit_whitening
     from bert_scratch.model.encoder import BertModel as BertModel
     from bert_scratch.model.encoder import EncoderLayer as EncoderLayer
     from bert_scratch.model.encoder import Pooler as Pooler
@@ -59,13 +66,18 @@ _HOMES = {
     "PretrainConfig": "pretraining.pretrain_config",
     "PretrainResult": "pretraining.pretrain",
     "TokenStore": "data.store",
+    "Whitening": "inference.whitening",
     "embed": "inference.embed",
     "evaluate": "pretraining.evaluate",
     "fill_mask": "inference.fill_mask",
+    "fit_whitening": "inference.whitening",
     "load_tokenizer": "data.wordpiece",
+    "nearest": "inference.nearest",
     "next_sentence": "inference.next_sentence",
     "prepare": "pretraining.prepare",
     "pretrain": "pretraining.pretrain",
+    "pseudo_log_likelihoods": "inference.pseudo_likelihood",
+    "similarity": "inference.similarity",
     "train_tokenizer": "data.vocabulary",
 }
 

@@ -57,6 +57,11 @@ COMMANDS = {
     "next-sentence": Command(
         "inference.next_sentence:NextSentenceConfig", "inference.next_sentence:run_next_sentence"
     ),
+    "similarity": Command(
+        "inference.similarity:SimilarityConfig", "inference.similarity:run_similarity"
+    ),
+    "nearest": Command("inference.nearest:NearestConfig", "inference.nearest:run_nearest"),
+    "whiten": Command("inference.whitening:WhitenConfig", "inference.whitening:run_whiten"),
     "convert": Command("inference.convert:ConvertConfig", "inference.convert:run_convert"),
     "compare-hf": Command("testing:CompareConfig", "testing:run_compare"),
 }

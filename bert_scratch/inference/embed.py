@@ -5,7 +5,7 @@ Letters: N texts, n words or tokens of one, L layers, D hidden.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 
@@ -26,6 +26,7 @@ from bert_scratch.inference.pooling import (
     join_windows,
     pool_rows,
     pool_windows,
+    unit_length,
 )
 from bert_scratch.model.encoder import BertModel
 
@@ -154,15 +155,21 @@ def embed(
 
 
 def embeddings(
-    model: nn.Module, tokenizer: Tokenizer, texts: Iterable[str], options: EmbedOptions
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    texts: Iterable[str],
+    options: EmbedOptions,
+    change: Callable[[Vectors], Vectors] | None = None,
 ) -> Iterator[Embedding]:
     """Yield what `embed` returns text by text, in order; memory does not grow with their number.
+
+    A change, such as a `Whitening`, is made to each vector before it is scaled to length 1.
 
     Raises:
         InputError: as `embed`.
     """
     encoder = encoder_of(model)
-    embedder = _Embedder(encoder, tokenizer, options)
+    embedder = _Embedder(encoder, tokenizer, options, change)
     remaining = iter(texts)
     while group := list(islice(remaining, _TEXTS_AT_ONCE)):
         yield from embedder.embed(group)
@@ -178,12 +185,19 @@ def encoder_of(model: nn.Module) -> BertModel:
 class _Embedder:
     """The options turned into functions of a model, and the tokenizer's memory of words."""
 
-    def __init__(self, encoder: BertModel, tokenizer: Tokenizer, options: EmbedOptions) -> None:
+    def __init__(
+        self,
+        encoder: BertModel,
+        tokenizer: Tokenizer,
+        options: EmbedOptions,
+        change: Callable[[Vectors], Vectors] | None,
+    ) -> None:
         self._encoder = encoder
         self._tokenizer = tokenizer
         self._special = special_ids(tokenizer)
         self._text_encoder = TextEncoder(tokenizer)
         self._options = options
+        self._change = change
         self._layers = _layer_indices(options.layers, encoder.config.num_hidden_layers)
         own = "stack" if options.layers == (ALL_LAYERS,) else "mean"
         self._layer_combine = options.layer_combine or own
@@ -213,7 +227,9 @@ class _Embedder:
         by_text = self._of_units(windows, encodings) if encodings else self._of_texts(windows)
         for text, ids, (vectors, offsets) in zip(texts, token_ids, by_text, strict=True):
             num_cut = max(0, len(ids) - self._max_tokens) if stride is None else 0
-            yield Embedding(text, self._scaled(vectors), offsets, num_cut)
+            changed = vectors if self._change is None else self._change(vectors)
+            scaled = unit_length(changed) if self._options.normalize else changed
+            yield Embedding(text, scaled, offsets, num_cut)
 
     def _of_texts(self, windows: list[Window]) -> Iterator[tuple[Vectors, None]]:
         pooled: list[Vectors] = [np.empty(0, np.float32)] * len(windows)
@@ -251,13 +267,6 @@ class _Embedder:
             layers=self._layers,
             tokens_per_batch=self._options.batch_size * TOKENS_A_ROW,
         )
-
-    def _scaled(self, vectors: Vectors) -> Vectors:
-        if not self._options.normalize:
-            return vectors
-        lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-        scaled: Vectors = vectors / np.maximum(lengths, np.float32(1e-12))
-        return scaled
 
 
 def _layer_indices(layers: Sequence[str], num_layers: int) -> list[int]:

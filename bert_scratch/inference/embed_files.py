@@ -13,6 +13,7 @@ from bert_scratch.inference.embed import EmbedOptions, embeddings
 from bert_scratch.inference.inputs import ModelOptions
 from bert_scratch.inference.texts import read_texts
 from bert_scratch.inference.vector_files import VECTOR_WRITERS, open_writer
+from bert_scratch.inference.whitening import Whitening
 from bert_scratch.model.encoder import BertModel
 
 
@@ -24,6 +25,8 @@ class EmbedConfig(ModelOptions, EmbedOptions):
     """Texts, one a line; or .jsonl, objects with "text"; - reads lines from standard input."""
     output: str
     """Vectors, float32: .npy (of texts), .npz, .jsonl or .parquet."""
+    whitening: str | None = None
+    """A file that whiten wrote: makes vectors of texts of mean 0 and covariance 1."""
 
     def __post_init__(self) -> None:
         """Check what does not depend on the model.
@@ -33,6 +36,8 @@ class EmbedConfig(ModelOptions, EmbedOptions):
         """
         ModelOptions.__post_init__(self)
         EmbedOptions.__post_init__(self)
+        if self.whitening is not None and self.unit != "text":
+            raise InputError("--whitening is for vectors of texts; leave out --unit")
         suffix = Path(self.output).suffix
         if suffix not in VECTOR_WRITERS:
             known = ", ".join(VECTOR_WRITERS)
@@ -51,6 +56,8 @@ def run_embed(config: EmbedConfig) -> None:
         InputError: if the model or the texts cannot be used, or the output cannot be written.
     """
     model, tokenizer = config.load(BertModel)
+    whitening = None if config.whitening is None else Whitening.load(config.whitening)
+    texts = read_texts(config.input)
     num_texts = num_cut = 0
     output = Path(config.output)
     if not output.parent.is_dir():
@@ -59,7 +66,7 @@ def run_embed(config: EmbedConfig) -> None:
         open_writer(output) as write,
         tqdm(unit=" texts", disable=not sys.stderr.isatty()) as bar,
     ):
-        for found in embeddings(model, tokenizer, read_texts(config.input), config):
+        for found in embeddings(model, tokenizer, texts, config, whitening):
             write(found)
             bar.update()
             num_texts += 1

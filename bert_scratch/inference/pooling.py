@@ -121,3 +121,10 @@ def join_pieces(
     ends = [*starts[1:].tolist(), len(tokens)]
     spans = [(offsets[s][0], offsets[e - 1][1]) for s, e in zip(starts.tolist(), ends, strict=True)]
     return means, spans
+
+
+def unit_length(vectors: Vectors) -> Vectors:
+    """Return vectors [..., D] scaled to length 1; one of zeros stays."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    scaled: Vectors = vectors / np.maximum(lengths, np.float32(1e-12))
+    return scaled
