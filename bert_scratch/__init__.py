@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from bert_scratch.inference.pseudo_likelihood import (
         pseudo_log_likelihoods as pseudo_log_likelihoods,
     )
+    from bert_scratch.inference.pseudo_perplexity import (
+        pseudo_perplexities as pseudo_perplexities,
+    )
     from bert_scratch.inference.similarity import similarity as similarity
+    from bert_scratch.inference.vectorizer import BertVectorizer as BertVectorizer
     from bert_scratch.inference.whitening import Whitening as Whitening
     from bert_scratch.inference.whitening import fit_whitening as fit_whitening
     from bert_scratch.model.encoder import BertModel as BertModel
@@ -52,6 +56,7 @@ _HOMES = {
     "BertForNextSentencePrediction": "model.heads",
     "BertForPreTraining": "model.heads",
     "BertModel": "model.encoder",
+    "BertVectorizer": "inference.vectorizer",
     "Embeddings": "model.layers",
     "EncoderLayer": "model.encoder",
     "EvaluateConfig": "pretraining.evaluate",
@@ -77,6 +82,7 @@ _HOMES = {
     "prepare": "pretraining.prepare",
     "pretrain": "pretraining.pretrain",
     "pseudo_log_likelihoods": "inference.pseudo_likelihood",
+    "pseudo_perplexities": "inference.pseudo_perplexity",
     "similarity": "inference.similarity",
     "train_tokenizer": "data.vocabulary",
 }

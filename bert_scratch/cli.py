@@ -57,6 +57,10 @@ COMMANDS = {
     "next-sentence": Command(
         "inference.next_sentence:NextSentenceConfig", "inference.next_sentence:run_next_sentence"
     ),
+    "pseudo-perplexity": Command(
+        "inference.pseudo_perplexity:PseudoPerplexityConfig",
+        "inference.pseudo_perplexity:run_pseudo_perplexity",
+    ),
     "similarity": Command(
         "inference.similarity:SimilarityConfig", "inference.similarity:run_similarity"
     ),

@@ -108,8 +108,9 @@ def _lines(source: str, flag: str) -> Iterator[tuple[str, str]]:
             raise InputError(f"{flag} -: standard input is not UTF-8 text") from error
         return
     file = Path(source)
-    if not file.is_file():
-        raise InputError(f"{flag} {source}: does not exist")
+    if not file.exists() or file.is_dir():
+        reason = "is a folder" if file.is_dir() else "does not exist"
+        raise InputError(f"{flag} {source}: {reason}; give a file of texts")
     try:
         with open_bytes(file) as lines:
             for number, raw in enumerate(lines, start=1):

@@ -193,7 +193,7 @@ def read_vectors(path: str, *, flag: str = "--input") -> Read:
 
 
 def _read_npy(path: Path) -> Read:
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    array = np.load(path, mmap_mode="r")
     for start in range(0, len(array), _ROWS_AT_ONCE):
         yield array[start : start + _ROWS_AT_ONCE], None
 
