@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bert_scratch.data.store import TokenStore as TokenStore
     from bert_scratch.data.vocabulary import train_tokenizer as train_tokenizer
     from bert_scratch.data.wordpiece import load_tokenizer as load_tokenizer
+    from bert_scratch.inference.bert_score import bert_score as bert_score
     from bert_scratch.inference.embed import embed as embed
     from bert_scratch.inference.fill_mask import fill_mask as fill_mask
     from bert_scratch.inference.nearest import nearest as nearest
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from bert_scratch.inference.vectorizer import BertVectorizer as BertVectorizer
     from bert_scratch.inference.whitening import Whitening as Whitening
     from bert_scratch.inference.whitening import fit_whitening as fit_whitening
+    from bert_scratch.inference.word_embeddings import (
+        word_embeddings_from_vectors as word_embeddings_from_vectors,
+    )
+    from bert_scratch.inference.word_vectors import static_word_vectors as static_word_vectors
     from bert_scratch.model.encoder import BertModel as BertModel
     from bert_scratch.model.encoder import EncoderLayer as EncoderLayer
     from bert_scratch.model.encoder import Pooler as Pooler
@@ -72,6 +77,7 @@ _HOMES = {
     "PretrainResult": "pretraining.pretrain",
     "TokenStore": "data.store",
     "Whitening": "inference.whitening",
+    "bert_score": "inference.bert_score",
     "embed": "inference.embed",
     "evaluate": "pretraining.evaluate",
     "fill_mask": "inference.fill_mask",
@@ -84,7 +90,9 @@ _HOMES = {
     "pseudo_log_likelihoods": "inference.pseudo_likelihood",
     "pseudo_perplexities": "inference.pseudo_perplexity",
     "similarity": "inference.similarity",
+    "static_word_vectors": "inference.word_vectors",
     "train_tokenizer": "data.vocabulary",
+    "word_embeddings_from_vectors": "inference.word_embeddings",
 }
 
 __version__ = "0.1.0"

@@ -65,6 +65,12 @@ COMMANDS = {
         "inference.similarity:SimilarityConfig", "inference.similarity:run_similarity"
     ),
     "nearest": Command("inference.nearest:NearestConfig", "inference.nearest:run_nearest"),
+    "bert-score": Command(
+        "inference.bert_score:BertScoreConfig", "inference.bert_score:run_bert_score"
+    ),
+    "word-vectors": Command(
+        "inference.word_vectors:WordVectorsConfig", "inference.word_vectors:run_word_vectors"
+    ),
     "whiten": Command("inference.whitening:WhitenConfig", "inference.whitening:run_whiten"),
     "convert": Command("inference.convert:ConvertConfig", "inference.convert:run_convert"),
     "compare-hf": Command("testing:CompareConfig", "testing:run_compare"),

@@ -40,13 +40,12 @@ _TEXTS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
-class VectorOptions(Settings):
-    """What a vector is made of; the defaults are sentence-transformers' for a plain BERT."""
+class ReadingOptions(Settings):
+    """Which layers are read, and how long a text at a time."""
 
-    pooling: str = "mean"
-    """Of a text: mean or max over its tokens, [CLS] and [SEP] among them, or cls."""
     layers: tuple[str, ...] = ("-1",)
-    """Of L + 1: 0 is the output of the embeddings, L or -1 the last layer; or all."""
+    """Of L + 1: 0 is the output of the embeddings, L or -1 the last layer, -2 the one before it;
+    or all."""
     layer_combine: str | None = None
     """Of several layers: mean, sum, concat, or stack (apart). Left out: mean; stack for all."""
     max_seq_length: int | None = None
@@ -62,7 +61,6 @@ class VectorOptions(Settings):
         Raises:
             InputError: naming the option.
         """
-        check_choice("--pooling", self.pooling, POOLINGS)
         if self.layer_combine is not None:
             check_choice("--layer-combine", self.layer_combine, LAYER_COMBINES)
         check_range("--batch-size", self.batch_size, at_least=1)
@@ -70,6 +68,34 @@ class VectorOptions(Settings):
         check_range("--stride", self.stride, at_least=1)
         if not self.layers:
             raise InputError("--layers needs at least one layer")
+
+    def check_one_vector(self) -> None:
+        """Check that the layers are combined into one vector.
+
+        Raises:
+            InputError: if they are kept apart.
+        """
+        if self.layer_combine == "stack" or (
+            self.layer_combine is None and self.layers == (ALL_LAYERS,)
+        ):
+            raise InputError("one vector is needed: choose --layer-combine mean, sum or concat")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorOptions(ReadingOptions):
+    """What a text's vector is made of; the defaults are sentence-transformers' for a plain BERT."""
+
+    pooling: str = "mean"
+    """Of a text: mean or max over its tokens, [CLS] and [SEP] among them, or cls."""
+
+    def __post_init__(self) -> None:
+        """Check each value.
+
+        Raises:
+            InputError: naming the option.
+        """
+        super().__post_init__()
+        check_choice("--pooling", self.pooling, POOLINGS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +224,7 @@ class _Embedder:
         self._text_encoder = TextEncoder(tokenizer)
         self._options = options
         self._change = change
-        self._layers = _layer_indices(options.layers, encoder.config.num_hidden_layers)
+        self._layers = layer_indices(options.layers, encoder.config.num_hidden_layers)
         own = "stack" if options.layers == (ALL_LAYERS,) else "mean"
         self._layer_combine = options.layer_combine or own
         positions = encoder.config.max_position_embeddings
@@ -269,8 +295,12 @@ class _Embedder:
         )
 
 
-def _layer_indices(layers: Sequence[str], num_layers: int) -> list[int]:
-    """Return each layer as 0 (the embeddings) to L."""
+def layer_indices(layers: Sequence[str], num_layers: int) -> list[int]:
+    """Return each layer as 0 (the embeddings) to L.
+
+    Raises:
+        InputError: if a name is not all, and no number from -(L + 1) to L.
+    """
     if tuple(layers) == (ALL_LAYERS,):
         return list(range(num_layers + 1))
     known = {

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from bert_scratch.config import InputError
-from bert_scratch.inference.embed import ALL_LAYERS, EmbedOptions, VectorOptions, embeddings
+from bert_scratch.inference.embed import EmbedOptions, VectorOptions, embeddings
 from bert_scratch.inference.inputs import ModelOptions
 from bert_scratch.inference.pooling import Vectors
 from bert_scratch.inference.whitening import Whitening
@@ -30,12 +29,7 @@ class TextVectorOptions(ModelOptions, VectorOptions):
         """
         ModelOptions.__post_init__(self)
         VectorOptions.__post_init__(self)
-        if self.layer_combine == "stack" or (
-            self.layer_combine is None and self.layers == (ALL_LAYERS,)
-        ):
-            raise InputError(
-                "a text needs one vector to be compared: choose --layer-combine mean, sum or concat"
-            )
+        self.check_one_vector()
 
     def embedder(self) -> Embed:
         """Load the model and return a function from texts to a vector [D] of each, of length 1.

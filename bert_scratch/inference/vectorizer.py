@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from bert_scratch.config import InputError, check_choice
+from bert_scratch.config import InputError
 from bert_scratch.data.extras import import_extra
 from bert_scratch.inference.embed import BATCH_SIZE, EmbedOptions, embeddings
 from bert_scratch.inference.inputs import ModelOptions
@@ -102,7 +102,6 @@ class BertVectorizer(
         return self._vectors(_checked(X))
 
     def _vectors(self, texts: list[str]) -> Vectors:
-        check_choice("layer_combine", self.layer_combine, ("mean", "sum", "concat"))
         options = EmbedOptions(
             pooling=self.pooling,
             layers=tuple(map(str, self.layers)),
@@ -112,6 +111,7 @@ class BertVectorizer(
             stride=self.stride,
             batch_size=self.batch_size,
         )
+        options.check_one_vector()
         found = [e.vectors for e in embeddings(self.model_, self.tokenizer_, texts, options)]
         return np.stack(found) if found else np.empty((0, self._n_features_out), np.float32)
 
