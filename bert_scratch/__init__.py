@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     from bert_scratch.data.store import TokenStore as TokenStore
     from bert_scratch.data.vocabulary import train_tokenizer as train_tokenizer
     from bert_scratch.data.wordpiece import load_tokenizer as load_tokenizer
+    from bert_scratch.inference.augment import Augmenter as Augmenter
+    from bert_scratch.inference.augment import AugmentOptions as AugmentOptions
     from bert_scratch.inference.bert_score import bert_score as bert_score
     from bert_scratch.inference.embed import embed as embed
     from bert_scratch.inference.fill_mask import fill_mask as fill_mask
+    from bert_scratch.inference.generate import GenerateOptions as GenerateOptions
+    from bert_scratch.inference.generate import generate as generate
     from bert_scratch.inference.nearest import nearest as nearest
     from bert_scratch.inference.next_sentence import next_sentence as next_sentence
     from bert_scratch.inference.pseudo_likelihood import (
@@ -56,6 +60,8 @@ if TYPE_CHECKING:
     from bert_scratch.pretraining.pretrain_config import PretrainConfig as PretrainConfig
 
 _HOMES = {
+    "AugmentOptions": "inference.augment",
+    "Augmenter": "inference.augment",
     "BertConfig": "config",
     "BertForMaskedLM": "model.heads",
     "BertForNextSentencePrediction": "model.heads",
@@ -66,6 +72,7 @@ _HOMES = {
     "EncoderLayer": "model.encoder",
     "EvaluateConfig": "pretraining.evaluate",
     "FeedForward": "model.layers",
+    "GenerateOptions": "inference.generate",
     "InputError": "config",
     "LayerNorm": "model.layers",
     "MaskedLMHead": "model.heads",
@@ -82,6 +89,7 @@ _HOMES = {
     "evaluate": "pretraining.evaluate",
     "fill_mask": "inference.fill_mask",
     "fit_whitening": "inference.whitening",
+    "generate": "inference.generate",
     "load_tokenizer": "data.wordpiece",
     "nearest": "inference.nearest",
     "next_sentence": "inference.next_sentence",

@@ -72,6 +72,8 @@ COMMANDS = {
         "inference.word_vectors:WordVectorsConfig", "inference.word_vectors:run_word_vectors"
     ),
     "whiten": Command("inference.whitening:WhitenConfig", "inference.whitening:run_whiten"),
+    "generate": Command("inference.generate:GenerateConfig", "inference.generate:run_generate"),
+    "augment": Command("inference.augment:AugmentConfig", "inference.augment:run_augment"),
     "convert": Command("inference.convert:ConvertConfig", "inference.convert:run_convert"),
     "compare-hf": Command("testing:CompareConfig", "testing:run_compare"),
 }
