@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import zipfile
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,7 +16,7 @@ import numpy as np
 from bert_scratch import durable
 from bert_scratch.config import InputError
 from bert_scratch.data.extras import import_extra
-from bert_scratch.inference.embed import Embedding, Offsets
+from bert_scratch.inference.embed import Embedding
 from bert_scratch.inference.pooling import Vectors
 
 Write = Callable[[Embedding], None]
@@ -46,31 +47,30 @@ def _write_npz(path: Path) -> Iterator[Write]:
     """`vectors`, with `starts` ([N + 1], where each text's begin) and `offsets` unless of texts."""
     with durable.durable_path(path) as temporary:
         part = temporary.with_suffix(".vectors")
-        starts: list[int] = [0]
-        offsets: Offsets | None = None
+        # Two numbers a word in 16 bytes: the offsets of a long file must wait in memory.
+        starts, offsets = array("q", [0]), array("q")
+        is_of_texts = False
         try:
             with part.open("wb") as file:
-                array = _GrowingArray(file)
+                rows = _GrowingArray(file)
 
                 def write(found: Embedding) -> None:
-                    nonlocal offsets
+                    nonlocal is_of_texts
                     if found.offsets is None:
-                        array.append(found.vectors[None])
+                        is_of_texts = True
+                        rows.append(found.vectors[None])
                         return
-                    array.append(found.vectors)
+                    rows.append(found.vectors)
                     starts.append(starts[-1] + len(found.vectors))
-                    offsets = [] if offsets is None else offsets
-                    offsets += found.offsets
+                    offsets.extend(chain.from_iterable(found.offsets))
 
                 yield write
-                array.finish()
+                rows.finish()
             with zipfile.ZipFile(temporary, "w", allowZip64=True) as archive:
                 archive.write(part, "vectors.npy")
-                places: dict[str, Any] = {}
-                if offsets is not None:
-                    pairs = np.array(offsets, np.int64).reshape(-1, 2)
-                    places = {"starts": np.array(starts, np.int64), "offsets": pairs}
-                for name, values in places.items():
+                pairs = np.asarray(offsets, np.int64).reshape(-1, 2)
+                places = {"starts": np.asarray(starts, np.int64), "offsets": pairs}
+                for name, values in ({} if is_of_texts else places).items():
                     with archive.open(f"{name}.npy", "w") as member:
                         np.lib.format.write_array(member, values)
         finally:
