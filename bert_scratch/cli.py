@@ -65,6 +65,23 @@ COMMANDS = {
     "score": Command("inference.score:ScoreConfig", "views.score_table:run_score"),
     "probe": Command("finetuning.probe:ProbeConfig", "views.probe_page:run_probe"),
     "mlm-report": Command("inference.mlm_report:MlmReportConfig", "views.mlm_page:run_mlm_report"),
+    "pseudo-perplexity": Command(
+        "inference.pseudo_perplexity:PseudoPerplexityConfig",
+        "inference.pseudo_perplexity:run_pseudo_perplexity",
+    ),
+    "similarity": Command(
+        "inference.similarity:SimilarityConfig", "inference.similarity:run_similarity"
+    ),
+    "nearest": Command("inference.nearest:NearestConfig", "inference.nearest:run_nearest"),
+    "bert-score": Command(
+        "inference.bert_score:BertScoreConfig", "inference.bert_score:run_bert_score"
+    ),
+    "word-vectors": Command(
+        "inference.word_vectors:WordVectorsConfig", "inference.word_vectors:run_word_vectors"
+    ),
+    "whiten": Command("inference.whitening:WhitenConfig", "inference.whitening:run_whiten"),
+    "generate": Command("inference.generate:GenerateConfig", "inference.generate:run_generate"),
+    "augment": Command("inference.augment:AugmentConfig", "inference.augment:run_augment"),
     "convert": Command("inference.convert:ConvertConfig", "inference.convert:run_convert"),
     "compare-hf": Command("testing:CompareConfig", "testing:run_compare"),
 }

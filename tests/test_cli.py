@@ -375,7 +375,7 @@ def test_next_sentence_names_the_line_of_standard_input_without_a_tab(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("a\tb\nno tab\n"))
     error = one_line(refused("next-sentence", "--model", finished / "model", "--a", "-"))
-    assert "pair 2: has no tab" in error
+    assert "line 2: has no tab" in error
 
 
 def test_convert_refuses_a_folder_that_is_in_use(

@@ -17,8 +17,14 @@ from torch import Tensor
 from bert_scratch.config import BertConfig, InputError
 from bert_scratch.data.encoding import encode_with_offsets
 from bert_scratch.data.wordpiece import SpecialIds, special_ids
-from bert_scratch.inference.inputs import EncodedText, answering, pad_batch
-from bert_scratch.model.heads import BertForMaskedLM, BertForPreTraining, PreTrainingOutput
+from bert_scratch.inference.inputs import (
+    EncodedText,
+    MaskedLM,
+    answering,
+    check_known,
+    pad_batch,
+    vocabulary_logits,
+)
 
 LogLikelihoods = npt.NDArray[np.float32]
 
@@ -28,7 +34,7 @@ _MAX_COPIES = 512
 
 
 def pseudo_log_likelihoods(
-    model: BertForMaskedLM | BertForPreTraining,
+    model: MaskedLM,
     tokenizer: Tokenizer,
     texts: Sequence[str],
     *,
@@ -133,7 +139,7 @@ def _masked_copy(
 
 
 def _logits_at_masks(
-    model: BertForMaskedLM | BertForPreTraining,
+    model: MaskedLM,
     copies: Sequence[_Copy],
     special: SpecialIds,
     device: torch.device,
@@ -142,10 +148,7 @@ def _logits_at_masks(
     inputs = pad_batch([copy.encoded for copy in copies], pad_id=special.pad, device=device)
     width = inputs["input_ids"].shape[1]
     positions = [row * width + copy.column for row, copy in enumerate(copies)]
-    output = model(**inputs, masked_positions=torch.tensor(positions, device=device))
-    pretraining = isinstance(output, PreTrainingOutput)
-    logits: Tensor = output.prediction_logits if pretraining else output.logits
-    return logits
+    return vocabulary_logits(model, inputs, torch.tensor(positions, device=device))
 
 
 def _check_known(encodings: Sequence[Encoding], config: BertConfig) -> None:
@@ -155,8 +158,4 @@ def _check_known(encodings: Sequence[Encoding], config: BertConfig) -> None:
             f"no room for a token between [CLS] and [SEP]"
         )
     highest = max((max(encoding.ids, default=0) for encoding in encodings), default=0)
-    if highest >= config.vocab_size:
-        raise InputError(
-            f"a text has a token with id {highest}, the model has {config.vocab_size} embeddings "
-            f"(vocab_size): the tokenizer is not the model's"
-        )
+    check_known(highest, config)

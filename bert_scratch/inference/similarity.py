@@ -1,45 +1,92 @@
-"""How alike layers and tokens are.
-
-Letters: N tokens, S positions, L layers, D hidden.
-"""
+"""How near two texts are: the cosine of their vectors."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, tee
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+from torch import nn
+
+from bert_scratch.config import InputError
+from bert_scratch.inference.embed import embed
+from bert_scratch.inference.text_vectors import Embed, TextVectorOptions
+from bert_scratch.inference.texts import check_pairs_given, given_pairs
 
 
-def layer_similarity(states: Tensor) -> Tensor:
-    """Compare every two layers by linear CKA over a text's tokens, 1 for the same geometry.
+def similarity(
+    model: nn.Module, tokenizer: Tokenizer, a: Sequence[str], b: Sequence[str]
+) -> npt.NDArray[np.float32]:
+    """Return the cosine of each text of a with the text of b at the same place.
+
+    The vectors are those of `embed` with its defaults; for others compute the products of
+    `embed(..., normalize=True)`.
 
     Args:
-        states: [L, N, D]; of at least two tokens that differ.
+        model: a `BertModel`, or any model around one.
+        tokenizer: the model's.
+        a: N texts.
+        b: N texts.
 
     Returns:
-        [L, L] float64. With few tokens and many dimensions all values lie high: compare them with
-        each other, not with 0.
+        [N] float32, -1 to 1.
 
-    Source:
-        Kornblith et al. 2019, "Similarity of Neural Network Representations Revisited", equation
-        4 with a linear kernel: |Y'X|^2 / (|X'X| |Y'Y|) of centred X and Y, here by the products
-        of tokens, which are smaller than those of dimensions.
+    Raises:
+        InputError: if a and b have different lengths.
     """
-    centred = states.double() - states.double().mean(dim=1, keepdim=True)
-    kernels = (centred @ centred.transpose(1, 2)).flatten(1)  # [L, N * N]
-    unit = torch.nn.functional.normalize(kernels, dim=-1)
-    return unit @ unit.T
+    if len(a) != len(b):
+        raise InputError(f"a and b must have equally many texts; got {len(a)} and {len(b)}")
+    vectors = np.asarray(embed(model, tokenizer, [*a, *b], normalize=True))
+    cosines: npt.NDArray[np.float32] = (vectors[: len(a)] * vectors[len(a) :]).sum(axis=1)
+    return cosines
 
 
-def token_similarity(states: Tensor) -> Tensor:
-    """Return [L, S, S] float32, the cosine of every two tokens in each layer of [L, S, D]."""
-    unit = torch.nn.functional.normalize(states.float(), dim=-1)
-    return unit @ unit.transpose(1, 2)
+@dataclass(frozen=True, kw_only=True)
+class SimilarityConfig(TextVectorOptions):
+    """Tell how near two texts are: the cosine of their vectors, -1 to 1."""
+
+    a: str | None = None
+    """The first text; - reads pairs from standard input, A and B a line with a tab between."""
+    b: str | None = None
+    """The second text."""
+    pairs: str | None = None
+    """A file of pairs, A and B a line with a tab between; or .jsonl, objects with "a" and "b"."""
+    json: bool = False
+    """Print one JSON object a pair."""
+
+    def __post_init__(self) -> None:
+        """Check that there is one source of pairs.
+
+        Raises:
+            InputError: saying what to give.
+        """
+        super().__post_init__()
+        check_pairs_given(self.a, self.b, self.pairs)
 
 
-def drift(states: Tensor) -> Tensor:
-    """Return [L, S] float32, the cosine of each token's state and its state in the first layer.
+def run_similarity(config: SimilarityConfig) -> None:
+    """Print the cosine of each pair.
 
-    Args:
-        states: [L, S, D], the embeddings first.
+    Raises:
+        InputError: if the model cannot be loaded or a pair cannot be used.
     """
-    return torch.nn.functional.cosine_similarity(states.float(), states[:1].float(), dim=-1)
+    pairs = given_pairs(config.a, config.b, config.pairs)
+    for (a, b), cosine in _cosines(config.embedder(), pairs):
+        if config.json:
+            print(json.dumps({"a": a, "b": b, "cosine": round(cosine, 6)}, ensure_ascii=False))
+        else:
+            print(f"{cosine:7.4f}  {a} | {b}")
+
+
+def _cosines(
+    embed_texts: Embed, pairs: Iterable[tuple[str, str]]
+) -> Iterator[tuple[tuple[str, str], float]]:
+    """Yield each pair with its cosine; memory does not grow with their number."""
+    pairs, ahead = tee(pairs)
+    vectors = embed_texts(chain.from_iterable(ahead))
+    for pair, a in zip(pairs, vectors, strict=False):
+        yield pair, float(a @ next(vectors))

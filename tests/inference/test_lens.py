@@ -11,9 +11,9 @@ from torch import Tensor
 
 from bert_scratch.inference.fill_mask import fill_mask
 from bert_scratch.inference.inputs import EncodedText, encode_pair
+from bert_scratch.inference.layer_similarity import drift, layer_similarity, token_similarity
 from bert_scratch.inference.lens import hidden_states, layer_states, logit_lens, nearest_words
 from bert_scratch.inference.masked_rows import MaskedRows, hide_each_token
-from bert_scratch.inference.similarity import drift, layer_similarity, token_similarity
 from bert_scratch.model.heads import BertForPreTraining
 
 TEXT = "the cat [MASK] a dog"
