@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from tokenizers import Tokenizer
 
+from bert_scratch.config import InputError
 from bert_scratch.data.wordpiece import special_ids
 from bert_scratch.inference.inputs import (
     ModelOptions,
