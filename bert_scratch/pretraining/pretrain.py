@@ -12,37 +12,33 @@ from torch import nn
 
 from bert_scratch import durable
 from bert_scratch.batch import Batch
-from bert_scratch.config import InputError, read_json_object
 from bert_scratch.data.workers import iterate
 from bert_scratch.pretraining.announce import announce, announce_dry_run
-from bert_scratch.pretraining.assemble import Parts, assemble, corpus_settings, fix_length
+from bert_scratch.pretraining.assemble import Parts, assemble, fix_length
+from bert_scratch.pretraining.built_in import default_output_dir, with_built_in_corpus
 from bert_scratch.pretraining.evaluate import INTERVAL_EXAMPLES, Evaluation, evaluate_model
 from bert_scratch.pretraining.model_card import model_card, versions
-from bert_scratch.pretraining.prepare import check_same_corpus
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.resolve import with_intervals
+from bert_scratch.pretraining.resume import (
+    check_corpus_unchanged,
+    progress_of,
+    stored_run,
+    with_run_settings,
+)
 from bert_scratch.pretraining.run_folder import RunFolder
 from bert_scratch.pretraining.show import show_fill_ins
-from bert_scratch.training.checkpoint import STATE, find_checkpoint, load_optimizer, save_checkpoint
+from bert_scratch.training.checkpoint import find_checkpoint, load_optimizer, save_checkpoint
 from bert_scratch.training.interruption import (
     Interrupted,
     StopRequest,
     stop_on_signals,
 )
 from bert_scratch.training.loop import Hooks, Plan, Progress, train
-from bert_scratch.training.metrics import Display, MetricsLog, Window, describe
+from bert_scratch.training.metrics import Display, MetricsLog, describe
 from bert_scratch.training.model_folder import write_model_folder
 from bert_scratch.training.objective import PRETRAINING
 from bert_scratch.training.step import NonFinite, sums_of
-
-BUILT_IN: dict[str, str | int | float] = {
-    "preset": "tiny",
-    "vocab_size": 8192,
-    "max_seq_length": 64,
-    "train_batch_size": 32,
-    "max_train_seconds": 250.0,
-}
-"""What a run with neither --corpus nor --data uses where the user says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +61,8 @@ def pretrain(asked: PretrainConfig) -> PretrainResult | None:
         NonFinite: if a loss or gradient is not finite; the last checkpoint is finite.
     """
     if not asked.corpus and asked.data is None:
-        asked = _with_built_in_corpus(asked)
-    folder = RunFolder(Path(asked.output_dir or _default_output_dir(asked)))
+        asked = with_built_in_corpus(asked)
+    folder = RunFolder(Path(asked.output_dir or default_output_dir(asked)))
     folder.create()
     with folder.locked():
         return _pretrain_in(folder, asked)
@@ -74,9 +70,9 @@ def pretrain(asked: PretrainConfig) -> PretrainResult | None:
 
 def _pretrain_in(folder: RunFolder, asked: PretrainConfig) -> PretrainResult | None:
     """Do what `pretrain` does, in a folder that no other process is using."""
-    stored = _stored_run(folder, asked)
+    stored = stored_run(folder, asked)
     if stored is not None and folder.is_done():
-        _check_corpus_unchanged(asked, folder)
+        check_corpus_unchanged(asked, folder)
         print(f"{folder.path}: this run is done; its model is in {folder.model}")
         steps = stored.num_train_steps or 0
         return PretrainResult(folder=folder.model, num_train_steps=steps, evaluation=None)
@@ -91,7 +87,7 @@ def _pretrain_in(folder: RunFolder, asked: PretrainConfig) -> PretrainResult | N
         durable.write_text(folder.corpus_facts, parts.facts.to_json())
         parts.tokenizer.save_pretrained(folder.tokenizer)
     else:
-        parts = parts.with_config(_with_run_settings(parts.config, asked))
+        parts = parts.with_config(with_run_settings(parts.config, asked))
     with stop_on_signals() as stop:
         return _Run(parts, folder, stop).go()
 
@@ -108,7 +104,7 @@ class _Run:
         self.optimizer = parts.build_optimizer(self.model)
         self.progress = Progress()
         if checkpoint is not None:
-            self.progress = _progress_of(checkpoint)
+            self.progress = progress_of(checkpoint)
             load_optimizer(checkpoint, self.model, self.optimizer, num_updates=self.progress.step)
             print(f"resumed    from {checkpoint} after {self.progress.step:,} steps")
         kept = self.progress.step if checkpoint is not None else -1
@@ -272,78 +268,3 @@ class _Run:
 
     def _status(self, state: str, code: int, message: str) -> None:
         self.folder.write_status(state, code=code, step=self.progress.step, message=message)
-
-
-def _with_built_in_corpus(asked: PretrainConfig) -> PretrainConfig:
-    """Fill in the settings of the run without arguments, and say so."""
-    filled = {name: value for name, value in BUILT_IN.items() if getattr(asked, name) is None}
-    if asked.num_train_steps is not None:
-        filled.pop("max_train_seconds", None)
-    if asked.tokenizer is not None or asked.init_checkpoint is not None:
-        filled.pop("vocab_size", None)
-    if asked.init_checkpoint is not None:
-        filled.pop("preset", None)
-    flags = " ".join(
-        f"--{name.replace('_', '-')} {value if isinstance(value, str) else format(value, 'g')}"
-        for name, value in filled.items()
-    )
-    print("no --corpus: training on the documentation of this Python installation, with")
-    print(f"  {flags}", flush=True)
-    return asked.replace(**filled)
-
-
-def _default_output_dir(asked: PretrainConfig) -> str:
-    source = asked.data or (asked.corpus[0] if asked.corpus else "python-documentation")
-    name = Path(source).name.split(".")[0].strip("*?[]") or "corpus"
-    return f"runs/{name}-{asked.preset or 'auto'}"
-
-
-def _stored_run(folder: RunFolder, asked: PretrainConfig) -> PretrainConfig | None:
-    """Return the settings of the run to go on with, or None for a new one."""
-    stored = folder.stored()
-    if stored is None:
-        if asked.resume == "must":
-            raise InputError(f"--resume must: {folder.path} holds no run to go on with")
-        return None
-    if asked.resume == "never":
-        raise InputError(
-            f"--resume never: {folder.path} holds a run; give another --output-dir or remove it"
-        )
-    changes = folder.changes(asked)
-    if changes:
-        listing = "\n  ".join(changes)
-        raise InputError(
-            f"{folder.path} holds a run with other settings:\n  {listing}\n"
-            f"Go on with the settings it has, or start a new run in another --output-dir, or take "
-            f"its weights along: --init-checkpoint {folder.model} --output-dir ANOTHER"
-        )
-    return stored
-
-
-def _check_corpus_unchanged(asked: PretrainConfig, folder: RunFolder) -> None:
-    """Refuse to call a run done whose text has changed since."""
-    if asked.data is None and (changes := check_same_corpus(folder.corpus, corpus_settings(asked))):
-        listing = "\n  ".join(changes)
-        raise InputError(
-            f"{folder.path} holds a finished run on another corpus:\n  {listing}\n"
-            f"Start a new run in another --output-dir, or take its weights along: "
-            f"--init-checkpoint {folder.model} --output-dir ANOTHER"
-        )
-
-
-def _with_run_settings(stored: PretrainConfig, asked: PretrainConfig) -> PretrainConfig:
-    """Return the stored settings with those that a resumed run may change."""
-    always = {name: getattr(asked, name) for name in ("num_workers", "keep_checkpoints")}
-    intervals = ("logging_steps", "eval_steps", "save_steps")
-    given = {name: value for name in intervals if (value := getattr(asked, name)) is not None}
-    return stored.replace(**always, **given)
-
-
-def _progress_of(checkpoint: Path) -> Progress:
-    state = read_json_object(checkpoint / STATE)
-    return Progress(
-        step=state["step"],
-        tokens=state["tokens"],
-        elapsed_s=state["elapsed_s"],
-        window=Window(**state["window"]),
-    )

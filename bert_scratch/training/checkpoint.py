@@ -18,8 +18,8 @@ from torch import Tensor
 from bert_scratch import durable
 from bert_scratch.config import InputError, read_json_object
 from bert_scratch.model import huggingface
+from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.model.folder import SavesPretrained, read_safetensors
-from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.training.optimizer import load_moments, moments
 
 MANIFEST, STATE, OPTIMIZER = "manifest.json", "state.json", "optimizer.safetensors"
@@ -30,7 +30,7 @@ def save_checkpoint(
     root: Path,
     *,
     step: int,
-    model: BertForPreTraining,
+    model: PretrainedModel,
     optimizer: torch.optim.Optimizer,
     tokenizer: SavesPretrained,
     state: dict[str, Any],
@@ -123,7 +123,7 @@ def problem_with(folder: Path) -> str | None:
 
 
 def load_optimizer(
-    folder: Path, model: BertForPreTraining, optimizer: torch.optim.Optimizer, *, num_updates: int
+    folder: Path, model: PretrainedModel, optimizer: torch.optim.Optimizer, *, num_updates: int
 ) -> None:
     """Put the moments of a checkpoint into a fresh optimizer.
 
@@ -140,9 +140,7 @@ def load_optimizer(
     load_moments(model, optimizer, saved, num_updates=num_updates)
 
 
-def _named_moments(
-    model: BertForPreTraining, optimizer: torch.optim.Optimizer
-) -> dict[str, Tensor]:
+def _named_moments(model: PretrainedModel, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return the moments as `exp_avg.<Hugging Face name>` and `exp_avg_sq.<...>`."""
     return {
         f"{kind}.{name}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format)

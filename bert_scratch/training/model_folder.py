@@ -7,14 +7,14 @@ import shutil
 from pathlib import Path
 
 from bert_scratch import durable
+from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.model.folder import SavesPretrained
-from bert_scratch.model.heads import BertForPreTraining
 
 
 def write_model_folder(
     folder: Path,
     *,
-    model: BertForPreTraining,
+    model: PretrainedModel,
     tokenizer: SavesPretrained,
     model_card: str,
     max_seq_length: int,
