@@ -22,7 +22,8 @@ def announce(parts: Parts, probe: StepProbe, folder: RunFolder) -> None:
     config, facts, shape = parts.config, parts.facts, parts.bert_config
     parameters = sum(p.numel() for p in parts.build_model().parameters())
     steps = expected_steps(config, probe.step_s)
-    tokens_per_step = parts.loader.batch_at(0).num_tokens
+    # the shares of all ranks are much the same
+    tokens_per_step = parts.ranks.world_size * parts.loader.batch_at(0).num_tokens
     tokens = float(steps * tokens_per_step)
     disk = BYTES_PER_PARAMETER * parameters * (config.keep_checkpoints + 1) + 4 * parameters
     passes = steps * filled(config.train_batch_size) / parts.loader.num_examples

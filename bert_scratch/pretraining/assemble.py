@@ -32,6 +32,12 @@ from bert_scratch.pretraining.resolve import filled, resolve, resolve_length
 from bert_scratch.pretraining.run_folder import RunFolder
 from bert_scratch.pretraining.same_vocabulary import check_same_vocabulary
 from bert_scratch.pretraining.step_probe import StepProbe, measure_tokens_per_s, probe_step
+from bert_scratch.training.distributed import (
+    ALONE,
+    Ranks,
+    gpu_of_this_rank,
+    ranks_on_this_machine,
+)
 from bert_scratch.training.loop import Plan
 from bert_scratch.training.optimizer import build_optimizer
 from bert_scratch.training.runtime import (
@@ -58,6 +64,8 @@ class Parts:
     tokenizer: TokenizerFolder
     runtime: Runtime
     peak_flops: float
+    """Of this rank's device."""
+    ranks: Ranks
     loader: ExampleLoader
     reasons: list[str]
     """One line for each value that was chosen for the user."""
@@ -114,7 +122,7 @@ class Parts:
         )
 
     def held_out(self, max_examples: int | None) -> Iterator[Batch]:
-        """Yield the first so many held-out examples, or all, in batches."""
+        """Yield this rank's share of the first so many held-out examples, or all, in batches."""
         return evaluation_batches(
             self.store,
             batch_size=64,
@@ -123,6 +131,8 @@ class Parts:
             unselectable_ids=unselectable_ids(self.tokenizer.tokenizer),
             pair_task=filled(self.config.pair_task),
             max_examples=max_examples,
+            rank=self.ranks.rank,
+            world_size=self.ranks.world_size,
         )
 
     def flops_per_token(self) -> float:
@@ -150,23 +160,24 @@ class Parts:
         return replace(self, config=config)
 
 
-def assemble(asked: PretrainConfig, stored: PretrainConfig | None, folder: RunFolder) -> Parts:
-    """Prepare the corpus and resolve the settings, all but the length of a new run.
+def assemble(basis: PretrainConfig, store: TokenStore, ranks: Ranks = ALONE) -> Parts:
+    """Resolve the settings, all but the length of a new run, and build the parts.
 
     Args:
-        asked: what the user gave this time.
-        stored: the resolved settings of the run to go on with; None for a new one.
-        folder: where the corpus is prepared unless --data names it.
+        basis: what the user gave, or the resolved settings of the run to go on with, or of the
+            first rank.
+        store: the prepared corpus.
+        ranks: this process and the others of the run.
 
     Raises:
         InputError: if corpus, checkpoint or settings cannot be used together.
     """
-    basis = stored or asked
     device = resolve_device(basis.device)
+    if ranks.world_size > 1 and device.type == "cuda":
+        device = resolve_device(f"cuda:{gpu_of_this_rank()}")
     dtype, dtype_reason = resolve_dtype(basis.dtype, device)
-    num_threads = basis.num_threads or default_num_threads()
+    num_threads = basis.num_threads or max(1, default_num_threads() // ranks_on_this_machine())
     runtime = Runtime(device=device, dtype=DTYPES[dtype], num_threads=num_threads)
-    store = prepared_corpus(asked, folder)
     if basis.init_checkpoint is not None:
         check_same_vocabulary("--init-checkpoint", basis.init_checkpoint, store)
     tokenizer = load_tokenizer(store.folder / "tokenizer")
@@ -178,7 +189,9 @@ def assemble(asked: PretrainConfig, stored: PretrainConfig | None, folder: RunFo
         basis,
         facts=facts,
         runtime=runtime,
-        tokens_per_s=functools.cache(functools.partial(measure_tokens_per_s, runtime=runtime)),
+        tokens_per_s=functools.cache(
+            lambda shape: ranks.world_size * measure_tokens_per_s(shape, runtime=runtime)
+        ),
         pad_token_id=specials.pad,
         initial=_initial_shape(basis, facts),
     )
@@ -192,7 +205,8 @@ def assemble(asked: PretrainConfig, stored: PretrainConfig | None, folder: RunFo
         ),
         runtime=runtime,
         peak_flops=peak_flops,
-        loader=_loader(resolved.config, store, tokenizer),
+        ranks=ranks,
+        loader=_loader(resolved.config, store, tokenizer, ranks),
         reasons=[
             *resolved.reasons,
             *words_of_ideographs(resolved.config.mask_unit, store, tokenizer),
@@ -201,8 +215,10 @@ def assemble(asked: PretrainConfig, stored: PretrainConfig | None, folder: RunFo
     )
 
 
-def _loader(config: PretrainConfig, store: TokenStore, tokenizer: Tokenizer) -> ExampleLoader:
-    """Return the train examples that the settings ask for."""
+def _loader(
+    config: PretrainConfig, store: TokenStore, tokenizer: Tokenizer, ranks: Ranks
+) -> ExampleLoader:
+    """Return this rank's share of the train examples that the settings ask for."""
     return ExampleLoader(
         store,
         batch_size=filled(config.train_batch_size),
@@ -219,6 +235,8 @@ def _loader(config: PretrainConfig, store: TokenStore, tokenizer: Tokenizer) -> 
         mask_token_prob=config.mask_token_prob,
         random_token_prob=config.random_token_prob,
         mask_special=filled(config.mask_special),
+        rank=ranks.rank,
+        world_size=ranks.world_size,
     )
 
 

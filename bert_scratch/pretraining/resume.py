@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from bert_scratch.config import InputError, read_json_object
@@ -9,7 +10,7 @@ from bert_scratch.pretraining.assemble import corpus_settings
 from bert_scratch.pretraining.prepare import check_same_corpus
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.run_folder import RunFolder
-from bert_scratch.training.checkpoint import STATE
+from bert_scratch.training.checkpoint import STATE, find_checkpoint
 from bert_scratch.training.loop import Progress
 from bert_scratch.training.metrics import Window
 
@@ -61,6 +62,14 @@ def with_run_settings(stored: PretrainConfig, asked: PretrainConfig) -> Pretrain
     intervals = ("logging_steps", "eval_steps", "save_steps")
     given = {name: value for name in intervals if (value := getattr(asked, name)) is not None}
     return stored.replace(**always, **given)
+
+
+def newest_checkpoint(folder: RunFolder) -> Path | None:
+    """Return the newest whole checkpoint of a run, and say which newer ones are not."""
+    checkpoint, problems = find_checkpoint(folder.checkpoints)
+    for problem in problems:
+        print(f"not used: {problem}", file=sys.stderr)
+    return checkpoint
 
 
 def progress_of(checkpoint: Path) -> Progress:

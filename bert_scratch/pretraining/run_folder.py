@@ -93,6 +93,18 @@ class RunFolder:
             self._status, {"state": state, "code": code, "step": step, "message": message}
         )
 
+    def write_end(self, state: str, *, code: int, message: str) -> None:
+        """Write how the run ended, at the step of the status before."""
+        step = read_json_object(self._status)["step"] if self._status.exists() else 0
+        self.write_status(state, code=code, step=step, message=message)
+
+    def status(self) -> tuple[str, int, str]:
+        """Return state, exit code and message as last written; "new" for a run without any."""
+        if not self._status.exists():
+            return "new", 0, ""
+        status = read_json_object(self._status)
+        return status["state"], status["code"], status["message"]
+
     def is_done(self) -> bool:
         """Tell whether the run has ended well and its result is there."""
         if not self._status.exists() or not self.model.is_dir():

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from bert_scratch.training import metrics
+from bert_scratch.training.all_reduce import IN_ONE_PROCESS, AllReduce
 from bert_scratch.training.interruption import StopRequest
 from bert_scratch.training.metrics import Display, MetricsLog, Window
 from bert_scratch.training.objective import BatchT, Objective
@@ -111,6 +112,7 @@ def train(
     log: MetricsLog,
     display: Display,
     stop: StopRequest,
+    all_reduce: AllReduce = IN_ONE_PROCESS,
     flops_per_s: tuple[float, float],
 ) -> None:
     """Train from `progress.step` to the plan's last step, or until a stop is asked for.
@@ -125,11 +127,13 @@ def train(
         hooks: data, evaluation and saving.
         log: receives a train line every `logging_steps` and an eval line every `eval_steps`.
         display: what the person at the terminal sees.
-        stop: polled between steps.
+        stop: polled between steps; with several ranks the one of `all_reduce`.
+        all_reduce: adds up over the ranks, which all make the same steps.
         flops_per_s: (operations per token, peak operations per second), for `mfu`.
 
     Raises:
         NonFinite: when a loss or gradient is not finite; the update was not made.
+        PeerEnded: if another rank has ended.
     """
     step_seconds: list[float] = []
     batches = hooks.batches(progress.step)
@@ -149,11 +153,12 @@ def train(
             runtime=runtime,
             step=progress.step,
             learning_rate=learning_rate,
+            all_reduce=all_reduce,
         )
         progress.step += 1
-        progress.tokens += batch.num_tokens
+        progress.tokens += result.num_tokens
         progress.window.add(result.sums)
-        progress.window.tokens += batch.num_tokens
+        progress.window.tokens += result.num_tokens
         progress.window.positions += result.num_positions
         progress.window.data_wait_s += data_wait_s
         step_s = time.perf_counter() - step_start

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from bert_scratch.config import InputError
-from bert_scratch.training.distributed import PeerEnded, joined_ranks, rank_and_world_size
+from bert_scratch.training.distributed import joined_ranks, rank_and_world_size
+from bert_scratch.training.peers import PeerEnded
 
 
 def test_process_outside_torchrun_is_the_only_rank(monkeypatch: pytest.MonkeyPatch) -> None:
