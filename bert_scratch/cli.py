@@ -87,6 +87,8 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     # that one other busy program slows a small model's step tenfold; so it is twofold, and a step
     # that has the machine to itself is 1 % slower.
     os.environ.setdefault("GOMP_SPINCOUNT", "100000")
+    # The store of several ranks that goes away is told in one line, not in the forty of its own.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         signal.signal(signal.SIGTERM, _interrupt)
         command = COMMANDS[name]

@@ -232,8 +232,6 @@ def joined_ranks() -> Iterator[Ranks]:
 
 
 def _meet(rank: int, world_size: int) -> Store:
-    # A store that goes away is told in one line here, not in the forty of its own.
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from torch.distributed import PrefixStore  # type: ignore[attr-defined]
     from torch.distributed.rendezvous import rendezvous
 
