@@ -61,6 +61,11 @@ class MetricsLog:
                 continue
         write_text(path, "".join(kept))
 
+    def evaluations(self) -> list[dict[str, float]]:
+        """Return the lines of evaluations, oldest first."""
+        lines = map(json.loads, self.path.read_text(encoding="utf-8").splitlines())
+        return [line for line in lines if line["split"] == "eval"]
+
     def append(self, *, step: int, split: str, **values: float | int | None) -> None:
         """Add one line; values that are None or not finite are left out."""
         line: dict[str, Any] = {"step": step, "split": split}
