@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 from bert_scratch.pretraining.assemble import Parts, expected_steps
+from bert_scratch.pretraining.checkpoint_space import disk_bytes
 from bert_scratch.pretraining.choices import verdict
 from bert_scratch.pretraining.corpus_facts import PAIR_CHANCE_LOSS
 from bert_scratch.pretraining.resolve import filled
@@ -12,20 +13,17 @@ from bert_scratch.pretraining.run_folder import RunFolder
 from bert_scratch.pretraining.step_probe import StepProbe
 from bert_scratch.training.metrics import describe, duration
 from bert_scratch.training.objective import PRETRAINING
-
-BYTES_PER_PARAMETER = 12
-"""Of a checkpoint: the weight and Adam's two moments, four bytes each."""
+from bert_scratch.training.rehearsal import Rehearsal
 
 
-def announce(parts: Parts, probe: StepProbe, folder: RunFolder) -> None:
+def announce(parts: Parts, probe: StepProbe, rehearsal: Rehearsal, folder: RunFolder) -> None:
     """Print what will be trained on what, what was chosen and why, and what it will cost."""
     config, facts, shape = parts.config, parts.facts, parts.bert_config
-    parameters = sum(p.numel() for p in parts.build_model().parameters())
+    parameters = rehearsal.num_parameters
     steps = expected_steps(config, probe.step_s)
     # the shares of all ranks are much the same
     tokens_per_step = parts.ranks.world_size * parts.loader.batch_at(0).num_tokens
     tokens = float(steps * tokens_per_step)
-    disk = BYTES_PER_PARAMETER * parameters * (config.keep_checkpoints + 1) + 4 * parameters
     passes = steps * filled(config.train_batch_size) / parts.loader.num_examples
     print(
         f"corpus     {facts.train_documents:,} documents, {facts.train_sentences:,} sentences, "
@@ -53,7 +51,12 @@ def announce(parts: Parts, probe: StepProbe, folder: RunFolder) -> None:
     free = shutil.disk_usage(folder.path).free
     print(
         f"needs      {_bytes(probe.peak_memory_bytes)} of memory (measured), "
-        f"{_bytes(disk)} on disk for checkpoints and model ({_bytes(free)} free)",
+        f"{_bytes(disk_bytes(config, parameters))} on disk for checkpoints and models "
+        f"({_bytes(free)} free)"
+    )
+    print(
+        f"checkpoint {_bytes(rehearsal.num_bytes)}, one was written and verified in "
+        f"{rehearsal.write_s:.2f} s and read back in {rehearsal.read_s:.2f} s",
         flush=True,
     )
 

@@ -40,6 +40,7 @@ from bert_scratch.training.distributed import (
 )
 from bert_scratch.training.loop import Plan
 from bert_scratch.training.optimizer import build_optimizer
+from bert_scratch.training.rehearsal import Rehearsal, rehearse_checkpoint
 from bert_scratch.training.runtime import (
     Runtime,
     measure_peak_flops,
@@ -107,19 +108,7 @@ class Parts:
 
     def plan(self) -> Plan:
         """Return what the loop does when."""
-        config = self.config
-        return Plan(
-            seed=config.seed,
-            num_train_steps=config.num_train_steps,
-            num_warmup_steps=config.num_warmup_steps or 0,
-            learning_rate=filled(config.learning_rate),
-            lr_schedule=filled(config.lr_schedule),
-            max_grad_norm=config.max_grad_norm,
-            micro_batch_size=filled(config.micro_batch_size),
-            logging_steps=config.logging_steps or BEFORE_HORIZON_INTERVAL,
-            eval_steps=config.eval_steps or 10**12,
-            save_steps=config.save_steps or 10**12,
-        )
+        return plan_of(self.config)
 
     def held_out(self, max_examples: int | None) -> Iterator[Batch]:
         """Yield this rank's share of the first so many held-out examples, or all, in batches."""
@@ -143,21 +132,46 @@ class Parts:
             predicted=self.config.masked_lm_prob,
         )
 
-    def probe(self) -> StepProbe:
-        """Time and weigh a step on a model that is thrown away."""
+    def probe(self, rehearsal: Path) -> tuple[StepProbe, Rehearsal]:
+        """Time and weigh a step and a checkpoint, of a model that is thrown away.
+
+        Args:
+            rehearsal: where the checkpoint is written, read back and removed.
+        """
         model = self.build_model()
         optimizer = self.build_optimizer(model)
-        return probe_step(
+        probe = probe_step(
             model,
             optimizer,
             self.loader.batch_at(0),
             settings=self.plan().step_settings,
             runtime=self.runtime,
         )
+        return probe, rehearse_checkpoint(
+            rehearsal, model=model, optimizer=optimizer, tokenizer=self.tokenizer
+        )
 
     def with_config(self, config: PretrainConfig) -> Parts:
         """Return the same parts under changed settings."""
         return replace(self, config=config)
+
+
+def plan_of(config: PretrainConfig) -> Plan:
+    """Return what the loop does when, by resolved settings."""
+    return Plan(
+        seed=config.seed,
+        num_train_steps=config.num_train_steps,
+        num_warmup_steps=config.num_warmup_steps or 0,
+        learning_rate=filled(config.learning_rate),
+        lr_schedule=filled(config.lr_schedule),
+        max_grad_norm=config.max_grad_norm,
+        micro_batch_size=filled(config.micro_batch_size),
+        logging_steps=config.logging_steps or BEFORE_HORIZON_INTERVAL,
+        eval_steps=config.eval_steps or 10**12,
+        save_steps=config.save_steps or 10**12,
+        lr_decay_share=config.lr_decay_share,
+        skip_non_finite=config.skip_non_finite,
+    )
 
 
 def assemble(basis: PretrainConfig, store: TokenStore, ranks: Ranks = ALONE) -> Parts:
@@ -254,14 +268,15 @@ def words_of_ideographs(mask_unit: str, store: TokenStore, tokenizer: Tokenizer)
     ]
 
 
-def fix_length(parts: Parts) -> tuple[Parts, StepProbe]:
+def fix_length(parts: Parts, folder: RunFolder) -> tuple[Parts, StepProbe, Rehearsal]:
     """Measure a step and fill in steps and warm-up; a time limit leaves the steps open."""
     warm = parts.with_config(parts.config.replace(num_warmup_steps=10))
-    probe = warm.probe()
+    probe, rehearsal = warm.probe(folder.rehearsal)
     config, reasons = resolve_length(
         parts.config, num_examples=parts.loader.num_examples, step_s=probe.step_s
     )
-    return replace(parts, config=config, reasons=[*parts.reasons, *reasons]), probe
+    parts = replace(parts, config=config, reasons=[*parts.reasons, *reasons])
+    return parts, probe, rehearsal
 
 
 def prepared_corpus(asked: PretrainConfig, folder: RunFolder) -> TokenStore:

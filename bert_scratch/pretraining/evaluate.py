@@ -21,7 +21,6 @@ from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.pretraining.corpus_facts import PAIR_CHANCE_LOSS, unigram_loss
 from bert_scratch.pretraining.same_vocabulary import check_same_vocabulary
 from bert_scratch.training.all_reduce import IN_ONE_PROCESS, AllReduce
-from bert_scratch.training.interruption import StopRequest
 from bert_scratch.training.objective import PRETRAINING
 from bert_scratch.training.runtime import Runtime, set_up
 from bert_scratch.training.step import sums_of
@@ -140,7 +139,6 @@ def evaluate_model(
     store: TokenStore,
     runtime: Runtime,
     all_reduce: AllReduce = IN_ONE_PROCESS,
-    stop: StopRequest | None = None,
 ) -> Evaluation:
     """Evaluate a model on batches of held-out examples.
 
@@ -150,7 +148,6 @@ def evaluate_model(
         store: whose train counts give the reference line.
         runtime: device and dtype.
         all_reduce: adds up over the ranks, which all get the same evaluation.
-        stop: ends it early; what is returned is then of the examples seen so far.
     """
     targets: list[np.ndarray[Any, np.dtype[np.int64]]] = []
     num_examples = 0
@@ -168,7 +165,6 @@ def evaluate_model(
         objective=PRETRAINING,
         runtime=runtime,
         all_reduce=all_reduce,
-        stop=stop,
     )
     values = PRETRAINING.means(sums)
     seen = np.concatenate([np.empty(0, np.int64), *targets])

@@ -63,6 +63,12 @@ class MetricsLog:
                 continue
         write_text(path, "".join(kept))
 
+    def evaluations(self) -> list[dict[str, float]]:
+        """Return the lines of evaluations, oldest first."""
+        text = "" if self.path is None else self.path.read_text(encoding="utf-8")
+        lines = map(json.loads, text.splitlines())
+        return [line for line in lines if line["split"] == "eval"]
+
     def append(self, *, step: int, split: str, **values: float | int | None) -> None:
         """Add one line; values that are None or not finite are left out."""
         if self.path is None:

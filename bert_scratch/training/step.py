@@ -17,9 +17,18 @@ from bert_scratch.training.runtime import Runtime, seed_dropout
 
 
 class NonFinite(Exception):
-    """A loss or gradient was infinite or NaN; the weights are those before that step."""
+    """A loss or gradient was infinite or NaN; the weights are those before that step.
+
+    Args:
+        message: where and what.
+        num_tokens: real tokens of the step, which was not learned from.
+    """
 
     exit_code = 3
+
+    def __init__(self, message: str, num_tokens: int = 0) -> None:
+        super().__init__(message)
+        self.num_tokens = num_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +115,8 @@ def update(
         own = dict(zip(objective.sums, total.tolist(), strict=True))
         norm = norm if all_reduce.own_norm is None else all_reduce.own_norm
         own["gradient norm"] = norm.item()
-        raise NonFinite(_non_finite_message(own, step, batch, all_reduce.ranks))
+        message = _non_finite_message(own, step, batch, all_reduce.ranks)
+        raise NonFinite(message, result.num_tokens)
     return result
 
 
