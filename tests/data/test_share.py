@@ -3,6 +3,8 @@ Runs anywhere: `pytest tests/data/test_share.py`."""
 
 from __future__ import annotations
 
+import time
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
@@ -14,6 +16,7 @@ from bert_scratch.batch import Batch
 from bert_scratch.config import InputError
 from bert_scratch.data.examples import ExampleBatch
 from bert_scratch.data.loader import ExampleLoader, evaluation_batches
+from bert_scratch.data.order import EpochOrder
 from bert_scratch.data.share import share_of
 from bert_scratch.data.wordpiece import special_ids, unselectable_ids
 
@@ -120,3 +123,42 @@ def test_ranks_share_the_held_out_examples(store, tokenizer) -> None:
     whole = rows(list(evaluation_batches(store, **fixed)))
     shares = [list(evaluation_batches(store, **fixed, rank=r, world_size=3)) for r in range(3)]
     assert rows([batch for share in shares for batch in share]) == whole
+
+
+RANKS, EXAMPLES_EACH = 4096, 8
+
+
+def cost(num_examples: int) -> tuple[float, int]:
+    """Return seconds and peak bytes of placing a step of 4,096 ranks, late in a long run."""
+    order = EpochOrder(num_examples, 7)
+    size = RANKS * EXAMPLES_EACH
+    places = np.arange(10**9 * size, (10**9 + 1) * size)
+    seconds = []
+    for _ in range(5):
+        start = time.process_time()
+        order.at(places)
+        seconds.append(time.process_time() - start)
+    tracemalloc.start()
+    order.at(places)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return min(seconds), peak
+
+
+def test_ten_billion_examples_cost_a_rank_what_a_million_do() -> None:
+    (few_s, few_bytes), (many_s, many_bytes) = cost(10**6), cost(10**10)
+    assert many_s < 5 * few_s
+    assert many_bytes < 2 * few_bytes < 100e6
+
+
+def test_ranks_of_a_huge_job_have_no_example_twice() -> None:
+    order = EpochOrder(10**10, 7)
+    last_step = (10**10 - 1) // (RANKS * EXAMPLES_EACH)  # it straddles two epochs
+    first = last_step * RANKS * EXAMPLES_EACH
+    epochs, slots = order.at(np.arange(first, first + RANKS * EXAMPLES_EACH))
+    assert set(epochs.tolist()) == {0, 1}
+    assert len(set(zip(epochs.tolist(), slots.tolist(), strict=True))) == RANKS * EXAMPLES_EACH
+    assert slots.min() >= 0 and slots.max() < 10**10
+    # each rank's own part of the step, asked for alone, is the same
+    alone = order.at(np.arange(first + 5000, first + 5000 + EXAMPLES_EACH))
+    assert alone[1].tolist() == slots[5000 : 5000 + EXAMPLES_EACH].tolist()
