@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert_scratch.batch import Batch
@@ -81,12 +81,11 @@ def test_steps_made_together_are_the_shares_made_alone(loader_of) -> None:
     ]
 
 
-@given(
-    lengths=st.lists(st.integers(1, 500), min_size=1, max_size=60),
-    world_size=st.integers(1, 60),
-)
-def test_shares_are_of_equal_size_and_length(lengths: list[int], world_size: int) -> None:
-    world_size = min(world_size, len(lengths))
+@settings(deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 60), st.integers(1, 60))
+def test_shares_are_of_equal_size_and_length(seed: int, batch_size: int, world_size: int) -> None:
+    world_size = min(world_size, batch_size)
+    lengths = np.random.default_rng(seed).integers(1, 500, batch_size).tolist()
     examples = ExampleBatch(
         tokens=np.repeat(np.arange(len(lengths)), lengths).astype(np.int32),
         segment_lengths=np.array(lengths),
