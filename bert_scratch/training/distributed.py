@@ -159,7 +159,7 @@ class Ranks:
             if told is not None:
                 return told
             time.sleep(POLL_S)
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0].partition(". ")[0]
         return PeerEnded(
             f"rank {self.rank} ends because it has lost another rank, which was killed or whose "
             f"machine is gone ({reason}); {AGAIN}",
@@ -237,8 +237,10 @@ def _meet(rank: int, world_size: int) -> Store:
 
     try:
         meeting = rendezvous("env://", timeout=timedelta(seconds=MEETING_S))
-        # Another job of the same processes has events and beats of its own.
-        store: Store = PrefixStore(f"job {next(_jobs)}", next(iter(meeting))[0])
+        # Another job of the same processes, and what torchrun starts again beside the store that
+        # outlives it, has events and beats of its own.
+        name = f"start {times_restarted()} job {next(_jobs)}"
+        store: Store = PrefixStore(name, next(iter(meeting))[0])
         met = store.add("met", 1)
         deadline = time.monotonic() + MEETING_S
         while met < world_size and time.monotonic() < deadline:
