@@ -18,6 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+SYSTEM_ERROR_EXIT_CODE = 1
+"""The machine refused: a full disk, a file that went away."""
+
 
 class InputError(ValueError):
     """What the user gave is wrong: one clear line naming file, flag or value, and the remedy.

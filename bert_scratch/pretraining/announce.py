@@ -9,6 +9,7 @@ from bert_scratch.data.loader import ExampleLoader
 from bert_scratch.data.mixed_examples import MixedExamples
 from bert_scratch.data.mixture import BLOCK_PLACES, mixture_components
 from bert_scratch.pretraining.assemble import Parts, expected_steps
+from bert_scratch.pretraining.checkpoint_space import disk_bytes
 from bert_scratch.pretraining.choices import PASSES_WORTH_DROPOUT, verdict
 from bert_scratch.pretraining.corpus_facts import PAIR_CHANCE_LOSS
 from bert_scratch.pretraining.resolve import filled
@@ -16,20 +17,18 @@ from bert_scratch.pretraining.run_folder import RunFolder
 from bert_scratch.pretraining.step_probe import StepProbe
 from bert_scratch.training.metrics import describe, duration
 from bert_scratch.training.objective import PRETRAINING
-
-BYTES_PER_PARAMETER = 12
-"""Of a checkpoint: the weight and Adam's two moments, four bytes each."""
+from bert_scratch.training.rehearsal import Rehearsal
 
 
-def announce(parts: Parts, probe: StepProbe, folder: RunFolder) -> None:
+def announce(parts: Parts, probe: StepProbe, rehearsal: Rehearsal, folder: RunFolder) -> None:
     """Print what will be trained on what, what was chosen and why, and what it will cost."""
     config, facts, shape = parts.config, parts.facts, parts.bert_config
-    parameters = sum(p.numel() for p in parts.build_model().parameters())
+    parameters = rehearsal.num_parameters
     steps = expected_steps(config, probe.step_s)
-    tokens_per_step = parts.loader.batch_at(0).num_tokens
+    # the shares of all ranks are much the same
+    tokens_per_step = parts.ranks.world_size * parts.loader.batch_at(0).num_tokens
     tokens = float(steps * tokens_per_step)
     num_drawn = steps * filled(config.train_batch_size)
-    disk = BYTES_PER_PARAMETER * parameters * (config.keep_checkpoints + 1) + 4 * parameters
     passes = num_drawn / parts.loader.num_examples
     print(
         f"corpus     {counted(facts.train_documents, 'document')}, "
@@ -60,7 +59,12 @@ def announce(parts: Parts, probe: StepProbe, folder: RunFolder) -> None:
     free = shutil.disk_usage(folder.path).free
     print(
         f"needs      {_bytes(probe.peak_memory_bytes)} of memory (measured), "
-        f"{_bytes(disk)} on disk for checkpoints and model ({_bytes(free)} free)",
+        f"{_bytes(disk_bytes(config, parameters))} on disk for checkpoints and models "
+        f"({_bytes(free)} free)"
+    )
+    print(
+        f"checkpoint {_bytes(rehearsal.num_bytes)}, one was written and verified in "
+        f"{rehearsal.write_s:.2f} s and read back in {rehearsal.read_s:.2f} s",
         flush=True,
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from bert_scratch.batch import Batch
 from bert_scratch.config import PAIR_TASKS, InputError, Settings, check_choice, check_range
@@ -19,6 +20,7 @@ from bert_scratch.model.devices import DTYPES, default_num_threads, resolve_devi
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.pretraining.corpus_facts import PAIR_CHANCE_LOSS, unigram_loss
 from bert_scratch.pretraining.same_vocabulary import check_same_vocabulary
+from bert_scratch.training.all_reduce import IN_ONE_PROCESS, AllReduce
 from bert_scratch.training.objective import PRETRAINING
 from bert_scratch.training.runtime import Runtime, set_up
 from bert_scratch.training.step import sums_of
@@ -145,15 +147,21 @@ def _pair_task(config: EvaluateConfig, model: BertForPreTraining) -> str:
 
 
 def evaluate_model(
-    model: BertForPreTraining, batches: Iterator[Batch], *, store: TokenStore, runtime: Runtime
+    model: BertForPreTraining,
+    batches: Iterator[Batch],
+    *,
+    store: TokenStore,
+    runtime: Runtime,
+    all_reduce: AllReduce = IN_ONE_PROCESS,
 ) -> Evaluation:
     """Evaluate a model on batches of held-out examples.
 
     Args:
         model: in evaluation mode, on the runtime's device.
-        batches: each example once.
+        batches: each example once, on one of the ranks.
         store: whose train counts give the reference line.
         runtime: device and dtype.
+        all_reduce: adds up over the ranks, which all get the same evaluation.
     """
     targets: list[np.ndarray[Any, np.dtype[np.int64]]] = []
     num_examples = 0
@@ -165,15 +173,26 @@ def evaluate_model(
             num_examples += batch.input_ids.shape[0]
             yield batch
 
-    values = PRETRAINING.means(sums_of(model, noted(), objective=PRETRAINING, runtime=runtime))
+    sums = sums_of(
+        model,
+        noted(),
+        objective=PRETRAINING,
+        runtime=runtime,
+        all_reduce=all_reduce,
+    )
+    values = PRETRAINING.means(sums)
+    seen = np.concatenate([np.empty(0, np.int64), *targets])
+    unigram_sum = len(seen) * unigram_loss(store.token_counts, seen) if len(seen) else 0.0
+    parts = torch.tensor([unigram_sum, len(seen), num_examples], dtype=torch.float64)
+    unigram_sum, num_targets, all_examples = all_reduce.totals(parts.to(runtime.device))
     return Evaluation(
         mlm_loss=values["mlm_loss"],
         mlm_accuracy=values["mlm_accuracy"],
         nsp_loss=values.get("nsp_loss"),
         nsp_accuracy=values.get("nsp_accuracy"),
-        unigram_loss=unigram_loss(store.token_counts, np.concatenate(targets)),
+        unigram_loss=unigram_sum / max(1.0, num_targets),
         uniform_loss=float(np.log(store.vocab_size)),
-        num_examples=num_examples,
+        num_examples=int(all_examples),
     )
 
 

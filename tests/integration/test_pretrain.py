@@ -88,6 +88,7 @@ def test_run_leaves_every_file_of_its_folder(finished_run: Path) -> None:
     names = {path.name for path in finished_run.iterdir() if path.name != ".lock"}
     assert names == {
         "asked_config.json",
+        "best",
         "checkpoints",
         "corpus",
         "corpus.json",
