@@ -27,6 +27,7 @@ from bert_scratch.model.encoder import PretrainedModel
 
 TASKS = {
     "classification": "classification:Classification",
+    "token-classification": "token_classification:TokenClassification",
 }
 """The name of each task, and where its class is, as module:name in this package."""
 
