@@ -28,6 +28,7 @@ from bert_scratch.model.encoder import PretrainedModel
 TASKS = {
     "classification": "classification:Classification",
     "token-classification": "token_classification:TokenClassification",
+    "question-answering": "question_answering:QuestionAnswering",
 }
 """The name of each task, and where its class is, as module:name in this package."""
 
