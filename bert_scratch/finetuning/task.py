@@ -29,6 +29,7 @@ TASKS = {
     "classification": "classification:Classification",
     "token-classification": "token_classification:TokenClassification",
     "question-answering": "question_answering:QuestionAnswering",
+    "multiple-choice": "multiple_choice:MultipleChoice",
 }
 """The name of each task, and where its class is, as module:name in this package."""
 
