@@ -1,6 +1,6 @@
 """What outlives training about a task: its name and how files become rows of the model's input.
 
-A result folder keeps these in `task.json`, so that `predict` reads and cuts as training did. Each
+A model folder keeps these in `task.json`, so that `predict` reads and cuts as training did. Each
 group of flags is a class of its own; `TaskSettings` has them all.
 """
 
@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from bert_scratch.config import Settings, check_choice, check_range
 
+TASK_FILE = "task.json"
+"""In a model folder: these settings."""
+LONG_TEXT = ("truncate", "head-tail", "window")
 CLASS_WEIGHTS = ("none", "balanced")
 
 
@@ -51,6 +54,8 @@ class TaskSettings(TableSettings, WindowSettings):
     """classification, regression, token-classification, question-answering or multiple-choice."""
     max_seq_length: int = 128
     """Tokens of a row, [CLS] and [SEP] included."""
+    long_text: str = "truncate"
+    """Of texts longer than a row: truncate, head-tail, or window (rows that are averaged)."""
     class_weights: str = "none"
     """balanced makes rare labels count as much as frequent ones; none."""
 
@@ -60,6 +65,7 @@ class TaskSettings(TableSettings, WindowSettings):
         Raises:
             InputError: naming the flag.
         """
+        check_choice("--long-text", self.long_text, LONG_TEXT)
         check_choice("--class-weights", self.class_weights, CLASS_WEIGHTS)
         check_range("--max-seq-length", self.max_seq_length, at_least=8)
         for name in ("doc_stride", "n_best_size", "max_answer_length"):
