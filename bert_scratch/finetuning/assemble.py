@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from bert_scratch.config import BertConfig, InputError, check_choice
 from bert_scratch.data.philox import permuted
 from bert_scratch.data.wordpiece import TokenizerFolder, load_tokenizer, special_ids, vocab_size_of
 from bert_scratch.finetuning.choices import learning_rate_for, num_epochs_for
+from bert_scratch.finetuning.depth import freeze, lr_scale_of
 from bert_scratch.finetuning.finetune_config import FinetuneConfig
 from bert_scratch.finetuning.rows import Row, RowBatch
 from bert_scratch.finetuning.task import Example, Task, load_task
@@ -91,6 +94,7 @@ class Parts:
             hidden_dropout_prob=dropout,
             attention_probs_dropout_prob=dropout,
         )
+        freeze(model, self.config.freeze_layers)
         return model.to(self.runtime.device)
 
     def build_optimizer(self, model: PretrainedModel) -> torch.optim.Optimizer:
@@ -104,6 +108,11 @@ class Parts:
             betas=(0.9, 0.999),
             epsilon=config.adam_epsilon,
             bias_correction=True,
+            lr_scale=functools.partial(
+                lr_scale_of,
+                num_layers=model.config.num_hidden_layers,
+                decay=config.layer_wise_lr_decay,
+            ),
         )
 
     def plan(self) -> Plan:
@@ -138,6 +147,8 @@ def assemble(config: FinetuneConfig) -> Parts:
     _check_model(config, bert_config, tokenizer)
     task = load_task(config)
     train = task.read(config.train_file, labels_needed=True)
+    if config.few_shot is not None:
+        train = few_of_each_label(train, config.few_shot, seed=config.seed)
     task.learn(train)
     held_out = task.read(config.eval_file, labels_needed=True)
     test = None if config.test_file is None else task.read(config.test_file, labels_needed=False)
@@ -177,6 +188,29 @@ def _resolved(parts: Parts) -> Parts:
     if config.metric is None:
         config = config.replace(metric=parts.task.metric_names[0])
     return dataclasses.replace(parts, config=config, reasons=reasons)
+
+
+def few_of_each_label(examples: Sequence[Any], count: int, *, seed: int) -> list[Any]:
+    """Return so many examples of each label, drawn by the seed, in the order of the file.
+
+    Raises:
+        InputError: if the examples have no single label each, or one has too few.
+    """
+    of_label = defaultdict(list)
+    for number, example in enumerate(examples):
+        label = getattr(example, "label", None)
+        if not isinstance(label, str):
+            raise InputError(f"--few-shot needs one label an example; {example.place} has not")
+        of_label[label].append(number)
+    kept: list[int] = []
+    for label, numbers in of_label.items():
+        if len(numbers) < count:
+            raise InputError(
+                f"--few-shot {count}: the training file has {len(numbers)} of label {label!r}"
+            )
+        places = permuted(np.arange(count), len(numbers), seed, 0)
+        kept += [numbers[place] for place in places.tolist()]
+    return [examples[number] for number in sorted(kept)]
 
 
 def check_metric(metric: str, task: Task[Any, Any]) -> None:

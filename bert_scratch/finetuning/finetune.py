@@ -18,14 +18,11 @@ from bert_scratch.config import InputError, read_json_object
 from bert_scratch.finetuning.assemble import Parts, assemble
 from bert_scratch.finetuning.finetune_config import MAY_CHANGE_ON_RESUME, FinetuneConfig
 from bert_scratch.finetuning.objective import TaskObjective
-from bert_scratch.finetuning.results import (
-    TASK_FILE,
-    judge,
-    model_card,
-    versions,
-    write_predictions,
-)
+from bert_scratch.finetuning.predictions import json_lines
+from bert_scratch.finetuning.results import judge, model_card, versions
+from bert_scratch.finetuning.several_seeds import RESULTS, run_seeds
 from bert_scratch.finetuning.task import LOWER_IS_BETTER
+from bert_scratch.finetuning.task_settings import TASK_FILE
 from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.training.checkpoint import STATE, find_checkpoint, load_optimizer, save_checkpoint
 from bert_scratch.training.interruption import Interrupted, StopRequest, stop_on_signals
@@ -36,7 +33,6 @@ from bert_scratch.training.run_folder import RunFolder
 from bert_scratch.training.runtime import measure_peak_flops, set_up, train_flops_per_token
 from bert_scratch.training.step import NonFinite
 
-RESULTS = "results.json"
 INPUTS = "inputs.json"
 PREDICTIONS = "test_predictions.jsonl"
 
@@ -64,6 +60,14 @@ def finetune(asked: FinetuneConfig) -> FinetuneResult:
         Interrupted: after SIGTERM or SIGINT, once what could be saved is saved.
         NonFinite: if a loss or gradient is not finite; the last checkpoint is finite.
     """
+    if asked.seeds:
+        results = run_seeds(asked, lambda one: _finetune_once(one).results)
+        return FinetuneResult(folder=Path(asked.output_dir) / "model", results=results)
+    return _finetune_once(asked)
+
+
+def _finetune_once(asked: FinetuneConfig) -> FinetuneResult:
+    """Do what `finetune` does, with one seed."""
     folder = RunFolder(
         Path(asked.output_dir),
         settings=FinetuneConfig,
@@ -129,7 +133,8 @@ class _Run:
         try:
             if self.progress.step and self.progress.step % self.parts.plan().eval_steps == 0:
                 self._evaluate_now()
-            self._train()
+            if not self._is_over():
+                self._train()
             self._evaluate_now()
             if self.stop:
                 self._stop()
@@ -193,7 +198,15 @@ class _Run:
         self.evaluations.append({"step": progress.step, **values})
         if self.parts.config.keep == "last" or self._best() is not before:
             self._write_model(values)
-        return True
+        return not self._is_over()
+
+    def _is_over(self) -> bool:
+        """Tell whether the last evaluations were not better, as many as patience allows."""
+        patience = self.parts.config.early_stopping_patience
+        best = self._best()
+        if patience is None or best is None:
+            return False
+        return len(self.evaluations) - 1 - self.evaluations.index(best) >= patience
 
     def _best(self) -> dict[str, float] | None:
         """Return the best evaluation so far, the earlier of two alike."""
@@ -261,9 +274,8 @@ class _Run:
         }
         if parts.test is not None:
             test = judge(self.model, parts, parts.test)
-            write_predictions(
-                folder.path / PREDICTIONS, parts.task, parts.test.examples, test.answers
-            )
+            records = map(parts.task.record, parts.test.examples, test.answers)
+            durable.write_text(folder.path / PREDICTIONS, json_lines(records))
             results["num_test_examples"] = len(parts.test.examples)
             if test.values:
                 results["test"] = test.values

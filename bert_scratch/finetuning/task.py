@@ -27,6 +27,10 @@ from bert_scratch.model.encoder import PretrainedModel
 
 TASKS = {
     "classification": "classification:Classification",
+    "regression": "regression:Regression",
+    "token-classification": "token_classification:TokenClassification",
+    "question-answering": "question_answering:QuestionAnswering",
+    "multiple-choice": "multiple_choice:MultipleChoice",
 }
 """The name of each task, and where its class is, as module:name in this package."""
 
@@ -75,6 +79,13 @@ class Task(ABC, Generic[ExampleT, AnswerT]):
     @abstractmethod
     def is_labelled(self, example: ExampleT) -> bool:
         """Tell whether an example came with what it should be."""
+
+    def unlabelled(self, example: ExampleT) -> ExampleT:
+        """Return an example without its label, which `predict` does not look at.
+
+        By default the example as it is; its label must then be one of the task's.
+        """
+        return example
 
     def learn(self, examples: Sequence[ExampleT]) -> None:
         """Set the labels, and whatever else the training examples decide.
