@@ -15,9 +15,9 @@ from torch import nn
 
 from bert_scratch import durable
 from bert_scratch.config import InputError, read_json_object
+from bert_scratch.finetuning.adapters import merged
 from bert_scratch.finetuning.assemble import Parts, assemble
 from bert_scratch.finetuning.finetune_config import MAY_CHANGE_ON_RESUME, FinetuneConfig
-from bert_scratch.finetuning.objective import TaskObjective
 from bert_scratch.finetuning.predictions import json_lines
 from bert_scratch.finetuning.results import judge, model_card, versions
 from bert_scratch.finetuning.several_seeds import RESULTS, run_seeds
@@ -155,7 +155,7 @@ class _Run:
             self.optimizer,
             plan=parts.plan(),
             progress=self.progress,
-            objective=TaskObjective(parts.task),
+            objective=parts.objective(),
             runtime=parts.runtime,
             hooks=Hooks(
                 batches=parts.batches,
@@ -219,7 +219,7 @@ class _Run:
         parts = self.parts
         write_model_folder(
             self.folder.model,
-            model=self.model,
+            model=merged(self.model) if parts.config.adapter != "none" else self.model,
             tokenizer=parts.tokenizer,
             model_card=model_card(parts, values),
             max_seq_length=parts.config.max_seq_length,

@@ -36,7 +36,7 @@ class TaskSettings(TableSettings):
     """The task, and how its examples are read."""
 
     task: str
-    """classification or regression."""
+    """classification, regression, or FILE.py:CLASS for a head of your own."""
     max_seq_length: int = 128
     """Tokens of a row, [CLS] and [SEP] included."""
     long_text: str = "truncate"
