@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from pathlib import Path
 
@@ -58,12 +57,14 @@ def add_adapters(model: PretrainedModel, *, rank: int, alpha: float) -> None:
 
 
 def merged(model: PretrainedModel) -> PretrainedModel:
-    """Return a copy of the model without adapters: what they changed is in the weights."""
-    copied = copy.deepcopy(model)
-    for module in list(copied.modules()):
-        if isinstance(module, nn.Linear) and parametrize.is_parametrized(module):
-            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
-    return copied
+    """Return a model of the same class without adapters: what they changed is in the weights."""
+    plain = type(model)(model.config)
+    state = {}
+    for name in plain.state_dict():
+        owner, _, attribute = name.rpartition(".")
+        state[name] = getattr(model.get_submodule(owner), attribute).detach()
+    plain.load_state_dict(state)
+    return plain
 
 
 def load_with_adapters(model: PretrainedModel, checkpoint: Path) -> None:

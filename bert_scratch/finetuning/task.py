@@ -28,6 +28,9 @@ from bert_scratch.model.encoder import PretrainedModel
 TASKS = {
     "classification": "classification:Classification",
     "regression": "regression:Regression",
+    "token-classification": "token_classification:TokenClassification",
+    "question-answering": "question_answering:QuestionAnswering",
+    "multiple-choice": "multiple_choice:MultipleChoice",
 }
 """The name of each task, and where its class is, as module:name in this package."""
 

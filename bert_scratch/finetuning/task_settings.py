@@ -32,11 +32,26 @@ class TableSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskSettings(TableSettings):
+class WindowSettings(Settings):
+    """How words and answers are looked for in texts longer than a row."""
+
+    doc_stride: int | None = None
+    """Tokens from the start of one window of a long text to the next. Left out: half a window."""
+    n_best_size: int = 20
+    """Answers to a question that are ranked, over all its windows."""
+    max_answer_length: int | None = None
+    """Tokens of the longest answer to a question. Left out: 30, or what training answers need."""
+    null_score_threshold: float | None = None
+    """A question has no answer where [CLS] scores better than the best answer by more than this.
+    Left out: 0 if the training file has such questions, else each is answered."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSettings(TableSettings, WindowSettings):
     """The task, and how its examples are read."""
 
     task: str
-    """classification, regression, or FILE.py:CLASS for a head of your own."""
+    """classification, regression, token-classification, question-answering, multiple-choice, or the FILE.py:CLASS of your own head."""  # noqa: E501
     max_seq_length: int = 128
     """Tokens of a row, [CLS] and [SEP] included."""
     long_text: str = "truncate"
@@ -53,6 +68,8 @@ class TaskSettings(TableSettings):
         check_choice("--long-text", self.long_text, LONG_TEXT)
         check_choice("--class-weights", self.class_weights, CLASS_WEIGHTS)
         check_range("--max-seq-length", self.max_seq_length, at_least=8)
+        for name in ("doc_stride", "n_best_size", "max_answer_length"):
+            check_range("--" + name.replace("_", "-"), getattr(self, name), at_least=1)
 
     def for_prediction(self) -> TaskSettings:
         """Return these settings alone, without those of a command that has more."""
