@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from bert_scratch.data.store import TokenStore as TokenStore
     from bert_scratch.data.vocabulary import train_tokenizer as train_tokenizer
     from bert_scratch.data.wordpiece import load_tokenizer as load_tokenizer
+    from bert_scratch.finetuning.finetune import FinetuneResult as FinetuneResult
+    from bert_scratch.finetuning.finetune import finetune as finetune
+    from bert_scratch.finetuning.finetune_config import FinetuneConfig as FinetuneConfig
     from bert_scratch.inference.embed import embed as embed
     from bert_scratch.inference.fill_mask import fill_mask as fill_mask
     from bert_scratch.inference.next_sentence import next_sentence as next_sentence
@@ -61,6 +64,8 @@ _HOMES = {
     "EncoderLayer": "model.encoder",
     "EvaluateConfig": "pretraining.evaluate",
     "FeedForward": "model.layers",
+    "FinetuneConfig": "finetuning.finetune_config",
+    "FinetuneResult": "finetuning.finetune",
     "InputError": "config",
     "LayerNorm": "model.layers",
     "MaskedLMHead": "model.heads",
@@ -74,6 +79,7 @@ _HOMES = {
     "embed": "inference.embed",
     "evaluate": "pretraining.evaluate",
     "fill_mask": "inference.fill_mask",
+    "finetune": "finetuning.finetune",
     "load_tokenizer": "data.wordpiece",
     "next_sentence": "inference.next_sentence",
     "prepare": "pretraining.prepare",

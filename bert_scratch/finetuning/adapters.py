@@ -64,7 +64,7 @@ def merged(model: PretrainedModel) -> PretrainedModel:
         owner, _, attribute = name.rpartition(".")
         state[name] = getattr(model.get_submodule(owner), attribute).detach()
     plain.load_state_dict(state)
-    return plain
+    return plain.train(model.training)
 
 
 def load_with_adapters(model: PretrainedModel, checkpoint: Path) -> None:

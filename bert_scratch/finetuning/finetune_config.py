@@ -103,7 +103,7 @@ class RunSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig(FileSettings, LearningSettings, RunSettings, TaskSettings):
+class FinetuneConfig(RunSettings, LearningSettings, TaskSettings, FileSettings):
     """Fine-tune a pretrained model on labelled examples; stopped, the same command goes on."""
 
     def __post_init__(self) -> None:
