@@ -9,7 +9,7 @@ from bert_scratch.finetuning.choices import learning_rate_for, num_epochs_for
 
 
 @pytest.mark.parametrize(
-    ("width", "rate"), [(768, 2e-5), (512, 4e-5), (256, 2e-4), (128, 7e-4), (64, 1e-3)]
+    ("width", "rate"), [(768, 2e-5), (512, 5e-5), (256, 2e-4), (128, 7e-4), (64, 1e-3)]
 )
 def test_narrow_models_learn_faster(width: int, rate: float) -> None:
     assert learning_rate_for(width) == rate
