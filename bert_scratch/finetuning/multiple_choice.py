@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,10 @@ class MultipleChoice(Task[ChoiceQuestion, Choice]):
         """Tell whether the right choice is known."""
         return example.label is not None
 
+    def unlabelled(self, example: ChoiceQuestion) -> ChoiceQuestion:
+        """Return the question alone."""
+        return replace(example, label=None)
+
     @property
     def config_fields(self) -> dict[str, Any]:
         """One score a text, without names."""
@@ -79,14 +83,9 @@ class MultipleChoice(Task[ChoiceQuestion, Choice]):
 
     def encode(self, examples: Sequence[ChoiceQuestion], tokenizer: Tokenizer) -> list[Row]:
         """Make a sequence of the context with each choice."""
-        sequences = iter(
-            encode_pairs(
-                tokenizer,
-                [example.context for example in examples for _ in example.choices],
-                [choice for example in examples for choice in example.choices],
-                max_seq_length=self.settings.max_seq_length,
-            )
-        )
+        pairs = [(example.context, choice) for example in examples for choice in example.choices]
+        encoded = encode_pairs(tokenizer, pairs, max_seq_length=self.settings.max_seq_length)
+        sequences = iter([sequence for (sequence,) in encoded])
         labelled = all(self.is_labelled(example) for example in examples)
         return [
             Row(

@@ -15,7 +15,7 @@ from bert_scratch import durable
 from bert_scratch.config import BertConfig, InputError, Settings, check_choice
 from bert_scratch.data.wordpiece import load_tokenizer, special_ids, tokenizer_hash
 from bert_scratch.finetuning.custom_head import is_custom
-from bert_scratch.finetuning.predictions import json_lines, tsv_lines
+from bert_scratch.finetuning.predictions import conll_lines, json_lines, tsv_lines
 from bert_scratch.finetuning.rows import Row
 from bert_scratch.finetuning.scoring import score_rows
 from bert_scratch.finetuning.tables import STDIN
@@ -27,7 +27,8 @@ from bert_scratch.model.task_heads import MULTI_LABEL, REGRESSION
 from bert_scratch.model.weight_files import find_folder
 from bert_scratch.training.runtime import Runtime
 
-FORMATS = ("auto", "jsonl", "tsv")
+_WRITERS = {"jsonl": json_lines, "tsv": tsv_lines, "conll": conll_lines}
+FORMATS = ("auto", *_WRITERS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +42,10 @@ class PredictConfig(Settings):
     input: str
     """Texts without labels (or with): .tsv, .csv, .jsonl, .txt, or - for standard input."""
     output: str = STDIN
-    """Where the answers go, a line each: .jsonl, .tsv, or - for standard output."""
+    """Where the answers go: .jsonl, .tsv, .conll, or - for standard output."""
     format: str = "auto"
-    """jsonl or tsv; auto goes by the output's name, and is jsonl for standard output."""
+    """jsonl, tsv or conll (a word and its tag a line); auto goes by the output's
+    name, and is jsonl for standard output."""
     text_column: str | None = None
     """The column of the text. Left out: found by its name, or the one of training."""
     text_pair_column: str | None = None
@@ -71,8 +73,9 @@ def run_predict(config: PredictConfig) -> None:
     records = predict(config)
     kind = config.format
     if kind == "auto":
-        kind = "tsv" if config.output.lower().endswith(".tsv") else "jsonl"
-    text = tsv_lines(records) if kind == "tsv" else json_lines(records)
+        ending = Path(config.output).suffix.lower().removeprefix(".")
+        kind = ending if ending in _WRITERS else "jsonl"
+    text = _WRITERS[kind](records)
     if config.output == STDIN:
         sys.stdout.write(text)
         return

@@ -1,10 +1,12 @@
-"""Answers as lines of text: JSON, or a table."""
+"""Answers as lines of text: JSON, a table, or words with their tags."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+from bert_scratch.config import InputError
 
 
 def json_lines(records: Iterable[dict[str, Any]]) -> str:
@@ -18,6 +20,23 @@ def tsv_lines(records: Sequence[dict[str, Any]]) -> str:
     names = list(dict.fromkeys(name for record in flat for name in record))
     lines = ["\t".join(names)]
     lines += ["\t".join(record.get(name, "") for name in names) for record in flat]
+    return "\n".join(lines) + "\n"
+
+
+def conll_lines(records: Iterable[dict[str, Any]]) -> str:
+    """Return a line for each word with its tag, and an empty one behind each text.
+
+    Raises:
+        InputError: if the answers are no tags of words.
+    """
+    lines = []
+    for record in records:
+        if "tags" not in record:
+            raise InputError("--format conll: writes the answers of token-classification only")
+        lines += [
+            f"{word}\t{tag}" for word, tag in zip(record["tokens"], record["tags"], strict=True)
+        ]
+        lines.append("")
     return "\n".join(lines) + "\n"
 
 

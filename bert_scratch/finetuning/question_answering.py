@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -91,6 +91,10 @@ class QuestionAnswering(Task[Question, Ranking]):
     def is_labelled(self, example: Question) -> bool:
         """Tell whether the right answers are known."""
         return example.references is not None
+
+    def unlabelled(self, example: Question) -> Question:
+        """Return the question alone."""
+        return replace(example, references=None)
 
     def learn(self, examples: Sequence[Question]) -> None:
         """See how long answers are, and whether there are questions without one."""

@@ -11,7 +11,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bert_scratch.config import InputError
@@ -136,15 +136,7 @@ def _mended(name: str, questions: Sequence[Question]) -> list[Question]:
             num_moved += start is not None and start != reference.start
             references.append(Reference(reference.text, start))
         known = None if question.references is None else tuple(references)
-        mended.append(
-            Question(
-                place=question.place,
-                id=question.id,
-                question=question.question,
-                context=question.context,
-                references=known,
-            )
-        )
+        mended.append(replace(question, references=known))
     if num_moved:
         print(f"mended     {name}: {num_moved} answers stand a little beside", file=sys.stderr)
     if num_lost:

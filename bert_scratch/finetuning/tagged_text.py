@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bert_scratch.config import InputError
@@ -261,9 +261,7 @@ def _rewritten(example: TaggedText, scheme: str | None) -> TaggedText:
     if example.tags is None or scheme in (None, IOB2):
         return example
     tags = tags_of_spans(spans_of_tags(example.tags), len(example.tags))
-    return type(example)(
-        place=example.place, text=example.text, words=example.words, tags=tuple(tags)
-    )
+    return replace(example, tags=tuple(tags))
 
 
 def _without_overlaps(name: str, examples: Sequence[TaggedText]) -> list[TaggedText]:
@@ -278,7 +276,7 @@ def _without_overlaps(name: str, examples: Sequence[TaggedText]) -> list[TaggedT
             if all(span[1] <= other[0] or other[1] <= span[0] for other in spans):
                 spans.append(span)
         dropped += len(example.spans) - len(spans)
-        kept.append(TaggedText(place=example.place, text=example.text, spans=tuple(sorted(spans))))
+        kept.append(replace(example, spans=tuple(sorted(spans))))
     if dropped:
         print(f"left out   {name}: {dropped} spans that lie over a longer one", file=sys.stderr)
     return kept

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -98,6 +98,10 @@ class TokenClassification(Task[TaggedText, Tagging]):
     def is_labelled(self, example: TaggedText) -> bool:
         """Tell whether words have tags, or spans are marked."""
         return example.tags is not None or example.spans is not None
+
+    def unlabelled(self, example: TaggedText) -> TaggedText:
+        """Return the text alone, in its words."""
+        return replace(example, tags=None, spans=None)
 
     def learn(self, examples: Sequence[TaggedText]) -> None:
         """Take the kinds, or classes, of the examples as labels.
@@ -255,13 +259,15 @@ class TokenClassification(Task[TaggedText, Tagging]):
         return {"f1": float(f1), "precision": float(precision), "recall": float(recall), **accuracy}
 
     def record(self, example: TaggedText, answer: Tagging) -> dict[str, Any]:
-        """Return entities with their characters, in the form that training reads, or tags."""
-        words = [example.text[start:end] for start, end in answer.places]
-        tagged = {"tokens": words, "tags": answer.tags, "probabilities": answer.probabilities}
-        if not self._marks_entities:
-            return tagged
-        entities = {"text": example.text, "spans": [list(span) for span in answer.spans]}
-        return entities if example.words is None else entities | tagged
+        """Return entities with their characters and the words with their tags; both can be read."""
+        spans = {"spans": [list(span) for span in answer.spans]} if self._marks_entities else {}
+        return {
+            **spans,
+            "tags": answer.tags,
+            "tokens": [example.text[start:end] for start, end in answer.places],
+            "probabilities": [round(share, 6) for share in answer.probabilities],
+            "text": example.text,
+        }
 
 
 def _cut(examples: Sequence[TaggedText], tokenizer: Tokenizer) -> Iterator[_Pieces]:

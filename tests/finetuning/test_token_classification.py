@@ -110,7 +110,9 @@ def test_spans_of_characters_come_back_exactly(tmp_path, tokenizer):
     task, examples = task_of(tmp_path / "x", json.dumps({"text": text, "spans": spans}))
     rows = task.encode(examples, tokenizer)
     (answer,) = task.answers(examples, rows, perfect(rows, len(task.labels)))
-    assert task.record(examples[0], answer) == {"text": text, "spans": spans}
+    record = task.record(examples[0], answer)
+    assert (record["text"], record["spans"]) == (text, spans)
+    assert record["tokens"] == ["Anna", ",", "in", "北", "京", "a", "Parisian", "."]
     assert task.metrics(examples, [answer]) == {
         "f1": 1.0,
         "precision": 1.0,
