@@ -18,9 +18,12 @@ from tokenizers import Tokenizer
 from bert_scratch.config import BertConfig, InputError, check_choice
 from bert_scratch.data.philox import permuted
 from bert_scratch.data.wordpiece import TokenizerFolder, load_tokenizer, special_ids, vocab_size_of
+from bert_scratch.finetuning.adapters import add_adapters, load_with_adapters
+from bert_scratch.finetuning.adversarial import AdversarialObjective
 from bert_scratch.finetuning.choices import learning_rate_for, num_epochs_for
 from bert_scratch.finetuning.depth import freeze, lr_scale_of
 from bert_scratch.finetuning.finetune_config import FinetuneConfig
+from bert_scratch.finetuning.objective import TaskObjective
 from bert_scratch.finetuning.rows import Row, RowBatch
 from bert_scratch.finetuning.task import Example, Task, load_task
 from bert_scratch.model.devices import DTYPES, default_num_threads, resolve_device, resolve_dtype
@@ -87,14 +90,20 @@ class Parts:
     def build_model(self, checkpoint: Path | None = None) -> PretrainedModel:
         """Return the pretrained model with the task's new head, or that of a checkpoint."""
         torch.manual_seed(seed_for("weights", self.config.seed))
-        dropout = self.config.dropout
+        config = self.config
+        has_adapters = config.adapter != "none"
+        is_new = checkpoint is None or has_adapters
         model = self.task.load_model(
-            self.config.model if checkpoint is None else checkpoint,
-            new_head=checkpoint is None,
-            hidden_dropout_prob=dropout,
-            attention_probs_dropout_prob=dropout,
+            config.model if is_new else str(checkpoint),
+            new_head=is_new,
+            hidden_dropout_prob=config.dropout,
+            attention_probs_dropout_prob=config.dropout,
         )
-        freeze(model, self.config.freeze_layers)
+        freeze(model, config.freeze_layers)
+        if has_adapters:
+            add_adapters(model, rank=config.lora_rank, alpha=config.lora_alpha)
+            if checkpoint is not None:
+                load_with_adapters(model, checkpoint)
         return model.to(self.runtime.device)
 
     def build_optimizer(self, model: PretrainedModel) -> torch.optim.Optimizer:
@@ -114,6 +123,12 @@ class Parts:
                 decay=config.layer_wise_lr_decay,
             ),
         )
+
+    def objective(self) -> TaskObjective:
+        """Return what is minimised."""
+        if self.config.adversarial == "fgm":
+            return AdversarialObjective(self.task, self.config.adversarial_epsilon)
+        return TaskObjective(self.task)
 
     def plan(self) -> Plan:
         """Return what the loop does when."""

@@ -14,10 +14,12 @@ from typing import Any
 from torch import nn
 
 from bert_scratch import durable
-from bert_scratch.config import InputError, read_json_object
+from bert_scratch.config import read_json_object
+from bert_scratch.finetuning.adapters import merged
+from bert_scratch.finetuning.announce import announce
 from bert_scratch.finetuning.assemble import Parts, assemble
 from bert_scratch.finetuning.finetune_config import MAY_CHANGE_ON_RESUME, FinetuneConfig
-from bert_scratch.finetuning.objective import TaskObjective
+from bert_scratch.finetuning.inputs import check_inputs, store_inputs
 from bert_scratch.finetuning.predictions import json_lines
 from bert_scratch.finetuning.results import judge, model_card, versions
 from bert_scratch.finetuning.several_seeds import RESULTS, run_seeds
@@ -33,7 +35,6 @@ from bert_scratch.training.run_folder import RunFolder
 from bert_scratch.training.runtime import measure_peak_flops, set_up, train_flops_per_token
 from bert_scratch.training.step import NonFinite
 
-INPUTS = "inputs.json"
 PREDICTIONS = "test_predictions.jsonl"
 
 
@@ -83,7 +84,7 @@ def _finetune_in(folder: RunFolder[FinetuneConfig], asked: FinetuneConfig) -> Fi
     stored = folder.stored()
     if stored is not None:
         folder.check_unchanged(asked)
-        _check_files_unchanged(folder.path, asked)
+        check_inputs(folder.path, asked)
         if folder.is_done():
             print(f"{folder.path}: this run is done; its model is in {folder.model}")
             return FinetuneResult(
@@ -93,8 +94,8 @@ def _finetune_in(folder: RunFolder[FinetuneConfig], asked: FinetuneConfig) -> Fi
     parts = assemble(stored or asked)
     set_up(parts.runtime, deterministic=parts.config.deterministic)
     if stored is None:
-        _announce(parts)
-        durable.write_json(folder.path / INPUTS, _digests(asked))
+        announce(parts)
+        store_inputs(folder.path, asked)
         folder.store(asked, parts.config)
     with stop_on_signals() as stop:
         return _Run(parts, folder, stop).go()
@@ -155,7 +156,7 @@ class _Run:
             self.optimizer,
             plan=parts.plan(),
             progress=self.progress,
-            objective=TaskObjective(parts.task),
+            objective=parts.objective(),
             runtime=parts.runtime,
             hooks=Hooks(
                 batches=parts.batches,
@@ -219,7 +220,7 @@ class _Run:
         parts = self.parts
         write_model_folder(
             self.folder.model,
-            model=self.model,
+            model=merged(self.model) if parts.config.adapter != "none" else self.model,
             tokenizer=parts.tokenizer,
             model_card=model_card(parts, values),
             max_seq_length=parts.config.max_seq_length,
@@ -306,51 +307,3 @@ def describe_values(values: dict[str, float]) -> str:
 
 def _keep_plan(_progress: Progress, _step_s: float) -> Plan:
     raise AssertionError("the number of steps is known from the start")
-
-
-def _announce(parts: Parts) -> None:
-    """Print what will be learnt from what, and what was chosen and why."""
-    shape, config = parts.bert_config, parts.config
-    labels = ", ".join(parts.task.labels[:10]) + (", ..." if len(parts.task.labels) > 10 else "")
-    print(
-        f"task       {config.task}"
-        + (f", {len(parts.task.labels)} labels: {labels}" if labels else "")
-    )
-    lengths = sorted(row.num_tokens for row in parts.train.rows)
-    cut = sum(length >= config.max_seq_length for length in lengths) / len(lengths)
-    print(
-        f"examples   {len(parts.train.examples):,} to learn from, {len(parts.eval.examples):,} to "
-        f"measure on; {lengths[len(lengths) // 2]} tokens in the middle, {cut:.1%} fill "
-        f"{config.max_seq_length}"
-    )
-    print(f"model      {config.model}: {shape.num_hidden_layers} layers, width {shape.hidden_size}")
-    for reason in parts.reasons:
-        print(f"chosen     {reason}")
-    steps = parts.num_train_steps
-    passes = steps / parts.steps_per_epoch
-    print(f"plan       {steps:,} steps, {passes:.1f} passes, on {parts.runtime.device}", flush=True)
-
-
-def _digests(config: FinetuneConfig) -> dict[str, Any]:
-    """Return {flag: digest} of the files of examples."""
-    files = {
-        "--train-file": config.train_file,
-        "--eval-file": config.eval_file,
-        "--test-file": config.test_file,
-    }
-    return {
-        flag: durable.file_digest(Path(file))
-        for flag, file in files.items()
-        if file is not None and Path(file).is_file()
-    }
-
-
-def _check_files_unchanged(folder: Path, asked: FinetuneConfig) -> None:
-    """Refuse to go on with, or to call done, a run whose examples have changed since."""
-    before, now = read_json_object(folder / INPUTS), _digests(asked)
-    changed = [flag for flag in before if before[flag] != now.get(flag)]
-    if changed:
-        raise InputError(
-            f"{folder} holds a run on other examples: the content of {' and '.join(changed)} has "
-            f"changed; start a new run in another --output-dir"
-        )

@@ -83,9 +83,14 @@ class MultipleChoice(Task[ChoiceQuestion, Choice]):
 
     def encode(self, examples: Sequence[ChoiceQuestion], tokenizer: Tokenizer) -> list[Row]:
         """Make a sequence of the context with each choice."""
-        pairs = [(example.context, choice) for example in examples for choice in example.choices]
-        encoded = encode_pairs(tokenizer, pairs, max_seq_length=self.settings.max_seq_length)
-        sequences = iter([sequence for (sequence,) in encoded])
+        sequences = iter(
+            encode_pairs(
+                tokenizer,
+                [example.context for example in examples for _ in example.choices],
+                [choice for example in examples for choice in example.choices],
+                max_seq_length=self.settings.max_seq_length,
+            )
+        )
         labelled = all(self.is_labelled(example) for example in examples)
         return [
             Row(

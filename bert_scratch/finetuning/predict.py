@@ -14,6 +14,7 @@ from torch import Tensor
 from bert_scratch import durable
 from bert_scratch.config import BertConfig, InputError, Settings, check_choice
 from bert_scratch.data.wordpiece import load_tokenizer, special_ids, tokenizer_hash
+from bert_scratch.finetuning.custom_head import is_custom
 from bert_scratch.finetuning.predictions import conll_lines, json_lines, tsv_lines
 from bert_scratch.finetuning.rows import Row
 from bert_scratch.finetuning.scoring import score_rows
@@ -36,6 +37,8 @@ class PredictConfig(Settings):
 
     model: tuple[str, ...]
     """Model folders; the scores of several are averaged."""
+    task: str | None = None
+    """The file and class of a head of one's own, FILE.py:CLASS; else the model folder says it."""
     input: str
     """Texts without labels (or with): .tsv, .csv, .jsonl, .txt, or - for standard input."""
     output: str = STDIN
@@ -90,7 +93,7 @@ def predict(config: PredictConfig) -> list[dict[str, Any]]:
         InputError: if a model or the input cannot be used.
     """
     folders = [find_folder(name) for name in config.model]
-    task = load_trained_task(folders[0])
+    task = load_trained_task(folders[0], config.task)
     columns = {
         name: value
         for name in ("text_column", "text_pair_column")
@@ -98,7 +101,7 @@ def predict(config: PredictConfig) -> list[dict[str, Any]]:
     }
     task.settings = task.settings.replace(**columns)
     tokenizer = load_tokenizer(folders[0])
-    _check_alike(folders, task)
+    _check_alike(folders, task, config.task)
     examples = task.read(config.input, labels_needed=False)
     rows = task.encode([task.unlabelled(example) for example in examples], tokenizer)
     device = resolve_device(config.device)
@@ -110,11 +113,12 @@ def predict(config: PredictConfig) -> list[dict[str, Any]]:
     return [task.record(e, answer) for e, answer in zip(examples, answers, strict=True)]
 
 
-def load_trained_task(folder: Path) -> Task[Any, Any]:
+def load_trained_task(folder: Path, named: str | None = None) -> Task[Any, Any]:
     """Return the task of a fine-tuned model: from its task.json, or from its config.json.
 
     Args:
         folder: a result of `finetune`, or a Hugging Face folder with a sequence classifier.
+        named: FILE.py:CLASS of a head of the user's own. A folder alone never has code run.
 
     Raises:
         InputError: if the folder does not say what its model was trained for.
@@ -122,6 +126,12 @@ def load_trained_task(folder: Path) -> Task[Any, Any]:
     config = read_config(folder)
     path = folder / TASK_FILE
     settings = TaskSettings.from_json_file(path) if path.is_file() else _guessed(folder, config)
+    if named is not None:
+        settings = settings.replace(task=named)
+    elif is_custom(settings.task):
+        raise InputError(
+            f"{folder}: has a head of its maker's own; name it with --task {settings.task}"
+        )
     names = config.id2label or {}
     labels = [names[number] for number in sorted(names)]
     return load_task(settings, labels)
@@ -139,11 +149,11 @@ def _guessed(folder: Path, config: BertConfig) -> TaskSettings:
     return TaskSettings(task=task, max_seq_length=longest, multi_label=multi_label)
 
 
-def _check_alike(folders: Sequence[Path], task: Task[Any, Any]) -> None:
+def _check_alike(folders: Sequence[Path], task: Task[Any, Any], named: str | None) -> None:
     """Refuse models whose scores cannot be averaged."""
     first = tokenizer_hash(load_tokenizer(folders[0]))
     for folder in folders[1:]:
-        other = load_trained_task(folder)
+        other = load_trained_task(folder, named)
         if other.labels != task.labels or other.settings.task != task.settings.task:
             raise InputError(
                 f"--model {folder}: has another task or other labels than {folders[0]}"

@@ -51,7 +51,7 @@ class TaskSettings(TableSettings, WindowSettings):
     """The task, and how its examples are read."""
 
     task: str
-    """classification, regression, token-classification, question-answering or multiple-choice."""
+    """classification, regression, token-classification, question-answering, multiple-choice, or the FILE.py:CLASS of your own head."""  # noqa: E501
     max_seq_length: int = 128
     """Tokens of a row, [CLS] and [SEP] included."""
     long_text: str = "truncate"

@@ -54,28 +54,24 @@ def encode_text(
 
 
 def encode_pairs(
-    tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]], *, max_seq_length: int
-) -> list[list[TokenSequence]]:
+    tokenizer: Tokenizer, texts: Sequence[str], pairs: Sequence[str], *, max_seq_length: int
+) -> list[TokenSequence]:
     """Encode pairs, cutting the longer text first.
 
     Args:
         tokenizer: the model's.
-        pairs: (A, B).
+        texts: the first of each pair.
+        pairs: the second of each.
         max_seq_length: tokens of a sequence, special tokens included.
-
-    Returns:
-        The one sequence of each pair.
 
     Source:
         tokenizers' truncation strategy `longest_first`.
     """
     encoder, special = TextEncoder(tokenizer), special_ids(tokenizer)
-    first = encoder.encode([a for a, _ in pairs])
-    second = encoder.encode([b for _, b in pairs])
     sequences = []
-    for ids, other in zip(first, second, strict=True):
+    for ids, other in zip(encoder.encode(texts), encoder.encode(pairs), strict=True):
         kept, kept_other = longest_first(len(ids), len(other), max_seq_length - 3)
-        sequences.append([token_sequence(ids[:kept], other[:kept_other], special)])
+        sequences.append(token_sequence(ids[:kept], other[:kept_other], special))
     return sequences
 
 
@@ -137,10 +133,11 @@ class TextTask(Task[LabelledText, AnswerT]):
         self, examples: Sequence[LabelledText], tokenizer: Tokenizer
     ) -> list[list[TokenSequence]]:
         length, long_text = self.settings.max_seq_length, self.settings.long_text
-        pairs = [(e.text, e.text_pair) for e in examples if e.text_pair is not None]
+        texts = [example.text for example in examples]
+        pairs = [example.text_pair for example in examples if example.text_pair is not None]
         if not pairs:
-            texts = [example.text for example in examples]
             return encode_text(tokenizer, texts, max_seq_length=length, long_text=long_text)
         if long_text != "truncate":
             raise InputError(f"--long-text {long_text} is for single texts, not for pairs")
-        return encode_pairs(tokenizer, pairs, max_seq_length=length)
+        sequences = encode_pairs(tokenizer, texts, pairs, max_seq_length=length)
+        return [[sequence] for sequence in sequences]

@@ -32,7 +32,7 @@ LONG = "good fine great bad poor dull the a film plot actor is was"
     ("long_text", "expected"),
     [
         ("truncate", ["good fine great bad poor dull the a"]),
-        ("head-tail", ["good fine the a film plot actor is was"]),
+        ("head-tail", ["good fine a film plot actor is was"]),
         (
             "window",
             [
