@@ -8,7 +8,7 @@ uv run pretrain.py --help                            # every flag
 
 import sys
 
-from bert_scratch.cli import run_command
+from bert_scratch.__main__ import start
 
 if __name__ == "__main__":
-    sys.exit(run_command("pretrain", sys.argv[1:]))
+    sys.exit(start(["pretrain", *sys.argv[1:]]))

@@ -1,10 +1,12 @@
 """Time vectors of many texts beside sentence-transformers and transformers, arms taking turns.
 
     uv run benchmarks/inference.py                              # base, float32 and bfloat16
-    uv run benchmarks/inference.py --preset mini --num-texts 2000 --dtype bfloat16
+    uv run benchmarks/inference.py --num-texts 10000 --rounds 1 --preset mini
+    uv run benchmarks/inference.py --num-texts 10000 --device cuda
 
 The texts are 1 to 14 sentences of Python's own documentation; the model has
-random weights and a vocabulary learned from them. All arms must give the same vectors.
+random weights and a vocabulary learned from them. All arms must give the same vectors: those of
+the timed calls are compared, before which each arm embeds a few texts to warm up.
 """
 
 from __future__ import annotations
@@ -33,8 +35,10 @@ from bert_scratch.model.encoder import BertModel
 from bert_scratch.model.heads import BertForMaskedLM
 
 Vectors = npt.NDArray[np.float32]
+Encode = Callable[[list[str]], Vectors]
 COSINE = {"float32": 0.99999, "bfloat16": 0.99}
 BATCH_SIZE = 32
+NUM_WARMUP_TEXTS = 64
 
 
 def main() -> None:
@@ -45,7 +49,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         make_model(Path(folder), options.preset)
         for name in options.dtype.split(","):
-            rows += compare(folder, texts, name, options.rounds)
+            rows += compare(folder, texts, name, options)
     words = sum(len(text.split()) for text in texts)
     print(
         f"{options.preset}, {len(texts):,} texts of {words / len(texts):.0f} words on average, "
@@ -63,6 +67,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--num-texts", type=int, default=256)
     parser.add_argument("--dtype", default=",".join(DTYPES), help="one or more, with commas")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda")
     parser.add_argument("--num-threads", type=int, default=default_num_threads())
     parser.add_argument("--output", help="JSON file")
     return parser.parse_args()
@@ -85,15 +90,25 @@ def make_model(folder: Path, preset: str) -> None:
     model.save_pretrained(folder, TokenizerFolder(tokenizer, model_max_length=512))
 
 
-def compare(folder: str, texts: list[str], dtype: str, rounds: int) -> list[dict[str, str]]:
-    """Return a row an arm, after checking that all give the same vectors."""
-    arms: dict[str, Callable[[], Vectors]] = {
-        "ours": ours(folder, texts, dtype),
-        "sentence-transformers": theirs(folder, texts, dtype),
-        "transformers, in order": in_order(folder, texts, dtype),
+def compare(
+    folder: str, texts: list[str], dtype: str, options: argparse.Namespace
+) -> list[dict[str, str]]:
+    """Return a row an arm, after checking that all gave the same vectors."""
+    arms = {
+        "ours": ours(folder, dtype, options.device),
+        "sentence-transformers": theirs(folder, dtype, options.device),
+        "transformers, in order": in_order(folder, dtype, options.device),
     }
-    check_equal({name: arm() for name, arm in arms.items()}, COSINE[dtype])
-    seconds = interleaved(arms, rounds=rounds, warmup=0)
+    found: dict[str, Vectors] = {}
+
+    def timed(name: str, encode: Encode) -> Callable[[], None]:
+        return lambda: found.update({name: encode(texts)})
+
+    for encode in arms.values():
+        encode(texts[:NUM_WARMUP_TEXTS])
+    calls = {name: timed(name, encode) for name, encode in arms.items()}
+    seconds = interleaved(calls, rounds=options.rounds, warmup=0)
+    check_equal(found, COSINE[dtype])
     own = spread(seconds["ours"])[0]
     return [
         {
@@ -108,28 +123,28 @@ def compare(folder: str, texts: list[str], dtype: str, rounds: int) -> list[dict
     ]
 
 
-def ours(folder: str, texts: list[str], dtype: str) -> Callable[[], Vectors]:
-    model = BertModel.from_pretrained(folder, new_head=True).to(DTYPES[dtype]).eval()
+def ours(folder: str, dtype: str, device: str) -> Encode:
+    model = BertModel.from_pretrained(folder, new_head=True).to(device, DTYPES[dtype]).eval()
     tokenizer = load_tokenizer(folder)
-    return lambda: np.asarray(embed(model, tokenizer, texts))
+    return lambda texts: np.asarray(embed(model, tokenizer, texts))
 
 
-def theirs(folder: str, texts: list[str], dtype: str) -> Callable[[], Vectors]:
-    model = SentenceTransformer(folder, device="cpu").to(DTYPES[dtype])
+def theirs(folder: str, dtype: str, device: str) -> Encode:
+    model = SentenceTransformer(folder, device=device).to(DTYPES[dtype])
 
-    def encode() -> Vectors:
+    def encode(texts: list[str]) -> Vectors:
         vectors = model.encode(texts, batch_size=BATCH_SIZE, convert_to_tensor=True)
-        return vectors.float().numpy()
+        return vectors.float().cpu().numpy()
 
     return encode
 
 
-def in_order(folder: str, texts: list[str], dtype: str) -> Callable[[], Vectors]:
+def in_order(folder: str, dtype: str, device: str) -> Encode:
     """Return the loop of transformers' documentation: batches as the texts come."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModel.from_pretrained(folder).to(DTYPES[dtype]).eval()
+    model = AutoModel.from_pretrained(folder).to(device, DTYPES[dtype]).eval()
 
-    def encode() -> Vectors:
+    def encode(texts: list[str]) -> Vectors:
         vectors = []
         for start in range(0, len(texts), BATCH_SIZE):
             inputs = tokenizer(
@@ -137,11 +152,11 @@ def in_order(folder: str, texts: list[str], dtype: str) -> Callable[[], Vectors]
                 padding=True,
                 truncation=True,
                 return_tensors="pt",
-            )
+            ).to(device)
             with torch.inference_mode():
                 states = model(**inputs).last_hidden_state.float()
             real = inputs["attention_mask"][:, :, None]
-            vectors.append((states * real).sum(1) / real.sum(1))
+            vectors.append(((states * real).sum(1) / real.sum(1)).cpu())
         return torch.cat(vectors).numpy()
 
     return encode

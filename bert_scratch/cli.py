@@ -16,16 +16,21 @@ import signal
 import sys
 import textwrap
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from types import FrameType, NoneType
 from typing import Any, NoReturn
 
-from bert_scratch.config import InputError, Settings, did_you_mean, read_json_object
+from bert_scratch.config import (
+    SYSTEM_ERROR_EXIT_CODE,
+    InputError,
+    Settings,
+    did_you_mean,
+    read_json_object,
+)
 
-SYSTEM_ERROR_EXIT_CODE = 1
-"""The machine refused: a full disk, a file that went away."""
 INPUT_ERROR_EXIT_CODE = 2
 STOPPED_EXIT_CODE = 75
 NOBODY_READS_EXIT_CODE = 128 + 13
@@ -52,11 +57,41 @@ COMMANDS = {
         "pretraining.pretrain_config:PretrainConfig", "pretraining.pretrain:pretrain"
     ),
     "evaluate": Command("pretraining.evaluate:EvaluateConfig", "pretraining.evaluate:run_evaluate"),
+    "finetune": Command(
+        "finetuning.finetune_config:FinetuneConfig", "finetuning.finetune:run_finetune"
+    ),
+    "predict": Command("finetuning.predict:PredictConfig", "finetuning.predict:run_predict"),
+    "benchmark-suite": Command(
+        "finetuning.benchmark_suite:BenchmarkSuiteConfig",
+        "finetuning.benchmark_suite:run_benchmark_suite",
+    ),
     "embed": Command("inference.embed_files:EmbedConfig", "inference.embed_files:run_embed"),
     "fill-mask": Command("inference.fill_mask:FillMaskConfig", "inference.fill_mask:run_fill_mask"),
     "next-sentence": Command(
         "inference.next_sentence:NextSentenceConfig", "inference.next_sentence:run_next_sentence"
     ),
+    "explain": Command("views.explain:ExplainConfig", "views.explain:run_explain"),
+    "trace": Command("views.trace:TraceConfig", "views.trace:run_trace"),
+    "score": Command("inference.score:ScoreConfig", "views.score_table:run_score"),
+    "probe": Command("finetuning.probe:ProbeConfig", "views.probe_page:run_probe"),
+    "mlm-report": Command("inference.mlm_report:MlmReportConfig", "views.mlm_page:run_mlm_report"),
+    "pseudo-perplexity": Command(
+        "inference.pseudo_perplexity:PseudoPerplexityConfig",
+        "inference.pseudo_perplexity:run_pseudo_perplexity",
+    ),
+    "similarity": Command(
+        "inference.similarity:SimilarityConfig", "inference.similarity:run_similarity"
+    ),
+    "nearest": Command("inference.nearest:NearestConfig", "inference.nearest:run_nearest"),
+    "bert-score": Command(
+        "inference.bert_score:BertScoreConfig", "inference.bert_score:run_bert_score"
+    ),
+    "word-vectors": Command(
+        "inference.word_vectors:WordVectorsConfig", "inference.word_vectors:run_word_vectors"
+    ),
+    "whiten": Command("inference.whitening:WhitenConfig", "inference.whitening:run_whiten"),
+    "generate": Command("inference.generate:GenerateConfig", "inference.generate:run_generate"),
+    "augment": Command("inference.augment:AugmentConfig", "inference.augment:run_augment"),
     "convert": Command("inference.convert:ConvertConfig", "inference.convert:run_convert"),
     "compare-hf": Command("testing:CompareConfig", "testing:run_compare"),
 }
@@ -87,12 +122,14 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     # that one other busy program slows a small model's step tenfold; so it is twofold, and a step
     # that has the machine to itself is 1 % slower.
     os.environ.setdefault("GOMP_SPINCOUNT", "100000")
+    # The store of several ranks that goes away is told in one line, not in the forty of its own.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
-        signal.signal(signal.SIGTERM, _interrupt)
-        command = COMMANDS[name]
-        settings = parse(_load(command.settings), arguments, prog=f"bert-scratch {name}")
-        outcome = 0 if settings is None else _load(command.function)(settings)
-        sys.stdout.flush()
+        with _stopped_by_signals():
+            command = COMMANDS[name]
+            settings = parse(_load(command.settings), arguments, prog=f"bert-scratch {name}")
+            outcome = 0 if settings is None else _load(command.function)(settings)
+            sys.stdout.flush()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return INPUT_ERROR_EXIT_CODE
@@ -253,6 +290,24 @@ def _load(place: str) -> Any:
     return getattr(importlib.import_module(f"bert_scratch.{module}"), name)
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """Treat SIGTERM like Ctrl-C: unwind, so that temporary files go and finished work stays."""
-    raise KeyboardInterrupt
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Treat SIGTERM like Ctrl-C: unwind, so that temporary files go and finished work stays.
+
+    The second signal ends the process at once.
+    """
+    signals: list[int] = []
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        signals.append(number)
+        if len(signals) > 1:
+            os._exit(128 + number)
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    previous = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

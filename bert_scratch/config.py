@@ -18,6 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+SYSTEM_ERROR_EXIT_CODE = 1
+"""The machine refused: a full disk, a file that went away."""
+
 
 class InputError(ValueError):
     """What the user gave is wrong: one clear line naming file, flag or value, and the remedy.
@@ -30,6 +33,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ' (did you mean X?)' for the nearest known name, or '' when none is near."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def counted(number: int, noun: str) -> str:
+    """Return '1 document' or '1,200 documents'."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +156,8 @@ def make_output_folder(folder: Path) -> None:
     Raises:
         InputError: if it cannot be made or written to.
     """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--output-dir {folder}: is a file; give a folder, new or there already")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -157,6 +167,7 @@ def make_output_folder(folder: Path) -> None:
         raise InputError(f"--output-dir {folder}: cannot be written: {reason}") from error
 
 
+PAIR_TASKS = ("nsp", "sop", "none")
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")
 
 
@@ -201,6 +212,9 @@ class BertConfig(Settings):
     """Dropout before a fine-tuned head; None takes hidden_dropout_prob."""
     problem_type: str | None = None
     """single_label_classification, multi_label_classification or regression."""
+    pair_task: str | None = None
+    """What the pair head was trained for: nsp, sop or none. None: not recorded. A key of our own:
+    transformers keeps it and does nothing with it."""
 
     PRESETS: ClassVar[Mapping[str, tuple[int, int]]] = types.MappingProxyType(
         {
@@ -238,6 +252,8 @@ class BertConfig(Settings):
         check_range("initializer_range", self.initializer_range, at_least=0)
         check_range("layer_norm_eps", self.layer_norm_eps, above=0)
         check_choice("hidden_act", self.hidden_act, ACTIVATIONS)
+        if self.pair_task is not None:
+            check_choice("pair_task", self.pair_task, PAIR_TASKS)
         if self.hidden_size % self.num_attention_heads:
             raise InputError(
                 f"hidden_size must be a multiple of num_attention_heads; got hidden_size="
@@ -274,6 +290,11 @@ class BertConfig(Settings):
     def head_size(self) -> int:
         """K = hidden_size / num_attention_heads."""
         return self.hidden_size // self.num_attention_heads
+
+    @property
+    def num_labels(self) -> int:
+        """C, the classes of a fine-tuned model: those of id2label, or two, as in transformers."""
+        return 2 if self.id2label is None else len(self.id2label)
 
 
 def _plain(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,32 @@ def durable_path(path: Path) -> Iterator[Path]:
         fsync(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def durable_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside the path; on success it is fsynced and takes the path's place.
+
+    When the block fails it is removed and what stood at the path stays. One process at a time:
+    what a killed one left under the temporary name is removed.
+    """
+    temporary, former = (path.with_name(path.name + end) for end in (".tmp", ".former.tmp"))
+    for leftover in (temporary, former):
+        shutil.rmtree(leftover, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        for file in sorted(temporary.rglob("*")):
+            fsync(file)
+        fsync(temporary)
+        if path.exists():
+            path.rename(former)
+        temporary.rename(path)
+        fsync(path.parent)
+        shutil.rmtree(former, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 

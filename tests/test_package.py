@@ -19,7 +19,8 @@ ALLOWED = {
     "inference": {"data", "model"},
     "training": {"data", "model"},
     "pretraining": {"data", "model", "inference", "training"},
-    "views": {"data", "model", "inference", "training", "pretraining"},
+    "finetuning": {"data", "model", "inference", "training"},
+    "views": {"data", "model", "inference", "training", "pretraining", "finetuning"},
 }
 BASE = {"config", "batch", "durable"}
 TORCH_FREE = (

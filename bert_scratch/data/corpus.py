@@ -19,6 +19,7 @@ any number of processes and hold each document exactly once.
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -81,7 +82,7 @@ def resolve_sources(paths: Sequence[str], documents: str = "auto") -> list[Sourc
 
     Raises:
         InputError: naming the path, when nothing is found, a file cannot be read, is not text,
-            or no file holds any text.
+            no file holds any text, or two paths name the same file.
     """
     check_choice("--documents", documents, DOCUMENT_RULES)
     if not paths:
@@ -89,23 +90,45 @@ def resolve_sources(paths: Sequence[str], documents: str = "auto") -> list[Sourc
     sources = []
     for path in paths:
         if path.startswith(hub.PREFIX):
-            sources.append(_inspect_table(path, tuple(hub.dataset_files(path)), "arrow"))
-            continue
-        for kind, found in find_files(path).items():
-            files = tuple(found)
-            if kind == "text":
-                sources.append(_inspect_text(path, files, documents))
-            elif kind == "jsonl":
-                _sampled_heads(path, files)
-                evidence = f"{path}: each object is a document"
-                sources.append(Source(path, files, kind, "lines", False, evidence))
-            elif kind == "wikipedia":
-                wikipedia.import_parser()
-                evidence = f"{path}: a Wikipedia dump: each article is a document"
-                sources.append(Source(path, files, kind, "articles", False, evidence))
-            else:
-                sources.append(_inspect_table(path, files, kind))
+            found = {"arrow": hub.dataset_files(path)}
+        else:
+            found = find_files(path)
+        for kind, files in found.items():
+            sources.append(_inspect(path, tuple(files), kind, documents))
+    _refuse_twice(sources)
     return sources
+
+
+def _inspect(path: str, files: tuple[Path, ...], kind: str, documents: str) -> Source:
+    """Look into the files of one kind that a path names."""
+    if kind == "text":
+        return _inspect_text(path, files, documents)
+    if kind == "jsonl":
+        _sampled_heads(path, files)
+        rule, evidence = "lines", "each object is a document"
+    elif kind == "wikipedia":
+        wikipedia.import_parser()
+        rule, evidence = "articles", "a Wikipedia dump: each article is a document"
+    else:
+        rule, evidence = "rows", _inspect_table(path, files, kind)
+    if documents != "auto":
+        evidence += f" (--documents {documents} is for plain text and changes nothing here)"
+    return Source(path, files, kind, rule, False, f"{path}: {evidence}")
+
+
+def _refuse_twice(sources: Sequence[Source]) -> None:
+    """Refuse a file that two paths name: its text would count twice, and nothing would say so."""
+    seen: dict[str, str] = {}
+    for source in sources:
+        own = {os.path.realpath(file): file for file in source.files}
+        for place, file in own.items():
+            if place in seen:
+                other = seen[place]
+                raise InputError(
+                    f"--corpus: {file} is named twice, by {other} and by {source.path}; give it "
+                    "once (--mixture draws a path more often)"
+                )
+        seen |= dict.fromkeys(own, source.path)
 
 
 def _inspect_text(path: str, files: tuple[Path, ...], documents: str) -> Source:
@@ -139,14 +162,13 @@ def _sampled_heads(path: str, files: tuple[Path, ...]) -> list[str]:
     return heads
 
 
-def _inspect_table(path: str, files: tuple[Path, ...], kind: str) -> Source:
-    """Look for the column of text in each file."""
+def _inspect_table(path: str, files: tuple[Path, ...], kind: str) -> str:
+    """Look for the column of text in each file, and say which it is."""
     columns = {tables.text_column(file, kind): None for file in files}
     if kind == "parquet" and not any(map(tables.num_rows, files)):
         raise InputError(f"--corpus {path}: holds no text, no file has any rows")
     named = " or ".join(f'"{column}"' for column in columns)
-    evidence = f"{path}: each row is a document, its text in column {named}"
-    return Source(path, files, kind, "rows", False, evidence)
+    return f"each row is a document, its text in column {named}"
 
 
 def slices_of(sources: Sequence[Source], slice_bytes: int = SLICE_BYTES) -> list[Slice]:

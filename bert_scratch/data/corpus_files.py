@@ -46,8 +46,7 @@ def find_files(path: str) -> dict[str, list[Path]]:
         if found.is_dir():
             files |= {file: kind for file in _walk(found) if (kind := _kind(file))}
         else:
-            _refuse_unreadable(found)
-            files[found] = _kind(found) or "text"
+            files[found] = _kind(found) or _unknown_kind(found)
     if not files:
         what = f"has none of {_FOUND_IN_FOLDERS}" if named else "does not exist"
         raise InputError(f"--corpus {path}: {what}; give a file, a folder or a quoted glob")
@@ -90,9 +89,18 @@ def _extension(file: Path) -> str:
     return Path(file.stem if is_compressed(file) else file.name).suffix.lower()
 
 
-def _refuse_unreadable(file: Path) -> None:
-    if _extension(file) == ".json":
+def _unknown_kind(file: Path) -> str:
+    """Return the kind of a file that the user named and we cannot tell: text, unless it is none."""
+    extension = _extension(file)
+    if extension == ".json":
         raise InputError(
             f'--corpus {file}: .json is not read; write one object with a "text" a line '
             "to a .jsonl file"
         )
+    is_extracted = textfile.read_beginning(file, 64).lstrip().startswith(b"<doc ")
+    if _XML.fullmatch(extension) and not is_extracted:
+        raise InputError(
+            f"--corpus {file}: is XML, but neither a Wikipedia dump (it does not begin with "
+            "<mediawiki>) nor WikiExtractor's (<doc>); write its text to a .txt or .jsonl file"
+        )
+    return "text"

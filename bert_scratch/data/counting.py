@@ -7,7 +7,7 @@ import sys
 import unicodedata
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -71,7 +71,9 @@ def blocks_of(texts: Iterable[str]) -> Iterator[str]:
     parts: list[str] = []
     size = 0
     for text in texts:
-        for part in _cut(text):
+        # Most texts are short, and a generator for each takes longer than all the rest.
+        is_short = len(text) <= _BLOCK_CHARACTERS and "\n" not in text
+        for part in (text,) if is_short else _cut(text):
             parts.append(part)
             size += len(part) + 1
             if size >= _BLOCK_CHARACTERS:
@@ -101,27 +103,28 @@ def _look_into(
     for stretch, count in stretches.items():
         equally_frequent[count].append(stretch)
     stretches.clear()
-    found: Counter[str] = Counter()
+    found: defaultdict[str, int] = defaultdict(int)  # a Counter calls Python for each new word
+    cut = _word_pattern().findall
     for count, group in equally_frequent.items():
-        for piece, times in Counter(_pieces(group, normalize)).items():
-            if piece.isalnum():
-                found[piece] += count * times
-            else:
-                for word in _word_pattern().findall(piece):
-                    found[word] += count * times
+        for block in blocks_of(group):  # the normaliser takes 50 bytes a character
+            for word, times in Counter(cut(normalize(block))).items():
+                found[word] += count * times
+    _add_characters(found, counts.characters)
     for word, count in found.items():
-        for character in word:
-            counts.characters[character] += count
         if len(word) > MAX_WORD_CHARACTERS:
             counts.num_long_words += count
         else:
-            counts.words[word] += count
+            counts.words[word] = counts.words.get(word, 0) + count
 
 
-def _pieces(stretches: list[str], normalize: Callable[[str], str]) -> Iterator[str]:
-    """Yield what stands between spaces in normalised stretches: an ideograph is one piece."""
-    for block in blocks_of(stretches):  # the normaliser takes 50 bytes a character
-        yield from normalize(block).split(" ")
+def _add_characters(words: Mapping[str, int], characters: Counter[str]) -> None:
+    """Count the characters of words, each as often as its word."""
+    codes = np.frombuffer("".join(words).encode("utf-32-le"), dtype="<u4")
+    lengths = np.fromiter(map(len, words), dtype=np.int64, count=len(words))
+    frequencies = np.fromiter(words.values(), dtype=np.int64, count=len(words))
+    totals = np.bincount(codes, np.repeat(frequencies, lengths))
+    for code in np.flatnonzero(totals).tolist():
+        characters[chr(code)] += int(totals[code])
 
 
 def _weight(words: Collection[str]) -> int:
@@ -148,6 +151,8 @@ def _keep_frequent(words: Counter[str]) -> None:
 def _word_pattern() -> re.Pattern[str]:
     """Return what matches one punctuation mark, or a word up to the next mark or space.
 
+    An ideograph has spaces around it by then.
+
     The Unicode tables of `tokenizers` and of Python are of different age, so it is asked which
     of the characters that are punctuation, symbols or marks to Python it cuts at.
     """
@@ -159,4 +164,6 @@ def _word_pattern() -> re.Pattern[str]:
     between_letters = "".join(f"a{mark}" for mark in marks) + "a"
     pieces = pre_tokenizers.BertPreTokenizer().pre_tokenize_str(between_letters)
     cut_at = re.escape("".join(piece for piece, (start, _) in pieces if start % 2))
-    return re.compile(f"[{cut_at}]|[^{cut_at}]+")
+    # Looking a letter up among all marks is slow, and most words are plain ones.
+    plain = r"[0-9A-Za-z]++(?=[ !-/:-@\[-`{-~]|\Z)"
+    return re.compile(f"{plain}|[^ {cut_at}]+|[{cut_at}]")

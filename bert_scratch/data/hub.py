@@ -30,6 +30,8 @@ def dataset_files(path: str) -> list[Path]:
     split = split or "train"
     if not split.replace("_", "").replace(".", "").isalnum():
         raise InputError(f"--corpus {path}: the split must be a whole one, such as train")
+    if name.startswith((".", "/", "~")) and not Path(name).is_dir():
+        raise InputError(f"--corpus {path}: there is no folder {name}")
     datasets = import_extra("datasets", "reading a data set of Hugging Face", "hub")
     try:
         dataset = datasets.load_dataset(name, config or None, split=split)

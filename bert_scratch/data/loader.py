@@ -20,17 +20,18 @@ import numpy.typing as npt
 import torch
 
 from bert_scratch.batch import Batch
-from bert_scratch.config import InputError, check_choice, check_range
+from bert_scratch.config import PAIR_TASKS, InputError, check_choice, check_range
 from bert_scratch.data.examples import ExampleBatch
 from bert_scratch.data.google_pairs import GooglePairs
 from bert_scratch.data.joined_text import JoinedText
 from bert_scratch.data.masking import Masker
 from bert_scratch.data.mixed_examples import ExampleSource, MixedExamples
-from bert_scratch.data.mixture import block_counts, component_shards, mixture_shares
+from bert_scratch.data.mixture import mixture_components
 from bert_scratch.data.order import EpochOrder, MixedOrder, component_seed
 from bert_scratch.data.pairs import BalancedPairs
 from bert_scratch.data.rows import lay_out
 from bert_scratch.data.shard import Shard
+from bert_scratch.data.share import share_of
 from bert_scratch.data.store import TokenStore
 from bert_scratch.data.wordpiece import SpecialIds
 
@@ -61,6 +62,8 @@ class ExampleLoader:
         mask_token_prob: share of the chosen tokens that are shown as [MASK].
         random_token_prob: share that is shown as a random token.
         mask_special: let masks fall on special tokens and draw them, as Google does.
+        rank: of this process; `batch_at` and `batches` give its share of each step (`share.py`).
+        world_size: number of ranks, at most B.
 
     Attributes:
         order: place in the endless line -> (epoch, slot).
@@ -93,13 +96,21 @@ class ExampleLoader:
         mask_token_prob: float = 0.8,
         random_token_prob: float = 0.1,
         mask_special: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         check_range("train_batch_size", batch_size, at_least=1)
+        if world_size > batch_size:
+            raise InputError(
+                f"--train-batch-size {batch_size} gives {world_size} ranks less than one example "
+                f"each; start at most {batch_size} ranks"
+            )
         self.arguments = {
             name: value for name, value in locals().items() if name not in ("self", "store")
         }
         self.store = store
         self.batch_size = batch_size
+        self._rank, self._world_size = rank, world_size
         self.max_seq_length = max_seq_length
         self._special_ids = special_ids
         self.masker = Masker(
@@ -140,10 +151,20 @@ class ExampleLoader:
 
     def batches(self, steps: range) -> list[Batch]:
         """Return the batches of consecutive steps, made together: faster than one by one."""
-        size = self.batch_size
-        together = self.batch_of(np.arange(steps.start * size, steps.stop * size))
+        places = np.arange(steps.start * self.batch_size, steps.stop * self.batch_size)
+        examples, ids = self._examples_at(places)
+        if self._world_size > 1:
+            examples, ids = share_of(
+                examples,
+                ids,
+                num_steps=len(steps),
+                rank=self._rank,
+                world_size=self._world_size,
+            )
+        together = self._masked(examples, ids)
         if len(steps) == 1:
             return [together]
+        size = len(ids) // len(steps)
         return [together.rows(number * size, (number + 1) * size) for number in range(len(steps))]
 
     def batch_of(self, places: npt.NDArray[np.int64]) -> Batch:
@@ -152,8 +173,14 @@ class ExampleLoader:
         Args:
             places: [B] int64, global example numbers.
         """
+        return self._masked(*self._examples_at(places))
+
+    def _examples_at(
+        self, places: npt.NDArray[np.int64]
+    ) -> tuple[ExampleBatch, npt.NDArray[np.int64]]:
+        """Return the examples at any places of the endless line, and their ids, [B, 2] int64."""
         epochs, slots = self.order.at(places)
-        return self._masked(self.source.batch(epochs, slots), np.stack([epochs, slots], axis=1))
+        return self.source.batch(epochs, slots), np.stack([epochs, slots], axis=1)
 
     def _masked(self, examples: ExampleBatch, example_ids: npt.NDArray[np.int64]) -> Batch:
         """Lay the examples out as rows and mask them."""
@@ -186,36 +213,28 @@ def _open(
     store: TokenStore, split: str, open_part: Callable[..., ExampleSource], seed: int
 ) -> tuple[ExampleSource, EpochOrder | MixedOrder]:
     """Return the examples of a split and their order; only the train split is ever mixed."""
-    mixture = store.manifest.get("mixture", ()) if split == "train" else ()
-    if mixture:
-        return _mixed(store, mixture, open_part, seed)
+    if split == "train" and store.manifest.get("mixture"):
+        return _mixed(store, open_part, seed)
     source = open_part(store.shards(split), seed=seed)
     return source, EpochOrder(source.facts.num_examples, seed)
 
 
 def _mixed(
-    store: TokenStore, mixture: Sequence[str], open_part: Callable[..., ExampleSource], seed: int
+    store: TokenStore, open_part: Callable[..., ExampleSource], seed: int
 ) -> tuple[MixedExamples, MixedOrder]:
     """Return the examples of the components that have a share, and the order that mixes them."""
     shards = store.shards("train")
-    components = {
-        path: [shards[index] for index in indices]
-        for path, indices in component_shards(store.manifest).items()
-    }
-    sizes = [sum(shard.num_tokens for shard in part) for part in components.values()]
+    components = mixture_components(store.manifest)
     sources: list[ExampleSource] = []
-    counts = []
-    for (path, part), count in zip(
-        components.items(), block_counts(mixture_shares(mixture, sizes)), strict=True
-    ):
-        if count:
-            try:
-                sources.append(open_part(part, seed=component_seed(seed, len(sources))))
-            except InputError as error:
-                raise InputError(f"--mixture, --corpus {path}: {error}") from error
-            counts.append(count)
+    for number, component in enumerate(components):
+        own = [shards[index] for index in component.shards]
+        try:
+            sources.append(open_part(own, seed=component_seed(seed, number)))
+        except InputError as error:
+            raise InputError(f"--mixture, --corpus {component.path}: {error}") from error
     num_examples = [source.facts.num_examples for source in sources]
-    return MixedExamples(sources), MixedOrder(num_examples, counts, seed)
+    order = MixedOrder(num_examples, [component.places for component in components], seed)
+    return MixedExamples(sources), order
 
 
 def open_examples(
@@ -235,7 +254,7 @@ def open_examples(
         InputError: on an unknown choice, a sequence length without room for two tokens, google
             sampling without nsp, or a split that cannot serve the task.
     """
-    check_choice("--pair-task", pair_task, ("nsp", "sop", "none"))
+    check_choice("--pair-task", pair_task, PAIR_TASKS)
     check_choice("--pair-sampling", pair_sampling, ("balanced", "google"))
     check_range("--max-seq-length", max_seq_length, at_least=5)
     if pair_sampling == "google" and pair_task != "nsp":
@@ -267,6 +286,8 @@ def evaluation_batches(
     unselectable_ids: Collection[int],
     pair_task: str = "nsp",
     max_examples: int | None = 1024,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> Iterator[Batch]:
     """Return held-out batches whose order, pairs and masks no run's seed changes.
 
@@ -278,6 +299,8 @@ def evaluation_batches(
         unselectable_ids: tokens never masked nor drawn.
         pair_task: nsp, sop or none.
         max_examples: only the first that many, spread over the whole text; None: each once.
+        rank: of this process, which takes every `world_size`-th batch.
+        world_size: number of ranks.
 
     Raises:
         InputError: if the held-out text cannot serve the pair task.
@@ -297,5 +320,5 @@ def evaluation_batches(
     if max_examples is not None:
         limit = min(limit, max_examples)
     places = np.arange(limit, dtype=np.int64)
-    starts = range(0, limit, batch_size)
+    starts = range(rank * batch_size, limit, world_size * batch_size)
     return (loader.batch_of(places[start : start + batch_size]) for start in starts)

@@ -25,12 +25,17 @@ class MixedExamples:
 
     Args:
         components: at least one.
+
+    Attributes:
+        component_sizes: examples of an epoch of each component.
+        facts: of all together.
     """
 
     def __init__(self, components: Sequence[ExampleSource]) -> None:
         self._components = components
         facts = [component.facts for component in components]
-        sizes = [fact.num_examples for fact in facts]
+        self.component_sizes = [fact.num_examples for fact in facts]
+        sizes = self.component_sizes
         shares = [fact.random_next_share for fact in facts]
         self._first_slots = np.cumsum([0, *sizes])
         self.facts = ExampleFacts(

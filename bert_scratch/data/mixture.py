@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from bert_scratch.config import InputError
 
@@ -109,16 +109,38 @@ def block_counts(shares: Sequence[float]) -> list[int]:
     return counts
 
 
-def component_shards(manifest: Mapping[str, Any]) -> dict[str, list[int]]:
-    """Return the shards of each component of a prepared corpus, by the path that names it.
+class Component(NamedTuple):
+    """One component of a prepared corpus with a mixture."""
+
+    path: str
+    """The `--corpus` path that names it."""
+    shards: list[int]
+    places: int
+    """Of a block's 1,024, > 0."""
+    text_share: float
+    """Of the train tokens."""
+
+
+def mixture_components(manifest: Mapping[str, Any]) -> list[Component]:
+    """Return the components that have a share in what is drawn.
 
     Args:
-        manifest: of the store; slice i became shard i.
+        manifest: of a store with a mixture; slice i became shard i.
+
+    Raises:
+        InputError: as `mixture_shares` and `block_counts`.
     """
-    components: dict[str, list[int]] = {source["path"]: [] for source in manifest["sources"]}
+    shards: dict[str, list[int]] = {source["path"]: [] for source in manifest["sources"]}
     for index, part in enumerate(manifest["slices"]):
-        components[manifest["sources"][part["source"]]["path"]].append(index)
-    return components
+        shards[manifest["sources"][part["source"]]["path"]].append(index)
+    records = manifest["shards"]
+    sizes = [sum(records[index]["train"]["tokens"] for index in own) for own in shards.values()]
+    counts = block_counts(mixture_shares(manifest["mixture"], sizes))
+    return [
+        Component(path, own, places, size / sum(sizes))
+        for (path, own), places, size in zip(shards.items(), counts, sizes, strict=True)
+        if places
+    ]
 
 
 def _number(text: str) -> float:

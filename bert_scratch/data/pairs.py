@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from bert_scratch.config import InputError
+from bert_scratch.config import InputError, counted
 from bert_scratch.data.examples import ExampleBatch, ExampleFacts, Integers
 from bert_scratch.data.philox import below, below64
 from bert_scratch.data.shard import Shard
@@ -194,6 +194,6 @@ def check_pairs_possible(
         )
     if num_one_sentence == num_documents:
         raise InputError(
-            f"sentence pairs need documents of two sentences or more; all {num_documents} "
-            f"documents of the {split} split have one. Check --sentences, {remedy}"
+            f"sentence pairs need documents of two sentences or more; the {split} split has "
+            f"{counted(num_documents, 'document')}, each of one. Check --sentences, {remedy}"
         )

@@ -8,6 +8,7 @@ starts here). `pages` holds the CRC-32 of each 4 KiB page of those, in this orde
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import zlib
 from array import array
@@ -193,11 +194,11 @@ def write_shard(
 
 
 class Shard:
-    """One part (train or eval) of one shard.
+    """One part (train or eval) of one shard; opened when it is first read.
 
     Attributes:
-        tokens: [T] uint16 or uint32, memory-mapped; `read` checks what it returns.
         num_tokens: T.
+        num_sentences: Ns.
         num_documents: Nd.
         num_one_sentence_documents: those among them that have one sentence.
         has_word_starts: whether it was told where words start.
@@ -206,24 +207,37 @@ class Shard:
     def __init__(
         self, folder: Path, index: int, split: str, vocab_size: int, record: dict[str, Any]
     ) -> None:
-        """Map the files; the page table is read and checked at once."""
-        stated = record["files"]
-        self.has_word_starts = file_name(index, split, _WORD_STARTS) in stated
-        names = (*_ARRAYS, _WORD_STARTS) if self.has_word_starts else _ARRAYS
-        pages = file_name(index, split, "pages")
-        checks = np.frombuffer(read_whole(folder / pages, stated[pages]["sha256"]), dtype=_UINT32)
-        files = {name: file_name(index, split, name) for name in names}
-        num_pages = [-(-stated[file]["bytes"] // PAGE_BYTES) for file in files.values()]
-        parts = np.split(checks, np.cumsum(num_pages)[:-1])
-        self._files = {
-            name: _CheckedFile(folder / file, part)
-            for (name, file), part in zip(files.items(), parts, strict=True)
+        """Take over what the manifest says of it; no file is touched."""
+        self._folder = folder
+        self._stated: dict[str, Any] = record["files"]
+        self._file_names = {
+            name: file_name(index, split, name) for name in (*_ARRAYS, _WORD_STARTS, "pages")
         }
-        self.tokens = self._files["tokens"].bytes.view(token_dtype(vocab_size))
-        self.num_tokens = len(self.tokens)
+        self._dtype = token_dtype(vocab_size)
+        self.has_word_starts = self._file_names[_WORD_STARTS] in self._stated
+        self.num_tokens: int = record["tokens"]
+        self.num_sentences: int = record["sentences"]
         self.num_documents: int = record["documents"]
         self.num_one_sentence_documents: int = record["one_sentence_documents"]
-        self._token_bytes = self.tokens.itemsize
+
+    @functools.cached_property
+    def _files(self) -> dict[str, _CheckedFile]:
+        """The arrays' files, mapped; the page table is read and checked."""
+        pages = self._file_names["pages"]
+        content = read_whole(self._folder / pages, self._stated[pages]["sha256"])
+        names = (*_ARRAYS, _WORD_STARTS) if self.has_word_starts else _ARRAYS
+        files = {name: self._file_names[name] for name in names}
+        num_pages = [-(-self._stated[file]["bytes"] // PAGE_BYTES) for file in files.values()]
+        parts = np.split(np.frombuffer(content, dtype=_UINT32), np.cumsum(num_pages)[:-1])
+        return {
+            name: _CheckedFile(self._folder / file, part)
+            for (name, file), part in zip(files.items(), parts, strict=True)
+        }
+
+    @functools.cached_property
+    def tokens(self) -> npt.NDArray[np.integer[Any]]:
+        """[T] uint16 or uint32, memory-mapped; `read` checks what it returns."""
+        return self._files["tokens"].bytes.view(self._dtype)
 
     def read(self, start: int, end: int) -> npt.NDArray[np.integer[Any]]:
         """Return the tokens [start, end), a view of the file; each page is checked once.
@@ -231,7 +245,8 @@ class Shard:
         Raises:
             InputError: naming the file and the byte offset of a damaged page.
         """
-        self._files["tokens"].check(start * self._token_bytes, end * self._token_bytes)
+        size = self._dtype.itemsize
+        self._files["tokens"].check(start * size, end * size)
         return self.tokens[start:end]
 
     def read_word_starts(self, start: int, end: int) -> npt.NDArray[np.bool_]:

@@ -115,8 +115,8 @@ def _all_files(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
 class TokenStore:
     """A prepared corpus, opened for reading.
 
-    Opening checks the manifest, every file's size, the token counts and the page tables; pages
-    of the arrays are checked when they are first touched.
+    Opening checks the manifest, every file's size and the token counts; page tables and pages of
+    the arrays are checked when they are first touched.
 
     Attributes:
         folder: where it lies; the tokenizer is in its folder `tokenizer`.

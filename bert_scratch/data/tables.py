@@ -100,7 +100,9 @@ def _open_table(file: Path, kind: str) -> Iterator[tuple[Any, Any]]:
                 yield table, mapped
     except (pyarrow.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{file}: cannot be read as {kind}: {reason}") from error
+        raise InputError(
+            f"{file}: cannot be read as {kind}: {reason}; fetch or write it again"
+        ) from error
 
 
 def _row_groups(

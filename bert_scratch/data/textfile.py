@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from bert_scratch.config import InputError
-from bert_scratch.data.unpack import READ_ERRORS, is_compressed, open_bytes
+from bert_scratch.data.unpack import READ_ERRORS, is_compressed, open_bytes, unreadable
 
 MAX_LINE_BYTES = 1 << 20
 MAX_WHOLE_LINE_BYTES = 32 << 20
@@ -77,7 +77,7 @@ def read_blocks(
                     line_start = offset
                 offset += len(raw)
     except READ_ERRORS as error:
-        raise InputError(f"{file}: cannot be read: {error}") from error
+        raise unreadable(file, error) from error
 
 
 def _skip_line(handle: BinaryIO, start: int, border: int) -> int:
@@ -236,7 +236,7 @@ def read_beginning(file: Path, num_bytes: int) -> bytes:
         with open_bytes(file) as handle:
             return handle.read(num_bytes)
     except READ_ERRORS as error:
-        raise InputError(f"{file}: cannot be read: {error}") from error
+        raise unreadable(file, error) from error
 
 
 def line_number(file: Path, offset: int) -> int:

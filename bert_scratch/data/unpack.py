@@ -34,6 +34,17 @@ def is_compressed(file: Path) -> bool:
     return file.suffix.lower() in COMPRESSIONS
 
 
+def unreadable(file: Path, error: Exception) -> InputError:
+    """Return the error for a file that reading raised one of READ_ERRORS for."""
+    reason = getattr(error, "strerror", None)
+    if reason is None and is_compressed(file):
+        return InputError(
+            f"{file}: cannot be read: {error}; it is cut short, damaged or no {file.suffix} file: "
+            "fetch or pack it again, or give the unpacked file"
+        )
+    return InputError(f"{file}: cannot be read: {reason or error}")
+
+
 def open_bytes(file: Path) -> BinaryIO:
     """Open a file, plain or compressed, to read the bytes inside.
 

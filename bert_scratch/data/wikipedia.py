@@ -17,7 +17,7 @@ from xml.parsers import expat
 from bert_scratch.config import InputError
 from bert_scratch.data.extras import import_extra
 from bert_scratch.data.textfile import read_beginning
-from bert_scratch.data.unpack import READ_ERRORS, open_bytes
+from bert_scratch.data.unpack import READ_ERRORS, open_bytes, unreadable
 
 _BEGINNING = re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<mediawiki\b", re.S)
 _BLOCK_BYTES = 1 << 16
@@ -85,7 +85,7 @@ def _pages(file: Path, start: int, border: int) -> Iterator[tuple[str, str]]:
             if not reader.is_behind:
                 reader.finish()
     except READ_ERRORS as error:
-        raise InputError(f"{file}: cannot be read: {error}") from error
+        raise unreadable(file, error) from error
 
 
 def _find_page(handle: BinaryIO, start: int, border: int) -> int:

@@ -1,1 +1,1 @@
-"""What a trained model answers: hidden words, next sentences; and conversion of old folders."""
+"""What a trained model answers: hidden words, vectors, scores, text; old folders converted."""

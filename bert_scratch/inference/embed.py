@@ -5,7 +5,7 @@ Letters: N texts, n words or tokens of one, L layers, D hidden.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 
@@ -26,6 +26,7 @@ from bert_scratch.inference.pooling import (
     join_windows,
     pool_rows,
     pool_windows,
+    unit_length,
 )
 from bert_scratch.model.encoder import BertModel
 
@@ -39,19 +40,14 @@ _TEXTS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbedOptions(Settings):
-    """What a vector is made of; the defaults are sentence-transformers' for a plain BERT."""
+class ReadingOptions(Settings):
+    """Which layers are read, and how long a text at a time."""
 
-    pooling: str = "mean"
-    """Of a text: mean or max over its tokens, [CLS] and [SEP] among them, or cls."""
     layers: tuple[str, ...] = ("-1",)
-    """Of L + 1: 0 is the output of the embeddings, L or -1 the last layer; or all."""
+    """Of L + 1: 0 is the output of the embeddings, L or -1 the last layer, -2 the one before it;
+    or all."""
     layer_combine: str | None = None
     """Of several layers: mean, sum, concat, or stack (apart). Left out: mean; stack for all."""
-    unit: str = "text"
-    """What gets a vector: text, word (the mean of its pieces) or token."""
-    normalize: bool = False
-    """Scale every vector to length 1."""
     max_seq_length: int | None = None
     """Tokens of a row, [CLS] and [SEP] included. Left out: all positions the model has."""
     stride: int | None = None
@@ -65,8 +61,6 @@ class EmbedOptions(Settings):
         Raises:
             InputError: naming the option.
         """
-        check_choice("--pooling", self.pooling, POOLINGS)
-        check_choice("--unit", self.unit, UNITS)
         if self.layer_combine is not None:
             check_choice("--layer-combine", self.layer_combine, LAYER_COMBINES)
         check_range("--batch-size", self.batch_size, at_least=1)
@@ -74,6 +68,53 @@ class EmbedOptions(Settings):
         check_range("--stride", self.stride, at_least=1)
         if not self.layers:
             raise InputError("--layers needs at least one layer")
+
+    def check_one_vector(self) -> None:
+        """Check that the layers are combined into one vector.
+
+        Raises:
+            InputError: if they are kept apart.
+        """
+        if self.layer_combine == "stack" or (
+            self.layer_combine is None and self.layers == (ALL_LAYERS,)
+        ):
+            raise InputError("one vector is needed: choose --layer-combine mean, sum or concat")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorOptions(ReadingOptions):
+    """What a text's vector is made of; the defaults are sentence-transformers' for a plain BERT."""
+
+    pooling: str = "mean"
+    """Of a text: mean or max over its tokens, [CLS] and [SEP] among them, or cls."""
+
+    def __post_init__(self) -> None:
+        """Check each value.
+
+        Raises:
+            InputError: naming the option.
+        """
+        super().__post_init__()
+        check_choice("--pooling", self.pooling, POOLINGS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedOptions(VectorOptions):
+    """What gets a vector."""
+
+    unit: str = "text"
+    """What gets a vector: text, word (the mean of its pieces) or token."""
+    normalize: bool = False
+    """Scale every vector to length 1."""
+
+    def __post_init__(self) -> None:
+        """Check each value.
+
+        Raises:
+            InputError: naming the option.
+        """
+        super().__post_init__()
+        check_choice("--unit", self.unit, UNITS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,15 +181,21 @@ def embed(
 
 
 def embeddings(
-    model: nn.Module, tokenizer: Tokenizer, texts: Iterable[str], options: EmbedOptions
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    texts: Iterable[str],
+    options: EmbedOptions,
+    change: Callable[[Vectors], Vectors] | None = None,
 ) -> Iterator[Embedding]:
     """Yield what `embed` returns text by text, in order; memory does not grow with their number.
+
+    A change, such as a `Whitening`, is made to each vector before it is scaled to length 1.
 
     Raises:
         InputError: as `embed`.
     """
     encoder = encoder_of(model)
-    embedder = _Embedder(encoder, tokenizer, options)
+    embedder = _Embedder(encoder, tokenizer, options, change)
     remaining = iter(texts)
     while group := list(islice(remaining, _TEXTS_AT_ONCE)):
         yield from embedder.embed(group)
@@ -164,13 +211,20 @@ def encoder_of(model: nn.Module) -> BertModel:
 class _Embedder:
     """The options turned into functions of a model, and the tokenizer's memory of words."""
 
-    def __init__(self, encoder: BertModel, tokenizer: Tokenizer, options: EmbedOptions) -> None:
+    def __init__(
+        self,
+        encoder: BertModel,
+        tokenizer: Tokenizer,
+        options: EmbedOptions,
+        change: Callable[[Vectors], Vectors] | None,
+    ) -> None:
         self._encoder = encoder
         self._tokenizer = tokenizer
         self._special = special_ids(tokenizer)
         self._text_encoder = TextEncoder(tokenizer)
         self._options = options
-        self._layers = _layer_indices(options.layers, encoder.config.num_hidden_layers)
+        self._change = change
+        self._layers = layer_indices(options.layers, encoder.config.num_hidden_layers)
         own = "stack" if options.layers == (ALL_LAYERS,) else "mean"
         self._layer_combine = options.layer_combine or own
         positions = encoder.config.max_position_embeddings
@@ -199,7 +253,9 @@ class _Embedder:
         by_text = self._of_units(windows, encodings) if encodings else self._of_texts(windows)
         for text, ids, (vectors, offsets) in zip(texts, token_ids, by_text, strict=True):
             num_cut = max(0, len(ids) - self._max_tokens) if stride is None else 0
-            yield Embedding(text, self._scaled(vectors), offsets, num_cut)
+            changed = vectors if self._change is None else self._change(vectors)
+            scaled = unit_length(changed) if self._options.normalize else changed
+            yield Embedding(text, scaled, offsets, num_cut)
 
     def _of_texts(self, windows: list[Window]) -> Iterator[tuple[Vectors, None]]:
         pooled: list[Vectors] = [np.empty(0, np.float32)] * len(windows)
@@ -238,16 +294,13 @@ class _Embedder:
             tokens_per_batch=self._options.batch_size * TOKENS_A_ROW,
         )
 
-    def _scaled(self, vectors: Vectors) -> Vectors:
-        if not self._options.normalize:
-            return vectors
-        lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-        scaled: Vectors = vectors / np.maximum(lengths, np.float32(1e-12))
-        return scaled
 
+def layer_indices(layers: Sequence[str], num_layers: int) -> list[int]:
+    """Return each layer as 0 (the embeddings) to L.
 
-def _layer_indices(layers: Sequence[str], num_layers: int) -> list[int]:
-    """Return each layer as 0 (the embeddings) to L."""
+    Raises:
+        InputError: if a name is not all, and no number from -(L + 1) to L.
+    """
     if tuple(layers) == (ALL_LAYERS,):
         return list(range(num_layers + 1))
     known = {

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bert_scratch.config import InputError
 from bert_scratch.data.wordpiece import SpecialIds
-from bert_scratch.inference.inputs import answering
+from bert_scratch.inference.inputs import answering, check_known
 from bert_scratch.model.encoder import BertModel
 
 
@@ -91,7 +90,7 @@ def encode_windows(
             rows = order[start : start + max(1, tokens_per_batch // longest)]
             start += len(rows)
             input_ids, attention_mask = _padded([windows[row].ids for row in rows], special_ids)
-            _check_known(input_ids, model.config.vocab_size)
+            check_known(int(input_ids.max()), model.config)
             output = model(
                 input_ids.to(device),
                 attention_mask=attention_mask.to(device),
@@ -112,12 +111,3 @@ def _padded(rows: Sequence[Sequence[int]], special_ids: SpecialIds) -> tuple[Ten
         for row in rows
     ]
     return torch.tensor(filled), (torch.arange(width) < lengths[:, None]).long()
-
-
-def _check_known(input_ids: Tensor, vocab_size: int) -> None:
-    highest = int(input_ids.max())
-    if highest >= vocab_size:
-        raise InputError(
-            f"a text has a token with id {highest}, the model has {vocab_size} embeddings "
-            f"(vocab_size): the tokenizer is not the model's"
-        )

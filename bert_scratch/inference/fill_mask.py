@@ -13,18 +13,20 @@ from dataclasses import dataclass
 import torch
 from tokenizers import Tokenizer
 
-from bert_scratch.config import InputError, Settings, check_range
+from bert_scratch.config import InputError, check_range
 from bert_scratch.data.wordpiece import special_ids
 from bert_scratch.inference.inputs import (
     MASK,
+    MaskedLM,
+    ModelOptions,
     answering,
     batches,
     encode_pair,
-    load_with_tokenizer,
     pad_batch,
-    texts_or_lines,
+    vocabulary_logits,
 )
-from bert_scratch.model.heads import BertForMaskedLM, BertForPreTraining, PreTrainingOutput
+from bert_scratch.inference.texts import given_texts
+from bert_scratch.model.heads import BertForMaskedLM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +44,7 @@ class FilledMask:
 
 
 def fill_mask(
-    model: BertForMaskedLM | BertForPreTraining, tokenizer: Tokenizer, text: str, top_k: int = 5
+    model: MaskedLM, tokenizer: Tokenizer, text: str, top_k: int = 5
 ) -> list[list[FilledMask]]:
     """Guess the token behind each [MASK] of a text.
 
@@ -64,7 +66,7 @@ def fill_mask(
 
 
 def fill_masks(
-    model: BertForMaskedLM | BertForPreTraining,
+    model: MaskedLM,
     tokenizer: Tokenizer,
     texts: Sequence[str],
     top_k: int = 5,
@@ -92,9 +94,7 @@ def fill_masks(
     with answering(model) as device:
         inputs = pad_batch(encoded, pad_id=special.pad, device=device)
         positions = (inputs["input_ids"].flatten() == special.mask).nonzero().squeeze(1)
-        output = model(**inputs, masked_positions=positions)
-        pretraining = isinstance(output, PreTrainingOutput)
-        logits = output.prediction_logits if pretraining else output.logits  # [N, V]
+        logits = vocabulary_logits(model, inputs, positions)  # [N, V]
         best = torch.softmax(logits.float(), dim=-1).topk(top_k)
     guesses = zip(best.values.tolist(), best.indices.tolist(), strict=True)
     return [
@@ -116,13 +116,13 @@ def _filled(tokenizer: Tokenizer, text: str, mask: int, score: float, token_id: 
 
 
 @dataclass(frozen=True, kw_only=True)
-class FillMaskConfig(Settings):
+class FillMaskConfig(ModelOptions):
     """Guess the words behind [MASK]."""
 
-    model: str
-    """A model folder or a hub id."""
-    text: tuple[str, ...]
+    text: tuple[str, ...] = ()
     """One or more texts with [MASK]; - reads texts from standard input, one a line."""
+    input: str | None = None
+    """A file of texts with [MASK], one a line; or .jsonl, objects with "text"."""
     top_k: int = 5
     """Guesses for each mask."""
     json: bool = False
@@ -134,7 +134,10 @@ class FillMaskConfig(Settings):
         Raises:
             InputError: naming the flag.
         """
+        super().__post_init__()
         check_range("--top-k", self.top_k, at_least=1)
+        if not self.text and self.input is None:
+            raise InputError("give --text TEXT..., or --input FILE")
 
 
 def run_fill_mask(config: FillMaskConfig) -> None:
@@ -143,8 +146,8 @@ def run_fill_mask(config: FillMaskConfig) -> None:
     Raises:
         InputError: if the model cannot be loaded or a text cannot be used.
     """
-    model, tokenizer = load_with_tokenizer(BertForMaskedLM, config.model)
-    for texts in batches(texts_or_lines(config.text)):
+    model, tokenizer = config.load(BertForMaskedLM)
+    for texts in batches(given_texts(config.text, config.input)):
         for text, masks in zip(
             texts, fill_masks(model, tokenizer, texts, config.top_k), strict=True
         ):

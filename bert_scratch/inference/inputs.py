@@ -1,11 +1,10 @@
 """Text to what a model takes, and a model folder to what answers.
 
-Letters: B texts, S positions.
+Letters: B texts, S positions, R positions to guess, V vocabulary.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +15,13 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from bert_scratch.config import BertConfig, InputError
+from bert_scratch.config import BertConfig, InputError, Settings, check_choice
 from bert_scratch.data.encoding import encode_texts
 from bert_scratch.data.wordpiece import load_tokenizer, special_ids
+from bert_scratch.model.devices import DTYPES, default_num_threads, resolve_device
 from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.model.folder import load_pretrained
+from bert_scratch.model.heads import BertForMaskedLM, BertForPreTraining, PreTrainingOutput
 from bert_scratch.model.weight_files import find_folder
 
 MASK = "[MASK]"
@@ -28,6 +29,38 @@ BATCH_SIZE = 32
 
 Item = TypeVar("Item")
 Model = TypeVar("Model", bound=PretrainedModel)
+MaskedLM = BertForMaskedLM | BertForPreTraining
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(Settings):
+    """Which model answers, where and in which precision."""
+
+    model: str
+    """A model folder, a checkpoint, or a hub id."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    dtype: str = "float32"
+    """What the model computes in: float32 or bfloat16."""
+
+    def __post_init__(self) -> None:
+        """Check the precision.
+
+        Raises:
+            InputError: if there is none of that name.
+        """
+        check_choice("--dtype", self.dtype, DTYPES)
+
+    def load(self, cls: type[Model]) -> tuple[Model, Tokenizer]:
+        """Return the model, ready to answer on its device, and its tokenizer.
+
+        Raises:
+            InputError: if either cannot be loaded, or there is no such device.
+        """
+        device = resolve_device(self.device)
+        torch.set_num_threads(default_num_threads())
+        model, tokenizer = load_with_tokenizer(cls, self.model)
+        return model.to(device, DTYPES[self.dtype]).eval(), tokenizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,13 +110,21 @@ def encode_pair(
             f"{_shown(a)} is {len(ids)} tokens long with its special tokens; the model takes at "
             f"most {longest} (max_position_embeddings): shorten or split the text"
         )
-    if max(ids) >= config.vocab_size:
-        token = tokenizer.id_to_token(max(ids))
-        raise InputError(
-            f"{_shown(a)} has the token {token!r} with id {max(ids)}, the model has "
-            f"{config.vocab_size} embeddings (vocab_size): the tokenizer is not the model's"
-        )
+    check_known(max(ids), config, what=_shown(a))
     return EncodedText(ids=ids, token_type_ids=[0] * len(first) + [1] * len(second))
+
+
+def check_known(highest_id: int, config: BertConfig, *, what: str = "a text") -> None:
+    """Check that the model has an embedding for each token of a text.
+
+    Raises:
+        InputError: if it lacks the highest.
+    """
+    if highest_id >= config.vocab_size:
+        raise InputError(
+            f"{what} has a token with id {highest_id}, the model has {config.vocab_size} "
+            f"embeddings (vocab_size): the tokenizer is not the model's"
+        )
 
 
 def pad_batch(
@@ -134,13 +175,18 @@ def load_with_tokenizer(cls: type[Model], folder_or_hub_id: str) -> tuple[Model,
     return load_pretrained(cls, folder), load_tokenizer(folder)
 
 
-def texts_or_lines(texts: Iterable[str]) -> Iterator[str]:
-    """Yield the texts; `-` stands for the non-empty lines of standard input."""
-    for text in texts:
-        if text == "-":
-            yield from (line.strip() for line in sys.stdin if line.strip())
-        else:
-            yield text
+def vocabulary_logits(model: MaskedLM, inputs: dict[str, Tensor], positions: Tensor) -> Tensor:
+    """Return [R, V], the scores of the vocabulary at some positions of a batch.
+
+    Args:
+        model: on the inputs' device.
+        inputs: from `pad_batch`, each [B, S].
+        positions: [R] int64, row * S + column.
+    """
+    output = model(**inputs, masked_positions=positions)
+    pretraining = isinstance(output, PreTrainingOutput)
+    logits: Tensor = output.prediction_logits if pretraining else output.logits
+    return logits
 
 
 def batches(items: Iterable[Item], size: int = BATCH_SIZE) -> Iterator[list[Item]]:

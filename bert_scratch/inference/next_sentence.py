@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from tokenizers import Tokenizer
 
-from bert_scratch.config import InputError, Settings
+from bert_scratch.config import InputError
 from bert_scratch.data.wordpiece import special_ids
 from bert_scratch.inference.inputs import (
+    ModelOptions,
     answering,
     batches,
     encode_pair,
-    load_with_tokenizer,
     pad_batch,
-    texts_or_lines,
 )
+from bert_scratch.inference.texts import check_pairs_given, given_pairs
 from bert_scratch.model.heads import (
     BertForNextSentencePrediction,
     BertForPreTraining,
@@ -76,8 +76,14 @@ def next_sentences(
         pairs: at least one (A, B).
 
     Raises:
-        InputError: if a pair is longer than the model takes.
+        InputError: if a pair is longer than the model takes, or the model was trained for
+            another question about pairs, or none.
     """
+    if model.config.pair_task not in (None, "nsp"):
+        raise InputError(
+            f"the model was trained with --pair-task {model.config.pair_task}: its pair head has "
+            f"not learned whether B follows A; use a model trained with nsp"
+        )
     encoded = [encode_pair(tokenizer, a, b, config=model.config) for a, b in pairs]
     with answering(model) as device:
         inputs = pad_batch(encoded, pad_id=special_ids(tokenizer).pad, device=device)
@@ -94,26 +100,26 @@ def next_sentences(
 
 
 @dataclass(frozen=True, kw_only=True)
-class NextSentenceConfig(Settings):
+class NextSentenceConfig(ModelOptions):
     """Score whether text B follows text A."""
 
-    model: str
-    """A model folder or a hub id."""
-    a: str
+    a: str | None = None
     """The first text; - reads pairs from standard input, A and B a line with a tab between."""
     b: str | None = None
-    """The second text; left out when pairs are read from standard input."""
+    """The second text."""
+    pairs: str | None = None
+    """A file of pairs, A and B a line with a tab between; or .jsonl, objects with "a" and "b"."""
     json: bool = False
     """Print one JSON object a pair."""
 
     def __post_init__(self) -> None:
-        """Check that there is a pair.
+        """Check that there is one source of pairs.
 
         Raises:
-            InputError: if --b is missing, or given beside `--a -`.
+            InputError: saying what to give.
         """
-        if (self.a == "-") != (self.b is None):
-            raise InputError("give --a TEXT --b TEXT, or --a - alone to read pairs from stdin")
+        super().__post_init__()
+        check_pairs_given(self.a, self.b, self.pairs)
 
 
 def run_next_sentence(config: NextSentenceConfig) -> None:
@@ -122,22 +128,11 @@ def run_next_sentence(config: NextSentenceConfig) -> None:
     Raises:
         InputError: if the model cannot be loaded or a pair cannot be used.
     """
-    model, tokenizer = load_with_tokenizer(BertForNextSentencePrediction, config.model)
-    for pairs in batches(_pairs(config)):
+    model, tokenizer = config.load(BertForNextSentencePrediction)
+    for pairs in batches(given_pairs(config.a, config.b, config.pairs)):
         for (a, b), verdict in zip(pairs, next_sentences(model, tokenizer, pairs), strict=True):
             if config.json:
                 values = {"a": a, "b": b, **dataclasses.asdict(verdict)}
                 print(json.dumps(values, ensure_ascii=False))
             else:
                 print(f"is next {verdict.is_next:.4f}  random {verdict.random:.4f}  {a} | {b}")
-
-
-def _pairs(config: NextSentenceConfig) -> Iterator[tuple[str, str]]:
-    if config.b is not None:
-        yield config.a, config.b
-        return
-    for number, line in enumerate(texts_or_lines(["-"]), start=1):
-        a, tab, b = line.partition("\t")
-        if not tab:
-            raise InputError(f"standard input, pair {number}: has no tab between A and B: {a!r}")
-        yield a, b

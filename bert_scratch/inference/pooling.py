@@ -114,10 +114,30 @@ def join_pieces(
     """
     if not len(tokens):
         return tokens, []
-    starts = np.flatnonzero(np.diff(np.array(word_ids, np.int64), prepend=-1))
+    starts, spans = word_spans(word_ids, offsets)
     sizes = np.diff(starts, append=len(tokens)).astype(np.float32)
     sums = np.add.reduceat(tokens, starts)
     means = np.asarray(sums / sizes.reshape(-1, *[1] * (tokens.ndim - 1)), np.float32)
-    ends = [*starts[1:].tolist(), len(tokens)]
-    spans = [(offsets[s][0], offsets[e - 1][1]) for s, e in zip(starts.tolist(), ends, strict=True)]
     return means, spans
+
+
+def word_spans(
+    word_ids: Sequence[int | None], offsets: Sequence[tuple[int, int]]
+) -> tuple[npt.NDArray[np.int64], list[tuple[int, int]]]:
+    """Return the first token of each word, and the word's place in its text, in characters.
+
+    Args:
+        word_ids: of each token, ascending; a word's pieces stand beside each other.
+        offsets: of each token.
+    """
+    starts = np.flatnonzero(np.diff(np.array(word_ids, np.int64), prepend=-1))
+    ends = [*starts[1:].tolist(), len(word_ids)]
+    pairs = zip(starts.tolist(), ends, strict=False)
+    return starts, [(offsets[start][0], offsets[end - 1][1]) for start, end in pairs]
+
+
+def unit_length(vectors: Vectors) -> Vectors:
+    """Return vectors [..., D] scaled to length 1; one of zeros stays."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    scaled: Vectors = vectors / np.maximum(lengths, np.float32(1e-12))
+    return scaled

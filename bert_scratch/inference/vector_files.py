@@ -1,24 +1,28 @@
-"""Vectors to a file, one text at a time, whole or absent."""
+"""Vectors to a file, one text at a time, whole or absent; and back, some thousand at a time."""
 
 from __future__ import annotations
 
 import json
 import zipfile
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from bert_scratch import durable
+from bert_scratch.config import InputError
 from bert_scratch.data.extras import import_extra
-from bert_scratch.inference.embed import Embedding, Offsets
+from bert_scratch.inference.embed import Embedding
 from bert_scratch.inference.pooling import Vectors
 
 Write = Callable[[Embedding], None]
+Read = Iterator[tuple[Vectors, list[str] | None]]
 
-_PARQUET_ROWS = 4096
+_ROWS_AT_ONCE = 4096
 
 
 def open_writer(path: Path) -> AbstractContextManager[Write]:
@@ -43,31 +47,30 @@ def _write_npz(path: Path) -> Iterator[Write]:
     """`vectors`, with `starts` ([N + 1], where each text's begin) and `offsets` unless of texts."""
     with durable.durable_path(path) as temporary:
         part = temporary.with_suffix(".vectors")
-        starts: list[int] = [0]
-        offsets: Offsets | None = None
+        # Two numbers a word in 16 bytes: the offsets of a long file must wait in memory.
+        starts, offsets = array("q", [0]), array("q")
+        is_of_texts = False
         try:
             with part.open("wb") as file:
-                array = _GrowingArray(file)
+                rows = _GrowingArray(file)
 
                 def write(found: Embedding) -> None:
-                    nonlocal offsets
+                    nonlocal is_of_texts
                     if found.offsets is None:
-                        array.append(found.vectors[None])
+                        is_of_texts = True
+                        rows.append(found.vectors[None])
                         return
-                    array.append(found.vectors)
+                    rows.append(found.vectors)
                     starts.append(starts[-1] + len(found.vectors))
-                    offsets = [] if offsets is None else offsets
-                    offsets += found.offsets
+                    offsets.extend(chain.from_iterable(found.offsets))
 
                 yield write
-                array.finish()
+                rows.finish()
             with zipfile.ZipFile(temporary, "w", allowZip64=True) as archive:
                 archive.write(part, "vectors.npy")
-                places: dict[str, Any] = {}
-                if offsets is not None:
-                    pairs = np.array(offsets, np.int64).reshape(-1, 2)
-                    places = {"starts": np.array(starts, np.int64), "offsets": pairs}
-                for name, values in places.items():
+                pairs = np.asarray(offsets, np.int64).reshape(-1, 2)
+                places = {"starts": np.asarray(starts, np.int64), "offsets": pairs}
+                for name, values in ({} if is_of_texts else places).items():
                     with archive.open(f"{name}.npy", "w") as member:
                         np.lib.format.write_array(member, values)
         finally:
@@ -102,7 +105,7 @@ def _write_parquet(path: Path) -> Iterator[Write]:
 
         def write(found: Embedding) -> None:
             rows.append(_record(found))
-            if len(rows) == _PARQUET_ROWS:
+            if len(rows) == _ROWS_AT_ONCE:
                 flush()
 
         try:
@@ -157,3 +160,80 @@ class _GrowingArray:
     def _write_header(self) -> None:
         header = {"descr": "<f4", "fortran_order": False, "shape": self._shape or (0,)}
         np.lib.format.write_array_header_1_0(self._file, header)
+
+
+def read_vectors(path: str, *, flag: str = "--input") -> Read:
+    """Yield the vectors of texts that `embed` wrote, some thousand rows at a time.
+
+    Args:
+        path: an .npy, .npz, .jsonl or .parquet file.
+        flag: that named the file, for errors.
+
+    Yields:
+        [n, D] float32, and the n texts where the file has them (.jsonl and .parquet).
+
+    Raises:
+        InputError: naming the file, if it cannot be read or holds anything else.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{flag} {path}: does not exist")
+    size = None
+    try:
+        for vectors, texts in _READERS[Path(path).suffix](Path(path)):
+            if vectors.ndim != 2 or size not in (None, vectors.shape[1]):
+                raise ValueError("its vectors are not one row of equally many numbers a text")
+            size = vectors.shape[1]
+            yield np.asarray(vectors, np.float32), texts
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{flag} {path}: is no file of text vectors that embed wrote: {error}"
+        ) from error
+
+
+def _read_npy(path: Path) -> Read:
+    array = np.load(path, mmap_mode="r")
+    for start in range(0, len(array), _ROWS_AT_ONCE):
+        yield array[start : start + _ROWS_AT_ONCE], None
+
+
+def _read_npz(path: Path) -> Read:
+    """Read rows as they come out of the archive: it need not fit in memory."""
+    with zipfile.ZipFile(path) as archive:
+        if "offsets.npy" in archive.namelist():
+            raise ValueError("its vectors are of words or tokens")
+        with archive.open("vectors.npy") as file:
+            np.lib.format.read_magic(file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            if len(shape) != 2:
+                raise ValueError(f"its vectors have {len(shape)} dimensions")
+            while raw := file.read(_ROWS_AT_ONCE * shape[1] * dtype.itemsize):
+                yield np.frombuffer(raw, dtype).reshape(-1, shape[1]), None
+
+
+def _read_jsonl(path: Path) -> Read:
+    with path.open(encoding="utf-8") as file:
+        while lines := list(islice(file, _ROWS_AT_ONCE)):
+            records = [json.loads(line) for line in lines]
+            yield _arrays(records)
+
+
+def _read_parquet(path: Path) -> Read:
+    parquet = import_extra("pyarrow.parquet", "reading .parquet files", "parquet")
+    with parquet.ParquetFile(path) as table:
+        for batch in table.iter_batches(_ROWS_AT_ONCE):
+            yield _arrays(batch.to_pylist())
+
+
+_READERS: dict[str, Callable[[Path], Read]] = {
+    ".npy": _read_npy,
+    ".npz": _read_npz,
+    ".jsonl": _read_jsonl,
+    ".parquet": _read_parquet,
+}
+
+
+def _arrays(records: list[dict[str, Any]]) -> tuple[Vectors, list[str]]:
+    vectors = np.array([record["vector"] for record in records], np.float32)
+    return vectors, [record["text"] for record in records]

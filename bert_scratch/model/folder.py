@@ -24,6 +24,7 @@ from bert_scratch.config import BertConfig, InputError, did_you_mean, read_json_
 from bert_scratch.model.encoder import BertModel, PretrainedModel
 from bert_scratch.model.huggingface import (
     OPTIONAL_PARTS,
+    TASK_PARTS,
     config_from_hf,
     config_to_hf,
     from_hf,
@@ -58,8 +59,8 @@ def load_pretrained(
         cls: the class to make.
         folder_or_hub_id: an existing folder with config.json and model.safetensors (or shards),
             else a hub id such as `bert-base-uncased`.
-        new_head: draw the weights of a head or pooler that the files lack from torch's default
-            generator; otherwise lacking one is an error.
+        new_head: draw the weights of a head or pooler that the files lack, or hold for another
+            number of classes, from torch's default generator; otherwise that is an error.
         overrides: `BertConfig` fields, such as hidden_dropout_prob=0.0, and keywords of the
             class, such as attention_backend.
 
@@ -229,6 +230,8 @@ def _fit(
     """
     expected = model.state_dict()
     theirs = to_hf(expected, model.config)
+    replaced = _heads_of_other_size(weights, theirs) if new_head else []
+    weights = {name: tensor for name, tensor in weights.items() if name not in replaced}
     _check_shapes(weights, theirs, folder)
     prefix = "bert." if hasattr(model, "bert") else ""
     given = to_ours(folder, model.config, weights, prefix=prefix)
@@ -253,7 +256,15 @@ def _fit(
         )
     given.update({name: given[first] for name, first in tied.items() if first in given})
     state = {name: given[name] for name in expected if name in given}
-    return state, _hf_names(skipped, given, model)
+    return state, [*_hf_names(skipped, given, model), *replaced]
+
+
+def _heads_of_other_size(
+    weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> list[str]:
+    """Return the stored names of a task's head that was made for another number of classes."""
+    heads = [name for name in weights if name.startswith(TASK_PARTS) and name in expected]
+    return [name for name in heads if weights[name].shape != expected[name].shape]
 
 
 def _tied_names(model: nn.Module) -> list[list[str]]:
@@ -272,8 +283,11 @@ def _check_shapes(
     for name, tensor in weights.items():
         wanted = shapes.get(name.removeprefix("bert."))
         if wanted is not None and wanted != list(tensor.shape):
+            task = name.startswith(TASK_PARTS)
+            remedy = "; new_head=True starts a head of that shape" if task else ""
             raise InputError(
-                f"{folder}: {name} has shape {list(tensor.shape)}, {CONFIG} asks for {wanted}"
+                f"{folder}: {name} has shape {list(tensor.shape)}, {CONFIG} or an override asks "
+                f"for {wanted}{remedy}"
             )
 
 

@@ -5,8 +5,9 @@ Letters: B batch, S sequence, D hidden, V vocabulary, N predicted positions, R p
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -135,18 +136,18 @@ class LogitsOutput:
     """L of [B, H, S, S], on request."""
 
 
-class BertForPreTraining(PretrainedModel):
-    """BERT with both pretraining heads: masked language model and next sentence prediction.
+class ModelWithHeads(PretrainedModel, ABC):
+    """The encoder `bert`, and the heads that a class puts on it.
 
     Args:
         config: the shape.
         attention_backend: auto, explicit or sdpa.
         initializer: normal or truncated_normal.
         train_pad_row: whether the [PAD] embedding starts random and is trained.
-
-    Source:
-        Devlin et al. 2018, section 3.1.
     """
+
+    HAS_POOLER: ClassVar[bool] = True
+    """Whether a head reads the pooler; otherwise the encoder has none."""
 
     def __init__(
         self,
@@ -162,11 +163,27 @@ class BertForPreTraining(PretrainedModel):
             attention_backend=attention_backend,
             initializer=initializer,
             train_pad_row=train_pad_row,
+            add_pooling_layer=self.HAS_POOLER,
         )
-        self.mlm_head = MaskedLMHead(config)
-        self.nsp_head = NextSentenceHead(config)
-        initialize(self.mlm_head, config, initializer)
-        initialize(self.nsp_head, config, initializer)
+        self._add_heads(initializer)
+
+    @abstractmethod
+    def _add_heads(self, initializer: str) -> None:
+        """Make the heads and draw their initial weights."""
+
+
+class BertForPreTraining(ModelWithHeads):
+    """BERT with both pretraining heads: masked language model and next sentence prediction.
+
+    Source:
+        Devlin et al. 2018, section 3.1.
+    """
+
+    def _add_heads(self, initializer: str) -> None:
+        self.mlm_head = MaskedLMHead(self.config)
+        self.nsp_head = NextSentenceHead(self.config)
+        initialize(self.mlm_head, self.config, initializer)
+        initialize(self.nsp_head, self.config, initializer)
         self.mlm_head.decoder.weight = self.bert.embeddings.word_embeddings.weight
 
     def forward(
@@ -215,34 +232,14 @@ class BertForPreTraining(PretrainedModel):
         )
 
 
-class BertForMaskedLM(PretrainedModel):
-    """BERT with the masked language model head, without a pooler.
+class BertForMaskedLM(ModelWithHeads):
+    """BERT with the masked language model head, without a pooler."""
 
-    Args:
-        config: the shape.
-        attention_backend: auto, explicit or sdpa.
-        initializer: normal or truncated_normal.
-        train_pad_row: whether the [PAD] embedding starts random and is trained.
-    """
+    HAS_POOLER = False
 
-    def __init__(
-        self,
-        config: BertConfig,
-        *,
-        attention_backend: str = "auto",
-        initializer: str = "normal",
-        train_pad_row: bool = False,
-    ) -> None:
-        super().__init__(config)
-        self.bert = BertModel(
-            config,
-            attention_backend=attention_backend,
-            initializer=initializer,
-            train_pad_row=train_pad_row,
-            add_pooling_layer=False,
-        )
-        self.mlm_head = MaskedLMHead(config)
-        initialize(self.mlm_head, config, initializer)
+    def _add_heads(self, initializer: str) -> None:
+        self.mlm_head = MaskedLMHead(self.config)
+        initialize(self.mlm_head, self.config, initializer)
         self.mlm_head.decoder.weight = self.bert.embeddings.word_embeddings.weight
 
     def forward(
@@ -282,33 +279,12 @@ class BertForMaskedLM(PretrainedModel):
         )
 
 
-class BertForNextSentencePrediction(PretrainedModel):
-    """BERT with the next sentence head.
+class BertForNextSentencePrediction(ModelWithHeads):
+    """BERT with the next sentence head."""
 
-    Args:
-        config: the shape.
-        attention_backend: auto, explicit or sdpa.
-        initializer: normal or truncated_normal.
-        train_pad_row: whether the [PAD] embedding starts random and is trained.
-    """
-
-    def __init__(
-        self,
-        config: BertConfig,
-        *,
-        attention_backend: str = "auto",
-        initializer: str = "normal",
-        train_pad_row: bool = False,
-    ) -> None:
-        super().__init__(config)
-        self.bert = BertModel(
-            config,
-            attention_backend=attention_backend,
-            initializer=initializer,
-            train_pad_row=train_pad_row,
-        )
-        self.nsp_head = NextSentenceHead(config)
-        initialize(self.nsp_head, config, initializer)
+    def _add_heads(self, initializer: str) -> None:
+        self.nsp_head = NextSentenceHead(self.config)
+        initialize(self.nsp_head, self.config, initializer)
 
     def forward(
         self,

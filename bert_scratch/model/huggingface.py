@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bert_scratch.config import BertConfig, InputError
+from bert_scratch.config import BertConfig, InputError, check_range
 
 # Ours -> Hugging Face's, without `.weight` and `.bias`; {} is the layer's number.
 _ENCODER_NAMES = {
@@ -34,6 +34,8 @@ _HEAD_NAMES = {
     "mlm_head.layer_norm": "cls.predictions.transform.LayerNorm",
     "mlm_head.decoder": "cls.predictions.decoder",
     "nsp_head.classifier": "cls.seq_relationship",
+    "classifier": "classifier",
+    "qa_outputs": "qa_outputs",
 }
 _FUSED = "layers.{}.attention.query_key_value"
 _SEPARATE = tuple(f"encoder.layer.{{}}.attention.self.{part}" for part in ("query", "key", "value"))
@@ -47,7 +49,9 @@ _DECODER_WEIGHT = "cls.predictions.decoder.weight"
 _DECODER_BIAS = ("cls.predictions.decoder.bias", "cls.predictions.bias")
 _BUFFERS = re.compile(r"(^|\.)embeddings\.(position_ids|token_type_ids)$")
 
-OPTIONAL_PARTS = ("bert.pooler.", "pooler.", "mlm_head.", "nsp_head.", "classifier.", "qa_outputs.")
+TASK_PARTS = ("classifier.", "qa_outputs.")
+"""How the names of the heads of fine-tuned models begin, here and there."""
+OPTIONAL_PARTS = ("bert.pooler.", "pooler.", "mlm_head.", "nsp_head.", *TASK_PARTS)
 """How our names of the pooler and of known heads begin: what one model class has and another,
 made from the same encoder, has not."""
 
@@ -250,6 +254,8 @@ _BERT_KEYS = frozenset(
     ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "type_vocab_size")
 )
 _ACTIVATION_ALIASES = {"swish": "silu", "gelu_python": "gelu", "gelu_fast": "gelu_pytorch_tanh"}
+_MAX_LABELS = 1 << 20
+"""A file that says more is not believed: each gets a name before anything else is looked at."""
 # Keys that change the numbers, with the values that do not.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "add_cross_attention": (False, None),
@@ -285,7 +291,7 @@ def config_to_hf(config: BertConfig, architecture: str) -> dict[str, Any]:
         architecture: the class, `BertForPreTraining` for example.
     """
     values = config.to_dict()
-    for name in ("id2label", "classifier_dropout", "problem_type"):
+    for name in ("id2label", "classifier_dropout", "problem_type", "pair_task"):
         if values[name] is None:
             del values[name]
     if config.id2label is not None:
@@ -326,4 +332,8 @@ def config_from_hf(values: Mapping[str, Any], *, source: str = "config.json") ->
     activation = used.get("hidden_act")
     if isinstance(activation, str):
         used["hidden_act"] = _ACTIVATION_ALIASES.get(activation, activation)
+    num_labels = values.get("num_labels", values.get("_num_labels"))
+    if isinstance(num_labels, int) and used.get("id2label") is None:
+        check_range(f"{source}: num_labels", num_labels, at_least=1, at_most=_MAX_LABELS)
+        used["id2label"] = {str(number): f"LABEL_{number}" for number in range(num_labels)}
     return BertConfig.from_dict(used, source=source)

@@ -1,4 +1,4 @@
-"""Cross-entropy over the positions that count, at vocabulary size.
+"""The losses: cross-entropy over the positions that count, at vocabulary size, and two plain ones.
 
 Letters: N positions, C classes.
 """
@@ -93,3 +93,29 @@ def cross_entropy_mean(logits: Tensor, labels: Tensor) -> Tensor:
     """
     count = (labels != IGNORED_LABEL).sum().clamp(min=1)
     return cross_entropy_sum(logits, labels)[0] / count
+
+
+def binary_cross_entropy_mean(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean binary cross-entropy of independent classes, in float32.
+
+    Args:
+        logits: [N, C] floating point.
+        labels: [N, C] in [0, 1], of any dtype.
+
+    Returns:
+        [] float32.
+    """
+    return F.binary_cross_entropy_with_logits(logits.float(), labels.float())
+
+
+def squared_error_mean(values: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean squared error, in float32.
+
+    Args:
+        values: of any shape, floating point.
+        targets: of the same shape, of any dtype.
+
+    Returns:
+        [] float32.
+    """
+    return F.mse_loss(values.float(), targets.float())

@@ -4,32 +4,37 @@ from __future__ import annotations
 
 import shutil
 
+from bert_scratch.config import counted
+from bert_scratch.data.loader import ExampleLoader
+from bert_scratch.data.mixed_examples import MixedExamples
+from bert_scratch.data.mixture import BLOCK_PLACES, mixture_components
 from bert_scratch.pretraining.assemble import Parts, expected_steps
-from bert_scratch.pretraining.choices import verdict
+from bert_scratch.pretraining.checkpoint_space import disk_bytes
+from bert_scratch.pretraining.choices import PASSES_WORTH_DROPOUT, verdict
 from bert_scratch.pretraining.corpus_facts import PAIR_CHANCE_LOSS
 from bert_scratch.pretraining.resolve import filled
 from bert_scratch.pretraining.run_folder import RunFolder
 from bert_scratch.pretraining.step_probe import StepProbe
 from bert_scratch.training.metrics import describe, duration
 from bert_scratch.training.objective import PRETRAINING
-
-BYTES_PER_PARAMETER = 12
-"""Of a checkpoint: the weight and Adam's two moments, four bytes each."""
+from bert_scratch.training.rehearsal import Rehearsal
 
 
-def announce(parts: Parts, probe: StepProbe, folder: RunFolder) -> None:
+def announce(parts: Parts, probe: StepProbe, rehearsal: Rehearsal, folder: RunFolder) -> None:
     """Print what will be trained on what, what was chosen and why, and what it will cost."""
     config, facts, shape = parts.config, parts.facts, parts.bert_config
-    parameters = sum(p.numel() for p in parts.build_model().parameters())
+    parameters = rehearsal.num_parameters
     steps = expected_steps(config, probe.step_s)
-    tokens_per_step = parts.loader.batch_at(0).num_tokens
+    # the shares of all ranks are much the same
+    tokens_per_step = parts.ranks.world_size * parts.loader.batch_at(0).num_tokens
     tokens = float(steps * tokens_per_step)
-    disk = BYTES_PER_PARAMETER * parameters * (config.keep_checkpoints + 1) + 4 * parameters
-    passes = steps * filled(config.train_batch_size) / parts.loader.num_examples
+    num_drawn = steps * filled(config.train_batch_size)
+    passes = num_drawn / parts.loader.num_examples
     print(
-        f"corpus     {facts.train_documents:,} documents, {facts.train_sentences:,} sentences, "
-        f"{facts.train_tokens:,} tokens; held out {facts.eval_documents:,} documents, "
-        f"{facts.eval_tokens:,} tokens; [UNK] {facts.unknown_share:.3%}"
+        f"corpus     {counted(facts.train_documents, 'document')}, "
+        f"{counted(facts.train_sentences, 'sentence')}, {facts.train_tokens:,} tokens; held out "
+        f"{counted(facts.eval_documents, 'document')}, {facts.eval_tokens:,} tokens; "
+        f"[UNK] {facts.unknown_share:.3%}"
     )
     print(
         f"model      {shape.num_hidden_layers} layers, width {shape.hidden_size}, "
@@ -47,14 +52,49 @@ def announce(parts: Parts, probe: StepProbe, folder: RunFolder) -> None:
         f"{passes:.1f} passes over the text, about "
         f"{duration(config.max_train_seconds or steps * probe.step_s)} on {parts.runtime.device}"
     )
+    for line in describe_mixture(parts.loader, num_drawn):
+        print(f"mixture    {line}")
     for line in verdict(facts, parameters=parameters, tokens=tokens, passes=passes):
         print(f"verdict    {line}")
     free = shutil.disk_usage(folder.path).free
     print(
         f"needs      {_bytes(probe.peak_memory_bytes)} of memory (measured), "
-        f"{_bytes(disk)} on disk for checkpoints and model ({_bytes(free)} free)",
+        f"{_bytes(disk_bytes(config, parameters))} on disk for checkpoints and models "
+        f"({_bytes(free)} free)"
+    )
+    print(
+        f"checkpoint {_bytes(rehearsal.num_bytes)}, one was written and verified in "
+        f"{rehearsal.write_s:.2f} s and read back in {rehearsal.read_s:.2f} s",
         flush=True,
     )
+
+
+def describe_mixture(loader: ExampleLoader, num_drawn: int) -> list[str]:
+    """Return a line for each component of a mixture: its share, and how often it is repeated.
+
+    Args:
+        loader: of the train examples; without a mixture there is nothing to say.
+        num_drawn: examples that the run draws in all.
+    """
+    if not isinstance(loader.source, MixedExamples):
+        return []
+    average = num_drawn / loader.num_examples
+    lines = []
+    sizes = loader.source.component_sizes
+    for component, size in zip(mixture_components(loader.store.manifest), sizes, strict=True):
+        share = component.places / BLOCK_PLACES
+        passes = share * num_drawn / size
+        line = (
+            f"{component.path}: {share:.1%} of the examples, {component.text_share:.1%} of the "
+            f"text, {passes:.1f} passes over it"
+        )
+        if passes > PASSES_WORTH_DROPOUT >= average:
+            line += (
+                f", more than the {PASSES_WORTH_DROPOUT} from which dropout pays, though the "
+                f"average of {average:.1f}, which decides dropout and verdict, is not"
+            )
+        lines.append(line)
+    return lines
 
 
 def announce_dry_run(parts: Parts, probe: StepProbe) -> None:

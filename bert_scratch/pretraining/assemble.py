@@ -32,8 +32,15 @@ from bert_scratch.pretraining.resolve import filled, resolve, resolve_length
 from bert_scratch.pretraining.run_folder import RunFolder
 from bert_scratch.pretraining.same_vocabulary import check_same_vocabulary
 from bert_scratch.pretraining.step_probe import StepProbe, measure_tokens_per_s, probe_step
+from bert_scratch.training.distributed import (
+    ALONE,
+    Ranks,
+    gpu_of_this_rank,
+    ranks_on_this_machine,
+)
 from bert_scratch.training.loop import Plan
 from bert_scratch.training.optimizer import build_optimizer
+from bert_scratch.training.rehearsal import Rehearsal, rehearse_checkpoint
 from bert_scratch.training.runtime import (
     Runtime,
     measure_peak_flops,
@@ -58,6 +65,8 @@ class Parts:
     tokenizer: TokenizerFolder
     runtime: Runtime
     peak_flops: float
+    """Of this rank's device."""
+    ranks: Ranks
     loader: ExampleLoader
     reasons: list[str]
     """One line for each value that was chosen for the user."""
@@ -73,7 +82,8 @@ class Parts:
                 train_pad_row=filled(self.config.train_pad_row),
             )
         else:
-            dropout = {
+            changed = {
+                "pair_task": self.config.pair_task,
                 "hidden_dropout_prob": self.bert_config.hidden_dropout_prob,
                 "attention_probs_dropout_prob": self.bert_config.attention_probs_dropout_prob,
             }
@@ -81,7 +91,7 @@ class Parts:
                 source,
                 new_head=checkpoint is None,
                 train_pad_row=filled(self.config.train_pad_row),
-                **dropout,
+                **changed,
             )
         return model.to(self.runtime.device)
 
@@ -99,22 +109,10 @@ class Parts:
 
     def plan(self) -> Plan:
         """Return what the loop does when."""
-        config = self.config
-        return Plan(
-            seed=config.seed,
-            num_train_steps=config.num_train_steps,
-            num_warmup_steps=config.num_warmup_steps or 0,
-            learning_rate=filled(config.learning_rate),
-            lr_schedule=filled(config.lr_schedule),
-            max_grad_norm=config.max_grad_norm,
-            micro_batch_size=filled(config.micro_batch_size),
-            logging_steps=config.logging_steps or BEFORE_HORIZON_INTERVAL,
-            eval_steps=config.eval_steps or 10**12,
-            save_steps=config.save_steps or 10**12,
-        )
+        return plan_of(self.config)
 
     def held_out(self, max_examples: int | None) -> Iterator[Batch]:
-        """Yield the first so many held-out examples, or all, in batches."""
+        """Yield this rank's share of the first so many held-out examples, or all, in batches."""
         return evaluation_batches(
             self.store,
             batch_size=64,
@@ -123,6 +121,8 @@ class Parts:
             unselectable_ids=unselectable_ids(self.tokenizer.tokenizer),
             pair_task=filled(self.config.pair_task),
             max_examples=max_examples,
+            rank=self.ranks.rank,
+            world_size=self.ranks.world_size,
         )
 
     def flops_per_token(self) -> float:
@@ -133,16 +133,23 @@ class Parts:
             predicted=self.config.masked_lm_prob,
         )
 
-    def probe(self) -> StepProbe:
-        """Time and weigh a step on a model that is thrown away."""
+    def probe(self, rehearsal: Path) -> tuple[StepProbe, Rehearsal]:
+        """Time and weigh a step and a checkpoint, of a model that is thrown away.
+
+        Args:
+            rehearsal: where the checkpoint is written, read back and removed.
+        """
         model = self.build_model()
         optimizer = self.build_optimizer(model)
-        return probe_step(
+        probe = probe_step(
             model,
             optimizer,
             self.loader.batch_at(0),
             settings=self.plan().step_settings,
             runtime=self.runtime,
+        )
+        return probe, rehearse_checkpoint(
+            rehearsal, model=model, optimizer=optimizer, tokenizer=self.tokenizer
         )
 
     def with_config(self, config: PretrainConfig) -> Parts:
@@ -150,23 +157,42 @@ class Parts:
         return replace(self, config=config)
 
 
-def assemble(asked: PretrainConfig, stored: PretrainConfig | None, folder: RunFolder) -> Parts:
-    """Prepare the corpus and resolve the settings, all but the length of a new run.
+def plan_of(config: PretrainConfig) -> Plan:
+    """Return what the loop does when, by resolved settings."""
+    return Plan(
+        seed=config.seed,
+        num_train_steps=config.num_train_steps,
+        num_warmup_steps=config.num_warmup_steps or 0,
+        learning_rate=filled(config.learning_rate),
+        lr_schedule=filled(config.lr_schedule),
+        max_grad_norm=config.max_grad_norm,
+        micro_batch_size=filled(config.micro_batch_size),
+        logging_steps=config.logging_steps or BEFORE_HORIZON_INTERVAL,
+        eval_steps=config.eval_steps or 10**12,
+        save_steps=config.save_steps or 10**12,
+        lr_decay_share=config.lr_decay_share,
+        skip_non_finite=config.skip_non_finite,
+    )
+
+
+def assemble(basis: PretrainConfig, store: TokenStore, ranks: Ranks = ALONE) -> Parts:
+    """Resolve the settings, all but the length of a new run, and build the parts.
 
     Args:
-        asked: what the user gave this time.
-        stored: the resolved settings of the run to go on with; None for a new one.
-        folder: where the corpus is prepared unless --data names it.
+        basis: what the user gave, or the resolved settings of the run to go on with, or of the
+            first rank.
+        store: the prepared corpus.
+        ranks: this process and the others of the run.
 
     Raises:
         InputError: if corpus, checkpoint or settings cannot be used together.
     """
-    basis = stored or asked
     device = resolve_device(basis.device)
+    if ranks.world_size > 1 and device.type == "cuda":
+        device = resolve_device(f"cuda:{gpu_of_this_rank()}")
     dtype, dtype_reason = resolve_dtype(basis.dtype, device)
-    num_threads = basis.num_threads or default_num_threads()
+    num_threads = basis.num_threads or max(1, default_num_threads() // ranks_on_this_machine())
     runtime = Runtime(device=device, dtype=DTYPES[dtype], num_threads=num_threads)
-    store = prepared_corpus(asked, folder)
     if basis.init_checkpoint is not None:
         check_same_vocabulary("--init-checkpoint", basis.init_checkpoint, store)
     tokenizer = load_tokenizer(store.folder / "tokenizer")
@@ -178,7 +204,9 @@ def assemble(asked: PretrainConfig, stored: PretrainConfig | None, folder: RunFo
         basis,
         facts=facts,
         runtime=runtime,
-        tokens_per_s=functools.cache(functools.partial(measure_tokens_per_s, runtime=runtime)),
+        tokens_per_s=functools.cache(
+            lambda shape: ranks.world_size * measure_tokens_per_s(shape, runtime=runtime)
+        ),
         pad_token_id=specials.pad,
         initial=_initial_shape(basis, facts),
     )
@@ -192,7 +220,8 @@ def assemble(asked: PretrainConfig, stored: PretrainConfig | None, folder: RunFo
         ),
         runtime=runtime,
         peak_flops=peak_flops,
-        loader=_loader(resolved.config, store, tokenizer),
+        ranks=ranks,
+        loader=_loader(resolved.config, store, tokenizer, ranks),
         reasons=[
             *resolved.reasons,
             *words_of_ideographs(resolved.config.mask_unit, store, tokenizer),
@@ -201,8 +230,10 @@ def assemble(asked: PretrainConfig, stored: PretrainConfig | None, folder: RunFo
     )
 
 
-def _loader(config: PretrainConfig, store: TokenStore, tokenizer: Tokenizer) -> ExampleLoader:
-    """Return the train examples that the settings ask for."""
+def _loader(
+    config: PretrainConfig, store: TokenStore, tokenizer: Tokenizer, ranks: Ranks
+) -> ExampleLoader:
+    """Return this rank's share of the train examples that the settings ask for."""
     return ExampleLoader(
         store,
         batch_size=filled(config.train_batch_size),
@@ -219,6 +250,8 @@ def _loader(config: PretrainConfig, store: TokenStore, tokenizer: Tokenizer) -> 
         mask_token_prob=config.mask_token_prob,
         random_token_prob=config.random_token_prob,
         mask_special=filled(config.mask_special),
+        rank=ranks.rank,
+        world_size=ranks.world_size,
     )
 
 
@@ -236,14 +269,15 @@ def words_of_ideographs(mask_unit: str, store: TokenStore, tokenizer: Tokenizer)
     ]
 
 
-def fix_length(parts: Parts) -> tuple[Parts, StepProbe]:
+def fix_length(parts: Parts, folder: RunFolder) -> tuple[Parts, StepProbe, Rehearsal]:
     """Measure a step and fill in steps and warm-up; a time limit leaves the steps open."""
     warm = parts.with_config(parts.config.replace(num_warmup_steps=10))
-    probe = warm.probe()
+    probe, rehearsal = warm.probe(folder.rehearsal)
     config, reasons = resolve_length(
         parts.config, num_examples=parts.loader.num_examples, step_s=probe.step_s
     )
-    return replace(parts, config=config, reasons=[*parts.reasons, *reasons]), probe
+    parts = replace(parts, config=config, reasons=[*parts.reasons, *reasons])
+    return parts, probe, rehearsal
 
 
 def prepared_corpus(asked: PretrainConfig, folder: RunFolder) -> TokenStore:

@@ -107,7 +107,9 @@ def _how_to_get_pairs(report: CorpusReport) -> str:
 
 def _on_vocabulary(report: CorpusReport) -> Iterator[str]:
     use = report.vocabulary
-    if report.vocabulary_is_learned:
+    if not report.vocabulary_is_filled:
+        mend = f"give more text: this one cannot fill more than {use.vocab_size:,} entries"
+    elif report.vocabulary_is_learned:
         mend = f"raise --vocab-size above {use.vocab_size}"
     else:
         mend = "leave --tokenizer out (one is learned), or give one of this language"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bert_scratch.config import Settings
+from bert_scratch.config import Settings, counted
+from bert_scratch.data.mixture import BLOCK_PLACES, mixture_components
 from bert_scratch.data.shard import SPLITS
 from bert_scratch.data.store import TokenStore
 from bert_scratch.data.wordpiece import load_tokenizer, special_ids
@@ -60,12 +63,12 @@ def corpus_facts(store: TokenStore, unknown_id: int) -> CorpusFacts:
     seen = share[share > 0]
     return CorpusFacts(
         vocab_size=store.vocab_size,
-        train_documents=sum(len(shard.documents) for shard in train),
-        train_sentences=sum(len(shard.sentences) for shard in train),
-        train_tokens=sum(len(shard.tokens) for shard in train),
-        eval_documents=sum(len(shard.documents) for shard in held_out),
-        eval_sentences=sum(len(shard.sentences) for shard in held_out),
-        eval_tokens=sum(len(shard.tokens) for shard in held_out),
+        train_documents=sum(shard.num_documents for shard in train),
+        train_sentences=sum(shard.num_sentences for shard in train),
+        train_tokens=sum(shard.num_tokens for shard in train),
+        eval_documents=sum(shard.num_documents for shard in held_out),
+        eval_sentences=sum(shard.num_sentences for shard in held_out),
+        eval_tokens=sum(shard.num_tokens for shard in held_out),
         unknown_share=float(share[unknown_id]),
         uniform_loss=math.log(store.vocab_size),
         unigram_entropy=float(-(seen * np.log(seen)).sum()),
@@ -80,25 +83,47 @@ def describe_store(store: TokenStore) -> list[str]:
     single = sum(shard["one_sentence_documents"] for shard in shards)
     empty = sum(shard["empty_documents"] for shard in shards)
     return [
-        f"train      {facts.train_documents:,} documents, {facts.train_sentences:,} sentences, "
-        f"{facts.train_tokens:,} tokens",
-        f"held out   {facts.eval_documents:,} documents, {facts.eval_sentences:,} sentences, "
-        f"{facts.eval_tokens:,} tokens",
-        f"of these   {single:,} documents of one sentence; {empty:,} more had no token",
+        f"train      {counted(facts.train_documents, 'document')}, "
+        f"{counted(facts.train_sentences, 'sentence')}, {counted(facts.train_tokens, 'token')}",
+        f"held out   {counted(facts.eval_documents, 'document')}, "
+        f"{counted(facts.eval_sentences, 'sentence')}, {counted(facts.eval_tokens, 'token')}",
+        f"of these   {counted(single, 'document')} of one sentence; {empty:,} more had no token",
         f"tokens     vocabulary {facts.vocab_size:,}, [UNK] {facts.unknown_share:.3%}, unigram "
         f"entropy {abs(facts.unigram_entropy):.3f} nats",
-        *_warn_of_unknown(facts),
+        *_describe_mixture(store),
+        *_warn_of_unknown(facts, store.manifest["vocabulary"]),
         *_describe_replaced(store),
     ]
 
 
-def _warn_of_unknown(facts: CorpusFacts) -> list[str]:
-    if facts.unknown_share <= MAX_UNKNOWN_SHARE:
+def _describe_mixture(store: TokenStore) -> list[str]:
+    if not store.manifest.get("mixture"):
         return []
     return [
+        f"mixture    {part.path}: {part.places / BLOCK_PLACES:.1%} of the examples, "
+        f"{part.text_share:.1%} of the text"
+        for part in mixture_components(store.manifest)
+    ]
+
+
+def _warn_of_unknown(facts: CorpusFacts, learned: Mapping[str, Any] | None) -> list[str]:
+    """Return the warning that much is [UNK], with what mends it.
+
+    Args:
+        facts: of the corpus.
+        learned: what the manifest says of a vocabulary that was learned; None for a given one.
+    """
+    if facts.unknown_share <= MAX_UNKNOWN_SHARE:
+        return []
+    if learned is None:
+        mend = "leave --tokenizer out"
+    elif learned["vocab_size"] < learned["requested_vocab_size"]:
+        mend = "the text cannot fill a larger one, give more text"
+    else:
+        mend = "raise --vocab-size"
+    return [
         f"warning    [UNK] stands for {facts.unknown_share:.1%} of the text, above "
-        f"{MAX_UNKNOWN_SHARE:.0%}: the vocabulary does not fit it; raise --vocab-size or leave "
-        f"--tokenizer out"
+        f"{MAX_UNKNOWN_SHARE:.0%}: the vocabulary does not fit it; {mend}"
     ]
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bert_scratch import durable
+from bert_scratch.config import InputError
 from bert_scratch.data.corpus import (
     Slice,
     Source,
@@ -71,9 +72,10 @@ def find_text(
     slices = slices_of(sources)
     sentence_rules = []
     for index, source in enumerate(sources):
+        own = [part for part in slices if part.source_index == index]
+        _refuse_empty(own, source, encoding_errors)
         rule = sentences
         if rule == "auto":
-            own = [part for part in slices if part.source_index == index]
             rule, evidence = choose_rule(_sample(own, source, encoding_errors))
             sources[index] = replace(source, evidence=f"{source.evidence}; {evidence}")
         sentence_rules.append(rule)
@@ -84,6 +86,16 @@ def find_text(
         eval_fraction=0.0,
     )
     return Text(sources=sources, slices=slices, rules=rules)
+
+
+def _refuse_empty(slices: Sequence[Slice], source: Source, encoding_errors: str) -> None:
+    """Refuse a source whose documents are all empty; the first that is not is soon found."""
+    for part in slices:
+        for _ in read_documents(part, source, encoding_errors):
+            return
+    raise InputError(
+        f"--corpus {source.path}: holds no text: every document in its {source.kind} is empty"
+    )
 
 
 def _sample(slices: Sequence[Slice], source: Source, encoding_errors: str) -> list[list[str]]:

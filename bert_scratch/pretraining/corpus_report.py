@@ -123,6 +123,8 @@ class CorpusReport:
     characters: CharacterReport
     vocabulary: VocabularyUse
     vocabulary_is_learned: bool
+    vocabulary_is_filled: bool
+    """False where the text cannot fill the size wanted, so that a larger one changes nothing."""
     unknown_characters: UnknownCharacters
     compared: list[VocabularyUse]
     normalisation: NormalisationEffects
@@ -146,10 +148,11 @@ def corpus_report(config: CorpusReportConfig) -> CorpusReport:
     """
     others = [load_tokenizer(path) for path in config.compare_tokenizer]
     text = _find_text(config)
-    tokenizer = given_tokenizer(config)
+    tokenizer, is_filled = given_tokenizer(config), True
     if tokenizer is None:
         with contextlib.redirect_stdout(sys.stderr):  # what is learned on the way is no report
-            tokenizer, _ = learn_tokenizer(config, text)
+            tokenizer, learned = learn_tokenizer(config, text)
+        is_filled = learned["vocab_size"] == learned["requested_vocab_size"]
     tally, to_normalise = _count(text, tokenizer, others)
     share = sampled_share(text)
     scale = 1 / share
@@ -175,6 +178,7 @@ def corpus_report(config: CorpusReportConfig) -> CorpusReport:
         characters=characters,
         vocabulary=use,
         vocabulary_is_learned=config.tokenizer is None,
+        vocabulary_is_filled=is_filled,
         unknown_characters=_unknown_characters(tokenizer, tally),
         compared=[
             other.use(name)

@@ -52,8 +52,6 @@ class CorpusSettings(Settings):
         check_sentence_rule(self.sentences)
         check_choice("--encoding-errors", self.encoding_errors, ENCODING_ERRORS)
         check_mixture(self.mixture, len(self.corpus))
-        if self.mixture and len(set(self.corpus)) < len(self.corpus):
-            raise InputError("--mixture: a --corpus path stands twice; give each one once")
         check_segmenter(self.word_segmenter)
         check_range("--vocab-size", self.vocab_size, at_least=16)
         check_range("--eval-fraction", self.eval_fraction, above=0, below=1)

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from bert_scratch.batch import Batch
-from bert_scratch.config import InputError, Settings, check_choice, check_range
+from bert_scratch.config import PAIR_TASKS, InputError, Settings, check_choice, check_range
 from bert_scratch.data.loader import evaluation_batches
 from bert_scratch.data.store import TokenStore
 from bert_scratch.data.wordpiece import load_tokenizer, special_ids, unselectable_ids
@@ -19,6 +20,7 @@ from bert_scratch.model.devices import DTYPES, default_num_threads, resolve_devi
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.pretraining.corpus_facts import PAIR_CHANCE_LOSS, unigram_loss
 from bert_scratch.pretraining.same_vocabulary import check_same_vocabulary
+from bert_scratch.training.all_reduce import IN_ONE_PROCESS, AllReduce
 from bert_scratch.training.objective import PRETRAINING
 from bert_scratch.training.runtime import Runtime, set_up
 from bert_scratch.training.step import sums_of
@@ -37,8 +39,8 @@ class EvaluateConfig(Settings):
     """The prepared corpus: a folder from `prepare`, or the corpus/ folder of a run."""
     max_seq_length: int = 128
     """Tokens of an example."""
-    pair_task: str = "nsp"
-    """nsp, sop or none."""
+    pair_task: str | None = None
+    """nsp, sop or none. Left out: what the model was trained for; nsp where it does not say."""
     eval_batch_size: int = 64
     """Examples of a forward pass."""
     num_examples: int | None = None
@@ -56,7 +58,8 @@ class EvaluateConfig(Settings):
         Raises:
             InputError: naming the flag.
         """
-        check_choice("--pair-task", self.pair_task, ("nsp", "sop", "none"))
+        if self.pair_task is not None:
+            check_choice("--pair-task", self.pair_task, PAIR_TASKS)
         check_range("--max-seq-length", self.max_seq_length, at_least=8)
         check_range("--eval-batch-size", self.eval_batch_size, at_least=1)
         check_range("--num-examples", self.num_examples, at_least=1)
@@ -124,22 +127,41 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         max_seq_length=config.max_seq_length,
         special_ids=special_ids(tokenizer),
         unselectable_ids=unselectable_ids(tokenizer),
-        pair_task=config.pair_task,
+        pair_task=_pair_task(config, model),
         max_examples=config.num_examples,
     )
     return evaluate_model(model, batches, store=store, runtime=runtime)
 
 
+def _pair_task(config: EvaluateConfig, model: BertForPreTraining) -> str:
+    """Return the pairs to measure: those that the model's pair head was trained for."""
+    trained, asked = model.config.pair_task, config.pair_task
+    if asked is None:
+        return trained or "nsp"
+    if trained is not None and asked not in (trained, "none"):
+        raise InputError(
+            f"--pair-task {asked}: --model {config.model} was trained with {trained}, so its pair "
+            f"head says nothing about {asked}; leave --pair-task out"
+        )
+    return asked
+
+
 def evaluate_model(
-    model: BertForPreTraining, batches: Iterator[Batch], *, store: TokenStore, runtime: Runtime
+    model: BertForPreTraining,
+    batches: Iterator[Batch],
+    *,
+    store: TokenStore,
+    runtime: Runtime,
+    all_reduce: AllReduce = IN_ONE_PROCESS,
 ) -> Evaluation:
     """Evaluate a model on batches of held-out examples.
 
     Args:
         model: in evaluation mode, on the runtime's device.
-        batches: each example once.
+        batches: each example once, on one of the ranks.
         store: whose train counts give the reference line.
         runtime: device and dtype.
+        all_reduce: adds up over the ranks, which all get the same evaluation.
     """
     targets: list[np.ndarray[Any, np.dtype[np.int64]]] = []
     num_examples = 0
@@ -151,15 +173,26 @@ def evaluate_model(
             num_examples += batch.input_ids.shape[0]
             yield batch
 
-    values = PRETRAINING.means(sums_of(model, noted(), objective=PRETRAINING, runtime=runtime))
+    sums = sums_of(
+        model,
+        noted(),
+        objective=PRETRAINING,
+        runtime=runtime,
+        all_reduce=all_reduce,
+    )
+    values = PRETRAINING.means(sums)
+    seen = np.concatenate([np.empty(0, np.int64), *targets])
+    unigram_sum = len(seen) * unigram_loss(store.token_counts, seen) if len(seen) else 0.0
+    parts = torch.tensor([unigram_sum, len(seen), num_examples], dtype=torch.float64)
+    unigram_sum, num_targets, all_examples = all_reduce.totals(parts.to(runtime.device))
     return Evaluation(
         mlm_loss=values["mlm_loss"],
         mlm_accuracy=values["mlm_accuracy"],
         nsp_loss=values.get("nsp_loss"),
         nsp_accuracy=values.get("nsp_accuracy"),
-        unigram_loss=unigram_loss(store.token_counts, np.concatenate(targets)),
+        unigram_loss=unigram_sum / max(1.0, num_targets),
         uniform_loss=float(np.log(store.vocab_size)),
-        num_examples=num_examples,
+        num_examples=int(all_examples),
     )
 
 

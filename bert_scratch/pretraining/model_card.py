@@ -25,6 +25,7 @@ def model_card(
     facts: CorpusFacts,
     evaluation: Evaluation,
     progress: Progress,
+    step_of_weights: int,
     sources: list[str],
     num_parameters: int,
     corpus_sha256: str,
@@ -36,6 +37,7 @@ def model_card(
         facts: of the corpus.
         evaluation: over all held-out examples.
         progress: at the end of the run.
+        step_of_weights: updates after which the weights were kept.
         sources: the corpus as the user named it, one line each.
         num_parameters: of the model.
         corpus_sha256: of the prepared corpus's manifest.
@@ -46,6 +48,7 @@ def model_card(
         ("vocabulary", f"{facts.vocab_size:,} WordPieces"),
         ("train text", f"{facts.train_tokens:,} tokens, {facts.train_documents:,} documents"),
         ("updates", f"{progress.step:,} of {config.train_batch_size} examples"),
+        ("weights", _weights(progress.step, step_of_weights)),
         ("tokens seen", f"{progress.tokens:,}"),
         ("training time", duration(progress.elapsed_s)),
         ("held-out masked-token loss", f"{evaluation.mlm_loss:.3f} nats"),
@@ -94,6 +97,12 @@ past {config.max_seq_length} tokens were never trained.
 
 Made with {used}.
 """
+
+
+def _weights(num_train_steps: int, step: int) -> str:
+    if step == num_train_steps:
+        return "of the last update"
+    return f"of update {step:,}: the lowest held-out loss, it rose later"
 
 
 def _shape(config: PretrainConfig) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from bert_scratch.config import InputError, make_output_folder, read_json_object
+from bert_scratch.config import InputError, counted, make_output_folder, read_json_object
 from bert_scratch.data.documentation import build_documentation_corpus
 from bert_scratch.data.segmenter import open_segmenter
 from bert_scratch.data.sentences import split_document
@@ -219,9 +219,9 @@ def _tokenise(
         desc="tokenising",
         disable=not (is_terminal and is_shown),
     ) as bar:
-        for index, _ in made:
-            bar.update(sizes[index])
-            done += sizes[index]
+        for num_bytes in made:
+            bar.update(num_bytes)
+            done += num_bytes
             if is_shown and not is_terminal and 10 * done // total > told:
                 told = 10 * done // total
                 print(f"tokenising {done / total:.0%} of {total / 1e6:,.1f} MB", flush=True)
@@ -266,13 +266,14 @@ def _check_split(text: Text, records: Sequence[dict[str, Any]]) -> None:
     if total < 2 * corpus_plan.MIN_DOCUMENTS:
         rules = ", ".join(sorted({source.documents for source in text.sources}))
         raise InputError(
-            f"--corpus: found {total} documents with {sentences} sentences (documents by {rules}), "
+            f"--corpus: found {counted(total, 'document')} with {counted(sentences, 'sentence')} "
+            f"(documents by {rules}), "
             f"but two are held out and two are learned from: at least 4 are needed; give more "
             f"text, or say what a document is with --documents"
         )
     smallest = heapq.nsmallest(2, (h for record in records for h in record["smallest_hashes"]))
     enough = corpus_plan.share_above(smallest[-1])
     raise InputError(
-        f"--eval-fraction: holds out {held_out} of {total} documents, but at least two must be "
-        f"held out and two learned from; use --eval-fraction {enough:.4f}"
+        f"--eval-fraction: holds out {held_out} of {counted(total, 'document')}, but at "
+        f"least two must be held out and two learned from; use --eval-fraction {enough:.4f}"
     )

@@ -2,47 +2,57 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from torch import nn
 
 from bert_scratch import durable
 from bert_scratch.batch import Batch
-from bert_scratch.config import InputError, read_json_object
+from bert_scratch.config import SYSTEM_ERROR_EXIT_CODE
 from bert_scratch.data.workers import iterate
+from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.pretraining.announce import announce, announce_dry_run
-from bert_scratch.pretraining.assemble import Parts, assemble, corpus_settings, fix_length
+from bert_scratch.pretraining.assemble import Parts, assemble, fix_length, prepared_corpus
+from bert_scratch.pretraining.built_in import default_output_dir, with_built_in_corpus
+from bert_scratch.pretraining.checkpoint_space import check_disk_space
 from bert_scratch.pretraining.evaluate import INTERVAL_EXAMPLES, Evaluation, evaluate_model
+from bert_scratch.pretraining.extend import extend
+from bert_scratch.pretraining.held_out import LOSS, HeldOut, strange_first_loss
 from bert_scratch.pretraining.model_card import model_card, versions
-from bert_scratch.pretraining.prepare import check_same_corpus
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.resolve import with_intervals
+from bert_scratch.pretraining.resume import (
+    check_corpus_unchanged,
+    check_same_store,
+    corpus_digest,
+    newest_checkpoint,
+    progress_of,
+    stored_run,
+    with_run_settings,
+)
 from bert_scratch.pretraining.run_folder import RunFolder
 from bert_scratch.pretraining.show import show_fill_ins
-from bert_scratch.training.checkpoint import STATE, find_checkpoint, load_optimizer, save_checkpoint
+from bert_scratch.pretraining.together import ending_together, ranks_of_run
+from bert_scratch.training.all_reduce import AllReduce, open_all_reduce
+from bert_scratch.training.checkpoint import load_optimizer, save_checkpoint
+from bert_scratch.training.distributed import Ranks
 from bert_scratch.training.interruption import (
     Interrupted,
-    StopRequest,
     stop_on_signals,
 )
 from bert_scratch.training.loop import Hooks, Plan, Progress, train
-from bert_scratch.training.metrics import Display, MetricsLog, Window, describe
+from bert_scratch.training.metrics import Display, MetricsLog
 from bert_scratch.training.model_folder import write_model_folder
 from bert_scratch.training.objective import PRETRAINING
 from bert_scratch.training.step import NonFinite, sums_of
-
-BUILT_IN: dict[str, str | int | float] = {
-    "preset": "tiny",
-    "vocab_size": 8192,
-    "max_seq_length": 64,
-    "train_batch_size": 32,
-    "max_train_seconds": 250.0,
-}
-"""What a run with neither --corpus nor --data uses where the user says nothing."""
+from bert_scratch.training.watchdog import Watchdog
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,65 +74,125 @@ def pretrain(asked: PretrainConfig) -> PretrainResult | None:
         Interrupted: after SIGTERM or SIGINT, once what could be saved is saved.
         NonFinite: if a loss or gradient is not finite; the last checkpoint is finite.
     """
-    if not asked.corpus and asked.data is None:
-        asked = _with_built_in_corpus(asked)
-    folder = RunFolder(Path(asked.output_dir or _default_output_dir(asked)))
-    folder.create()
-    with folder.locked():
-        return _pretrain_in(folder, asked)
+    with ranks_of_run() as ranks:
+        if not asked.corpus and asked.data is None:
+            asked = with_built_in_corpus(asked)
+        folder = RunFolder(Path(asked.output_dir or default_output_dir(asked)))
+        if not ranks.is_first:
+            with ending_together(folder, ranks):
+                return _follow_in(folder, asked, ranks)
+        folder.create()
+        with folder.locked(), ending_together(folder, ranks):
+            return _pretrain_in(folder, asked, ranks)
 
 
-def _pretrain_in(folder: RunFolder, asked: PretrainConfig) -> PretrainResult | None:
-    """Do what `pretrain` does, in a folder that no other process is using."""
-    stored = _stored_run(folder, asked)
-    if stored is not None and folder.is_done():
-        _check_corpus_unchanged(asked, folder)
-        print(f"{folder.path}: this run is done; its model is in {folder.model}")
-        steps = stored.num_train_steps or 0
-        return PretrainResult(folder=folder.model, num_train_steps=steps, evaluation=None)
-    parts = assemble(asked, stored, folder)
-    if stored is None:
-        parts, probe = fix_length(parts)
-        announce(parts, probe, folder)
-        if asked.dry_run:
-            announce_dry_run(parts, probe)
-            return None
-        folder.store(asked, parts.config)
-        durable.write_text(folder.corpus_facts, parts.facts.to_json())
-        parts.tokenizer.save_pretrained(folder.tokenizer)
-    else:
-        parts = parts.with_config(_with_run_settings(parts.config, asked))
-    with stop_on_signals() as stop:
-        return _Run(parts, folder, stop).go()
+def _pretrain_in(folder: RunFolder, asked: PretrainConfig, ranks: Ranks) -> PretrainResult | None:
+    """Do what `pretrain` does, in a folder that no process but the other ranks is using."""
+    stored = stored_run(folder, asked)
+    if stored is not None:
+        check_corpus_unchanged(asked, folder)
+        if asked.extend:
+            stored = extend(folder, stored, asked)
+        if folder.is_done(stored.num_train_steps):
+            ranks.tell("start", _NOTHING)
+            print(f"{folder.path}: this run is done; its model is in {folder.model}")
+            steps = stored.num_train_steps or 0
+            return PretrainResult(folder=folder.model, num_train_steps=steps, evaluation=None)
+    if ranks.world_size > 1 and not asked.dry_run:
+        folder.write_end("running", code=0, message="")  # no end of an earlier start is this one's
+    ranks.tell("start", "prepare")
+    try:
+        parts = _ready(folder, asked, stored, ranks)
+    except KeyboardInterrupt:
+        message = "stopped before the first step; the same command goes on with what is finished"
+        # torchrun stops this rank too when it has lost another one, and starts all again.
+        state = "stopped" if ranks.world_size == 1 else "interrupted"
+        folder.write_end(state, code=Interrupted.exit_code, message=message)
+        raise
+    ranks.tell("settings", _NOTHING if parts is None else parts.config.to_json())
+    return None if parts is None else _run(parts, folder)
+
+
+_NOTHING = "nothing to do"
+
+
+def _ready(
+    folder: RunFolder, asked: PretrainConfig, stored: PretrainConfig | None, ranks: Ranks
+) -> Parts | None:
+    """Prepare and resolve everything before the first step; None after a dry run."""
+    parts = assemble(stored or asked, prepared_corpus(asked, folder), ranks)
+    if stored is not None:
+        return parts.with_config(with_run_settings(parts.config, asked))
+    parts, probe, rehearsal = fix_length(parts, folder)
+    announce(parts, probe, rehearsal, folder)
+    if asked.dry_run:
+        announce_dry_run(parts, probe)
+        return None
+    check_disk_space(folder, parts.config, rehearsal.num_parameters)
+    folder.store(asked, parts.config)
+    durable.write_text(folder.corpus_facts, parts.facts.to_json())
+    parts.tokenizer.save_pretrained(folder.tokenizer)
+    return parts
+
+
+def _follow_in(folder: RunFolder, asked: PretrainConfig, ranks: Ranks) -> PretrainResult | None:
+    """Do a further rank's part of what `pretrain` does, with the settings of the first one."""
+    if ranks.wait_for("start") == _NOTHING:
+        return None
+    store = prepared_corpus(asked, folder)
+    settings = ranks.wait_for("settings")
+    if settings == _NOTHING:
+        return None
+    return _run(assemble(_settings_from(settings), store, ranks), folder)
+
+
+def _settings_from(text: str) -> PretrainConfig:
+    return PretrainConfig.from_dict(json.loads(text), source="the first rank")
+
+
+def _run(parts: Parts, folder: RunFolder) -> PretrainResult:
+    with (
+        stop_on_signals() as stop,
+        open_all_reduce(parts.ranks, parts.runtime.device, stop) as all_reduce,
+    ):
+        return _Run(parts, folder, all_reduce).go()
 
 
 class _Run:
     """One process's share of a run: from its newest checkpoint, if any, to the result."""
 
-    def __init__(self, parts: Parts, folder: RunFolder, stop: StopRequest) -> None:
-        self.parts, self.folder, self.stop = parts, folder, stop
-        checkpoint, problems = find_checkpoint(folder.checkpoints)
-        for problem in problems:
-            print(f"not used: {problem}", file=sys.stderr)
+    def __init__(self, parts: Parts, folder: RunFolder, all_reduce: AllReduce) -> None:
+        self.parts, self.folder, self.all_reduce = parts, folder, all_reduce
+        self.ranks, self.stop = all_reduce.ranks, all_reduce.stop
+        found = self.ranks.from_first("checkpoint", lambda: str(newest_checkpoint(folder)))
+        checkpoint = None if found == str(None) else Path(found)
+        self.corpus_sha256 = corpus_digest(parts.store.folder)
+        if checkpoint is not None:
+            check_same_store(checkpoint, self.corpus_sha256, folder)
         self.model = parts.build_model(checkpoint)
         self.optimizer = parts.build_optimizer(self.model)
         self.progress = Progress()
         if checkpoint is not None:
-            self.progress = _progress_of(checkpoint)
-            load_optimizer(checkpoint, self.model, self.optimizer, num_updates=self.progress.step)
+            self.progress = progress_of(checkpoint)
+            num_updates = self.progress.step - self.progress.skipped
+            load_optimizer(checkpoint, self.model, self.optimizer, num_updates=num_updates)
             print(f"resumed    from {checkpoint} after {self.progress.step:,} steps")
         kept = self.progress.step if checkpoint is not None else -1
-        self.log = MetricsLog(folder.metrics, keep_through_step=kept)
-        self.display = Display(first_step=self.progress.step)
+        is_first = self.ranks.is_first
+        self.log = MetricsLog(folder.metrics if is_first else None, keep_through_step=kept)
+        self.display = Display(first_step=self.progress.step, has_bar=is_first)
+        self.held_out: HeldOut | None = None  # the first rank judges
+        if is_first:
+            self.held_out = HeldOut(self.log, self.display, folder.best, step=self.progress.step)
         self.interval_examples = list(parts.held_out(INTERVAL_EXAMPLES))
+        self.watchdog = Watchdog(parts.config.hang_timeout_s)
         self.evaluation_s = 0.0
 
     def go(self) -> PretrainResult:
         """Train to the end, evaluate and write the result."""
-        self.folder.write_status("running", code=0, step=self.progress.step, message="")
+        self._status("running", 0, "")
         try:
-            if self.progress.step == 0:
-                self._evaluate_untrained()
+            self._evaluate_if_due()
             train(
                 self.model,
                 self.optimizer,
@@ -140,76 +210,115 @@ class _Run:
                 log=self.log,
                 display=self.display,
                 stop=self.stop,
-                flops_per_s=(self.parts.flops_per_token(), self.parts.peak_flops),
+                all_reduce=self.all_reduce,
+                flops_per_s=(
+                    self.parts.flops_per_token(),
+                    self.parts.peak_flops * self.ranks.world_size,
+                ),
             )
             if self.stop:
                 self._stop()
             return self._finish()
         except NonFinite as error:
-            self._status("failed", NonFinite.exit_code, str(error))
+            message = str(error)
+            self.ranks.leave_together(lambda: self._status("failed", NonFinite.exit_code, message))
+            raise
+        except OSError as error:
+            with suppress(OSError):  # the disk may be full
+                self._status("failed", SYSTEM_ERROR_EXIT_CODE, str(error))
             raise
         finally:
+            self.watchdog.close()
             self.display.close()
 
     def _batches(self, first_step: int) -> Iterator[Batch]:
         # A time-limited run does not know its last step yet; the loop leaves the iterator early.
         last_step = self.parts.config.num_train_steps or sys.maxsize // self.parts.loader.batch_size
-        return iterate(
+        batches = iterate(
             self.parts.loader,
             first_step,
             last_step,
             self.parts.config.num_workers,
             pin_memory=self.parts.runtime.device.type == "cuda",
         )
+        return self.watchdog.watch(batches)
 
     def _evaluate(self, model: nn.Module) -> dict[str, float]:
         start = time.perf_counter()
         sums = sums_of(
-            model, self.interval_examples, objective=PRETRAINING, runtime=self.parts.runtime
+            model,
+            self.watchdog.watch(self.interval_examples),
+            objective=PRETRAINING,
+            runtime=self.parts.runtime,
+            all_reduce=self.all_reduce,
+            stop=self.stop,
         )
         self.evaluation_s = time.perf_counter() - start
         return PRETRAINING.means(sums)
 
-    def _evaluate_untrained(self) -> None:
+    def _evaluate_if_due(self) -> None:
+        """Evaluate fresh weights, and what a stop in the middle of an evaluation left out."""
+        step, every = self.progress.step, self.parts.plan().eval_steps
+        is_done = self._first_knows("evaluated", lambda held_out: int(held_out.is_evaluated(step)))
+        if is_done or step == self.parts.config.num_train_steps or step % every:
+            return
         self.model.eval()
-        self._on_evaluated(self.progress, self._evaluate(self.model))
+        values = self._evaluate(self.model)
+        self._on_evaluated(self.progress, values)
+        if step == 0 and self.parts.config.init_checkpoint is None and not self.stop:
+            strange = strange_first_loss(self.model.config, values)
+            if strange:
+                self.display.line(f"warning    {strange}")
 
     def _on_evaluated(self, progress: Progress, values: dict[str, float]) -> bool:
-        self.log.append(
-            step=progress.step,
-            split="eval",
-            **values,
-            tokens=progress.tokens,
-            elapsed_s=progress.elapsed_s,
-        )
-        steps = self.parts.config.num_train_steps
-        self.display.line("held out   " + describe(progress.step, steps, values))
+        if (
+            self.held_out is not None and not self.stop
+        ):  # else only a part of the examples was looked at
+            self.held_out.add(
+                progress,
+                values,
+                num_train_steps=self.parts.config.num_train_steps,
+                model=self.model,
+                tokenizer=self.parts.tokenizer,
+            )
         return True
 
     def _fix_horizon(self, progress: Progress, step_s: float) -> Plan:
         """Turn what is left of the time budget into a number of steps, once and for all."""
+        settings = self.ranks.from_first(
+            "horizon", lambda: self._with_horizon(progress, step_s).to_json()
+        )
+        self.parts = self.parts.with_config(_settings_from(settings))
+        return self.parts.plan()
+
+    def _with_horizon(self, progress: Progress, step_s: float) -> PretrainConfig:
         config = self.parts.config
         assert config.max_train_seconds is not None
-        # Ten evaluations along the way, and the last one over all held-out examples.
-        left_s = config.max_train_seconds - progress.elapsed_s - 10 * self.evaluation_s
+        # Ten evaluations along the way, one at the end, and one over all held-out examples.
+        left_s = config.max_train_seconds - progress.elapsed_s - 11 * self.evaluation_s
         steps = progress.step + max(1, int(left_s / step_s))
         config = with_intervals(config.replace(num_train_steps=steps), step_s=step_s)
         self.folder.store_resolved(config)
-        self.parts = self.parts.with_config(config)
         self.display.line(
             f"horizon    {steps:,} steps fit {config.max_train_seconds:g} s at "
             f"{step_s * 1e3:.1f} ms a step; fixed and stored"
         )
-        return self.parts.plan()
+        return config
 
     def _save(self, progress: Progress) -> None:
+        if not self.ranks.is_first:
+            return
+        plan = self.parts.plan()
         state = {
+            "skipped": progress.skipped,
             "tokens": progress.tokens,
             "elapsed_s": progress.elapsed_s,
             "window": vars(progress.window),
             "config": self.parts.config.to_dict(),
+            "corpus_sha256": self.corpus_sha256,
             "versions": versions(),
         }
+        self.watchdog.alive()
         save_checkpoint(
             self.folder.checkpoints,
             step=progress.step,
@@ -218,7 +327,9 @@ class _Run:
             tokenizer=self.parts.tokenizer,
             state=state,
             keep=self.parts.config.keep_checkpoints,
+            also_keep=() if plan.stable_step is None else (plan.stable_step,),
         )
+        self.watchdog.alive()
 
     def _stop(self) -> None:
         """Save what a later run can go on from, then say so by raising."""
@@ -226,17 +337,21 @@ class _Run:
         if self.parts.config.num_train_steps is None:
             message = f"{reason}, before anything worth saving; the same command starts again"
         else:
-            self._save(self.progress)
             message = f"{reason}; the same command goes on"
-        self._status("stopped", Interrupted.exit_code, message)
+
+        def save() -> None:
+            if self.parts.config.num_train_steps is not None:
+                self._save(self.progress)
+            self._status("stopped", Interrupted.exit_code, message)
+
+        self.ranks.leave_together(save)
         raise Interrupted(message)
 
     def _finish(self) -> PretrainResult:
-        parts, progress = self.parts, self.progress
+        """Evaluate the last weights, choose the result, and write it."""
+        progress = self.progress
         self.model.eval()
-        evaluation = evaluate_model(
-            self.model, parts.held_out(None), store=parts.store, runtime=parts.runtime
-        )
+        evaluation = self._evaluate_all(self.model)
         values = {k: v for k, v in evaluation.to_dict().items() if k != "num_examples"}
         self.log.append(
             step=progress.step,
@@ -245,105 +360,78 @@ class _Run:
             tokens=progress.tokens,
             elapsed_s=progress.elapsed_s,
         )
+        model, step = self._best_model()
+        if step != progress.step:
+            self.display.line(
+                f"best       the model of step {step:,}: its held-out loss was lower than that "
+                f"of the last step"
+            )
+            evaluation = self._evaluate_all(model)
+        self.ranks.leave_together(lambda: self._write_result(model, step, evaluation))
+        return PretrainResult(
+            folder=self.folder.model, num_train_steps=progress.step, evaluation=evaluation
+        )
+
+    def _write_result(self, model: BertForPreTraining, step: int, evaluation: Evaluation) -> None:
+        parts, progress = self.parts, self.progress
         card = model_card(
             config=parts.config,
             facts=parts.facts,
             evaluation=evaluation,
             progress=progress,
+            step_of_weights=step,
             sources=list(parts.config.corpus) or [parts.config.data or "Python's documentation"],
-            num_parameters=sum(p.numel() for p in self.model.parameters()),
-            corpus_sha256=durable.file_digest(parts.store.folder / "manifest.json")["sha256"],
+            num_parameters=sum(p.numel() for p in model.parameters()),
+            corpus_sha256=self.corpus_sha256,
         )
         write_model_folder(
             self.folder.model,
-            model=self.model,
+            model=model,
             tokenizer=parts.tokenizer,
             model_card=card,
             max_seq_length=parts.config.max_seq_length or 0,
         )
         self.display.close()
         print(evaluation)
-        show_fill_ins(self.model, parts.store, parts.tokenizer)
-        self._status("done", 0, f"held-out masked-token loss {evaluation.mlm_loss:.4f}")
+        show_fill_ins(model, parts.store, parts.tokenizer)
+        message = f"step {step}: held-out masked-token loss {evaluation.mlm_loss:.4f}"
+        self._status("done", 0, message)
         print(f"model      {self.folder.model}", flush=True)
-        return PretrainResult(
-            folder=self.folder.model, num_train_steps=progress.step, evaluation=evaluation
+
+    def _evaluate_all(self, model: BertForPreTraining) -> Evaluation:
+        examples = takewhile(lambda _: not self.stop, self.parts.held_out(None))
+        evaluation = evaluate_model(
+            model,
+            self.watchdog.watch(examples),
+            store=self.parts.store,
+            runtime=self.parts.runtime,
+            all_reduce=self.all_reduce,
+        )
+        if self.stop:
+            self._stop()
+        return evaluation
+
+    def _best_model(self) -> tuple[BertForPreTraining, int]:
+        """Return the model of the lowest held-out loss, and its step; of equals the last."""
+        last = (self.model, self.progress.step)
+        best_step = self._first_knows("best", lambda held_out: held_out.best_step())
+        if best_step < 0:
+            return last
+        loss = self._evaluate(self.model)[LOSS]
+        if self.stop:
+            self._stop()
+        if self._first_knows("last", lambda held_out: int(loss <= held_out.best_loss())):
+            return last
+        best = BertForPreTraining.from_pretrained(self.folder.best).to(self.parts.runtime.device)
+        return best, best_step
+
+    def _first_knows(self, event: str, number: Callable[[HeldOut], int]) -> int:
+        """Return what the first rank, which judges evaluations, knows, on every rank."""
+        held_out = self.held_out
+        return int(
+            self.ranks.from_first(event, lambda: "" if held_out is None else str(number(held_out)))
         )
 
     def _status(self, state: str, code: int, message: str) -> None:
-        self.folder.write_status(state, code=code, step=self.progress.step, message=message)
-
-
-def _with_built_in_corpus(asked: PretrainConfig) -> PretrainConfig:
-    """Fill in the settings of the run without arguments, and say so."""
-    filled = {name: value for name, value in BUILT_IN.items() if getattr(asked, name) is None}
-    if asked.num_train_steps is not None:
-        filled.pop("max_train_seconds", None)
-    if asked.tokenizer is not None or asked.init_checkpoint is not None:
-        filled.pop("vocab_size", None)
-    if asked.init_checkpoint is not None:
-        filled.pop("preset", None)
-    flags = " ".join(
-        f"--{name.replace('_', '-')} {value if isinstance(value, str) else format(value, 'g')}"
-        for name, value in filled.items()
-    )
-    print("no --corpus: training on the documentation of this Python installation, with")
-    print(f"  {flags}", flush=True)
-    return asked.replace(**filled)
-
-
-def _default_output_dir(asked: PretrainConfig) -> str:
-    source = asked.data or (asked.corpus[0] if asked.corpus else "python-documentation")
-    name = Path(source).name.split(".")[0].strip("*?[]") or "corpus"
-    return f"runs/{name}-{asked.preset or 'auto'}"
-
-
-def _stored_run(folder: RunFolder, asked: PretrainConfig) -> PretrainConfig | None:
-    """Return the settings of the run to go on with, or None for a new one."""
-    stored = folder.stored()
-    if stored is None:
-        if asked.resume == "must":
-            raise InputError(f"--resume must: {folder.path} holds no run to go on with")
-        return None
-    if asked.resume == "never":
-        raise InputError(
-            f"--resume never: {folder.path} holds a run; give another --output-dir or remove it"
-        )
-    changes = folder.changes(asked)
-    if changes:
-        listing = "\n  ".join(changes)
-        raise InputError(
-            f"{folder.path} holds a run with other settings:\n  {listing}\n"
-            f"Go on with the settings it has, or start a new run in another --output-dir, or take "
-            f"its weights along: --init-checkpoint {folder.model} --output-dir ANOTHER"
-        )
-    return stored
-
-
-def _check_corpus_unchanged(asked: PretrainConfig, folder: RunFolder) -> None:
-    """Refuse to call a run done whose text has changed since."""
-    if asked.data is None and (changes := check_same_corpus(folder.corpus, corpus_settings(asked))):
-        listing = "\n  ".join(changes)
-        raise InputError(
-            f"{folder.path} holds a finished run on another corpus:\n  {listing}\n"
-            f"Start a new run in another --output-dir, or take its weights along: "
-            f"--init-checkpoint {folder.model} --output-dir ANOTHER"
-        )
-
-
-def _with_run_settings(stored: PretrainConfig, asked: PretrainConfig) -> PretrainConfig:
-    """Return the stored settings with those that a resumed run may change."""
-    always = {name: getattr(asked, name) for name in ("num_workers", "keep_checkpoints")}
-    intervals = ("logging_steps", "eval_steps", "save_steps")
-    given = {name: value for name in intervals if (value := getattr(asked, name)) is not None}
-    return stored.replace(**always, **given)
-
-
-def _progress_of(checkpoint: Path) -> Progress:
-    state = read_json_object(checkpoint / STATE)
-    return Progress(
-        step=state["step"],
-        tokens=state["tokens"],
-        elapsed_s=state["elapsed_s"],
-        window=Window(**state["window"]),
-    )
+        if self.ranks.is_first:
+            self.folder.write_status(state, code=code, step=self.progress.step, message=message)

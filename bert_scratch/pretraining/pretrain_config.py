@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from bert_scratch.config import (
     ACTIVATIONS,
+    PAIR_TASKS,
     BertConfig,
     InputError,
     Settings,
@@ -15,9 +16,8 @@ from bert_scratch.config import (
 from bert_scratch.data.mask_settings import MASK_UNITS, check_replacements
 from bert_scratch.pretraining.choices import RECIPES
 from bert_scratch.pretraining.prepare import CorpusSettings
-from bert_scratch.training.schedule import LEARNING_RATE_SCHEDULES
+from bert_scratch.training.schedule import DECAY_SHARE, LEARNING_RATE_SCHEDULES
 
-PAIR_TASKS = ("nsp", "sop", "none")
 PAIR_SAMPLINGS = ("balanced", "google")
 INITIALIZERS = ("normal", "truncated_normal")
 
@@ -29,12 +29,17 @@ MAY_CHANGE_ON_RESUME = frozenset(
         "eval_steps",
         "save_steps",
         "keep_checkpoints",
+        "skip_non_finite",
+        "hang_timeout_s",
         "resume",
+        "extend",
         "dry_run",
         "output_dir",
     }
 )
 """Settings that change nothing about the result, so a resumed run may be given others."""
+HORIZON = frozenset({"num_train_steps", "max_train_seconds"})
+"""What --extend changes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +121,9 @@ class OptimizationSettings(Settings):
     max_train_seconds: float | None = None
     """Train for about this long: the steps that fit are fixed in the middle of the warm-up. With --num-train-steps too, that many are made."""  # noqa: E501
     lr_schedule: str | None = None
-    """linear (continuous) or google (drops a little when the warm-up ends)."""
+    """linear (continuous), google (drops a little when the warm-up ends) or wsd (stays at the peak, falls at the end; made to be extended)."""  # noqa: E501
+    lr_decay_share: float = DECAY_SHARE
+    """With wsd: the share of the updates in which the learning rate falls."""
     weight_decay: float = 0.1
     """Decoupled decay of every weight but biases and LayerNorm."""
     adam_beta1: float = 0.9
@@ -141,6 +148,8 @@ class RunSettings(Settings):
     """The run's folder. Left out: runs/<corpus>-<preset>."""
     resume: str = "auto"
     """auto continues a run found in the folder, never refuses one, must demands one."""
+    extend: bool = False
+    """Make the run in the folder longer: with a larger --num-train-steps or --max-train-seconds."""
     save_steps: int | None = None
     """Updates between checkpoints. Left out: a fifth of the run, 15 minutes at most."""
     keep_checkpoints: int = 2
@@ -159,6 +168,10 @@ class RunSettings(Settings):
     """On a GPU, use only algorithms that give the same bits each time (always so on a CPU)."""
     num_workers: int = 0
     """Processes that build batches ahead; 0 builds them in the loop. Never changes a bit."""
+    skip_non_finite: int = 0
+    """How many updates of the run may be left out because a loss or gradient was not finite."""
+    hang_timeout_s: float = 1800.0
+    """Without a step for so many seconds, print the stacks of all threads and exit; 0: never."""
     dry_run: bool = False
     """Print what the run would be, with one real step's time and memory, and stop."""
 
@@ -178,8 +191,8 @@ class PretrainConfig(
         Raises:
             InputError: naming the flag.
         """
+        self._check_sources()  # first: with --data, --mixture is not short of paths
         super().__post_init__()
-        self._check_sources()
         _check_if_given("--pair-task", self.pair_task, PAIR_TASKS)
         check_choice("--pair-sampling", self.pair_sampling, PAIR_SAMPLINGS)
         check_choice("--mask-unit", self.mask_unit, MASK_UNITS)
@@ -209,10 +222,20 @@ class PretrainConfig(
             "num_threads",
         ):
             check_range(_flag(name), getattr(self, name), at_least=1)
-        for name in ("num_warmup_steps", "num_workers", "weight_decay", "max_grad_norm"):
+        for name in (
+            "num_warmup_steps",
+            "num_workers",
+            "weight_decay",
+            "max_grad_norm",
+            "skip_non_finite",
+            "hang_timeout_s",
+        ):
             check_range(_flag(name), getattr(self, name), at_least=0)
         for name in ("learning_rate", "max_train_seconds", "adam_epsilon"):
             check_range(_flag(name), getattr(self, name), above=0)
+        check_range("--lr-decay-share", self.lr_decay_share, above=0, at_most=1)
+        if self.extend and all(getattr(self, name) is None for name in HORIZON):
+            raise InputError("--extend needs a larger --num-train-steps or --max-train-seconds")
         check_range("--seed", self.seed, at_least=0, below=2**63)
         if self.preset is not None or self.hidden_size is not None:
             # Once more than when it is resolved: this is before the corpus is prepared.

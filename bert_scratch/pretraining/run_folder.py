@@ -11,7 +11,8 @@ from filelock import FileLock, Timeout
 
 from bert_scratch import durable
 from bert_scratch.config import InputError, make_output_folder, read_json_object
-from bert_scratch.pretraining.pretrain_config import MAY_CHANGE_ON_RESUME, PretrainConfig
+from bert_scratch.pretraining.pretrain_config import HORIZON, MAY_CHANGE_ON_RESUME, PretrainConfig
+from bert_scratch.training.checkpoint import checkpoint_folders
 
 
 class RunFolder:
@@ -23,10 +24,12 @@ class RunFolder:
         self.tokenizer = path / "tokenizer"
         self.checkpoints = path / "checkpoints"
         self.model = path / "model"
+        self.best = path / "best"
+        self.rehearsal = path / "rehearsal"
         self.metrics = path / "metrics.jsonl"
         self.corpus_facts = path / "corpus.json"
         self._resolved = path / "pretrain_config.json"
-        self._asked = path / "asked_config.json"
+        self.asked = path / "asked_config.json"
         self._status = path / "status.json"
 
     def create(self) -> None:
@@ -65,7 +68,7 @@ class RunFolder:
 
     def store(self, asked: PretrainConfig, resolved: PretrainConfig) -> None:
         """Write both what was asked for and what came of it, durably."""
-        durable.write_text(self._asked, asked.to_json())
+        durable.write_text(self.asked, asked.to_json())
         self.store_resolved(resolved)
 
     def store_resolved(self, resolved: PretrainConfig) -> None:
@@ -77,12 +80,13 @@ class RunFolder:
 
         A value counts as unchanged when it is what was asked for then, or what came of it.
         """
-        before = PretrainConfig.from_json_file(self._asked).to_dict()
-        resolved = read_json_object(self._resolved)
+        before = PretrainConfig.from_json_file(self.asked).to_dict()
+        resolved = PretrainConfig.from_json_file(self._resolved).to_dict()
+        may_change = MAY_CHANGE_ON_RESUME | (HORIZON if asked.extend else set())
         lines = []
         for name, value in asked.to_dict().items():
             same = value == before[name] or (value is not None and value == resolved[name])
-            if name not in MAY_CHANGE_ON_RESUME and not same:
+            if name not in may_change and not same:
                 flag = "--" + name.replace("_", "-")
                 lines.append(f"{flag}: was {_shown(before[name])}, now {_shown(value)}")
         return lines
@@ -93,11 +97,29 @@ class RunFolder:
             self._status, {"state": state, "code": code, "step": step, "message": message}
         )
 
-    def is_done(self) -> bool:
-        """Tell whether the run has ended well and its result is there."""
+    def write_end(self, state: str, *, code: int, message: str) -> None:
+        """Write how the run ended, at the step of the status before."""
+        step = read_json_object(self._status)["step"] if self._status.exists() else 0
+        self.write_status(state, code=code, step=step, message=message)
+
+    def status(self) -> tuple[str, int, str]:
+        """Return state, exit code and message as last written; "new" for a run without any."""
+        if not self._status.exists():
+            return "new", 0, ""
+        status = read_json_object(self._status)
+        return status["state"], status["code"], status["message"]
+
+    def is_done(self, num_train_steps: int | None) -> bool:
+        """Tell whether a run of so many steps has ended well and its result is there."""
         if not self._status.exists() or not self.model.is_dir():
             return False
-        return read_json_object(self._status).get("state") == "done"
+        status = read_json_object(self._status)
+        return status.get("state") == "done" and status.get("step") == num_train_steps
+
+    def newest_model(self) -> Path:
+        """Return the result, or the newest checkpoint of a run that has none yet."""
+        checkpoints = checkpoint_folders(self.checkpoints)
+        return self.model if self.model.is_dir() or not checkpoints else checkpoints[-1]
 
 
 def _shown(value: Any) -> str:

@@ -14,8 +14,10 @@ import os
 import re
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
+from multiprocessing.context import SpawnContext
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +32,14 @@ from bert_scratch.data.segmenter import open_segmenter, word_start_flags
 from bert_scratch.data.shard import SPLITS, write_shard
 from bert_scratch.data.store import MANIFEST
 from bert_scratch.data.wordpiece import load_tokenizer
+from bert_scratch.pretraining.corpus_plan import text_bytes
 from bert_scratch.pretraining.reading import NUM_HASHES, Document, ReadingRules, read_sections
 
 TOKENIZER_FOLDER = "tokenizer"
 
 _BATCH_CHARACTERS = 1 << 19
+_LOOK_S = 0.5
+"""How long between two looks at how far the workers are."""
 _OWN_NAME = re.compile(
     r"(\d{5,}\.((train|eval)\.\w+|json)|token_counts|manifest\.json|plan\.json)(\.\d+\.tmp)?"
 )
@@ -60,8 +65,13 @@ class SliceTokeniser:
         self._encoder = TextEncoder(self._tokenizer)
         self._segment = None if word_segmenter is None else open_segmenter(word_segmenter)
 
-    def write(self, index: int, part: Slice) -> dict[str, Any]:
-        """Write the shard of one slice, then its record, which says that it is finished."""
+    def write(self, index: int, part: Slice) -> Iterator[int]:
+        """Write the shard of one slice, then its record, which says that it is finished.
+
+        Yields:
+            Bytes of text done since the last time; together what `text_bytes` says of the slice.
+        """
+        to_come = text_bytes(part)
         smallest: list[int] = []
         num_replacements = 0
         shape: dict[str, Any] = {
@@ -84,6 +94,9 @@ class SliceTokeniser:
                     writer.add_document(ids[start:end], word_starts[start:end])
                     start = end
                 smallest = heapq.nsmallest(2, [*smallest, *(d.hash for d in documents)])
+                done = min(to_come, sum(len(text.encode()) + 1 for text in texts))
+                to_come -= done
+                yield done
         record = {
             "train": train.record,
             "eval": held_out.record,
@@ -91,7 +104,7 @@ class SliceTokeniser:
             "smallest_hashes": [number / NUM_HASHES for number in smallest],
         }
         durable.write_json(self._folder / _record_name(index), record)
-        return record
+        yield to_come
 
     def _word_starts(
         self, texts: Sequence[str], ids: Sequence[npt.NDArray[np.int32]]
@@ -108,7 +121,7 @@ def tokenise(
     *,
     word_segmenter: str | None,
     num_processes: int,
-) -> Iterator[tuple[int, dict[str, Any]]]:
+) -> Iterator[int]:
     """Turn slices into shards.
 
     Args:
@@ -119,20 +132,29 @@ def tokenise(
         num_processes: > 0; one works in this process.
 
     Yields:
-        (index, record) of each shard, in the order in which they are finished.
+        Bytes of text done since the last time, some times a second; of a packed file, which is
+        one slice, they are an estimate.
     """
     if num_processes == 1 or len(slices) < 2:
         tokeniser = SliceTokeniser(folder, rules, word_segmenter)
         for index, part in slices.items():
-            yield index, tokeniser.write(index, part)
+            yield from tokeniser.write(index, part)
         return
-    with _processes(min(num_processes, len(slices)), folder, rules, word_segmenter) as pool:
+    # Never forked: this process may have threads, and a fork would copy their locks.
+    context = multiprocessing.get_context("spawn")
+    num_done = context.Value("q", 0)
+    arguments = (folder, rules, word_segmenter, num_done)
+    with _processes(min(num_processes, len(slices)), context, arguments) as pool:
         with starting_processes(signal.SIGINT):
-            futures = {
-                pool.submit(_write_in_worker, index, part): index for index, part in slices.items()
-            }
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+            pending = {pool.submit(_write_in_worker, index, part) for index, part in slices.items()}
+        told = 0
+        while pending:
+            finished, pending = wait(pending, _LOOK_S, return_when=FIRST_COMPLETED)
+            for future in finished:
+                future.result()
+            now = num_done.value
+            yield now - told
+            told = now
 
 
 def finished_shards(folder: Path, indices: Iterable[int]) -> dict[int, dict[str, Any]]:
@@ -196,13 +218,10 @@ def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
 
 @contextmanager
 def _processes(
-    num_processes: int, folder: Path, rules: ReadingRules, word_segmenter: str | None
+    num_processes: int, context: SpawnContext, arguments: tuple[Any, ...]
 ) -> Iterator[ProcessPoolExecutor]:
     """Yield a pool of fresh processes; when the block fails they are stopped at once."""
     others = set(multiprocessing.active_children())
-    # Never forked: this process may have threads, and a fork would copy their locks.
-    context = multiprocessing.get_context("spawn")
-    arguments = (folder, rules, word_segmenter)
     pool = ProcessPoolExecutor(num_processes, context, _start_worker, arguments)
     try:
         yield pool
@@ -215,12 +234,15 @@ def _processes(
         pool.shutdown()
 
 
-def _start_worker(folder: Path, rules: ReadingRules, word_segmenter: str | None) -> None:
+def _start_worker(
+    folder: Path, rules: ReadingRules, word_segmenter: str | None, num_done: Synchronized[int]
+) -> None:
     """Leave Ctrl-C to the parent, end when it ends, and use one thread."""
-    global _open_tokeniser
+    global _open_tokeniser, _num_done
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     end_with_parent()
+    _num_done = num_done
     # Opened with the first slice: an error here would only break the pool.
     _open_tokeniser = functools.cache(
         functools.partial(SliceTokeniser, folder, rules, word_segmenter)
@@ -228,7 +250,11 @@ def _start_worker(folder: Path, rules: ReadingRules, word_segmenter: str | None)
 
 
 _open_tokeniser: Callable[[], SliceTokeniser]
+_num_done: Synchronized[int]
+"""Bytes of text that all workers have done."""
 
 
-def _write_in_worker(index: int, part: Slice) -> dict[str, Any]:
-    return _open_tokeniser().write(index, part)
+def _write_in_worker(index: int, part: Slice) -> None:
+    for num_bytes in _open_tokeniser().write(index, part):
+        with _num_done.get_lock():
+            _num_done.value += num_bytes

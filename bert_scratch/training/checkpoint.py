@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from bert_scratch import durable
 from bert_scratch.config import InputError, read_json_object
 from bert_scratch.model import huggingface
+from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.model.folder import SavesPretrained, read_safetensors
-from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.training.optimizer import load_moments, moments
 
 MANIFEST, STATE, OPTIMIZER = "manifest.json", "state.json", "optimizer.safetensors"
@@ -30,16 +32,18 @@ def save_checkpoint(
     root: Path,
     *,
     step: int,
-    model: BertForPreTraining,
+    model: PretrainedModel,
     optimizer: torch.optim.Optimizer,
     tokenizer: SavesPretrained,
     state: dict[str, Any],
     keep: int,
+    also_keep: Collection[int] = (),
 ) -> Path:
     """Write `step-N/` so that a crash at any moment leaves the previous checkpoints intact.
 
     Everything goes to `step-N.tmp/`, each file and the folder are fsynced, the folder is renamed,
     and only when the new manifest verifies are checkpoints beyond the newest `keep` removed.
+    When something fails, what was written of the new one is removed: the disk may be full.
 
     Args:
         root: the run's `checkpoints/`.
@@ -49,6 +53,10 @@ def save_checkpoint(
         tokenizer: saved along, so the folder is complete.
         state: what else a resumed run needs, as JSON.
         keep: how many checkpoints to leave, >= 1.
+        also_keep: steps whose checkpoints are never removed and do not count.
+
+    Raises:
+        OSError: if the system refuses, or what was written does not verify.
     """
     final = root / f"step-{step:08d}"
     if final.exists() and problem_with(final) is None:
@@ -57,31 +65,61 @@ def save_checkpoint(
     for leftover in root.glob("*.tmp"):
         shutil.rmtree(leftover)
     temporary.mkdir(parents=True)
-    model.save_pretrained(temporary, tokenizer=tokenizer)
-    save_file(_named_moments(model, optimizer), temporary / OPTIMIZER, metadata={"format": "pt"})
-    durable.write_json(temporary / STATE, {"format_version": FORMAT_VERSION, "step": step, **state})
-    files = sorted(path for path in temporary.rglob("*") if path.is_file())
-    for path in files:
-        durable.fsync(path)
-    digests = {str(p.relative_to(temporary)): durable.file_digest(p) for p in files}
-    durable.write_json(temporary / MANIFEST, {"format_version": FORMAT_VERSION, "files": digests})
-    durable.fsync(temporary)
-    if final.exists():  # only a broken one
-        shutil.rmtree(final)
-    temporary.rename(final)
+    try:
+        model.save_pretrained(temporary, tokenizer=tokenizer)
+        save_file(named_moments(model, optimizer), temporary / OPTIMIZER, metadata={"format": "pt"})
+        durable.write_json(
+            temporary / STATE, {"format_version": FORMAT_VERSION, "step": step, **state}
+        )
+        _seal(temporary)
+        if final.exists():  # only a broken one
+            remove_checkpoint(final)
+        temporary.rename(final)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, SafetensorError):  # its word for a full disk
+            raise OSError(f"{temporary}: cannot be written: {error}") from error
+        raise
     durable.fsync(root)
     problem = problem_with(final)
     if problem:
         raise OSError(f"{final}: was written but does not verify: {problem}")
-    for old in checkpoint_folders(root)[:-keep]:
-        shutil.rmtree(old)
+    folders = checkpoint_folders(root)
+    # One of a later step is broken, or this run would have gone on from it.
+    later = [folder for folder in folders if step_of(folder) > step]
+    earlier = [f for f in folders if step_of(f) < step and step_of(f) not in also_keep]
+    for old in (*later, *earlier[: max(0, len(earlier) + 1 - keep)]):
+        remove_checkpoint(old)
     return final
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Remove a checkpoint so that a kill half-way leaves nothing that looks like one."""
+    doomed = folder.with_name(folder.name + ".old.tmp")
+    shutil.rmtree(doomed, ignore_errors=True)
+    folder.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def step_of(folder: Path) -> int:
+    """Return the step that a checkpoint's name tells."""
+    return int(folder.name.removeprefix("step-"))
+
+
+def _seal(folder: Path) -> None:
+    """Put every file on the disk, and the manifest of them last."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in files:
+        durable.fsync(path)
+    digests = {str(p.relative_to(folder)): durable.file_digest(p) for p in files}
+    durable.write_json(folder / MANIFEST, {"format_version": FORMAT_VERSION, "files": digests})
+    durable.fsync(folder)
 
 
 def checkpoint_folders(root: Path) -> list[Path]:
     """Return the `step-N` folders below root, oldest first, whole or not."""
     named = [path for path in root.glob("step-*") if re.fullmatch(r"step-\d+", path.name)]
-    return sorted(named, key=lambda path: int(path.name[5:]))
+    return sorted(named, key=step_of)
 
 
 def find_checkpoint(root: Path) -> tuple[Path | None, list[str]]:
@@ -123,7 +161,7 @@ def problem_with(folder: Path) -> str | None:
 
 
 def load_optimizer(
-    folder: Path, model: BertForPreTraining, optimizer: torch.optim.Optimizer, *, num_updates: int
+    folder: Path, model: PretrainedModel, optimizer: torch.optim.Optimizer, *, num_updates: int
 ) -> None:
     """Put the moments of a checkpoint into a fresh optimizer.
 
@@ -140,9 +178,7 @@ def load_optimizer(
     load_moments(model, optimizer, saved, num_updates=num_updates)
 
 
-def _named_moments(
-    model: BertForPreTraining, optimizer: torch.optim.Optimizer
-) -> dict[str, Tensor]:
+def named_moments(model: PretrainedModel, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return the moments as `exp_avg.<Hugging Face name>` and `exp_avg_sq.<...>`."""
     return {
         f"{kind}.{name}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format)

@@ -7,6 +7,7 @@ learning rate are functions of (seed, step), so nothing else needs saving.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,12 +17,13 @@ import torch
 from torch import nn
 
 from bert_scratch.training import metrics
+from bert_scratch.training.all_reduce import IN_ONE_PROCESS, AllReduce
 from bert_scratch.training.interruption import StopRequest
 from bert_scratch.training.metrics import Display, MetricsLog, Window
 from bert_scratch.training.objective import BatchT, Objective
 from bert_scratch.training.runtime import Runtime
-from bert_scratch.training.schedule import learning_rate_at
-from bert_scratch.training.step import StepSettings, update
+from bert_scratch.training.schedule import DECAY_SHARE, decay_start, learning_rate_at
+from bert_scratch.training.step import NonFinite, StepSettings, update
 
 CALIBRATION_STEPS = 50
 """A time-limited run fixes its number of steps after half of its warm-up and at least so many, or
@@ -44,6 +46,10 @@ class Plan:
     logging_steps: int
     eval_steps: int
     save_steps: int
+    lr_decay_share: float = DECAY_SHARE
+    """Of a wsd schedule."""
+    skip_non_finite: int = 0
+    """How many updates of the run may be left out because they were not finite."""
 
     @property
     def step_settings(self) -> StepSettings:
@@ -68,7 +74,19 @@ class Plan:
             num_warmup_steps=self.num_warmup_steps,
             num_train_steps=self.num_train_steps,
             schedule=self.lr_schedule,
+            decay_share=self.lr_decay_share,
         )
+
+    @property
+    def stable_step(self) -> int | None:
+        """Updates after which a wsd run's learning rate falls: a longer run goes on from there."""
+        if self.lr_schedule != "wsd" or self.num_train_steps is None:
+            return None
+        return decay_start(self.num_warmup_steps, self.num_train_steps, self.lr_decay_share)
+
+    def saves_after(self, step: int) -> bool:
+        """Tell whether a checkpoint is due after so many updates."""
+        return step % self.save_steps == 0 or step == self.stable_step
 
 
 @dataclass
@@ -76,7 +94,9 @@ class Progress:
     """How far a run is; a checkpoint carries it."""
 
     step: int = 0
-    """Updates made."""
+    """Updates made, those included that were left out because they were not finite."""
+    skipped: int = 0
+    """Updates left out."""
     tokens: int = 0
     """Real tokens seen, [CLS] and [SEP] included."""
     elapsed_s: float = 0.0
@@ -111,6 +131,7 @@ def train(
     log: MetricsLog,
     display: Display,
     stop: StopRequest,
+    all_reduce: AllReduce = IN_ONE_PROCESS,
     flops_per_s: tuple[float, float],
 ) -> None:
     """Train from `progress.step` to the plan's last step, or until a stop is asked for.
@@ -125,13 +146,16 @@ def train(
         hooks: data, evaluation and saving.
         log: receives a train line every `logging_steps` and an eval line every `eval_steps`.
         display: what the person at the terminal sees.
-        stop: polled between steps.
+        stop: polled between steps; with several ranks the one of `all_reduce`.
+        all_reduce: adds up over the ranks, which all make the same steps.
         flops_per_s: (operations per token, peak operations per second), for `mfu`.
 
     Raises:
         NonFinite: when a loss or gradient is not finite; the update was not made.
+        PeerEnded: if another rank has ended.
     """
     step_seconds: list[float] = []
+    grad_norm = math.nan
     batches = hooks.batches(progress.step)
     model.train()
     resumed_s, started = progress.elapsed_s, time.perf_counter()
@@ -140,21 +164,31 @@ def train(
         batch = next(batches)
         data_wait_s = time.perf_counter() - step_start
         learning_rate = plan.learning_rate_at(progress.step)
-        result = update(
-            model,
-            optimizer,
-            batch,
-            objective=objective,
-            settings=plan.step_settings,
-            runtime=runtime,
-            step=progress.step,
-            learning_rate=learning_rate,
-        )
+        try:
+            result = update(
+                model,
+                optimizer,
+                batch,
+                objective=objective,
+                settings=plan.step_settings,
+                runtime=runtime,
+                step=progress.step,
+                learning_rate=learning_rate,
+                all_reduce=all_reduce,
+            )
+        except NonFinite as error:
+            if progress.skipped >= plan.skip_non_finite:
+                raise
+            progress.skipped += 1
+            progress.tokens += error.num_tokens
+            display.line(f"skipped    {progress.skipped} of {plan.skip_non_finite}: {error}")
+        else:
+            progress.window.add(result.sums)
+            progress.window.tokens += result.num_tokens
+            progress.tokens += result.num_tokens
+            progress.window.positions += result.num_positions
+            grad_norm = result.grad_norm
         progress.step += 1
-        progress.tokens += batch.num_tokens
-        progress.window.add(result.sums)
-        progress.window.tokens += batch.num_tokens
-        progress.window.positions += result.num_positions
         progress.window.data_wait_s += data_wait_s
         step_s = time.perf_counter() - step_start
         progress.window.step_s += step_s
@@ -166,9 +200,9 @@ def train(
             # The first quartile: other programs make some steps slower, none makes one faster.
             plan = hooks.fix_horizon(progress, sorted(step_seconds)[len(step_seconds) // 4])
         last = progress.step == plan.num_train_steps
-        if progress.step % plan.logging_steps == 0 or last:
+        if (progress.step % plan.logging_steps == 0 or last) and progress.window.steps:
             means = objective.means(progress.window.sums)
-            rates = {"learning_rate": learning_rate, "grad_norm": result.grad_norm}
+            rates = {"learning_rate": learning_rate, "grad_norm": grad_norm}
             values = _log_window(progress, plan, log, means | rates, flops_per_s)
             display.line(metrics.describe(progress.step, plan.num_train_steps, values))
         if progress.step % plan.eval_steps == 0 and not last:
@@ -176,7 +210,7 @@ def train(
             last = not hooks.on_evaluated(progress, hooks.evaluate(model))
             model.train()
         progress.elapsed_s = resumed_s + time.perf_counter() - started
-        if progress.step % plan.save_steps == 0 or last:
+        if plan.saves_after(progress.step) or last:
             hooks.save(progress)
         if last:
             break

@@ -44,14 +44,16 @@ class Window:
 class MetricsLog:
     """An append-only file of JSON lines, flushed line by line; absent values are omitted."""
 
-    def __init__(self, path: Path, *, keep_through_step: int) -> None:
+    def __init__(self, path: Path | None, *, keep_through_step: int) -> None:
         """Open the log, cutting lines past the step a resumed run starts from.
 
         Args:
-            path: the `metrics.jsonl` of the run.
+            path: the `metrics.jsonl` of the run; None on the ranks that write nothing.
             keep_through_step: lines of a later step, and a last line that a kill cut short, go.
         """
         self.path = path
+        if path is None:
+            return
         kept = []
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
             try:
@@ -61,8 +63,16 @@ class MetricsLog:
                 continue
         write_text(path, "".join(kept))
 
+    def evaluations(self) -> list[dict[str, float]]:
+        """Return the lines of evaluations, oldest first."""
+        text = "" if self.path is None else self.path.read_text(encoding="utf-8")
+        lines = map(json.loads, text.splitlines())
+        return [line for line in lines if line["split"] == "eval"]
+
     def append(self, *, step: int, split: str, **values: float | int | None) -> None:
         """Add one line; values that are None or not finite are left out."""
+        if self.path is None:
+            return
         line: dict[str, Any] = {"step": step, "split": split}
         for name, value in values.items():
             if value is not None and math.isfinite(value):
@@ -72,11 +82,16 @@ class MetricsLog:
 
 
 class Display:
-    """A tqdm bar on a terminal, plain lines otherwise; both show the same figures."""
+    """A tqdm bar on a terminal, plain lines otherwise; both show the same figures.
 
-    def __init__(self, *, first_step: int) -> None:
+    Args:
+        first_step: updates made before.
+        has_bar: unless this is one of the ranks that show nothing.
+    """
+
+    def __init__(self, *, first_step: int, has_bar: bool = True) -> None:
         self.bar: tqdm | None = None
-        if sys.stderr.isatty():
+        if has_bar and sys.stderr.isatty():
             self.bar = tqdm(initial=first_step, unit="step", dynamic_ncols=True)
 
     def advance(self, step: int, num_train_steps: int | None) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 from bert_scratch import durable
+from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.model.folder import SavesPretrained
-from bert_scratch.model.heads import BertForPreTraining
 
 
 def write_model_folder(
     folder: Path,
     *,
-    model: BertForPreTraining,
+    model: PretrainedModel,
     tokenizer: SavesPretrained,
     model_card: str,
     max_seq_length: int,
@@ -30,15 +28,11 @@ def write_model_folder(
         model_card: the text of `README.md`.
         max_seq_length: the length the model was trained at; sentence vectors cut texts there.
     """
-    temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True)
-    model.save_pretrained(temporary, tokenizer=tokenizer)
-    _write_pooling(temporary, hidden_size=model.config.hidden_size, max_seq_length=max_seq_length)
-    durable.write_text(temporary / "README.md", model_card)
-    if folder.exists():
-        shutil.rmtree(folder)
-    temporary.rename(folder)
-    durable.fsync(folder.parent)
+    hidden_size = model.config.hidden_size
+    with durable.durable_folder(folder) as temporary:
+        model.save_pretrained(temporary, tokenizer=tokenizer)
+        _write_pooling(temporary, hidden_size=hidden_size, max_seq_length=max_seq_length)
+        durable.write_text(temporary / "README.md", model_card)
 
 
 def _write_pooling(folder: Path, *, hidden_size: int, max_seq_length: int) -> None:

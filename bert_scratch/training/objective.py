@@ -48,7 +48,7 @@ class Objective(Protocol[BatchT_contra]):
         """What the columns of the vector of sums are; they just add up over steps and ranks."""
 
     def counts(self, batch: BatchT_contra) -> Tensor:
-        """Return [C] float32, the labels of a whole step: what its sums are divided by."""
+        """Return [C] float32, the labels of a batch; its sums are divided by those of a step."""
 
     def loss(
         self, model: nn.Module, micro_batch: BatchT_contra, counts: Tensor
@@ -58,7 +58,7 @@ class Objective(Protocol[BatchT_contra]):
         Args:
             model: in training or not.
             micro_batch: on the model's device.
-            counts: [C] float32 of the whole step, on the model's device.
+            counts: [C] float32 of the whole step, each at least 1, on the model's device.
 
         Returns:
             [] float32 with gradient, and [len(sums)] float32 without.
@@ -78,10 +78,10 @@ class PretrainingObjective:
     sums = ("mlm_loss", "mlm_correct", "mlm_count", "nsp_loss", "nsp_correct", "nsp_count")
 
     def counts(self, batch: Batch) -> Tensor:
-        """Return [2] float32: predicted positions and labelled pairs, each at least 1."""
+        """Return [2] float32: predicted positions and labelled pairs."""
         predictions = (batch.masked_labels != IGNORED_LABEL).sum()
         pairs = 0 if batch.next_sentence_label is None else len(batch.next_sentence_label)
-        return torch.stack([predictions, torch.tensor(pairs)]).clamp(min=1).float()
+        return torch.stack([predictions, torch.tensor(pairs)]).float()
 
     def loss(self, model: nn.Module, micro_batch: Batch, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Return [] float32 with gradient and [6] float32 without, in the order of `sums`.

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-LEARNING_RATE_SCHEDULES = ("linear", "google")
+import math
+
+LEARNING_RATE_SCHEDULES = ("linear", "google", "wsd")
+DECAY_SHARE = 0.2
+"""Of a wsd run: the share of its steps in which the learning rate falls."""
 
 
 def learning_rate_at(
@@ -12,11 +16,14 @@ def learning_rate_at(
     num_warmup_steps: int,
     num_train_steps: int | None,
     schedule: str = "linear",
+    decay_share: float = DECAY_SHARE,
 ) -> float:
     """Return the learning rate of the update that step makes (the first step is 0).
 
     `linear` climbs to the peak over the warm-up and falls to zero at the end, continuously;
-    `google` counts its fall from step 0, so it drops by warm-up / total when the warm-up ends.
+    `google` counts its fall from step 0, so it drops by warm-up / total when the warm-up ends;
+    `wsd` (warm-up, stable, decay) stays at the peak until its last share of steps, so that a
+    run can be made longer from there as if it had been so long from the beginning.
 
     Args:
         step: 0-based index of the update.
@@ -24,11 +31,14 @@ def learning_rate_at(
         num_warmup_steps: updates of linear climb from zero.
         num_train_steps: updates in all; None while a time-limited run has not fixed its horizon
             yet, which is sound as long as step is within the warm-up: the climb ignores it.
-        schedule: linear or google.
+        schedule: linear, google or wsd.
+        decay_share: of a wsd run's steps, those in which it falls.
 
     Source:
         Hugging Face `get_linear_schedule_with_warmup`; google-research/bert `optimization.py`.
-        In both the first update has learning rate 0.
+        In both the first update has learning rate 0. wsd falls by 1 - sqrt(share of the decay
+        done), the best form of Haegele et al. 2024, section 3; in transformers it is
+        `get_wsd_schedule(decay_type="1-sqrt")`.
     """
     if step < num_warmup_steps:
         return peak * step / num_warmup_steps
@@ -36,4 +46,13 @@ def learning_rate_at(
         return peak
     if schedule == "google":
         return peak * max(0.0, 1.0 - step / num_train_steps)
+    if schedule == "wsd":
+        start = decay_start(num_warmup_steps, num_train_steps, decay_share)
+        done = max(0, step - start) / max(1, num_train_steps - start)
+        return peak * (1.0 - math.sqrt(min(1.0, done)))
     return peak * max(0, num_train_steps - step) / max(1, num_train_steps - num_warmup_steps)
+
+
+def decay_start(num_warmup_steps: int, num_train_steps: int, decay_share: float) -> int:
+    """Return the step from which on a wsd schedule depends on where the run ends."""
+    return max(num_warmup_steps, num_train_steps - round(decay_share * num_train_steps))

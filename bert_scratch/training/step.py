@@ -1,4 +1,4 @@
-"""One update: micro-batches, backward, clip, optimizer; and sums without gradients."""
+"""One update: micro-batches, backward, sums over ranks, clip, optimizer; and evaluation."""
 
 from __future__ import annotations
 
@@ -8,16 +8,27 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from bert_scratch.training.all_reduce import IN_ONE_PROCESS, AllReduce
+from bert_scratch.training.distributed import Ranks
 from bert_scratch.training.interruption import StopRequest
-from bert_scratch.training.objective import BatchT, Objective
+from bert_scratch.training.objective import BatchT, Objective, StepBatch
 from bert_scratch.training.optimizer import clip_and_step
 from bert_scratch.training.runtime import Runtime, seed_dropout
 
 
 class NonFinite(Exception):
-    """A loss or gradient was infinite or NaN; the weights are those before that step."""
+    """A loss or gradient was infinite or NaN; the weights are those before that step.
+
+    Args:
+        message: where and what.
+        num_tokens: real tokens of the step, which was not learned from.
+    """
 
     exit_code = 3
+
+    def __init__(self, message: str, num_tokens: int = 0) -> None:
+        super().__init__(message)
+        self.num_tokens = num_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +47,13 @@ class StepResult:
     """What an update leaves behind for the log."""
 
     sums: list[float]
-    """In the order of the objective's `sums`."""
+    """In the order of the objective's `sums`, over all ranks."""
     grad_norm: float
     """Before clipping."""
+    num_tokens: int
+    """Real tokens of all ranks."""
     num_positions: int
-    """Positions computed, padding included."""
+    """Positions that all ranks computed, padding included."""
 
 
 def update(
@@ -53,51 +66,83 @@ def update(
     runtime: Runtime,
     step: int,
     learning_rate: float,
+    all_reduce: AllReduce = IN_ONE_PROCESS,
 ) -> StepResult:
     """Make one update from one batch, in micro-batches.
 
     Args:
-        model: in training mode, on the runtime's device.
+        model: in training mode, on the runtime's device; the same on all ranks.
         optimizer: as `build_optimizer` made it.
-        batch: the examples of the step, on the CPU.
+        batch: this rank's examples of the step, on the CPU.
         objective: whose loss is minimised.
         settings: how.
         runtime: device and dtype.
         step: updates made before; dropout is a function of it.
         learning_rate: of this update.
+        all_reduce: adds up over the ranks, which all make the same update.
 
     Raises:
-        NonFinite: when a loss or gradient is not finite; the update was not made.
+        NonFinite: when a loss or gradient is not finite, on all ranks; the update was not made.
+        PeerEnded: if another rank has ended; the update was not made.
     """
     counts = objective.counts(batch).to(runtime.device, non_blocking=True)
+    counts = all_reduce.sum_(counts).clamp(min=1)
     total = torch.zeros(len(objective.sums), device=runtime.device)
     num_positions = 0
     for micro_step, micro_batch in enumerate(batch.split(settings.micro_batch_size)):
-        seed_dropout(settings.seed, step=step, micro_step=micro_step)
+        seed_dropout(settings.seed, step=step, micro_step=micro_step, rank=all_reduce.ranks.rank)
         micro_batch = micro_batch.to(runtime.device, non_blocking=True)
         with runtime.autocast():
             loss, sums = objective.loss(model, micro_batch, counts)
         torch.autograd.backward(loss)
         total += sums
         num_positions += micro_batch.num_positions
+    all_reduce.sum_gradients(model.parameters())
     norm = clip_and_step(
         optimizer, learning_rate=learning_rate, max_grad_norm=settings.max_grad_norm
     )
     optimizer.zero_grad(set_to_none=True)
-    *sums_read, norm_read = torch.cat([total, norm.reshape(1)]).tolist()
-    result = StepResult(sums=sums_read, grad_norm=norm_read, num_positions=num_positions)
-    _check_finite(result, objective.sums, step, batch)
+    sizes = torch.tensor([batch.num_tokens, num_positions], dtype=torch.float64)
+    vector = torch.cat([total.double(), norm.reshape(1), sizes.to(runtime.device)])
+    *sums_read, norm_read, all_tokens, all_positions = all_reduce.totals(vector)
+    result = StepResult(
+        sums=sums_read,
+        grad_norm=norm_read / all_reduce.ranks.world_size,
+        num_tokens=int(all_tokens),
+        num_positions=int(all_positions),
+    )
+    if not _are_finite(*sums_read, norm_read):
+        own = dict(zip(objective.sums, total.tolist(), strict=True))
+        norm = norm if all_reduce.own_norm is None else all_reduce.own_norm
+        own["gradient norm"] = norm.item()
+        message = _non_finite_message(own, step, batch, all_reduce.ranks)
+        raise NonFinite(message, result.num_tokens)
     return result
 
 
-def _check_finite(result: StepResult, names: tuple[str, ...], step: int, batch: BatchT) -> None:
-    if all(value - value == 0.0 for value in (*result.sums, result.grad_norm)):
-        return
-    losses = {name: v for name, v in zip(names, result.sums, strict=True) if "loss" in name}
-    raise NonFinite(
-        f"step {step}: {losses}, gradient norm {result.grad_norm}; the update was not made. "
-        f"{batch.describe_examples()}. A lower --learning-rate or a longer --num-warmup-steps "
-        f"usually helps"
+def _are_finite(*values: float) -> bool:
+    return all(value - value == 0.0 for value in values)
+
+
+def _non_finite_message(own: dict[str, float], step: int, batch: StepBatch, ranks: Ranks) -> str:
+    """Say where it happened, on every rank the same; each tells the others what it has found.
+
+    Args:
+        own: losses and gradient norm of this rank.
+        step: updates made before.
+        batch: of this rank.
+        ranks: all take part.
+    """
+    found = ", ".join(
+        f"{name} {v:g}" for name, v in own.items() if "loss" in name or "norm" in name
+    )
+    where = f"rank {ranks.rank}: " if ranks.world_size > 1 else ""
+    here = f"{where}{found}. {batch.describe_examples()}"
+    told = ranks.from_all(f"step {step}", "finite" if _are_finite(*own.values()) else here)
+    bad = "; ".join(text for text in told if text != "finite") or here
+    return (
+        f"step {step}: the update was not made. {bad}. A lower --learning-rate or a longer "
+        f"--num-warmup-steps usually helps"
     )
 
 
@@ -107,17 +152,29 @@ def sums_of(
     *,
     objective: Objective[BatchT],
     runtime: Runtime,
+    all_reduce: AllReduce = IN_ONE_PROCESS,
     stop: StopRequest | None = None,
 ) -> list[float]:
-    """Return the sums of an objective over batches, without gradients."""
+    """Return the sums of an objective over the batches of all ranks, without gradients.
+
+    The ranks go side by side, each through batches of its own, until none has any left. A stop
+    ends it early; with several ranks it is that of `all_reduce`, which all follow at once.
+    """
     total = torch.zeros(len(objective.sums), dtype=torch.float64)
+    remaining = iter(batches)
     with torch.inference_mode():
-        for batch in batches:
-            if stop:
+        while not stop:
+            batch = next(remaining, None)
+            sums = torch.zeros(len(objective.sums), device=runtime.device)
+            if batch is not None:
+                counts = objective.counts(batch).clamp(min=1).to(runtime.device)
+                batch = batch.to(runtime.device, non_blocking=True)
+                with runtime.autocast():
+                    _, sums = objective.loss(model, batch, counts)
+            is_there = sums.new_tensor([float(batch is not None)])
+            *found, num_batches = all_reduce.totals(torch.cat([sums, is_there]).double())
+            if not num_batches:
                 break
-            counts = objective.counts(batch).to(runtime.device)
-            with runtime.autocast():
-                _, sums = objective.loss(model, batch.to(runtime.device, non_blocking=True), counts)
-            total += sums.double().cpu()
+            total += torch.tensor(found, dtype=torch.float64)
     values: list[float] = total.tolist()
     return values

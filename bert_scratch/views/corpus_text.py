@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
+from bert_scratch.config import counted
 from bert_scratch.pretraining.corpus_report import CorpusReport
 from bert_scratch.pretraining.corpus_statistics import Lengths
 from bert_scratch.pretraining.repeats import RepeatReport
@@ -66,8 +67,9 @@ def _entries(report: CorpusReport) -> Iterator[tuple[str, str]]:
     about = "" if report.measured_share == 1 else "about "
     yield (
         "corpus",
-        f"{about}{report.num_documents:,} documents, {report.num_sentences:,} sentences, "
-        f"{report.num_words:,} words and marks, {report.num_characters:,} characters, "
+        f"{about}{counted(report.num_documents, 'document')}, "
+        f"{counted(report.num_sentences, 'sentence')}, {report.num_words:,} words and marks, "
+        f"{report.num_characters:,} characters, "
         f"{report.num_bytes / 1e6:,.1f} MB",
     )
     if report.measured_share < 1:
@@ -75,7 +77,10 @@ def _entries(report: CorpusReport) -> Iterator[tuple[str, str]]:
     for source in report.sources[:_MAX_SOURCES]:
         yield "", f"{source.path}: {source.evidence}"
     if len(report.sources) > _MAX_SOURCES:
-        yield "", f"and {len(report.sources) - _MAX_SOURCES} more sources: --json lists them"
+        yield (
+            "",
+            f"and {counted(len(report.sources) - _MAX_SOURCES, 'more source')}: --json lists them",
+        )
     if report.num_sections != report.num_documents:
         yield "", f"long documents are cut in sections: {report.num_sections:,} documents then"
     yield "lengths", f"of documents in sentences  {_lengths(report.document_sentences)}"
@@ -166,10 +171,11 @@ def _training(report: CorpusReport) -> Iterator[tuple[str, str]]:
     )
     yield (
         "an epoch",
-        f"{expected.num_examples:,} examples of {expected.max_seq_length} tokens, "
-        f"{expected.num_steps:,} steps of {expected.train_batch_size} (preset {expected.preset}); "
-        f"{expected.train_documents:,} documents and {expected.train_tokens:,} tokens to learn "
-        f"from, {expected.eval_documents:,} documents held out",
+        f"{counted(expected.num_examples, 'example')} of {expected.max_seq_length} tokens, "
+        f"{counted(expected.num_steps, 'step')} of {expected.train_batch_size} "
+        f"(preset {expected.preset}); {counted(expected.train_documents, 'document')} and "
+        f"{expected.train_tokens:,} tokens to learn from, "
+        f"{counted(expected.eval_documents, 'document')} held out",
     )
     padding = ", ".join(f"{share(part)} at {length}" for length, part in expected.padding.items())
     yield "padding", f"{padding} tokens, were each example padded; batches are packed"

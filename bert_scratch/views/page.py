@@ -1,17 +1,26 @@
-"""What pages are made of: one file each, no network, no script, light and dark, any width."""
+"""What pages are made of: one file each, no network, light and dark, any width."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import re
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import Any
 
+_LIGHT = """color-scheme: light; --ground: #fbfaf8; --panel: #fff; --ink: #22262b;
+  --faint: #666d75; --line: #dcd9d3; --bar: #2f6f9f; --warn: #9a5b00; --well: #2b7a4b;"""
+_DARK = """color-scheme: dark; --ground: #15181c; --panel: #1d2126; --ink: #e4e6e8;
+  --faint: #9aa2ab; --line: #363c43; --bar: #6aaede; --warn: #f0b45a; --well: #6cc492;"""
+# The reader's system decides, unless a page's own switch sets data-theme.
+_SCHEMES = f"""
+:root {{ {_LIGHT} }}
+@media (prefers-color-scheme: dark) {{ :root {{ {_DARK} }} }}
+:root[data-theme=light] {{ {_LIGHT} }} :root[data-theme=dark] {{ {_DARK} }}
+"""
 _STYLE = """
-:root { color-scheme: light dark; --ground: #fbfaf8; --panel: #fff; --ink: #22262b;
-  --faint: #666d75; --line: #dcd9d3; --bar: #2f6f9f; --warn: #9a5b00; --well: #2b7a4b; }
-@media (prefers-color-scheme: dark) { :root { --ground: #15181c; --panel: #1d2126;
-  --ink: #e4e6e8; --faint: #9aa2ab; --line: #363c43; --bar: #6aaede; --warn: #f0b45a;
-  --well: #6cc492; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 68rem; background: var(--ground);
   color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
@@ -45,23 +54,42 @@ svg text { font-family: inherit !important; }
 """
 
 
-def page(title: str, parts: Iterable[str]) -> str:
+def page(title: str, parts: Iterable[str], *, style: str = "", script: str = "") -> str:
     """Return a whole page.
 
     Args:
         title: plain text.
         parts: of its body, in HTML.
+        style: CSS of its own, behind that of every page.
+        script: JavaScript at the end of the body, the only one that a browser will run.
     """
+    # All text is escaped; were a script ever to slip through, a browser would not run it.
+    policy = "default-src 'none'; style-src 'unsafe-inline'"
+    if script:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        policy += f"; script-src 'sha256-{digest}'"
+        parts = [*parts, f"<script>{script}</script>"]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        # All text is escaped; were a script ever to slip through, a browser would not run it.
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        f"<title>{escape(title)}</title>\n<style>{_SCHEMES}{_STYLE}{style}</style>\n</head>\n<body>\n"
         + "\n".join(parts)
         + "\n</body>\n</html>\n"
     )
+
+
+def data_block(name: str, value: Any) -> str:
+    """Return a value as JSON that a page's script reads, whatever texts it holds.
+
+    Args:
+        name: the id of the element; its textContent is the JSON.
+        value: of plain JSON types.
+    """
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    for mark in "<>&":
+        text = text.replace(mark, f"\\u{ord(mark):04x}")
+    return f'<script type="application/json" id="{escape(name)}">{text}</script>'
 
 
 def section(title: str, content: str) -> str:

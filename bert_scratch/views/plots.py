@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bert_scratch.config import InputError
@@ -100,6 +100,39 @@ def rows(
         axes.set_xlabel(x_label)
 
     return _svg(name, draw, _ROW_INCHES * (len(values) + 1), x_label)
+
+
+def curves(
+    name: str,
+    points: Sequence[float],
+    lines: Mapping[str, Sequence[float]],
+    *,
+    x_label: str,
+    y_label: str,
+) -> str:
+    """Return a plot of up to three lines over the same points, the first one in full colour.
+
+    Args:
+        name: of letters; the ids inside begin with it.
+        points: where on the x axis.
+        lines: name -> one value a point.
+        x_label: what the points are.
+        y_label: what the values are.
+    """
+
+    def draw(axes: Axes) -> None:
+        looks: tuple[dict[str, Any], ...] = (
+            {"color": _BAR, "marker": "o", "linewidth": 2},
+            {"color": _INK, "linestyle": "--", "linewidth": 1.2},
+            {"color": _INK, "linestyle": ":", "linewidth": 1.2},
+        )
+        for (label, values), look in zip(lines.items(), looks, strict=False):
+            axes.plot(points, values, label=label, **look)
+        axes.legend(frameon=False)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+
+    return _svg(name, draw, _HEIGHT_INCHES, f"{y_label} by {x_label}")
 
 
 def _svg(name: str, draw: Callable[[Axes], None], height_inches: float, description: str) -> str:

@@ -76,6 +76,29 @@ def test_folder_is_searched_recursively_in_sorted_order(tmp_path: Path) -> None:
     ]
 
 
+def test_named_xml_that_is_no_dump_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "feed.xml", "<?xml version='1.0'?>\n<rss><p>A text.</p></rss>\n")
+    with pytest.raises(InputError, match=r"feed\.xml: is XML, but neither a Wikipedia dump"):
+        resolve_sources([path])
+    extracted = write(tmp_path / "out.xml", '<doc id="1" title="A">\nA\n\nText.\n</doc>\n')
+    assert resolve_sources([extracted])[0].kind == "text"
+
+
+def test_document_rule_is_said_to_change_nothing_for_objects(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", '{"text": "One."}\n')
+    (source,) = resolve_sources([path], "files")
+    assert "--documents files is for plain text and changes nothing here" in source.evidence
+    assert "changes nothing" not in resolve_sources([path])[0].evidence
+
+
+@pytest.mark.parametrize("other", ["a", "a/../a/x.txt", "link.txt", "a/x.txt"])
+def test_file_that_two_paths_name_is_refused(other: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "a" / "x.txt", "a line\n")
+    (tmp_path / "link.txt").symlink_to(path)
+    with pytest.raises(InputError, match=r"x.txt is named twice, by .*; give it once"):
+        resolve_sources([str(tmp_path / other), path])
+
+
 def test_folder_with_text_and_jsonl_gives_two_sources(tmp_path: Path) -> None:
     write(tmp_path / "a.txt", "a line\n")
     write(tmp_path / "b.jsonl", '{"text": "an object"}\n')
@@ -104,12 +127,28 @@ def test_named_file_may_have_any_extension(tmp_path: Path) -> None:
         ("utf32.txt", "text\n".encode("utf-32"), "is UTF-32"),
         ("a.parquet.gz", gzip.compress(b"PAR1"), "compressed twice"),
         ("mac.txt", b"one\rtwo\r", "carriage returns"),
-        ("broken.txt.gz", b"not gzip at all", "cannot be read"),
-        ("broken.txt.zst", b"not Zstandard at all", "cannot be read"),
-        ("cut.txt.gz", gzip.compress(b"some text\n" * 1000)[:-20], "cannot be read"),
-        ("cut.txt.bz2", bz2.compress(b"some text\n" * 1000)[:-20], "cannot be read"),
-        ("cut.jsonl.xz", lzma.compress(b"some text\n" * 1000)[:-20], "cannot be read"),
-        ("cut.txt.zst", zstandard.compress(b"some text\n" * 1000)[:-2], "cannot be read"),
+        ("broken.txt.gz", b"not gzip at all", "cannot be read: .*: fetch or pack it again"),
+        ("broken.txt.zst", b"not Zstandard at all", "cannot be read: .*: fetch or pack it again"),
+        (
+            "cut.txt.gz",
+            gzip.compress(b"some text\n" * 1000)[:-20],
+            "cut short, .*: fetch or pack it",
+        ),
+        (
+            "cut.txt.bz2",
+            bz2.compress(b"some text\n" * 1000)[:-20],
+            "cut short, .*: fetch or pack it",
+        ),
+        (
+            "cut.jsonl.xz",
+            lzma.compress(b"some text\n" * 1000)[:-20],
+            "cut short, .*: fetch or pack it",
+        ),
+        (
+            "cut.txt.zst",
+            zstandard.compress(b"some text\n" * 1000)[:-2],
+            "cut short, .*: fetch or pack it",
+        ),
     ],
 )
 def test_unusable_file_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -502,7 +541,7 @@ def test_jsonl_objects_without_words_are_no_documents(tmp_path: Path) -> None:
         ("blank-lines.txt", "blank-lines", 6),
         ("chinese.txt", "blank-lines", 6),
         ("articles.jsonl", "lines", 6),
-        ("folder", "files", 3),
+        ("folder", "files", 5),
     ],
 )
 def test_samples_are_understood(repository: Path, name: str, rule: str, num_documents: int) -> None:

@@ -13,7 +13,8 @@ import torch
 from bert_scratch.batch import Batch
 from bert_scratch.config import InputError
 from bert_scratch.data.loader import ExampleLoader, evaluation_batches
-from bert_scratch.data.mixture import BLOCK_PLACES, component_shards
+from bert_scratch.data.mixed_examples import MixedExamples
+from bert_scratch.data.mixture import BLOCK_PLACES, mixture_components
 from bert_scratch.data.shard import SPLITS, write_shard
 from bert_scratch.data.store import TokenStore, write_manifest
 from bert_scratch.data.wordpiece import SpecialIds
@@ -91,7 +92,23 @@ def component_of(batch: Batch) -> torch.Tensor:
 
 
 def test_sources_of_one_path_are_one_component(store) -> None:
-    assert component_shards(store.manifest) == {"en": [0, 1], "small": [2], "zh": [3, 4]}
+    components = mixture_components(store.manifest)
+    assert [(part.path, part.shards, part.places) for part in components] == [
+        ("en", [0, 1], 512),
+        ("small", [2], 171),
+        ("zh", [3, 4], 341),
+    ]
+    train = store.shards("train")
+    total = sum(shard.num_tokens for shard in train)
+    assert components[1].text_share == train[2].num_tokens / total
+
+
+def test_component_sizes_are_the_examples_of_each_alone(store) -> None:
+    source = loader_of(store).source
+    assert isinstance(source, MixedExamples)
+    ids = loader_of(store).batch_of(np.arange(40 * BLOCK_PLACES)).example_ids
+    ends = np.cumsum(source.component_sizes)
+    assert ends[-1] == source.facts.num_examples == len(ids[:, 1].unique())
 
 
 @pytest.mark.parametrize("choices", [{}, {"pair_task": "none"}, {"pair_sampling": "google"}])

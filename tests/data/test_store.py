@@ -22,6 +22,7 @@ from bert_scratch.data import store as store_module
 from bert_scratch.data.encoding import encode_texts
 from bert_scratch.data.shard import PAGE_BYTES, SPLITS, token_dtype, write_shard
 from bert_scratch.data.store import TokenStore, write_manifest
+from bert_scratch.pretraining.corpus_facts import corpus_facts
 
 MANY_TOKENS = [[np.arange(start, start + 50) % 1000] for start in range(0, 20_000, 50)]
 
@@ -241,6 +242,19 @@ def test_page_is_checked_when_it_is_first_touched(tmp_path: Path) -> None:
     assert shard.read(0, PAGE_BYTES).tolist() == [i % 1000 for i in range(PAGE_BYTES)]
     with pytest.raises(InputError, match=r"00000\.train\.tokens.*offsets 8192 and 12288"):
         shard.read(PAGE_BYTES, PAGE_BYTES + 1)
+
+
+@pytest.mark.parametrize("array", ["pages", "sentences", "documents"])
+def test_opening_and_counting_reads_no_shard(array: str, tmp_path: Path) -> None:
+    write_store(tmp_path, MANY_TOKENS)
+    flip_bit(tmp_path / f"00000.train.{array}", 1)
+    store = TokenStore(tmp_path)
+    shard = store.shards("train")[0]
+    facts = corpus_facts(store, unknown_id=1)
+    assert facts.train_tokens == int(store.token_counts.sum())
+    assert facts.train_sentences == sum(part.num_sentences for part in store.shards("train"))
+    with pytest.raises(InputError, match=rf"00000\.train\.{array}: is damaged"):
+        _ = getattr(shard, "documents" if array == "documents" else "sentences")
 
 
 def test_verify_reads_every_page(tmp_path: Path) -> None:

@@ -138,7 +138,8 @@ def test_data_set_is_read_by_name(data_set: Path) -> None:
     [
         ("hf:{}::nothing", "nothing: cannot be loaded: .*nothing"),
         ("hf:{}:other", "other: cannot be loaded: .*other"),
-        ("hf:{}/none", "none: cannot be loaded"),
+        ("hf:{}/none", "none: there is no folder .*/none"),
+        ("hf:./none", r"hf:\./none: there is no folder \./none"),
         ("hf:nobody/has-this-set", "has-this-set: cannot be loaded"),
         ("hf:{}::train[:5]", "must read"),
         ("hf:{}::train[5%]", "must be a whole one"),

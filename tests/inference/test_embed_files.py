@@ -76,6 +76,26 @@ def test_every_format_holds_the_same(
             np.testing.assert_array_equal(np.array(part["vector"], np.float32), vector)
 
 
+def test_layers_counted_from_the_end_are_concatenated(
+    folder: Path, texts: Path, tmp_path: Path, model: BertForPreTraining, tokenizer: Tokenizer
+) -> None:
+    chosen = ["--layers", "-3", "-2", "-1", "--layer-combine", "concat"]
+    assert run(folder, texts, tmp_path / "a.npy", *chosen) == 0
+    expected = embed(model, tokenizer, LINES, layers=(-3, -2, -1), layer_combine="concat")
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), expected)
+    assert run(folder, texts, tmp_path / "b.npy", "--layers", "-2") == 0
+    second_to_last = embed(model, tokenizer, LINES, layers=(1,))
+    np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), second_to_last)
+
+
+def test_whitening_of_words_is_refused(
+    folder: Path, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--whitening", "w.safetensors", "--unit", "word"]
+    assert run(folder, texts, tmp_path / "a.npz", *flags) == 2
+    assert "--whitening is for vectors of texts" in capsys.readouterr().err
+
+
 def test_standard_input_and_jsonl_are_read(
     folder: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -155,3 +155,17 @@ def test_command_reads_lines_and_prints_json(
     assert first["text"] == "the [MASK]"
     assert second["text"] == "北[MASK]"
     assert first["masks"][0][0].keys() == {"token", "id", "score", "text"}
+
+
+def test_command_reads_a_file(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "texts.txt").write_text("the [MASK]\n\nx [MASK]\n")
+    run(["--model", str(folder), "--input", str(tmp_path / "texts.txt"), "--json"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["text"] for line in lines] == ["the [MASK]", "x [MASK]"]
+
+
+def test_command_without_texts_says_what_to_give() -> None:
+    with pytest.raises(InputError, match="--text TEXT..., or --input FILE"):
+        FillMaskConfig(model="m")

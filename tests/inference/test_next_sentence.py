@@ -73,6 +73,15 @@ def test_too_long_pair_is_refused(model: BertForPreTraining, tokenizer: Tokenize
         next_sentence(model, tokenizer, "the " * 15, "cat " * 15)
 
 
+@pytest.mark.parametrize("pair_task", ["none", "sop"])
+def test_model_that_never_learned_next_sentence_is_refused(
+    pair_task: str, folder: Path, tokenizer: Tokenizer
+) -> None:
+    other = BertForPreTraining.from_pretrained(folder, pair_task=pair_task)
+    with pytest.raises(InputError, match=f"trained with --pair-task {pair_task}: "):
+        next_sentence(other, tokenizer, *PAIRS[0])
+
+
 def run(arguments: list[str]) -> None:
     config = parse(NextSentenceConfig, arguments, prog="next-sentence")
     assert isinstance(config, NextSentenceConfig)
@@ -100,11 +109,27 @@ def test_line_without_a_tab_is_refused_by_number(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("a\tb\nno tab\n"))
-    with pytest.raises(InputError, match="standard input, pair 2: has no tab"):
+    with pytest.raises(InputError, match="--a -, line 2: has no tab"):
         run(["--model", str(folder), "--a", "-"])
 
 
-@pytest.mark.parametrize(("a", "b"), [("the", None), ("-", "the")])
-def test_half_a_pair_is_refused(a: str, b: str | None) -> None:
+def test_command_reads_pairs_of_a_file(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pairs.tsv").write_text("the cat\ta dog\n\nx\ty\n")
+    objects = [{"a": "the cat", "b": "a dog"}, {"a": "x", "b": "y"}]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in objects))
+    found = []
+    for name in ("pairs.tsv", "pairs.jsonl"):
+        run(["--model", str(folder), "--pairs", str(tmp_path / name), "--json"])
+        found.append([json.loads(line) for line in capsys.readouterr().out.splitlines()])
+    assert found[0] == found[1]
+    assert [{"a": pair["a"], "b": pair["b"]} for pair in found[0]] == objects
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"a": "the"}, {"b": "the"}, {"a": "-", "b": "the"}, {"pairs": "f", "a": "-"}]
+)
+def test_anything_but_one_source_of_pairs_is_refused(given: dict[str, str]) -> None:
     with pytest.raises(InputError, match="--a TEXT --b TEXT"):
-        NextSentenceConfig(model="m", a=a, b=b)
+        NextSentenceConfig(model="m", **given)

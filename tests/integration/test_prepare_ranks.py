@@ -24,8 +24,8 @@ WORDS = "river stone cloud meadow winter lantern harbour copper silver orchard".
 # A rank of its own, without torchrun, which would end the others by itself.
 ALONE = """
 import sys
-from bert_scratch.training import distributed
-distributed.HEARTBEAT_S, distributed.SILENCE_S = 0.2, 3.0
+from bert_scratch.training import peers
+peers.HEARTBEAT_S, peers.SILENCE_S = 0.2, 3.0
 from bert_scratch.cli import main
 sys.exit(main(sys.argv[1:]))
 """

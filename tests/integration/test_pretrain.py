@@ -88,6 +88,7 @@ def test_run_leaves_every_file_of_its_folder(finished_run: Path) -> None:
     names = {path.name for path in finished_run.iterdir() if path.name != ".lock"}
     assert names == {
         "asked_config.json",
+        "best",
         "checkpoints",
         "corpus",
         "corpus.json",
@@ -149,6 +150,38 @@ def test_result_loads_in_sentence_transformers_with_mean_pooling(finished_run: P
     with torch.no_grad():
         mean = model.bert(ids).last_hidden_state.mean(dim=1)[0]
     assert torch.cosine_similarity(mean, torch.tensor(vector), dim=0) > 0.999999
+
+
+@pytest.mark.parametrize("pair_task", ["sop", "none"])
+def test_model_folder_says_what_its_pair_head_was_trained_for(
+    pair_task: str, settings: MakeSettings
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    result = pretrain(settings(pair_task=pair_task))
+    assert result is not None and result.evaluation is not None
+    run = result.folder.parent
+    data = str(run / "corpus")
+    for folder in (result.folder, *(run / "checkpoints").iterdir()):
+        assert transformers.AutoModel.from_pretrained(folder).config.pair_task == pair_task
+    asked = EvaluateConfig(model=str(result.folder), data=data, max_seq_length=32, device="cpu")
+    found = evaluate(asked)
+    assert (found.nsp_accuracy is None) == (pair_task == "none")
+    assert found.nsp_accuracy == result.evaluation.nsp_accuracy
+    assert evaluate(asked.replace(pair_task="none")).nsp_loss is None
+    with pytest.raises(InputError, match=f"--pair-task nsp: .* was trained with {pair_task}"):
+        evaluate(asked.replace(pair_task="nsp"))
+
+
+def test_new_pair_task_of_a_continued_model_is_recorded(
+    finished_run: Path, settings: MakeSettings
+) -> None:
+    shape = {"hidden_size": None, "num_hidden_layers": None, "num_attention_heads": None}
+    shape |= {"intermediate_size": None, "max_position_embeddings": None, "vocab_size": None}
+    given = {"init_checkpoint": str(finished_run / "model"), "pair_task": "sop"}
+    result = pretrain(settings(**shape, **given, num_train_steps=1))
+    assert result is not None
+    assert BertForPreTraining.from_pretrained(finished_run / "model").config.pair_task == "nsp"
+    assert BertForPreTraining.from_pretrained(result.folder).config.pair_task == "sop"
 
 
 def test_finished_run_says_so_and_changes_nothing(

@@ -65,6 +65,7 @@ VARIANTS = {
     "small weights": {"initializer_range": 0.001},
     "large weights": {"initializer_range": 0.2},
     "three classes": {"id2label": {0: "a", 1: "b", 2: "c"}, "classifier_dropout": 0.2},
+    "trained for swapped segments": {"pair_task": "sop"},
 }
 each_variant = pytest.mark.parametrize("variant", VARIANTS)
 

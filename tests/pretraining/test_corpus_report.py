@@ -246,6 +246,20 @@ def test_vocabulary_of_another_language_is_named(corpus: Path, tmp_path: Path) -
     assert "leave --tokenizer out" in warning(report, "become [UNK]")
 
 
+@pytest.mark.parametrize(
+    ("vocab_size", "advice"), [(2_000, "give more text: this one cannot fill"), (60, "raise --vo")]
+)
+def test_larger_vocabulary_is_advised_only_where_the_text_can_fill_it(
+    vocab_size: int, advice: str, tmp_path: Path
+) -> None:
+    # each document has a letter of its own, which is unknown where it is held out
+    letters = [chr(0x4E00 + number) for number in range(200)]
+    documents = [[f"One two three {letter}.", "Four five six."] for letter in letters]
+    path = write(tmp_path / "a.txt", documents)
+    report = report_on(path, vocab_size=vocab_size, eval_fraction=0.5)
+    assert advice in warning(report, "become [UNK]")
+
+
 def test_pieces_per_word_stand_beside_those_of_other_vocabularies(
     corpus: Path, tmp_path: Path
 ) -> None:

@@ -278,13 +278,13 @@ def test_terminated_command_leaves_whole_files_and_exits_75(
             """
 import os, sys
 from bert_scratch.pretraining import tokenise
-follow = tokenise.as_completed
-def follow_and_stop(futures):
-    for number, future in enumerate(follow(futures)):
-        if number == 1:
-            os.kill(os.getpid(), int(sys.argv[4]))
-        yield future
-tokenise.as_completed = follow_and_stop
+wait, stopped = tokenise.wait, []
+def wait_and_stop(pending, *arguments, **options):
+    finished, left = wait(pending, *arguments, **options)
+    if len(left) <= 2 and not stopped:
+        stopped.append(os.kill(os.getpid(), int(sys.argv[4])))
+    return finished, left
+tokenise.wait = wait_and_stop
 """
             + PREPARE_BY_COMMAND
         )
@@ -484,9 +484,72 @@ def test_mixture_is_kept_in_the_manifest_and_changes_the_vocabulary(tmp_path: Pa
     assert any("--mixture" in line for line in check_same_corpus(tmp_path / "1", even))
 
 
-def test_mixture_of_one_path_twice_is_refused() -> None:
-    with pytest.raises(InputError, match="--mixture: a --corpus path stands twice"):
-        CorpusSettings(corpus=("a", "a"), mixture=("1", "2"))
+@pytest.mark.parametrize("sentences", ["auto", "lines"])
+def test_objects_without_any_text_are_refused_at_once(
+    sentences: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": ""}\n{"text": " "}\n' * 3)
+    with pytest.raises(InputError, match=r"a\.jsonl: holds no text: every document"):
+        prepare(CorpusSettings(corpus=(str(path),), sentences=sentences), tmp_path / "store")
+    assert capsys.readouterr().out == ""
+
+
+def test_one_document_is_named_in_the_singular(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("One thing is here.\n")
+    settings = CorpusSettings(corpus=(str(path),), num_processes=1)
+    with pytest.raises(InputError, match="found 1 document with 1 sentence "):
+        prepare(settings, tmp_path / "store")
+
+
+def test_output_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("One thing is here.\n")
+    with pytest.raises(InputError, match=r"--output-dir .*a\.txt: is a file; give a folder"):
+        prepare(CorpusSettings(corpus=(str(path),)), path)
+
+
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_progress_through_packed_files_is_told_before_they_are_done(
+    num_processes: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    corpus = write_corpus(tmp_path / "corpus", num_files=2, num_documents=200)
+    for path in list(corpus.iterdir()):
+        (corpus / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    monkeypatch.setattr("bert_scratch.pretraining.tokenise._BATCH_CHARACTERS", 1000)
+    prepare(settings_for(corpus, num_processes=num_processes), tmp_path / "store")
+    lines = [x for x in capsys.readouterr().out.splitlines() if x.startswith("tokenising")]
+    shares = [int(line.split()[1].rstrip("%")) for line in lines]
+    assert shares == sorted(shares) and shares[-1] == 100
+    assert num_processes > 1 or len(shares) > 5  # two files would give 50 and 100
+
+
+@pytest.mark.parametrize("name", ["blank-lines.txt", "chinese.txt", "articles.jsonl", "folder"])
+def test_every_sample_can_be_prepared(name: str, repository: Path, tmp_path: Path) -> None:
+    settings = CorpusSettings(corpus=(str(repository / "data/samples" / name),), num_processes=1)
+    store = prepare(settings, tmp_path / "store")
+    assert all(
+        sum(len(shard.documents) for shard in store.shards(split)) >= 2
+        for split in ("train", "eval")
+    )
+
+
+def test_prepare_prints_the_shares_of_a_mixture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sources = write_two_languages(tmp_path / "text")
+    settings = {"corpus": sources, "sentences": "lines", "vocab_size": 200, "num_processes": 1}
+    run_prepare(PrepareConfig(**settings, mixture=("1", "9"), output_dir=str(tmp_path / "store")))
+    lines = [x.split() for x in capsys.readouterr().out.splitlines() if x.startswith("mixture")]
+    assert [line[1:4] for line in lines] == [
+        [f"{sources[0]}:", "10.0%", "of"],
+        [f"{sources[1]}:", "90.0%", "of"],
+    ]
 
 
 def pairs_of_characters(text: str) -> list[str]:
@@ -691,10 +754,10 @@ def test_workers_end_when_the_parent_is_killed(
     script = """
 import multiprocessing, os, signal
 from bert_scratch.pretraining import tokenise
-def print_and_die(futures):
+def print_and_die(*arguments, **options):
     print(*(child.pid for child in multiprocessing.active_children()), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
-tokenise.as_completed = print_and_die
+tokenise.wait = print_and_die
 """
     killed = run_python(script + PREPARE, corpus, tmp_path / "out", 2, repository=repository)
     workers = killed.stdout.split("\n")[-2].split()

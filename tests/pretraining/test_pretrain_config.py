@@ -1,4 +1,4 @@
-"""Pins what the settings of a pretraining run refuse about masks. Anywhere:
+"""Pins what the settings of a pretraining run refuse. Anywhere:
 `pytest tests/pretraining/test_pretrain_config.py`."""
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from bert_scratch.pretraining.pretrain_config import PretrainConfig
         ({"mask_unit": "wrod"}, "--mask-unit.*did you mean 'word'"),
         ({"mask_token_prob": 1.5}, "--mask-token-prob"),
         ({"mask_token_prob": 0.9, "random_token_prob": 0.2}, "more than 1"),
+        ({"data": "d", "mixture": ("3", "1")}, "--mixture has no effect with --data: .*prepare"),
     ],
 )
-def test_wrong_mask_settings_are_refused(settings: dict, message: str) -> None:
+def test_wrong_settings_are_refused(settings: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         PretrainConfig(**settings)
 

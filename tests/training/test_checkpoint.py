@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 import torch
 
-from bert_scratch import durable
 from bert_scratch.batch import Batch
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.training.checkpoint import (
     MANIFEST,
+    checkpoint_folders,
     find_checkpoint,
     load_optimizer,
     problem_with,
     save_checkpoint,
+    step_of,
 )
 from bert_scratch.training.objective import PRETRAINING
 from bert_scratch.training.optimizer import build_optimizer, clip_and_step
@@ -47,7 +48,7 @@ def save(model: BertForPreTraining, batch: Batch, tokenizer: Any, tmp_path: Path
     optimizer = make_optimizer(model)
     take_step(model, optimizer, batch)
 
-    def at(step: int, keep: int = 2) -> Path:
+    def at(step: int, keep: int = 2, also_keep: tuple[int, ...] = ()) -> Path:
         return save_checkpoint(
             tmp_path / "checkpoints",
             step=step,
@@ -56,6 +57,7 @@ def save(model: BertForPreTraining, batch: Batch, tokenizer: Any, tmp_path: Path
             tokenizer=tokenizer,
             state={"tokens": 5},
             keep=keep,
+            also_keep=also_keep,
         )
 
     at.optimizer = optimizer  # type: ignore[attr-defined]
@@ -137,27 +139,35 @@ def test_unfinished_folder_is_not_a_checkpoint_and_is_cleared_by_the_next(
     assert not unfinished.exists()
 
 
-@pytest.mark.parametrize("failing_call", range(8))
-def test_failure_at_any_write_leaves_the_checkpoint_before(
-    save: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing_call: int
+@pytest.mark.parametrize("length", [0, 1, 8, 0.5, -3])
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", MANIFEST])
+def test_truncation_to_any_length_is_found(
+    save: Any, tmp_path: Path, name: str, length: float
 ) -> None:
-    older = save(1, keep=1)
-    calls = 0
-    real = durable.fsync
+    older, newer = save(1), save(2)
+    content = (newer / name).read_bytes()
+    end = int(length * len(content)) if length == 0.5 else int(length)
+    (newer / name).write_bytes(content[:end])
+    found, problems = find_checkpoint(tmp_path / "checkpoints")
+    assert found == older
+    assert len(problems) == 1 and newer.name in problems[0] and name in problems[0]
 
-    def fails(path: Path) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == failing_call + 1:
-            raise OSError(28, "No space left on device")
-        real(path)
 
-    monkeypatch.setattr(durable, "fsync", fails)
-    with pytest.raises(OSError, match="No space left"):
-        save(2, keep=1)
-    found, _ = find_checkpoint(tmp_path / "checkpoints")
-    assert found is not None
-    assert found == older or problem_with(found) is None
+def test_broken_checkpoint_of_a_later_step_does_not_count_as_kept(
+    save: Any, tmp_path: Path
+) -> None:
+    save(10), save(20)
+    root = tmp_path / "checkpoints"
+    (root / "step-00000020" / "model.safetensors").write_bytes(b"")
+    whole = save(15, keep=1)  # of a run that went on from step 10
+    assert find_checkpoint(root) == (whole, [])
+    assert checkpoint_folders(root) == [whole]
+
+
+def test_steps_to_keep_are_kept_beside_the_newest(save: Any, tmp_path: Path) -> None:
+    for step in range(1, 6):
+        save(step, keep=2, also_keep=(2,))
+    assert [step_of(f) for f in checkpoint_folders(tmp_path / "checkpoints")] == [2, 4, 5]
 
 
 def test_manifest_cannot_name_a_file_outside(save: Any) -> None:

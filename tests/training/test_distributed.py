@@ -14,7 +14,14 @@ from pathlib import Path
 import pytest
 
 from bert_scratch.config import InputError
-from bert_scratch.training.distributed import PeerEnded, joined_ranks, rank_and_world_size
+from bert_scratch.training.distributed import (
+    gpu_of_this_rank,
+    joined_ranks,
+    rank_and_world_size,
+    ranks_on_this_machine,
+    times_restarted,
+)
+from bert_scratch.training.peers import PeerEnded
 
 
 def test_process_outside_torchrun_is_the_only_rank(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,3 +91,23 @@ for job in ("first", "second"):
     outputs = [rank.communicate(timeout=90)[0] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0]
     assert outputs == ["", "first\nsecond\n"]
+
+
+def test_block_inside_a_block_of_one_process_is_the_same_process() -> None:
+    with joined_ranks() as ranks, joined_ranks() as again:
+        assert again is ranks
+        assert ranks.from_first("news", lambda: "text") == "text"
+        assert ranks.from_all("news", "text") == ["text"]
+        done: list[str] = []
+        ranks.leave_together(lambda: done.append("finished"))
+        assert done == ["finished"]
+
+
+def test_restarts_and_places_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TORCHELASTIC_RESTART_COUNT", "LOCAL_WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    assert (times_restarted(), ranks_on_this_machine(), gpu_of_this_rank()) == (0, 1, 0)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    monkeypatch.setenv("LOCAL_RANK", "5")
+    assert (times_restarted(), ranks_on_this_machine(), gpu_of_this_rank()) == (2, 8, 5)

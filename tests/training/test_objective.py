@@ -107,7 +107,7 @@ def test_counts_are_those_of_labels_not_of_filler_slots(batch: Batch) -> None:
     )
     assert PRETRAINING.counts(filled).tolist() == [13, 6]
     single = dataclasses.replace(batch, next_sentence_label=None)
-    assert PRETRAINING.counts(single).tolist() == [13, 1]
+    assert PRETRAINING.counts(single).tolist() == [13, 0]
 
 
 def test_means_are_over_predictions_and_over_pairs() -> None:

@@ -1,0 +1,257 @@
+"""From settings to the parts of a run: task, examples, rows, model, optimizer, plan."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from bert_scratch.config import BertConfig, InputError, check_choice
+from bert_scratch.data.philox import permuted
+from bert_scratch.data.wordpiece import TokenizerFolder, load_tokenizer, special_ids, vocab_size_of
+from bert_scratch.finetuning.adapters import add_adapters, load_with_adapters
+from bert_scratch.finetuning.adversarial import AdversarialObjective
+from bert_scratch.finetuning.choices import learning_rate_for, num_epochs_for
+from bert_scratch.finetuning.depth import freeze, lr_scale_of
+from bert_scratch.finetuning.finetune_config import FinetuneConfig
+from bert_scratch.finetuning.objective import TaskObjective
+from bert_scratch.finetuning.rows import Row, RowBatch
+from bert_scratch.finetuning.task import Example, Task, load_task
+from bert_scratch.model.devices import DTYPES, default_num_threads, resolve_device, resolve_dtype
+from bert_scratch.model.encoder import PretrainedModel
+from bert_scratch.model.folder import read_config
+from bert_scratch.model.weight_files import find_folder
+from bert_scratch.training.loop import Plan
+from bert_scratch.training.optimizer import build_optimizer
+from bert_scratch.training.runtime import Runtime, seed_for
+
+DROPOUT = 0.1
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The examples of a file, and the rows made of them."""
+
+    examples: list[Any]
+    rows: list[Row]
+    labelled: bool
+    """Whether every one has its label."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a run is built from; everything here is a function of settings, files and machine."""
+
+    config: FinetuneConfig
+    bert_config: BertConfig
+    task: Task[Any, Any]
+    tokenizer: TokenizerFolder
+    pad_id: int
+    runtime: Runtime
+    train: Examples
+    eval: Examples
+    test: Examples | None
+    reasons: list[str]
+    """One line for each value that was chosen for the user."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Updates of a pass over the training file; the last may have fewer rows."""
+        return -(-len(self.train.rows) // self.config.train_batch_size)
+
+    @property
+    def num_train_steps(self) -> int:
+        """Updates in all."""
+        if self.config.num_train_steps is not None:
+            return self.config.num_train_steps
+        assert self.config.num_train_epochs is not None
+        return max(1, math.ceil(self.config.num_train_epochs * self.steps_per_epoch))
+
+    def batches(self, first_step: int) -> Iterator[RowBatch]:
+        """Yield the batches of a step and all after it, a function of (seed, step)."""
+        size, num_rows = self.config.train_batch_size, len(self.train.rows)
+        step = first_step
+        while True:
+            epoch, number = divmod(step, self.steps_per_epoch)
+            places = np.arange(number * size, min((number + 1) * size, num_rows))
+            chosen = permuted(places, num_rows, self.config.seed, epoch).tolist()
+            yield RowBatch.of([self.train.rows[index] for index in chosen], pad_id=self.pad_id)
+            step += 1
+
+    def build_model(self, checkpoint: Path | None = None) -> PretrainedModel:
+        """Return the pretrained model with the task's new head, or that of a checkpoint."""
+        torch.manual_seed(seed_for("weights", self.config.seed))
+        config = self.config
+        has_adapters = config.adapter != "none"
+        is_new = checkpoint is None or has_adapters
+        model = self.task.load_model(
+            config.model if is_new else str(checkpoint),
+            new_head=is_new,
+            hidden_dropout_prob=config.dropout,
+            attention_probs_dropout_prob=config.dropout,
+        )
+        freeze(model, config.freeze_layers)
+        if has_adapters:
+            add_adapters(model, rank=config.lora_rank, alpha=config.lora_alpha)
+            if checkpoint is not None:
+                load_with_adapters(model, checkpoint)
+        return model.to(self.runtime.device)
+
+    def build_optimizer(self, model: PretrainedModel) -> torch.optim.Optimizer:
+        """Return AdamW over the model's parameters."""
+        config = self.config
+        assert config.learning_rate is not None
+        return build_optimizer(
+            model,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            betas=(0.9, 0.999),
+            epsilon=config.adam_epsilon,
+            bias_correction=True,
+            lr_scale=functools.partial(
+                lr_scale_of,
+                num_layers=model.config.num_hidden_layers,
+                decay=config.layer_wise_lr_decay,
+            ),
+        )
+
+    def objective(self) -> TaskObjective:
+        """Return what is minimised."""
+        if self.config.adversarial == "fgm":
+            return AdversarialObjective(self.task, self.config.adversarial_epsilon)
+        return TaskObjective(self.task)
+
+    def plan(self) -> Plan:
+        """Return what the loop does when."""
+        config = self.config
+        assert config.learning_rate is not None
+        return Plan(
+            seed=config.seed,
+            num_train_steps=self.num_train_steps,
+            num_warmup_steps=math.ceil(config.warmup_fraction * self.num_train_steps),
+            learning_rate=config.learning_rate,
+            lr_schedule="linear",
+            max_grad_norm=config.max_grad_norm,
+            micro_batch_size=config.micro_batch_size or config.train_batch_size,
+            logging_steps=config.logging_steps,
+            eval_steps=config.eval_steps or self.steps_per_epoch,
+            save_steps=config.eval_steps or self.steps_per_epoch,
+        )
+
+
+def assemble(config: FinetuneConfig) -> Parts:
+    """Read the files and fill in what the user left out.
+
+    Args:
+        config: as asked for, or as resolved by an earlier start of the same run.
+
+    Raises:
+        InputError: if model, files or settings cannot be used together.
+    """
+    folder = find_folder(config.model)
+    bert_config, tokenizer = read_config(folder), load_tokenizer(folder)
+    _check_model(config, bert_config, tokenizer)
+    task = load_task(config)
+    train = task.read(config.train_file, labels_needed=True)
+    if config.few_shot is not None:
+        train = few_of_each_label(train, config.few_shot, seed=config.seed)
+    task.learn(train)
+    held_out = task.read(config.eval_file, labels_needed=True)
+    test = None if config.test_file is None else task.read(config.test_file, labels_needed=False)
+    if config.metric is not None:
+        check_metric(config.metric, task)
+    device = resolve_device(config.device)
+    dtype, dtype_reason = resolve_dtype(config.dtype, device)
+    num_threads = config.num_threads or default_num_threads()
+    parts = Parts(
+        config=config.replace(num_threads=num_threads, dtype=dtype),
+        bert_config=bert_config,
+        task=task,
+        tokenizer=TokenizerFolder(tokenizer, model_max_length=bert_config.max_position_embeddings),
+        pad_id=special_ids(tokenizer).pad,
+        runtime=Runtime(device=device, dtype=DTYPES[dtype], num_threads=num_threads),
+        train=_encoded(task, train, tokenizer),
+        eval=_encoded(task, held_out, tokenizer),
+        test=None if test is None else _encoded(task, test, tokenizer),
+        reasons=[f"--dtype {dtype}: {dtype_reason}"],
+    )
+    return _resolved(parts)
+
+
+def _resolved(parts: Parts) -> Parts:
+    """Choose learning rate, length and dropout where the user left them out."""
+    config, reasons = parts.config, list(parts.reasons)
+    if config.learning_rate is None:
+        width = parts.bert_config.hidden_size
+        config = config.replace(learning_rate=learning_rate_for(width))
+        reasons.append(f"--learning-rate {config.learning_rate:g}: for a width of {width}")
+    if config.num_train_epochs is None and config.num_train_steps is None:
+        epochs = num_epochs_for(parts.steps_per_epoch)
+        config = config.replace(num_train_epochs=float(epochs))
+        reasons.append(f"--num-train-epochs {epochs}: of {parts.steps_per_epoch:,} updates each")
+    if config.dropout is None:
+        config = config.replace(dropout=DROPOUT)
+    if config.metric is None:
+        config = config.replace(metric=parts.task.metric_names[0])
+    return dataclasses.replace(parts, config=config, reasons=reasons)
+
+
+def few_of_each_label(examples: Sequence[Any], count: int, *, seed: int) -> list[Any]:
+    """Return so many examples of each label, drawn by the seed, in the order of the file.
+
+    Raises:
+        InputError: if the examples have no single label each, or one has too few.
+    """
+    of_label = defaultdict(list)
+    for number, example in enumerate(examples):
+        label = getattr(example, "label", None)
+        if not isinstance(label, str):
+            raise InputError(f"--few-shot needs one label an example; {example.place} has not")
+        of_label[label].append(number)
+    kept: list[int] = []
+    for label, numbers in of_label.items():
+        if len(numbers) < count:
+            raise InputError(
+                f"--few-shot {count}: the training file has {len(numbers)} of label {label!r}"
+            )
+        places = permuted(np.arange(count), len(numbers), seed, 0)
+        kept += [numbers[place] for place in places.tolist()]
+    return [examples[number] for number in sorted(kept)]
+
+
+def check_metric(metric: str, task: Task[Any, Any]) -> None:
+    """Refuse a metric that the task does not have.
+
+    Raises:
+        InputError: naming those it has.
+    """
+    check_choice("--metric", metric, (*task.metric_names, "loss"))
+
+
+def _encoded(task: Task[Any, Any], examples: Sequence[Example], tokenizer: Tokenizer) -> Examples:
+    labelled = all(task.is_labelled(example) for example in examples)
+    return Examples(list(examples), task.encode(examples, tokenizer), labelled)
+
+
+def _check_model(config: FinetuneConfig, bert_config: BertConfig, tokenizer: Tokenizer) -> None:
+    longest = bert_config.max_position_embeddings
+    if config.max_seq_length > longest:
+        raise InputError(
+            f"--max-seq-length {config.max_seq_length}: --model {config.model} takes at most "
+            f"{longest} tokens (max_position_embeddings)"
+        )
+    num_tokens = vocab_size_of(tokenizer)
+    if num_tokens > bert_config.vocab_size:
+        raise InputError(
+            f"--model {config.model}: its tokenizer has {num_tokens} tokens, its embedding "
+            f"{bert_config.vocab_size} (vocab_size): they do not belong together"
+        )

@@ -1,0 +1,309 @@
+"""The command `finetune`: labelled examples in, a model that answers out.
+
+Killed at any moment, the same command goes on from the last evaluation with the same bits.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from bert_scratch import durable
+from bert_scratch.config import read_json_object
+from bert_scratch.finetuning.adapters import merged
+from bert_scratch.finetuning.announce import announce
+from bert_scratch.finetuning.assemble import Parts, assemble
+from bert_scratch.finetuning.finetune_config import MAY_CHANGE_ON_RESUME, FinetuneConfig
+from bert_scratch.finetuning.inputs import check_inputs, store_inputs
+from bert_scratch.finetuning.predictions import json_lines
+from bert_scratch.finetuning.results import judge, model_card, versions
+from bert_scratch.finetuning.several_seeds import RESULTS, run_seeds
+from bert_scratch.finetuning.task import LOWER_IS_BETTER
+from bert_scratch.finetuning.task_settings import TASK_FILE
+from bert_scratch.model.encoder import PretrainedModel
+from bert_scratch.training.checkpoint import STATE, find_checkpoint, load_optimizer, save_checkpoint
+from bert_scratch.training.interruption import Interrupted, StopRequest, stop_on_signals
+from bert_scratch.training.loop import Hooks, Plan, Progress, train
+from bert_scratch.training.metrics import Display, MetricsLog, Window, describe
+from bert_scratch.training.model_folder import write_model_folder
+from bert_scratch.training.run_folder import RunFolder
+from bert_scratch.training.runtime import measure_peak_flops, set_up, train_flops_per_token
+from bert_scratch.training.step import NonFinite
+
+PREDICTIONS = "test_predictions.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneResult:
+    """What a finished run left behind."""
+
+    folder: Path
+    """The model folder."""
+    results: dict[str, Any]
+    """What results.json holds."""
+
+
+def run_finetune(asked: FinetuneConfig) -> None:
+    """Do as `finetune`, for the command line."""
+    finetune(asked)
+
+
+def finetune(asked: FinetuneConfig) -> FinetuneResult:
+    """Run, or go on with, the fine-tuning that the settings describe.
+
+    Raises:
+        InputError: if settings, files or folder cannot be used; nothing is lost.
+        Interrupted: after SIGTERM or SIGINT, once what could be saved is saved.
+        NonFinite: if a loss or gradient is not finite; the last checkpoint is finite.
+    """
+    if asked.seeds:
+        results = run_seeds(asked, lambda one: _finetune_once(one).results)
+        return FinetuneResult(folder=Path(asked.output_dir) / "model", results=results)
+    return _finetune_once(asked)
+
+
+def _finetune_once(asked: FinetuneConfig) -> FinetuneResult:
+    """Do what `finetune` does, with one seed."""
+    folder = RunFolder(
+        Path(asked.output_dir),
+        settings=FinetuneConfig,
+        resolved_name="finetune_config.json",
+        may_change=MAY_CHANGE_ON_RESUME,
+    )
+    with folder.locked():
+        return _finetune_in(folder, asked)
+
+
+def _finetune_in(folder: RunFolder[FinetuneConfig], asked: FinetuneConfig) -> FinetuneResult:
+    """Do what `finetune` does, in a folder that no other process is using."""
+    stored = folder.stored()
+    if stored is not None:
+        folder.check_unchanged(asked)
+        check_inputs(folder.path, asked)
+        if folder.is_done():
+            print(f"{folder.path}: this run is done; its model is in {folder.model}")
+            return FinetuneResult(
+                folder=folder.model, results=read_json_object(folder.path / RESULTS)
+            )
+        stored = stored.replace(**{name: getattr(asked, name) for name in MAY_CHANGE_ON_RESUME})
+    parts = assemble(stored or asked)
+    set_up(parts.runtime, deterministic=parts.config.deterministic)
+    if stored is None:
+        announce(parts)
+        store_inputs(folder.path, asked)
+        folder.store(asked, parts.config)
+    with stop_on_signals() as stop:
+        return _Run(parts, folder, stop).go()
+
+
+class _Run:
+    """A run from its newest checkpoint, if any, to the result."""
+
+    def __init__(self, parts: Parts, folder: RunFolder[FinetuneConfig], stop: StopRequest) -> None:
+        self.parts, self.folder, self.stop = parts, folder, stop
+        checkpoint, problems = find_checkpoint(folder.checkpoints)
+        for problem in problems:
+            print(f"not used: {problem}", file=sys.stderr)
+        self.model = parts.build_model(checkpoint)
+        self.optimizer = parts.build_optimizer(self.model)
+        self.progress = Progress()
+        self.evaluations: list[dict[str, float]] = []
+        if checkpoint is not None:
+            state = read_json_object(checkpoint / STATE)
+            self.evaluations = state["evaluations"]
+            self.progress = Progress(
+                step=state["step"],
+                tokens=state["tokens"],
+                elapsed_s=state["elapsed_s"],
+                window=Window(**state["window"]),
+            )
+            load_optimizer(checkpoint, self.model, self.optimizer, num_updates=self.progress.step)
+            print(f"resumed    from {checkpoint} after {self.progress.step:,} steps")
+        kept = self.progress.step if checkpoint is not None else -1
+        self.log = MetricsLog(folder.metrics, keep_through_step=kept)
+        self.display = Display(first_step=self.progress.step)
+
+    def go(self) -> FinetuneResult:
+        """Train to the end, evaluate and write the result."""
+        self._status("running", 0, "")
+        try:
+            if self.progress.step and self.progress.step % self.parts.plan().eval_steps == 0:
+                self._evaluate_now()
+            if not self._is_over():
+                self._train()
+            self._evaluate_now()
+            if self.stop:
+                self._stop()
+            return self._finish()
+        except NonFinite as error:
+            self._status("failed", NonFinite.exit_code, str(error))
+            raise
+        finally:
+            self.display.close()
+
+    def _train(self) -> None:
+        parts = self.parts
+        per_token = train_flops_per_token(
+            self.model.config, seq_length=parts.config.max_seq_length, predicted=0.0
+        )
+        train(
+            self.model,
+            self.optimizer,
+            plan=parts.plan(),
+            progress=self.progress,
+            objective=parts.objective(),
+            runtime=parts.runtime,
+            hooks=Hooks(
+                batches=parts.batches,
+                evaluate=self._evaluate,
+                on_evaluated=self._on_evaluated,
+                save=self._save,
+                fix_horizon=_keep_plan,
+            ),
+            log=self.log,
+            display=self.display,
+            stop=self.stop,
+            flops_per_s=(per_token, measure_peak_flops(parts.runtime)),
+        )
+
+    def _evaluate_now(self) -> None:
+        """Evaluate unless it has been done at this step: at the end, or where a stop cut it off."""
+        done = bool(self.evaluations) and self.evaluations[-1]["step"] == self.progress.step
+        if not done and not self.stop:
+            self._on_evaluated(self.progress, self._evaluate(self.model))
+
+    def _evaluate(self, model: nn.Module) -> dict[str, float]:
+        assert isinstance(model, PretrainedModel)
+        return judge(model, self.parts, self.parts.eval, self.stop).values
+
+    def _on_evaluated(self, progress: Progress, values: dict[str, float]) -> bool:
+        """Log an evaluation, and keep the model if it is the best so far."""
+        if not values:
+            return True  # a stop was asked for in the middle of it
+        self.log.append(
+            step=progress.step,
+            split="eval",
+            **values,
+            tokens=progress.tokens,
+            elapsed_s=progress.elapsed_s,
+        )
+        self.display.line(
+            "evaluated  " + describe(progress.step, self.parts.num_train_steps, values)
+        )
+        before = self._best()
+        self.evaluations.append({"step": progress.step, **values})
+        if self.parts.config.keep == "last" or self._best() is not before:
+            self._write_model(values)
+        return not self._is_over()
+
+    def _is_over(self) -> bool:
+        """Tell whether the last evaluations were not better, as many as patience allows."""
+        patience = self.parts.config.early_stopping_patience
+        best = self._best()
+        if patience is None or best is None:
+            return False
+        return len(self.evaluations) - 1 - self.evaluations.index(best) >= patience
+
+    def _best(self) -> dict[str, float] | None:
+        """Return the best evaluation so far, the earlier of two alike."""
+        metric = self.parts.config.metric
+        assert metric is not None
+        sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+        return max(self.evaluations, key=lambda values: sign * values[metric], default=None)
+
+    def _write_model(self, values: dict[str, float]) -> None:
+        parts = self.parts
+        write_model_folder(
+            self.folder.model,
+            model=merged(self.model) if parts.config.adapter != "none" else self.model,
+            tokenizer=parts.tokenizer,
+            model_card=model_card(parts, values),
+            max_seq_length=parts.config.max_seq_length,
+        )
+        settings = parts.task.settings.for_prediction()
+        durable.write_text(self.folder.model / TASK_FILE, settings.to_json())
+
+    def _save(self, progress: Progress) -> None:
+        state = {
+            "tokens": progress.tokens,
+            "elapsed_s": progress.elapsed_s,
+            "window": vars(progress.window),
+            "evaluations": self.evaluations,
+            "config": self.parts.config.to_dict(),
+            "versions": versions(),
+        }
+        save_checkpoint(
+            self.folder.checkpoints,
+            step=progress.step,
+            model=self.model,
+            optimizer=self.optimizer,
+            tokenizer=self.parts.tokenizer,
+            state=state,
+            keep=1,
+        )
+
+    def _stop(self) -> None:
+        """Save what a later run can go on from, then say so by raising."""
+        self._save(self.progress)
+        message = (
+            f"stopped by {self.stop.signal_name} after {self.progress.step:,} steps; the same "
+            f"command goes on"
+        )
+        self._status("stopped", Interrupted.exit_code, message)
+        raise Interrupted(message)
+
+    def _finish(self) -> FinetuneResult:
+        """Measure the model as it was written, and write what readers want to know."""
+        parts, folder = self.parts, self.folder
+        best = self._best() if parts.config.keep == "best" else self.evaluations[-1]
+        assert best is not None
+        self.model = parts.task.load_model(folder.model, new_head=False).to(parts.runtime.device)
+        held_out = judge(self.model, parts, parts.eval)
+        results: dict[str, Any] = {
+            **held_out.values,
+            "metric": parts.config.metric,
+            "best_step": int(best["step"]),
+            "num_train_steps": self.progress.step,
+            "num_train_examples": len(parts.train.examples),
+            "num_eval_examples": len(parts.eval.examples),
+            "evaluations": self.evaluations,
+        }
+        if parts.test is not None:
+            test = judge(self.model, parts, parts.test)
+            records = map(parts.task.record, parts.test.examples, test.answers)
+            durable.write_text(folder.path / PREDICTIONS, json_lines(records))
+            results["num_test_examples"] = len(parts.test.examples)
+            if test.values:
+                results["test"] = test.values
+        results |= {
+            "elapsed_s": round(self.progress.elapsed_s, 3),
+            "config": parts.config.to_dict(),
+            "versions": versions(),
+        }
+        durable.write_json(folder.path / RESULTS, results)
+        shutil.rmtree(folder.checkpoints, ignore_errors=True)
+        self.display.close()
+        summary = describe_values(held_out.values)
+        self._status("done", 0, summary)
+        print(f"result     {summary} on {parts.config.eval_file}, of step {results['best_step']:,}")
+        if "test" in results:
+            print(f"test       {describe_values(results['test'])} on {parts.config.test_file}")
+        print(f"model      {folder.model}", flush=True)
+        return FinetuneResult(folder=folder.model, results=results)
+
+    def _status(self, state: str, code: int, message: str) -> None:
+        self.folder.write_status(state, code=code, step=self.progress.step, message=message)
+
+
+def describe_values(values: dict[str, float]) -> str:
+    """Return loss and metrics on one line."""
+    return "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+
+
+def _keep_plan(_progress: Progress, _step_s: float) -> Plan:
+    raise AssertionError("the number of steps is known from the start")

@@ -1,0 +1,140 @@
+"""The settings of a fine-tuning run: every field is a flag and a key of `--config FILE`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bert_scratch.config import InputError, Settings, check_choice, check_range
+from bert_scratch.finetuning.task_settings import TaskSettings
+
+KEEP = ("best", "last")
+ADAPTERS = ("none", "lora")
+ADVERSARIAL = ("none", "fgm")
+FREEZE = ("none", "embeddings", "all")
+
+MAY_CHANGE_ON_RESUME = frozenset({"logging_steps", "output_dir", "num_threads"})
+"""Settings that change nothing about the result, so a resumed run may be given others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileSettings(Settings):
+    """What is read and written."""
+
+    model: str
+    """The pretrained model: a folder or a hub id."""
+    train_file: str
+    """Labelled examples to learn from: .tsv, .csv, .jsonl, or a folder for each label."""
+    eval_file: str
+    """Labelled examples to measure on, and to choose the best model by."""
+    test_file: str | None = None
+    """Examples to answer at the end: test_predictions.jsonl, and metrics where they have labels."""
+    output_dir: str
+    """Where results.json, model/ and metrics.jsonl go."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningSettings(Settings):
+    """How the model learns."""
+
+    num_train_epochs: float | None = None
+    """Passes over the training file. Left out: 3, more for a small file."""
+    num_train_steps: int | None = None
+    """Updates in all, in place of --num-train-epochs."""
+    learning_rate: float | None = None
+    """The peak learning rate. Left out: chosen by the model's width."""
+    train_batch_size: int = 32
+    """Rows of an update."""
+    micro_batch_size: int | None = None
+    """Rows of a forward pass; a smaller one needs less memory, the result is the same."""
+    warmup_fraction: float = 0.1
+    """Share of the updates over which the learning rate climbs; then it falls to 0."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay; biases and LayerNorm have none."""
+    adam_epsilon: float = 1e-8
+    """Added to the root of Adam's second moment."""
+    max_grad_norm: float = 1.0
+    """The norm above which gradients are scaled down; 0 never scales."""
+    dropout: float | None = None
+    """Dropout on hidden states and attention probabilities. Left out: 0.1."""
+    layer_wise_lr_decay: float = 1.0
+    """Each layer's learning rate is that of the layer above times this; 1 is the same for all."""
+    freeze_layers: str = "none"
+    """Keep as pretrained: none, embeddings, a number (they and so many layers), or all layers."""
+    adapter: str = "none"
+    """lora: a few new parameters learn in place of the encoder's, and merge into it at the end."""
+    lora_rank: int = 8
+    """Rank of the change of each matrix, with --adapter lora."""
+    lora_alpha: float = 16.0
+    """The change is scaled by this over the rank."""
+    adversarial: str = "none"
+    """fgm: learn from each row also with its embeddings moved where the loss grows fastest."""
+    adversarial_epsilon: float = 1.0
+    """How far they are moved, with --adversarial fgm."""
+    few_shot: int | None = None
+    """Learn from so many examples of each label only, drawn by the seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(Settings):
+    """When to look, which model to keep, and where to compute."""
+
+    seed: int = 1
+    """Of the new weights, the order of examples and dropout."""
+    seeds: tuple[int, ...] = ()
+    """Run with each of these: results.json has mean and standard deviation, model/ the best."""
+    metric: str | None = None
+    """What the best model is chosen by. Left out: the task's first, accuracy for example."""
+    eval_steps: int | None = None
+    """Evaluate every so many updates. Left out: after each pass over the training file."""
+    keep: str = "best"
+    """Which model is the result: best (of all evaluations, by --metric) or last."""
+    early_stopping_patience: int | None = None
+    """Stop when so many evaluations in a row have not been better by --metric."""
+    logging_steps: int = 50
+    """Write a train line every so many updates."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    dtype: str = "auto"
+    """Of matrix products: auto (bfloat16 where the hardware has it), float32 or bfloat16."""
+    num_threads: int | None = None
+    """CPU threads. Left out: one a core."""
+    deterministic: bool = False
+    """The same bits on a GPU, too, at some cost in speed; on a CPU they always are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(RunSettings, LearningSettings, TaskSettings, FileSettings):
+    """Fine-tune a pretrained model on labelled examples; stopped, the same command goes on."""
+
+    def __post_init__(self) -> None:
+        """Check values against their ranges, and flags against each other.
+
+        Raises:
+            InputError: naming the flag.
+        """
+        super().__post_init__()
+        if self.num_train_epochs is not None and self.num_train_steps is not None:
+            raise InputError("give --num-train-epochs or --num-train-steps, not both")
+        check_choice("--keep", self.keep, KEEP)
+        check_range("--num-train-epochs", self.num_train_epochs, above=0)
+        check_range("--learning-rate", self.learning_rate, above=0)
+        check_range("--warmup-fraction", self.warmup_fraction, at_least=0, at_most=1)
+        check_range("--weight-decay", self.weight_decay, at_least=0)
+        check_range("--adam-epsilon", self.adam_epsilon, above=0)
+        check_range("--max-grad-norm", self.max_grad_norm, at_least=0)
+        check_range("--dropout", self.dropout, at_least=0, below=1)
+        check_range("--layer-wise-lr-decay", self.layer_wise_lr_decay, above=0, at_most=1)
+        if not self.freeze_layers.isdecimal():
+            check_choice("--freeze-layers", self.freeze_layers, FREEZE)
+        check_choice("--adapter", self.adapter, ADAPTERS)
+        check_choice("--adversarial", self.adversarial, ADVERSARIAL)
+        check_range("--lora-alpha", self.lora_alpha, above=0)
+        check_range("--adversarial-epsilon", self.adversarial_epsilon, above=0)
+        if len(set(self.seeds)) < len(self.seeds):
+            raise InputError(f"--seeds must differ; got {' '.join(map(str, self.seeds))}")
+        for name in (
+            *("num_train_steps", "train_batch_size", "micro_batch_size", "eval_steps"),
+            *("logging_steps", "num_threads", "early_stopping_patience", "few_shot"),
+            "lora_rank",
+        ):
+            check_range("--" + name.replace("_", "-"), getattr(self, name), at_least=1)

@@ -1,0 +1,219 @@
+"""Tables, or a folder for each label, to texts with their labels.
+
+Columns are found by the names that published sets use, GLUE's and CLUE's among them, or named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bert_scratch.config import InputError, did_you_mean
+from bert_scratch.finetuning.tables import Record, Table, read_table
+from bert_scratch.finetuning.task import Example
+from bert_scratch.finetuning.task_settings import TaskSettings
+
+PAIRS = (
+    ("sentence1", "sentence2"),
+    ("text_a", "text_b"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("#1 string", "#2 string"),
+    ("question", "sentence"),
+    ("query", "passage"),
+    ("text1", "text2"),
+)
+"""Column names of pairs, in lower case; the first that a file has is taken."""
+TEXTS = (
+    *("sentence", "text", "text_a", "sentence1", "review", "content", "document", "comment"),
+    *("query", "question", "tweet", "utterance", "headline", "title", "body"),
+)
+LABELS = (
+    *("label", "labels", "gold_label", "quality", "is_duplicate", "score", "similarity"),
+    *("category", "class", "sentiment", "polarity", "intent", "target", "rating", "stars"),
+)
+COLA = ("4", "2")
+"""Text and label of GLUE's CoLA, which has no header: source, label, mark, sentence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledText(Example):
+    """A text or a pair, and its label where it came with one."""
+
+    text: str
+    text_pair: str | None = None
+    label: str | tuple[str, ...] | None = None
+    """Several labels, or none, where they can hold together."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a table are what."""
+
+    text: str
+    pair: str | None
+    labels: tuple[str, ...]
+    """None where the table has no label, several of 0 and 1 where labels can hold together."""
+
+
+def read_labelled_texts(
+    file: str, settings: TaskSettings, *, labels_needed: bool
+) -> list[LabelledText]:
+    """Read texts and labels.
+
+    Args:
+        file: see `tables.read_table`; or a folder that has one for each label, a text a file.
+        settings: with the columns the user named.
+        labels_needed: whether a text without its label is an error.
+
+    Raises:
+        InputError: naming the file, its line and its columns.
+    """
+    if Path(file).is_dir():
+        return _read_folders(Path(file))
+    asked = (settings.text_column, settings.text_pair_column, *settings.label_column)
+    # a number says which column it is of a file without a header
+    named = {name.lower() for name in asked if name is not None and not name.isdigit()}
+    known = {*TEXTS, *LABELS, *(name for pair in PAIRS for name in pair), *named}
+    table = read_table(file, is_header=lambda cells: any(c.lower() in known for c in cells))
+    columns = find_columns(table, settings, labels_needed=labels_needed)
+    return [
+        LabelledText(
+            place=record.place,
+            text=_text(record, columns.text),
+            text_pair=None if columns.pair is None else _text(record, columns.pair),
+            label=_label(record, columns.labels, settings, labels_needed=labels_needed),
+        )
+        for record in table.records
+    ]
+
+
+def find_columns(table: Table, settings: TaskSettings, *, labels_needed: bool) -> Columns:
+    """Decide which column is what.
+
+    Args:
+        table: as read.
+        settings: with the columns the user named.
+        labels_needed: whether a table without a label column is an error.
+
+    Raises:
+        InputError: naming the columns there are, if one is missing.
+    """
+    if table.has_header:
+        lower = {name.lower(): name for name in reversed(table.columns)}
+        found = _by_name(lower)
+    else:
+        found = _by_place(table, labels_needed=labels_needed)
+    is_named = table.has_header or settings.text_column in table.columns
+    if found and not labels_needed and not is_named:
+        return found  # lines of text, whatever the columns of training were called
+    text = _asked(table, settings.text_column, "--text-column") or (found.text if found else None)
+    pair = _asked(table, settings.text_pair_column, "--text-pair-column")
+    if pair is None and found and settings.text_column is None:
+        pair = found.pair
+    labels = found.labels if found else ()
+    if settings.label_column and (labels_needed or settings.label_column[0] in table.columns):
+        for name in settings.label_column:
+            _asked(table, name, "--label-column")
+        labels = settings.label_column
+    if text is None:
+        raise InputError(f"{_described(table)}; name the text's with --text-column")
+    if labels_needed and not labels:
+        raise InputError(f"{_described(table)}; name the label's with --label-column")
+    return Columns(text, pair, labels)
+
+
+def _by_name(lower: dict[str, str]) -> Columns | None:
+    labels = tuple(lower[name] for name in LABELS if name in lower)[:1]
+    for first, second in PAIRS:
+        if first in lower and second in lower:
+            return Columns(lower[first], lower[second], labels)
+    text = next((lower[name] for name in TEXTS if name in lower), None)
+    return None if text is None else Columns(text, None, labels)
+
+
+def _by_place(table: Table, *, labels_needed: bool) -> Columns | None:
+    """Decide without a header: a lone column is the text, two a pair, four may be CoLA's."""
+    if len(table.columns) == 1:
+        return Columns("1", None, ())
+    if len(table.columns) == 2 and not labels_needed:
+        return Columns("1", "2", ())
+    text, label = COLA
+    if len(table.columns) == 4 and all(r.cells[label] in ("0", "1") for r in table.records):
+        return Columns(text, None, (label,))
+    return None
+
+
+def _asked(table: Table, name: str | None, flag: str) -> str | None:
+    """Return the column a flag names."""
+    if name is not None and name not in table.columns:
+        hint = did_you_mean(name, table.columns)
+        raise InputError(f"{_described(table)}; {flag} {name} is not among them{hint}")
+    return name
+
+
+def _described(table: Table) -> str:
+    names = ", ".join(table.columns)
+    kind = (
+        f"columns {names}" if table.has_header else f"no header with known names, columns {names}"
+    )
+    return f"{table.file}: has {kind}"
+
+
+def _text(record: Record, column: str) -> str:
+    value = record.cells.get(column)
+    if not isinstance(value, str):
+        what = "lacks" if value is None else f"has {value!r} for"
+        raise InputError(f"{record.place}: {what} {column!r}, which must be text")
+    return value
+
+
+def _label(
+    record: Record, columns: Sequence[str], settings: TaskSettings, *, labels_needed: bool
+) -> str | tuple[str, ...] | None:
+    if not columns:
+        return None
+    if len(columns) > 1:
+        return tuple(name for name in columns if _is_on(record, name))
+    value = record.cells.get(columns[0])
+    if isinstance(value, list):
+        return tuple(_name_of(record, columns[0], item) for item in value)
+    if settings.multi_label and isinstance(value, str):
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+    name = "" if value is None else _name_of(record, columns[0], value)
+    if not name and labels_needed:
+        raise InputError(f"{record.place}: has no label (column {columns[0]!r} is empty)")
+    return name or None
+
+
+def _name_of(record: Record, column: str, value: Any) -> str:
+    if not isinstance(value, str | int | float):
+        raise InputError(f"{record.place}: has {value!r} for {column!r}, which is no label")
+    return str(value).strip()
+
+
+def _is_on(record: Record, column: str) -> bool:
+    value = str(record.cells.get(column)).strip().lower()
+    if value not in ("0", "1", "true", "false"):
+        raise InputError(
+            f"{record.place}: has {record.cells.get(column)!r} for {column!r}; with several "
+            f"--label-column each must be 0 or 1"
+        )
+    return value in ("1", "true")
+
+
+def _read_folders(root: Path) -> list[LabelledText]:
+    """Read a folder that has one for each label, with a text in each file."""
+    examples = []
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        for path in sorted(p for p in folder.iterdir() if not p.name.startswith(".")):
+            try:
+                text = path.read_text(encoding="utf-8-sig")
+            except (OSError, UnicodeDecodeError) as error:
+                raise InputError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+            examples.append(LabelledText(place=str(path), text=text, label=folder.name))
+    if not examples:
+        raise InputError(f"{root}: must hold a folder for each label, with a text in each file")
+    return examples

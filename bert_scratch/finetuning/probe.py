@@ -1,0 +1,288 @@
+"""What each layer of a model holds of any labels, beside a control task that it cannot hold.
+
+A probe with many parameters can learn labels by heart. In the control task each word type has a
+label drawn at random, so a probe can only memorise it; what the probe does better on the real
+labels, its selectivity, is what the layer holds.
+
+Letters: N labelled words or texts, L layers, D hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tokenizers import Tokenizer
+
+from bert_scratch.config import InputError, check_choice, check_range
+from bert_scratch.finetuning.labelled_rows import read_labelled_texts
+from bert_scratch.finetuning.labelled_words import LabelledWords, read_labelled_words
+from bert_scratch.finetuning.task_settings import TableSettings, TaskSettings
+from bert_scratch.inference.displaced_words import word_states
+from bert_scratch.inference.embed import ALL_LAYERS, embed
+from bert_scratch.inference.estimate import Estimate, share_of
+from bert_scratch.inference.inputs import batches, load_with_tokenizer
+from bert_scratch.inference.linear_probe import probe_layers
+from bert_scratch.inference.whole_words import word_spans
+from bert_scratch.model.devices import default_num_threads, resolve_device
+from bert_scratch.model.encoder import BertModel
+
+UNITS = ("text", "word")
+_TABLES = frozenset((".tsv", ".csv", ".jsonl", ".json"))
+_TEST_EVERY = 3
+_MIN_EXAMPLES = 20
+
+Progress = Callable[[int], None]
+"""Is told how many sentences or texts went through the model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeConfig(TableSettings):
+    """Train a linear probe on every layer of a model, beside a control task."""
+
+    model: str
+    """A model folder, a checkpoint, or a hub id."""
+    train_file: str
+    """Labelled texts as finetune takes them, or words in CoNLL columns."""
+    eval_file: str | None = None
+    """What the probes are tested on. Left out: every third example of the training file."""
+    unit: str | None = None
+    """What has a label: text or word. Left out: text for .tsv, .csv, .json, .jsonl or a folder."""
+    num_examples: int = 3000
+    """Labels that a probe learns from; it is tested on half as many. A larger file is sampled."""
+    seed: int = 0
+    """Draws the examples, and the labels of the control task."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    json: bool = False
+    """Print one JSON object instead of a table."""
+    output_html: str | None = None
+    """Also write a page with a plot to this file; it needs no network."""
+
+    def __post_init__(self) -> None:
+        """Check each value.
+
+        Raises:
+            InputError: naming the flag.
+        """
+        if self.unit is not None:
+            check_choice("--unit", self.unit, UNITS)
+        check_range("--num-examples", self.num_examples, at_least=_MIN_EXAMPLES)
+        check_range("--seed", self.seed, at_least=0)
+        if len(self.label_column) > 1 or self.multi_label:
+            raise InputError("a probe learns one label; name one --label-column")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerProbe:
+    """What the probe of one layer does; 0 is the output of the embeddings."""
+
+    layer: int
+    accuracy: Estimate
+    control: Estimate
+    """Accuracy of the same probe on the control task."""
+    selectivity: float
+    """Accuracy without that of the control task."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeReport:
+    """The probes of all layers, beside what the most frequent label gives."""
+
+    model: str
+    train_file: str
+    unit: str
+    num_train: int
+    num_test: int
+    num_labels: int
+    most_frequent_label: Estimate
+    layers: list[LayerProbe]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class _Examples:
+    """Labelled words, or texts, of which each is one example."""
+
+    sentences: list[str]
+    spans: list[list[tuple[int, int]]] | None
+    """Of the words; None where whole texts have labels."""
+    labels: list[str]
+    types: list[str]
+    """What the control task gives labels to: the word itself, or a text's first word."""
+
+
+def probe(config: ProbeConfig, progress: Progress = lambda _done: None) -> ProbeReport:
+    """Train the probes of all layers, and test them.
+
+    Args:
+        config: model and labels.
+        progress: is called as texts go through the model.
+
+    Raises:
+        InputError: if model or files cannot be used, or there is only one label.
+
+    Source:
+        Hewitt and Liang 2019, "Designing and Interpreting Probes with Control Tasks", section 2.
+        Deviation: for labels of whole texts, which it does not treat, the control label belongs
+        to the first word.
+    """
+    device = resolve_device(config.device)
+    torch.set_num_threads(default_num_threads())
+    train, test = _read(config)
+    model, tokenizer = load_with_tokenizer(BertModel, config.model)
+    model = model.to(device)
+    states = np.concatenate([_states(model, tokenizer, part, progress) for part in (train, test)])
+    labels = np.array(train.labels + test.labels)
+    control = control_labels(train.types + test.types, train.labels, seed=config.seed)
+    num_train = len(train.labels)
+    layers = [
+        _layer(number, right, control_right)
+        for number, (right, control_right) in enumerate(
+            zip(
+                probe_layers(states, labels, num_train=num_train),
+                probe_layers(states, control, num_train=num_train),
+                strict=True,
+            )
+        )
+    ]
+    names, counts = np.unique(labels[:num_train], return_counts=True)
+    return ProbeReport(
+        model=config.model,
+        train_file=config.train_file,
+        unit="text" if train.spans is None else "word",
+        num_train=num_train,
+        num_test=len(test.labels),
+        num_labels=len(names),
+        most_frequent_label=share_of(labels[num_train:] == names[counts.argmax()]),
+        layers=layers,
+    )
+
+
+def control_labels(
+    types: Sequence[str], labels: Sequence[str], *, seed: int
+) -> npt.NDArray[np.str_]:
+    """Return [N] labels that depend on the word type alone, each drawn from the real labels.
+
+    Args:
+        types: of N examples.
+        labels: real ones, for how frequent each is.
+        seed: equal seeds and types give equal labels.
+    """
+    random = np.random.Generator(np.random.Philox(seed))
+    drawn: dict[str, str] = {}
+    for word in sorted(set(types)):
+        drawn[word] = labels[int(random.integers(len(labels)))]
+    return np.array([drawn[word] for word in types])
+
+
+def _layer(number: int, right: npt.NDArray[np.bool_], control: npt.NDArray[np.bool_]) -> LayerProbe:
+    accuracy, of_control = share_of(right), share_of(control)
+    return LayerProbe(
+        layer=number,
+        accuracy=accuracy,
+        control=of_control,
+        selectivity=accuracy.mean - of_control.mean,
+    )
+
+
+def _read(config: ProbeConfig) -> tuple[_Examples, _Examples]:
+    """Return what the probes learn from, and what they are tested on."""
+    read = _labelled_words if _has_words(config) else _labelled_texts
+    found = read(config, config.train_file)
+    random = np.random.Generator(np.random.Philox(config.seed))
+    shuffled = [found[index] for index in random.permutation(len(found)).tolist()]
+    if config.eval_file is None:
+        tested = shuffled[::_TEST_EVERY]
+        shuffled = [item for n, item in enumerate(shuffled) if n % _TEST_EVERY]
+    else:
+        others = read(config, config.eval_file)
+        tested = [others[index] for index in random.permutation(len(others)).tolist()]
+    train = _first(shuffled, config.num_examples)
+    test = _first(tested, config.num_examples // 2)
+    if min(len(train.labels), len(test.labels)) < _MIN_EXAMPLES:
+        raise InputError(
+            f"--train-file {config.train_file}: {len(train.labels)} labels to learn from and "
+            f"{len(test.labels)} to test on; each needs {_MIN_EXAMPLES}"
+        )
+    if len(set(train.labels)) < 2:
+        raise InputError(
+            f"--train-file {config.train_file}: has one label only, {train.labels[0]!r}"
+        )
+    return train, test
+
+
+def _has_words(config: ProbeConfig) -> bool:
+    if config.unit is not None:
+        return config.unit == "word"
+    path = Path(config.train_file)
+    return not path.is_dir() and _TABLES.isdisjoint(path.suffixes)
+
+
+def _labelled_words(config: ProbeConfig, file: str) -> list[LabelledWords]:
+    return read_labelled_words(file, label_column=next(iter(config.label_column), None))
+
+
+def _labelled_texts(config: ProbeConfig, file: str) -> list[LabelledWords]:
+    settings = TaskSettings(
+        task="classification",
+        text_column=config.text_column,
+        text_pair_column=config.text_pair_column,
+        label_column=config.label_column,
+    )
+    found = []
+    for example in read_labelled_texts(file, settings, labels_needed=True):
+        if example.text_pair is not None:
+            raise InputError(
+                f"{file}: has pairs; a probe takes single texts: name one with --text-column"
+            )
+        if not isinstance(example.label, str):
+            raise InputError(f"{example.place}: has several labels; a probe learns one")
+        found.append(LabelledWords(text=example.text, spans=[], labels=[example.label]))
+    return found
+
+
+def _first(examples: Sequence[LabelledWords], num_labels: int) -> _Examples:
+    """Return the first examples, up to so many labels."""
+    chosen: list[LabelledWords] = []
+    count = 0
+    for example in examples:
+        if count + len(example.labels) > num_labels:
+            break
+        chosen.append(example)
+        count += len(example.labels)
+    has_words = any(example.spans for example in chosen)
+    words = [
+        [e.text[start:end] for start, end in (e.spans if has_words else word_spans([e.text])[0])]
+        for e in chosen
+    ]
+    return _Examples(
+        sentences=[example.text for example in chosen],
+        spans=[example.spans for example in chosen] if has_words else None,
+        labels=[label for example in chosen for label in example.labels],
+        types=[w for own in words for w in (own if has_words else (own or [""])[:1])],
+    )
+
+
+def _states(
+    model: BertModel, tokenizer: Tokenizer, examples: _Examples, progress: Progress
+) -> npt.NDArray[np.float32]:
+    """Return [N, L + 1, D] of words, or the means over the tokens of texts."""
+    states = []
+    if examples.spans is None:
+        for some in batches(examples.sentences):
+            states.append(embed(model, tokenizer, some, layers=(ALL_LAYERS,)))
+            progress(len(some))
+    else:
+        for found in word_states(model, tokenizer, examples.sentences, examples.spans):
+            states.append(found)
+            progress(1)
+    return np.concatenate(states)

@@ -1,0 +1,79 @@
+"""What a run leaves for readers: `results.json`, predictions, the model card."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from bert_scratch.finetuning.assemble import Examples, Parts
+from bert_scratch.finetuning.scoring import score_rows
+from bert_scratch.model.encoder import PretrainedModel
+from bert_scratch.training.interruption import StopRequest
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A model's answers to the examples of a file, and how good they are."""
+
+    answers: list[Any]
+    """One an example."""
+    values: dict[str, float]
+    """Loss and metrics; empty where a label is missing."""
+
+
+def judge(
+    model: PretrainedModel, parts: Parts, asked: Examples, stop: StopRequest | None = None
+) -> Judgement:
+    """Let a model answer examples; where all have labels, measure it."""
+    scores = score_rows(
+        model, parts.task, asked.rows, runtime=parts.runtime, pad_id=parts.pad_id, stop=stop
+    )
+    if stop:
+        return Judgement([], {})
+    answers = parts.task.answers(asked.examples, asked.rows, scores.logits)
+    values: dict[str, float] = {}
+    if asked.labelled:
+        values = {} if scores.loss is None else {"loss": scores.loss}
+        values |= parts.task.metrics(asked.examples, answers)
+    return Judgement(answers, values)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that decide a run's bits, and the one that measures."""
+    packages = ("torch", "numpy", "tokenizers", "safetensors", "scikit-learn")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def model_card(parts: Parts, values: dict[str, float]) -> str:
+    """Return the README.md of a fine-tuned model."""
+    config = parts.config
+    rows = "\n".join(f"| {name} | {value:.4f} |" for name, value in values.items())
+    labels = ", ".join(f"`{label}`" for label in parts.task.labels) or "none"
+    return f"""---
+library_name: transformers
+tags: [bert, bert-scratch, {config.task}]
+---
+
+# A BERT fine-tuned with bert_scratch
+
+Task {config.task}, labels: {labels}. Started from `{config.model}`, trained on
+`{config.train_file}` ({len(parts.train.examples):,} examples). On `{config.eval_file}`
+({len(parts.eval.examples):,} examples):
+
+| metric | value |
+|---|---|
+{rows}
+
+## Use
+
+    bert-scratch predict --model path/to/this/folder --input texts.tsv --output answers.jsonl
+
+or `transformers.{parts.task.model_class.__name__}.from_pretrained("path/to/this/folder")`.
+
+## Settings
+
+```json
+{config.to_json()}```
+"""

@@ -1,0 +1,156 @@
+"""Rows of a model's input with what they should say, and the batches the loop is given.
+
+Letters: R rows, C choices, S positions, L labels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bert_scratch.data.wordpiece import SpecialIds
+from bert_scratch.model.losses import IGNORED_LABEL
+
+Ids = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSequence:
+    """`[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]` as ids."""
+
+    ids: Ids
+    """[S] token ids, special tokens included."""
+    num_first: int
+    """How many of them are of token type 0; the others, a pair's second text, are of type 1."""
+
+
+def token_sequence(first: Ids, second: Ids | None, special_ids: SpecialIds) -> TokenSequence:
+    """Put special tokens around a text, or around both of a pair."""
+    parts: list[npt.ArrayLike] = [[special_ids.cls], first, [special_ids.sep]]
+    if second is not None:
+        parts += [second, [special_ids.sep]]
+    ids = np.concatenate([np.asarray(part, dtype=np.int32) for part in parts])
+    return TokenSequence(ids, len(first) + 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row of the model's input; a task may add what its answers need."""
+
+    sequences: tuple[TokenSequence, ...]
+    """One, or one for each choice."""
+    example: int
+    """Index of the example it was made from; a long one may make several rows."""
+    place: str
+    """Where the example stands, `file:line`."""
+    label: int | float | Sequence[int] | Sequence[float] | None = None
+    """What the row as a whole should say, alike in all rows; None where nobody knows."""
+    token_labels: npt.NDArray[np.int64] | None = None
+    """[S], what each token should say; -100 does not count. In place of `label`."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all its sequences, special tokens included."""
+        return sum(len(sequence.ids) for sequence in self.sequences)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowBatch:
+    """Rows padded to the longest; a `training.objective.StepBatch`."""
+
+    rows: Sequence[Row]
+    """R of them."""
+    input_ids: Tensor
+    """[R, S] int64, or [R, C, S] with choices; [PAD] beyond each sequence's end."""
+    token_type_ids: Tensor
+    """As input_ids, 1 on a pair's second text."""
+    attention_mask: Tensor
+    """As input_ids, 1 on real tokens, 0 on padding."""
+    labels: Tensor | None
+    """[R, ...] of `Row.label`, int64 or float32; [R, S] int64 of `Row.token_labels`, -100 beyond
+    each row's end; None where one is not known."""
+    pad_id: int
+    """The id of [PAD]."""
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], *, pad_id: int) -> Self:
+        """Lay rows out as tensors on the CPU.
+
+        Args:
+            rows: at least one; all with as many sequences.
+            pad_id: the id of [PAD].
+        """
+        sequences = [sequence for row in rows for sequence in row.sequences]
+        lengths = np.array([len(sequence.ids) for sequence in sequences])
+        first = np.array([sequence.num_first for sequence in sequences])
+        columns = np.arange(lengths.max())
+        is_token = columns < lengths[:, None]
+        ids = np.full(is_token.shape, pad_id, np.int64)
+        ids[is_token] = np.concatenate([sequence.ids for sequence in sequences])
+        types = is_token & (columns >= first[:, None])
+        choices = len(rows[0].sequences)
+        shape = (len(rows), choices, len(columns)) if choices > 1 else ids.shape
+        return cls(
+            rows=rows,
+            input_ids=torch.from_numpy(ids).view(shape),
+            token_type_ids=torch.from_numpy(types.astype(np.int64)).view(shape),
+            attention_mask=torch.from_numpy(is_token.astype(np.int64)).view(shape),
+            labels=_labels(rows, len(columns)),
+            pad_id=pad_id,
+        )
+
+    @property
+    def num_tokens(self) -> int:
+        """Real tokens, padding not counted."""
+        return sum(row.num_tokens for row in self.rows)
+
+    @property
+    def num_positions(self) -> int:
+        """Positions that are computed, padding included."""
+        return self.input_ids.numel()
+
+    def split(self, micro_batch_size: int) -> list[Self]:
+        """Cut into micro-batches of rows of much the same length, the longest first.
+
+        Args:
+            micro_batch_size: rows of a piece, >= 1; the last piece may have fewer.
+        """
+        if micro_batch_size >= len(self.rows):
+            return [self]
+        ordered = sorted(self.rows, key=lambda row: -row.num_tokens)
+        starts = range(0, len(ordered), micro_batch_size)
+        pieces = [ordered[start : start + micro_batch_size] for start in starts]
+        return [type(self).of(piece, pad_id=self.pad_id) for piece in pieces]
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> Self:
+        """Return the batch with every tensor on the device."""
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=non_blocking)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor)
+        }
+        return dataclasses.replace(self, **moved)
+
+    def describe_examples(self) -> str:
+        """Name where the first few examples stand."""
+        return f"Examples {', '.join(row.place for row in self.rows[:4])}, ..."
+
+
+def _labels(rows: Sequence[Row], width: int) -> Tensor | None:
+    of_tokens = [row.token_labels for row in rows if row.token_labels is not None]
+    if len(of_tokens) == len(rows):
+        labels = np.full((len(rows), width), IGNORED_LABEL, np.int64)
+        for line, values in zip(labels, of_tokens, strict=True):
+            line[: len(values)] = values
+        return torch.from_numpy(labels)
+    if any(row.label is None for row in rows):
+        return None
+    whole = torch.tensor([row.label for row in rows])
+    return whole.float() if whole.is_floating_point() else whole

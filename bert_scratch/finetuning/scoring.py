@@ -1,0 +1,70 @@
+"""Rows through a model, without gradients: logits, and the loss where there are labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from bert_scratch.finetuning.rows import Row, RowBatch
+from bert_scratch.finetuning.task import Task
+from bert_scratch.inference.inputs import answering
+from bert_scratch.model.encoder import PretrainedModel
+from bert_scratch.training.interruption import StopRequest
+from bert_scratch.training.runtime import Runtime
+
+TOKENS_PER_BATCH = 8192
+"""Positions of a pass, padding included; one row may exceed it."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a model makes of rows."""
+
+    logits: list[Tensor]
+    """Of each row, [...] float32 on the CPU."""
+    loss: float | None
+    """Mean over the labels; None without."""
+
+
+def score_rows(
+    model: PretrainedModel,
+    task: Task[Any, Any],
+    rows: Sequence[Row],
+    *,
+    runtime: Runtime,
+    pad_id: int,
+    stop: StopRequest | None = None,
+) -> Scores:
+    """Run rows through a model, the longest first, so that little is padded.
+
+    Args:
+        model: on the runtime's device; it is left as it was.
+        task: whose head it has.
+        rows: at least one, labelled or not.
+        runtime: device and dtype.
+        pad_id: the id of [PAD].
+        stop: polled between passes; what is scored by then does not matter any more.
+    """
+    order = sorted(range(len(rows)), key=lambda index: -rows[index].num_tokens)
+    logits: dict[int, Tensor] = {}
+    total = weight = 0.0
+    start = 0
+    with answering(model):
+        while start < len(order) and not stop:
+            widest = rows[order[start]].num_tokens
+            chosen = order[start : start + max(1, TOKENS_PER_BATCH // widest)]
+            start += len(chosen)
+            batch = RowBatch.of([rows[index] for index in chosen], pad_id=pad_id)
+            batch = batch.to(runtime.device, non_blocking=True)
+            with runtime.autocast():
+                scores = task.logits(model, batch).float()
+            if batch.labels is not None:
+                total += float(task.loss(scores, batch))
+                weight += task.loss_weight(batch)
+            logits.update(zip(chosen, scores.cpu(), strict=True))
+    return Scores(
+        [logits[index] for index in range(len(logits))], total / weight if weight else None
+    )

@@ -1,0 +1,196 @@
+"""Files of records to named cells, each with the place it stands: TSV, CSV, JSONL, lines.
+
+In a tab-separated file a double quote is an ordinary character, as in GLUE; a CSV file is quoted
+as spreadsheets do. A first line without a known or asked-for column name is data, and the columns
+are then called 1, 2, 3.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bert_scratch.config import InputError
+from bert_scratch.data.unpack import COMPRESSIONS, READ_ERRORS, open_bytes
+
+STDIN = "-"
+MAX_SHORT_SHARE = 1e-3
+"""Lines with too few cells, of all lines, that are left out and counted; more are an error."""
+
+IsHeader = Callable[[Sequence[str]], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line of a table, or one object."""
+
+    place: str
+    """`file:line`."""
+    cells: dict[str, Any]
+    """By column name: text, or any JSON value."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """The records of a file."""
+
+    file: str
+    columns: tuple[str, ...]
+    """Their names; 1, 2, 3 without a header."""
+    has_header: bool
+    records: list[Record]
+
+
+def read_table(file: str, *, is_header: IsHeader) -> Table:
+    """Read a .tsv, .csv, .jsonl, .json (an object a line) or .txt (a text a line), or packed ones.
+
+    Args:
+        file: a path, or - for standard input: JSON objects if it begins with one, else as .tsv.
+        is_header: whether the cells of a first line are column names.
+
+    Raises:
+        InputError: naming file and line, if it cannot be read, is empty or is not such a file.
+    """
+    name, text = read_text(file)
+    kind = _kind(file, text)
+    if kind == "jsonl":
+        table = json_table(name, text)
+    else:
+        lines = _csv_lines(name, text) if kind == "csv" else _plain_lines(name, text, kind)
+        table = _cell_table(name, list(lines), is_header if kind != "txt" else lambda _: False)
+    if not table.records:
+        raise InputError(f"{name}: holds no examples")
+    return table
+
+
+def read_text(file: str) -> tuple[str, str]:
+    """Read a file, packed or not.
+
+    Args:
+        file: a path, or - for standard input.
+
+    Returns:
+        What to call it, and its text.
+
+    Raises:
+        InputError: naming the file, and the line that is not UTF-8.
+    """
+    name = "standard input" if file == STDIN else file
+    path = Path(file)
+    try:
+        if file == STDIN:
+            raw = sys.stdin.buffer.read()
+        else:
+            with open_bytes(path) as handle:
+                raw = handle.read()
+        return name, raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{name}:{line}: is not UTF-8 text; convert the file (iconv -t UTF-8)"
+        ) from error
+    except READ_ERRORS as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{name}: cannot be read: {reason}") from error
+
+
+def _kind(file: str, text: str) -> str:
+    """Return tsv, csv, jsonl or txt."""
+    if file == STDIN:
+        return "jsonl" if text.lstrip().startswith("{") else "tsv"
+    path = Path(file)
+    suffix = (path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path).suffix.lower()
+    kinds = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".json": "jsonl", ".txt": "txt"}
+    if suffix not in kinds:
+        raise InputError(f"{file}: must end in {', '.join(kinds)}, packed or not")
+    return kinds[suffix]
+
+
+def _plain_lines(name: str, text: str, kind: str) -> Iterator[tuple[str, list[str]]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        line = line.removesuffix("\r")
+        if line.strip():
+            cells = line.split("\t") if kind == "tsv" else [line]
+            yield f"{name}:{number}", cells
+
+
+def _csv_lines(name: str, text: str) -> Iterator[tuple[str, list[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    first = 1
+    try:
+        for cells in reader:
+            if cells:
+                yield f"{name}:{first}", cells
+            first = reader.line_num + 1
+    except csv.Error as error:
+        raise InputError(f"{name}:{first}: is not CSV: {error}") from error
+
+
+def json_table(name: str, text: str) -> Table:
+    """Return the objects of a text that has one a line.
+
+    Raises:
+        InputError: naming the line that is none.
+    """
+    records = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            hint = "; one object a line is needed" if number == 1 else ""
+            raise InputError(f"{name}:{number}: is not JSON: {error}{hint}") from error
+        if not isinstance(value, dict):
+            raise InputError(
+                f"{name}:{number}: must be a JSON object, one a line; got {type(value).__name__}"
+            )
+        if "\\ud" in line.lower() and not _is_text(value):
+            raise InputError(
+                f"{name}:{number}: holds half of a surrogate pair, which is no character"
+            )
+        records.append(Record(f"{name}:{number}", value))
+    columns = dict.fromkeys(key for record in records for key in record.cells)
+    return Table(name, tuple(columns), True, records)
+
+
+def _is_text(value: Any) -> bool:
+    """Tell whether all strings of a JSON value can be written as UTF-8."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _cell_table(name: str, lines: list[tuple[str, list[str]]], is_header: IsHeader) -> Table:
+    first = [cell.strip() for cell in lines[0][1]] if lines else []
+    has_header = is_header(first)
+    columns = first if has_header else [str(number + 1) for number in range(len(first))]
+    records, short = [], []
+    for place, cells in lines[1:] if has_header else lines:
+        if len(cells) > len(columns):
+            raise InputError(
+                f"{place}: has {len(cells)} cells, {_of_what(has_header)} {len(columns)}"
+            )
+        if len(cells) < len(columns):
+            short.append((place, len(cells)))
+            continue
+        records.append(Record(place, dict(zip(columns, cells, strict=True))))
+    if short:
+        place, num_cells = short[0]
+        problem = f"{place}: has {num_cells} cells, {_of_what(has_header)} {len(columns)}"
+        if len(short) > MAX_SHORT_SHARE * len(lines):
+            raise InputError(problem)
+        print(f"left out   {len(short)} lines that are too short: {problem}", file=sys.stderr)
+    return Table(name, tuple(columns), has_header, records)
+
+
+def _of_what(has_header: bool) -> str:
+    return "the header" if has_header else "the first line"

@@ -1,0 +1,214 @@
+"""The contract of a task: a reader, a head and a metric. A new task is one file and a line here.
+
+`finetune` calls it in this order: `read` the training file, `learn` its labels, `encode` the
+examples to rows, make the model with `load_model`, train on `loss`; then, at each evaluation,
+`answers` from the logits of all rows, and `metrics`. `predict` begins with the labels a result
+folder has, and ends with `record`.
+
+Letters: E examples, R rows.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from bert_scratch.config import check_choice
+from bert_scratch.finetuning.rows import Row, RowBatch
+from bert_scratch.finetuning.task_settings import TaskSettings
+from bert_scratch.model.encoder import PretrainedModel
+
+TASKS = {
+    "classification": "classification:Classification",
+    "regression": "regression:Regression",
+    "token-classification": "token_classification:TokenClassification",
+    "question-answering": "question_answering:QuestionAnswering",
+    "multiple-choice": "multiple_choice:MultipleChoice",
+}
+"""The name of each task, and where its class is, as module:name in this package."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """What a task's examples have in common."""
+
+    place: str
+    """Where it stands, `file:line`: errors and reports name it."""
+
+
+ExampleT = TypeVar("ExampleT", bound=Example)
+AnswerT = TypeVar("AnswerT")
+
+
+class Task(ABC, Generic[ExampleT, AnswerT]):
+    """One task.
+
+    Attributes:
+        settings: how its files are read, and whatever flags it has.
+        labels: the names of the classes in the order of their numbers; empty before `learn`, and
+            for a task without classes.
+    """
+
+    model_class: ClassVar[type[PretrainedModel]]
+    """The encoder with the task's head; its forward returns `logits`."""
+
+    def __init__(self, settings: TaskSettings, labels: Sequence[str] = ()) -> None:
+        self.settings = settings
+        self.labels = tuple(labels)
+
+    @abstractmethod
+    def read(self, file: str, *, labels_needed: bool) -> list[ExampleT]:
+        """Read the examples of a file.
+
+        Args:
+            file: a path, or - for standard input.
+            labels_needed: whether an example without its label is an error; a file to answer
+                may have labels or not.
+
+        Raises:
+            InputError: naming file:line, what is wrong there, and what to do.
+        """
+
+    @abstractmethod
+    def is_labelled(self, example: ExampleT) -> bool:
+        """Tell whether an example came with what it should be."""
+
+    def unlabelled(self, example: ExampleT) -> ExampleT:
+        """Return an example without its label, which `predict` does not look at.
+
+        By default the example as it is; its label must then be one of the task's.
+        """
+        return example
+
+    def learn(self, examples: Sequence[ExampleT]) -> None:
+        """Set the labels, and whatever else the training examples decide.
+
+        Raises:
+            InputError: if nothing can be learnt from them, one class only for example.
+        """
+
+    @property
+    @abstractmethod
+    def config_fields(self) -> dict[str, Any]:
+        """`BertConfig` fields of the model, such as id2label and problem_type."""
+
+    def load_model(
+        self, folder_or_hub_id: str | Path, *, new_head: bool, **overrides: Any
+    ) -> PretrainedModel:
+        """Load the model, in evaluation mode on the CPU.
+
+        Args:
+            folder_or_hub_id: of any BERT.
+            new_head: draw what the folder lacks from torch's default generator.
+            overrides: `BertConfig` fields beside those of the task.
+        """
+        fields = self.config_fields | overrides
+        return self.model_class.from_pretrained(folder_or_hub_id, new_head=new_head, **fields)
+
+    @abstractmethod
+    def encode(self, examples: Sequence[ExampleT], tokenizer: Tokenizer) -> list[Row]:
+        """Turn examples into rows of at most `settings.max_seq_length` tokens.
+
+        Args:
+            examples: E, labelled or not.
+            tokenizer: the model's.
+
+        Returns:
+            R >= E rows, in the order of the examples.
+
+        Raises:
+            InputError: naming the place of an example whose label is not one of the task's.
+        """
+
+    def logits(self, model: nn.Module, batch: RowBatch) -> Tensor:
+        """Return [R, ...], the head's scores for a batch on the model's device."""
+        output = model(batch.input_ids, batch.token_type_ids, batch.attention_mask)
+        logits: Tensor = output.logits
+        return logits
+
+    @abstractmethod
+    def loss(self, logits: Tensor, batch: RowBatch) -> Tensor:
+        """Return [] float32, the loss summed over the labels of a batch.
+
+        Args:
+            logits: [R, ...] float32.
+            batch: with labels, on the same device.
+        """
+
+    def loss_weight(self, batch: RowBatch) -> float:
+        """Return what the summed loss of a whole step is divided by: its number of labels."""
+        return float(len(batch.rows))
+
+    @abstractmethod
+    def answers(
+        self, examples: Sequence[ExampleT], rows: Sequence[Row], logits: Sequence[Tensor]
+    ) -> list[AnswerT]:
+        """Turn scores into answers.
+
+        Args:
+            examples: E.
+            rows: R, as `encode` made them of the examples.
+            logits: of each row, float32 on the CPU. Those of single tokens have a place for each
+                position of the batch the row was in: only the row's own first ones mean something.
+
+        Returns:
+            One answer an example.
+        """
+
+    @property
+    @abstractmethod
+    def metric_names(self) -> tuple[str, ...]:
+        """What `metrics` returns, named as scikit-learn does; the first chooses the best model."""
+
+    @abstractmethod
+    def metrics(self, examples: Sequence[ExampleT], answers: Sequence[AnswerT]) -> dict[str, float]:
+        """Compare answers with labels.
+
+        Args:
+            examples: at least one, all labelled.
+            answers: one an example.
+        """
+
+    @abstractmethod
+    def record(self, example: ExampleT, answer: AnswerT) -> dict[str, Any]:
+        """Return one line of `predict`, as plain JSON values: the answer first."""
+
+
+LOWER_IS_BETTER = frozenset({"loss", "mean_squared_error"})
+"""Metrics that are best when small."""
+
+
+def load_task(settings: TaskSettings, labels: Sequence[str] = ()) -> Task[Any, Any]:
+    """Make the task that the settings name.
+
+    Args:
+        settings: with the task's name.
+        labels: the class names of a model that was trained; none for a new one.
+
+    Raises:
+        InputError: if there is no such task, or its file has no such head.
+    """
+    from bert_scratch.finetuning.custom_head import is_custom, load_head, with_head
+
+    if is_custom(settings.task):
+        head = load_head(settings.task)
+        return with_head(_task_class(getattr(head, "task", "classification")), head)(
+            settings, labels
+        )
+    return _task_class(settings.task)(settings, labels)
+
+
+def _task_class(name: str) -> type[Task[Any, Any]]:
+    check_choice("--task", name, TASKS)
+    module, _, class_name = TASKS[name].partition(":")
+    task: type[Task[Any, Any]] = getattr(
+        importlib.import_module(f"bert_scratch.finetuning.{module}"), class_name
+    )
+    return task

@@ -1,0 +1,193 @@
+"""BERTScore: how well two texts say the same, word by word and whatever the words.
+
+Letters: N pairs, n and m tokens of two texts with [CLS] and [SEP], D hidden.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+from torch import nn
+
+from bert_scratch.config import InputError
+from bert_scratch.data.encoding import TextEncoder
+from bert_scratch.data.wordpiece import special_ids
+from bert_scratch.inference.embed import TOKENS_A_ROW, encoder_of, layer_indices
+from bert_scratch.inference.encode import Window, encode_windows, windows_of
+from bert_scratch.inference.inputs import ModelOptions
+from bert_scratch.inference.pooling import Vectors, unit_length
+from bert_scratch.inference.texts import check_pairs_given, given_pairs
+from bert_scratch.model.encoder import BertModel
+
+_PAIRS_AT_ONCE = 1024
+_ROWS_A_PASS = 64
+
+Weigh = Callable[[int], float]
+
+
+@dataclass(frozen=True, slots=True)
+class BertScores:
+    """[N] float32 each, 0 for a pair with an empty text."""
+
+    precision: Vectors
+    """How well each token of the candidate is matched in the reference."""
+    recall: Vectors
+    """How well each token of the reference is matched in the candidate."""
+    f1: Vectors
+    """The harmonic mean of the two."""
+
+
+def bert_score(
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    candidates: Sequence[str],
+    references: Sequence[str],
+    *,
+    layer: int = -1,
+    idf: bool = False,
+) -> BertScores:
+    """Compare texts by their tokens' vectors: each counts by its best match in the other text.
+
+    Args:
+        model: a `BertModel`, or any model around one.
+        tokenizer: the model's. A text longer than a row is cut off.
+        candidates: N texts that are judged.
+        references: N texts they should say the same as.
+        layer: whose vectors: 0 (embeddings) to L, or -1 (last) to -(L + 1).
+        idf: weigh tokens by how few references have them; otherwise alike.
+
+    Raises:
+        InputError: if the texts are not equally many, or the model has no such layer.
+
+    Source:
+        Zhang et al. 2020, "BERTScore: Evaluating Text Generation with BERT", section 3, as its
+        authors' program computes it: [CLS] and [SEP] weigh nothing, but can be a best match.
+        Scores are not rescaled, for a baseline belongs to one model.
+    """
+    if len(candidates) != len(references):
+        raise InputError(
+            f"each candidate needs a reference; got {len(candidates)} and {len(references)}"
+        )
+    encoder = encoder_of(model)
+    (index,) = layer_indices([str(layer)], encoder.config.num_hidden_layers)
+    text_encoder = TextEncoder(tokenizer)
+    special = special_ids(tokenizer)
+    max_tokens = encoder.config.max_position_embeddings - 2
+
+    def cut(texts: Sequence[str]) -> list[Window]:
+        ids = [ids.tolist() for ids in text_encoder.encode(texts)]
+        return list(windows_of(ids, max_tokens=max_tokens, stride=None))
+
+    weigh = _idf(cut(references)) if idf else _alike
+    found: list[tuple[float, float]] = []
+    for start in range(0, len(candidates), _PAIRS_AT_ONCE):
+        part = slice(start, start + _PAIRS_AT_ONCE)
+        windows = [*cut(candidates[part]), *cut(references[part])]
+        vectors: list[Vectors] = [np.empty(0, np.float32)] * len(windows)
+        for batch in encode_windows(
+            encoder,
+            windows,
+            special_ids=special,
+            layers=[index],
+            tokens_per_batch=_ROWS_A_PASS * TOKENS_A_ROW,
+        ):
+            for row, states in zip(batch.rows, batch.layers[0].float().cpu().numpy(), strict=True):
+                vectors[row] = unit_length(states[: len(windows[row].ids) + 2])
+        half = len(windows) // 2
+        for candidate, reference in zip(range(half), range(half, len(windows)), strict=True):
+            cosines = vectors[candidate] @ vectors[reference].T  # [n, m]
+            matched = cosines.max(axis=1)[1:-1], cosines.max(axis=0)[1:-1]
+            tokens = windows[candidate].ids, windows[reference].ids
+            precision, recall = map(_weighted_mean, matched, tokens, [weigh, weigh])
+            is_whole = all(map(len, tokens))
+            found.append((precision, recall) if is_whole else (0.0, 0.0))
+    return _scores(np.array(found, np.float32).reshape(-1, 2))
+
+
+def _scores(found: Vectors) -> BertScores:
+    precision, recall = found.T
+    total = precision + recall
+    harmonic = 2 * precision * recall / np.where(total == 0, 1, total)
+    return BertScores(precision, recall, np.where(total == 0, 0, harmonic).astype(np.float32))
+
+
+def _weighted_mean(
+    values: npt.NDArray[np.float32], token_ids: Sequence[int], weigh: Weigh
+) -> float:
+    weights = np.array([weigh(token) for token in token_ids])
+    total = weights.sum()
+    return float(values @ weights / total) if total else 0.0
+
+
+def _alike(_token: int) -> float:
+    return 1.0
+
+
+def _idf(references: Sequence[Window]) -> Weigh:
+    """Return log((N + 1) / (c + 1)) of a token that c of N references have."""
+    counts = Counter(token for window in references for token in set(window.ids))
+    return lambda token: math.log((len(references) + 1) / (counts[token] + 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BertScoreConfig(ModelOptions):
+    """Judge candidate texts by how well their words match a reference's, as vectors."""
+
+    a: str | None = None
+    """A candidate; - reads pairs from standard input, candidate and reference a line with a tab
+    between."""
+    b: str | None = None
+    """Its reference."""
+    pairs: str | None = None
+    """A file of such pairs; or .jsonl, objects with "a" (the candidate) and "b"."""
+    layer: int = -1
+    """Whose vectors: 0 is the output of the embeddings, L or -1 the last layer."""
+    idf: bool = False
+    """Weigh tokens by how few references have them."""
+    json: bool = False
+    """Print one JSON object a pair."""
+
+    def __post_init__(self) -> None:
+        """Check that there is one source of pairs.
+
+        Raises:
+            InputError: saying what to give.
+        """
+        super().__post_init__()
+        check_pairs_given(self.a, self.b, self.pairs)
+
+
+def run_bert_score(config: BertScoreConfig) -> None:
+    """Print precision, recall and F1 of each pair, and their means.
+
+    Raises:
+        InputError: if the model cannot be loaded, or a pair cannot be used.
+    """
+    pairs = list(given_pairs(config.a, config.b, config.pairs))
+    if not pairs:
+        raise InputError("there are no pairs to judge")
+    model, tokenizer = config.load(BertModel)
+    candidates, references = map(list, zip(*pairs, strict=True))
+    scores = bert_score(
+        model, tokenizer, candidates, references, layer=config.layer, idf=config.idf
+    )
+    columns = [getattr(scores, field.name).tolist() for field in dataclasses.fields(scores)]
+    for (a, b), precision, recall, f1 in zip(pairs, *columns, strict=True):
+        if config.json:
+            values = {"a": a, "b": b, "precision": precision, "recall": recall, "f1": f1}
+            print(json.dumps(values, ensure_ascii=False))
+        else:
+            print(f"P {precision:.4f}  R {recall:.4f}  F1 {f1:.4f}  {a} | {b}")
+    if len(pairs) > 1 and not config.json:
+        means = [np.mean(column) for column in columns]
+        print(
+            f"P {means[0]:.4f}  R {means[1]:.4f}  F1 {means[2]:.4f}  mean of {len(pairs):,} pairs"
+        )

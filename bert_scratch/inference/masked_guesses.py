@@ -1,0 +1,85 @@
+"""Rows of tokens with several of them masked at once, and what a model puts there.
+
+Letters: k masked positions of a row, B rows of a pass, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tokenizers import Tokenizer
+
+from bert_scratch.data.wordpiece import special_ids
+from bert_scratch.inference.inputs import EncodedText, answering, pad_batch
+from bert_scratch.model.heads import BertForMaskedLM, BertForPreTraining, PreTrainingOutput
+
+_TOKENS_PER_BATCH = 4096
+
+
+class MaskedRow(NamedTuple):
+    """A text's tokens, and which of them are masked."""
+
+    ids: Sequence[int]
+    """Without [CLS] and [SEP]; at most what the model has positions for."""
+    masked: Sequence[int]
+    """k places in ids."""
+
+
+class Answers(NamedTuple):
+    """What a model puts in the masked places of a row."""
+
+    ids: npt.NDArray[np.int64]
+    """[k] the most probable token."""
+    probabilities: npt.NDArray[np.float32]
+    """[k] its probability."""
+    losses: npt.NDArray[np.float32]
+    """[k] -ln of the probability of what stood there."""
+
+
+def answer_rows(
+    model: BertForMaskedLM | BertForPreTraining, tokenizer: Tokenizer, rows: Sequence[MaskedRow]
+) -> Iterator[tuple[list[int], list[Answers]]]:
+    """Yield (indices of rows, their answers), the longest rows first.
+
+    Args:
+        model: on any device; it is left as it was.
+        tokenizer: the model's.
+        rows: any number, each with at least one masked place.
+    """
+    order = sorted(range(len(rows)), key=lambda index: -len(rows[index].ids))
+    start = 0
+    while start < len(order):
+        room = max(1, _TOKENS_PER_BATCH // (len(rows[order[start]].ids) + 2))
+        chosen = order[start : start + room]
+        start += room
+        yield chosen, _answer(model, tokenizer, [rows[index] for index in chosen])
+
+
+def _answer(
+    model: BertForMaskedLM | BertForPreTraining, tokenizer: Tokenizer, rows: Sequence[MaskedRow]
+) -> list[Answers]:
+    special = special_ids(tokenizer)
+    encoded = []
+    for row in rows:
+        ids = [special.cls, *row.ids, special.sep]
+        for place in row.masked:
+            ids[place + 1] = special.mask
+        encoded.append(EncodedText(ids=ids, token_type_ids=[0] * len(ids)))
+    with answering(model) as device:
+        inputs = pad_batch(encoded, pad_id=special.pad, device=device)
+        width = inputs["input_ids"].shape[1]
+        positions = [n * width + place + 1 for n, row in enumerate(rows) for place in row.masked]
+        output = model(**inputs, masked_positions=torch.tensor(positions, device=device))
+        pretraining = isinstance(output, PreTrainingOutput)
+        logits = output.prediction_logits if pretraining else output.logits
+        scores = torch.log_softmax(logits.float(), dim=-1)  # [sum of k, V]
+        targets = torch.tensor([row.ids[place] for row in rows for place in row.masked])
+        losses = -scores.gather(1, targets.to(device)[:, None]).squeeze(1)
+        best = scores.max(dim=-1)
+    values = [v.cpu().numpy() for v in (best.indices, best.values.exp(), losses)]
+    ends = np.cumsum([len(row.masked) for row in rows])[:-1]
+    return [Answers(*parts) for parts in zip(*(np.split(v, ends) for v in values), strict=True)]

@@ -1,0 +1,297 @@
+"""Where a masked language model is right: by frequency, part of word and position, and its doubts.
+
+Letters: N masked tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tokenizers import Encoding, Tokenizer
+
+from bert_scratch.config import Settings, check_choice, check_range
+from bert_scratch.data.corpus import DOCUMENT_RULES
+from bert_scratch.data.encoding import TextEncoder, encode_with_offsets
+from bert_scratch.data.sentences import check_sentence_rule
+from bert_scratch.data.wordpiece import unselectable_ids, vocab_size_of
+from bert_scratch.inference.estimate import Estimate, share_of
+from bert_scratch.inference.masked_guesses import Answers, MaskedRow, answer_rows
+from bert_scratch.inference.masked_words import MASKED_SHARE
+from bert_scratch.inference.score_questions import Contestant
+from bert_scratch.inference.text_sample import MIN_SENTENCES, read_text, sample_sentences
+from bert_scratch.inference.whole_words import is_word
+from bert_scratch.model.devices import default_num_threads, resolve_device
+from bert_scratch.model.heads import BertForMaskedLM
+
+FREQUENCIES = (0, 1, 10, 100, 1000, 10_000)
+"""Where bands of frequency begin: how often a token stands in the rest of the text."""
+PLACES = (1, 2, 3, 5, 9, 17, 33)
+"""Where bands of position begin, the first token of a sentence being 1."""
+PARTS = ("whole word", "first piece", "middle piece", "last piece", "punctuation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MlmReportConfig(Settings):
+    """Show where a masked language model is right, and whether its probabilities can be trusted."""
+
+    model: str
+    """A model folder, a checkpoint, or a hub id."""
+    text: str
+    """A file, folder or glob, as prepare's --corpus; best one that the model has not seen."""
+    num_lines: int = 1000
+    """Sentences to mask 15 % of."""
+    documents: str = "auto"
+    """What separates documents: auto, blank-lines, files, lines or titles."""
+    sentences: str = "auto"
+    """How lines become sentences: auto, lines, rules, or a library as of prepare."""
+    seed: int = 0
+    """Draws the sentences, and the tokens to mask."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    json: bool = False
+    """Print one JSON object instead of tables."""
+    output_html: str | None = None
+    """Also write a page with plots to this file; it needs no network."""
+
+    def __post_init__(self) -> None:
+        """Check each value.
+
+        Raises:
+            InputError: naming the flag.
+        """
+        check_range("--num-lines", self.num_lines, at_least=MIN_SENTENCES)
+        check_choice("--documents", self.documents, DOCUMENT_RULES)
+        check_sentence_rule(self.sentences)
+        check_range("--seed", self.seed, at_least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedTokens:
+    """The tokens that were masked, and what the model put in their place."""
+
+    count: npt.NDArray[np.int64]
+    """[N] how often the token stands in the rest of the text."""
+    part: npt.NDArray[np.int64]
+    """[N] index into PARTS."""
+    place: npt.NDArray[np.int64]
+    """[N] its position in the sentence, from 1."""
+    is_right: npt.NDArray[np.bool_]
+    """[N] whether the most probable token is the one that stood there."""
+    confidence: npt.NDArray[np.float64]
+    """[N] the probability of the most probable token."""
+    loss: npt.NDArray[np.float64]
+    """[N] -ln of the probability of the token that stood there."""
+    count_loss: npt.NDArray[np.float64]
+    """[N] the same by counts of tokens in the rest of the text, 0.5 added to each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Masked tokens that have something in common."""
+
+    name: str
+    num_tokens: int
+    accuracy: Estimate
+    loss: float
+    """Mean, in nats."""
+    count_loss: float
+    """Mean loss of counts alone: the line to be below."""
+    confidence: float
+    """Mean probability of the most probable token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MlmReport:
+    """Masked accuracy, cut in several ways; groups of fewer than two tokens are left out."""
+
+    model: str
+    text: str
+    num_sentences: int
+    whole: Group
+    by_frequency: list[Group]
+    """By how often the token stands in the rest of the text."""
+    by_part: list[Group]
+    by_place: list[Group]
+    """By position in the sentence."""
+    by_confidence: list[Group]
+    """In tenths of the probability of the most probable token: the calibration curve."""
+    calibration_error: float
+    """Mean distance of accuracy and confidence, over tenths, weighted by their tokens."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+
+def mlm_report(
+    config: MlmReportConfig, progress: Callable[[int, int], None] = lambda _done, _total: None
+) -> MlmReport:
+    """Mask tokens of a text and group the model's guesses.
+
+    Args:
+        config: model and text.
+        progress: is told of how many sentences, of all of them, are done.
+
+    Raises:
+        InputError: if model or text cannot be used.
+    """
+    device = resolve_device(config.device)
+    torch.set_num_threads(default_num_threads())
+    contestant = Contestant.find(config.model)
+    model = BertForMaskedLM.from_pretrained(contestant.folder).to(device)
+    sample = sample_sentences(
+        read_text(config.text, documents=config.documents, sentences=config.sentences),
+        num_sentences=config.num_lines,
+        seed=config.seed,
+        fits=contestant.fits,
+    )
+    tokens = masked_tokens(
+        model,
+        contestant.tokenizer,
+        sample.sentences,
+        token_counts(contestant.tokenizer, sample.rest),
+        seed=config.seed,
+        progress=progress,
+    )
+    return MlmReport(
+        model=config.model,
+        text=config.text,
+        num_sentences=len(sample.sentences),
+        whole=_group("all", tokens, np.ones(len(tokens.loss), bool)),
+        by_frequency=_groups(tokens, tokens.count, _bands(FREQUENCIES)),
+        by_part=_groups(tokens, tokens.part, {name: (n, n) for n, name in enumerate(PARTS)}),
+        by_place=_groups(tokens, tokens.place, _bands(PLACES)),
+        by_confidence=_groups(tokens, _tenths(tokens.confidence), _TENTHS),
+        calibration_error=calibration_error(tokens.confidence, tokens.is_right),
+    )
+
+
+def token_counts(tokenizer: Tokenizer, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return [V] how often each token stands in texts."""
+    counts = np.zeros(vocab_size_of(tokenizer), np.int64)
+    for ids in TextEncoder(tokenizer).encode(texts):
+        np.add.at(counts, ids, 1)
+    return counts
+
+
+def masked_tokens(
+    model: BertForMaskedLM,
+    tokenizer: Tokenizer,
+    sentences: Sequence[str],
+    counts: npt.NDArray[np.int64],
+    *,
+    seed: int,
+    progress: Callable[[int, int], None],
+) -> MaskedTokens:
+    """Mask 15 % of the tokens of each sentence, at least one, and ask the model.
+
+    Args:
+        model: on any device.
+        tokenizer: the model's.
+        sentences: each no longer than a row.
+        counts: [V] of tokens in other text.
+        seed: draws the tokens.
+        progress: as of `mlm_report`.
+    """
+    encodings = encode_with_offsets(tokenizer, sentences)
+    rows = _masked_rows(tokenizer, encodings, seed)
+    answers: dict[int, Answers] = {}
+    for indices, found in answer_rows(model, tokenizer, rows):
+        answers.update(zip(indices, found, strict=True))
+        progress(len(answers), len(rows))
+    ordered = [answers[index] for index in range(len(rows))]
+    ids = np.array([row.ids[place] for row in rows for place in row.masked])
+    asked = list(zip(encodings, rows, strict=True))
+    return MaskedTokens(
+        count=counts[ids],
+        part=np.array([_part(encoding, t) for encoding, row in asked for t in row.masked]),
+        place=np.array([place + 1 for row in rows for place in row.masked]),
+        is_right=np.concatenate([answer.ids for answer in ordered]) == ids,
+        confidence=np.concatenate([a.probabilities for a in ordered]).astype(np.float64),
+        loss=np.concatenate([answer.losses for answer in ordered]).astype(np.float64),
+        count_loss=-np.log((counts[ids] + 0.5) / (counts.sum() + 0.5 * len(counts))),
+    )
+
+
+def calibration_error(
+    confidence: npt.NDArray[np.float64], is_right: npt.NDArray[np.bool_]
+) -> float:
+    """Return how far confidence is from accuracy: the mean over tenths, weighted by their tokens.
+
+    Args:
+        confidence: [N], 0 to 1.
+        is_right: [N].
+
+    Source:
+        Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3, with 10 bins.
+    """
+    tenths = _tenths(confidence)
+    sums = np.bincount(tenths, weights=confidence - is_right, minlength=len(_TENTHS))
+    return float(np.abs(sums).sum() / len(confidence))
+
+
+def _masked_rows(tokenizer: Tokenizer, encodings: Sequence[Encoding], seed: int) -> list[MaskedRow]:
+    random = np.random.Generator(np.random.Philox(seed))
+    never = set(unselectable_ids(tokenizer))
+    rows = []
+    for encoding in encodings:
+        places = [place for place, index in enumerate(encoding.ids) if index not in never]
+        num_masked = min(len(places), max(1, round(MASKED_SHARE * len(places))))
+        chosen = random.choice(np.array(places, np.int64), num_masked, replace=False)
+        rows.append(MaskedRow(encoding.ids, sorted(chosen.tolist())))
+    return rows
+
+
+def _part(encoding: Encoding, token: int) -> int:
+    """Return which part of its word a token is, as an index into PARTS."""
+    words = encoding.word_ids
+    continues = token > 0 and words[token - 1] == words[token]
+    goes_on = token + 1 < len(words) and words[token + 1] == words[token]
+    name = {
+        (False, False): "whole word" if is_word(encoding.tokens[token]) else "punctuation",
+        (False, True): "first piece",
+        (True, True): "middle piece",
+        (True, False): "last piece",
+    }[continues, goes_on]
+    return PARTS.index(name)
+
+
+Bands = dict[str, tuple[int, float]]
+"""Name -> first and last value."""
+
+_TENTHS: Bands = {f"{n / 10:.1f}": (n, n) for n in range(10)}
+
+
+def _tenths(confidence: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    return np.minimum((10 * confidence).astype(np.int64), 9)
+
+
+def _bands(starts: Sequence[int]) -> Bands:
+    """Name bands of whole numbers that begin at each start; the last has no end."""
+    bands: Bands = {}
+    for first, last in zip(starts, [*(start - 1 for start in starts[1:]), np.inf], strict=True):
+        name = f"{first:,}" if first == last else f"{first:,}-{last:,}"
+        bands[f"{first:,}+" if last == np.inf else name] = (first, last)
+    return bands
+
+
+def _groups(tokens: MaskedTokens, values: npt.NDArray[np.int64], bands: Bands) -> list[Group]:
+    """Return the groups of the bands that hold at least two tokens."""
+    chosen = {name: (values >= a) & (values <= b) for name, (a, b) in bands.items()}
+    return [_group(name, tokens, flags) for name, flags in chosen.items() if flags.sum() > 1]
+
+
+def _group(name: str, tokens: MaskedTokens, flags: npt.NDArray[np.bool_]) -> Group:
+    return Group(
+        name=name,
+        num_tokens=int(flags.sum()),
+        accuracy=share_of(tokens.is_right[flags]),
+        loss=float(tokens.loss[flags].mean()),
+        count_loss=float(tokens.count_loss[flags].mean()),
+        confidence=float(tokens.confidence[flags].mean()),
+    )

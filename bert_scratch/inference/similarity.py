@@ -1,0 +1,92 @@
+"""How near two texts are: the cosine of their vectors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, tee
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+from torch import nn
+
+from bert_scratch.config import InputError
+from bert_scratch.inference.embed import embed
+from bert_scratch.inference.text_vectors import Embed, TextVectorOptions
+from bert_scratch.inference.texts import check_pairs_given, given_pairs
+
+
+def similarity(
+    model: nn.Module, tokenizer: Tokenizer, a: Sequence[str], b: Sequence[str]
+) -> npt.NDArray[np.float32]:
+    """Return the cosine of each text of a with the text of b at the same place.
+
+    The vectors are those of `embed` with its defaults; for others compute the products of
+    `embed(..., normalize=True)`.
+
+    Args:
+        model: a `BertModel`, or any model around one.
+        tokenizer: the model's.
+        a: N texts.
+        b: N texts.
+
+    Returns:
+        [N] float32, -1 to 1.
+
+    Raises:
+        InputError: if a and b have different lengths.
+    """
+    if len(a) != len(b):
+        raise InputError(f"a and b must have equally many texts; got {len(a)} and {len(b)}")
+    vectors = np.asarray(embed(model, tokenizer, [*a, *b], normalize=True))
+    cosines: npt.NDArray[np.float32] = (vectors[: len(a)] * vectors[len(a) :]).sum(axis=1)
+    return cosines
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimilarityConfig(TextVectorOptions):
+    """Tell how near two texts are: the cosine of their vectors, -1 to 1."""
+
+    a: str | None = None
+    """The first text; - reads pairs from standard input, A and B a line with a tab between."""
+    b: str | None = None
+    """The second text."""
+    pairs: str | None = None
+    """A file of pairs, A and B a line with a tab between; or .jsonl, objects with "a" and "b"."""
+    json: bool = False
+    """Print one JSON object a pair."""
+
+    def __post_init__(self) -> None:
+        """Check that there is one source of pairs.
+
+        Raises:
+            InputError: saying what to give.
+        """
+        super().__post_init__()
+        check_pairs_given(self.a, self.b, self.pairs)
+
+
+def run_similarity(config: SimilarityConfig) -> None:
+    """Print the cosine of each pair.
+
+    Raises:
+        InputError: if the model cannot be loaded or a pair cannot be used.
+    """
+    pairs = given_pairs(config.a, config.b, config.pairs)
+    for (a, b), cosine in _cosines(config.embedder(), pairs):
+        if config.json:
+            print(json.dumps({"a": a, "b": b, "cosine": round(cosine, 6)}, ensure_ascii=False))
+        else:
+            print(f"{cosine:7.4f}  {a} | {b}")
+
+
+def _cosines(
+    embed_texts: Embed, pairs: Iterable[tuple[str, str]]
+) -> Iterator[tuple[tuple[str, str], float]]:
+    """Yield each pair with its cosine; memory does not grow with their number."""
+    pairs, ahead = tee(pairs)
+    vectors = embed_texts(chain.from_iterable(ahead))
+    for pair, a in zip(pairs, vectors, strict=False):
+        yield pair, float(a @ next(vectors))

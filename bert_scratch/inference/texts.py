@@ -1,0 +1,146 @@
+"""Texts and pairs of texts that commands work on: of the command line, a file, standard input."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from bert_scratch.config import InputError
+from bert_scratch.data.unpack import READ_ERRORS, open_bytes
+
+STANDARD_INPUT = "-"
+
+
+def read_texts(source: str, *, flag: str = "--input") -> Iterator[str]:
+    """Yield the texts of a file, a blank line being an empty text, so that rows keep their number.
+
+    Args:
+        source: a file of lines, a .jsonl file of objects with "text", either one compressed; or
+            - for lines of standard input.
+        flag: that named the source, for errors.
+
+    Raises:
+        InputError: naming the file and the line that cannot be read.
+    """
+    for place, line in _lines(source, flag):
+        yield _strings(line, place, ["text"])[0] if _is_jsonl(source) else line
+
+
+def read_pairs(source: str, *, flag: str = "--pairs") -> Iterator[tuple[str, str]]:
+    """Yield the pairs of a file; blank lines are left out.
+
+    Args:
+        source: a file of lines, A and B with a tab between, or a .jsonl file of objects with "a"
+            and "b", either one compressed; or - for lines of standard input.
+        flag: that named the source, for errors.
+
+    Raises:
+        InputError: naming the file and the line that cannot be read or is no pair.
+    """
+    for place, line in _lines(source, flag):
+        if not line:
+            continue
+        if _is_jsonl(source):
+            a, b = _strings(line, place, ["a", "b"])
+        else:
+            a, tab, b = line.partition("\t")
+            if not tab:
+                raise InputError(f"{place}: has no tab between A and B: {line[:60]!r}")
+        yield a.strip(), b.strip()
+
+
+def given_texts(texts: Iterable[str], file: str | None) -> Iterator[str]:
+    """Yield the texts of --text, where - stands for standard input, then those of --input.
+
+    Blank lines are left out.
+
+    Raises:
+        InputError: naming the file and the line that cannot be read.
+    """
+    for text in texts:
+        yield from filter(None, read_texts(text, flag="--text")) if text == "-" else [text]
+    if file is not None:
+        yield from filter(None, read_texts(file))
+
+
+def given_pairs(a: str | None, b: str | None, file: str | None) -> Iterator[tuple[str, str]]:
+    """Yield the pair of --a and --b, those of standard input for --a -, or those of --pairs.
+
+    Raises:
+        InputError: naming the file and the line that cannot be read or is no pair.
+    """
+    if a is not None and b is not None:
+        yield a, b
+    elif a is not None:
+        yield from read_pairs(a, flag="--a")
+    elif file is not None:
+        yield from read_pairs(file)
+
+
+def check_pairs_given(a: str | None, b: str | None, file: str | None) -> None:
+    """Check that --a, --b and --pairs name one source of pairs.
+
+    Raises:
+        InputError: saying what to give.
+    """
+    one_pair = a not in (None, STANDARD_INPUT) and b is not None and file is None
+    stream = a == STANDARD_INPUT and b is None and file is None
+    if not (one_pair or stream or (file is not None and a is None and b is None)):
+        raise InputError(
+            "give --a TEXT --b TEXT, --a - alone to read pairs from standard input, or --pairs FILE"
+        )
+
+
+def _is_jsonl(source: str) -> bool:
+    return ".jsonl" in Path(source).suffixes
+
+
+def _lines(source: str, flag: str) -> Iterator[tuple[str, str]]:
+    """Yield each line, stripped, with what to call it in an error."""
+    if source == STANDARD_INPUT:
+        try:
+            for number, line in enumerate(sys.stdin, start=1):
+                yield (place := f"{flag} -, line {number}"), _whole(line.strip(), place)
+        except UnicodeDecodeError as error:
+            raise InputError(f"{flag} -: standard input is not UTF-8 text") from error
+        return
+    file = Path(source)
+    if not file.exists() or file.is_dir():
+        reason = "is a folder" if file.is_dir() else "does not exist"
+        raise InputError(f"{flag} {source}: {reason}; give a file of texts")
+    try:
+        with open_bytes(file) as lines:
+            for number, raw in enumerate(lines, start=1):
+                yield (place := f"{flag} {source}, line {number}"), _decoded(raw, place)
+    except READ_ERRORS as error:
+        raise InputError(f"{flag} {source}: cannot be read: {error}") from error
+
+
+def _decoded(raw: bytes, place: str) -> str:
+    try:
+        return raw.decode("utf-8").removeprefix("\ufeff").strip()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{place}: is not UTF-8 text; convert it with iconv") from error
+
+
+def _strings(line: str, place: str, keys: list[str]) -> list[str]:
+    """Return the strings under the keys of a JSON object."""
+    try:
+        value: Any = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{place}: is not valid JSON: {error}") from error
+    read = [value.get(key) for key in keys] if isinstance(value, dict) else []
+    found = [text for text in read if isinstance(text, str)]
+    if len(found) < len(keys):
+        named = " and ".join(f'"{key}"' for key in keys)
+        raise InputError(f"{place}: needs an object with a string under the key {named}")
+    return [_whole(text, place) for text in found]
+
+
+def _whole(text: str, place: str) -> str:
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise InputError(f"{place}: holds half of a surrogate pair, which is no character")
+    return text

@@ -1,0 +1,132 @@
+"""Texts to vectors as a scikit-learn transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from bert_scratch.config import InputError
+from bert_scratch.data.extras import import_extra
+from bert_scratch.inference.embed import BATCH_SIZE, EmbedOptions, embeddings
+from bert_scratch.inference.inputs import ModelOptions
+from bert_scratch.inference.pooling import Vectors
+from bert_scratch.model.encoder import BertModel
+
+import_extra("sklearn", "BertVectorizer", "sklearn")
+
+from sklearn.base import (  # noqa: E402
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
+from sklearn.utils.validation import check_is_fitted  # noqa: E402
+
+
+class BertVectorizer(
+    ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
+    TransformerMixin,  # type: ignore[misc]
+    BaseEstimator,  # type: ignore[misc]
+):
+    """Turn texts into the vectors of a frozen BERT, as a step of a scikit-learn pipeline.
+
+        Pipeline([("bert", BertVectorizer("runs/mine/model")), ("classify", LogisticRegression())])
+
+    `GridSearchCV` can search any argument, such as `bert__layers`. Nothing is learned from the
+    texts: give the pipeline a `memory` folder where a search changes only later steps, and each
+    text is embedded once a fold.
+
+    Args:
+        model: a model folder, a checkpoint, or a hub id.
+        pooling: mean, cls or max; see `EmbedOptions`, as the others.
+        layers: one or more of 0 (embeddings) to L, or -1 (last) to -(L + 1); or ("all",).
+        layer_combine: mean, sum or concat.
+        normalize: scale every vector to length 1.
+        max_seq_length: tokens of a row. None: all positions the model has.
+        stride: tokens from one window of a longer text to the next. None: it is cut off.
+        batch_size: rows of 128 tokens in a pass.
+        device: auto, cpu, cuda or cuda:N.
+        dtype: float32 or bfloat16.
+
+    Attributes:
+        model_: the loaded `BertModel`.
+        tokenizer_: its tokenizer.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        pooling: str = "mean",
+        layers: Sequence[int | str] = (-1,),
+        layer_combine: str = "mean",
+        normalize: bool = False,
+        max_seq_length: int | None = None,
+        stride: int | None = None,
+        batch_size: int = BATCH_SIZE,
+        device: str = "auto",
+        dtype: str = "float32",
+    ) -> None:
+        self.model = model
+        self.pooling = pooling
+        self.layers = layers
+        self.layer_combine = layer_combine
+        self.normalize = normalize
+        self.max_seq_length = max_seq_length
+        self.stride = stride
+        self.batch_size = batch_size
+        self.device = device
+        self.dtype = dtype
+
+    def fit(self, X: Iterable[str], y: object = None) -> Self:
+        """Load the model; the texts are only looked at for their kind.
+
+        Raises:
+            InputError: if the model cannot be loaded, or an argument does not fit it.
+        """
+        _checked(X)
+        options = ModelOptions(model=self.model, device=self.device, dtype=self.dtype)
+        self.model_, self.tokenizer_ = options.load(BertModel)
+        self._n_features_out = self._vectors([""]).shape[1]
+        return self
+
+    def transform(self, X: Iterable[str]) -> Vectors:
+        """Return [N, D] float32, a vector for each text.
+
+        Raises:
+            InputError: if X is no list of texts.
+            sklearn.exceptions.NotFittedError: before `fit`.
+        """
+        check_is_fitted(self)
+        return self._vectors(_checked(X))
+
+    def _vectors(self, texts: list[str]) -> Vectors:
+        options = EmbedOptions(
+            pooling=self.pooling,
+            layers=tuple(map(str, self.layers)),
+            layer_combine=self.layer_combine,
+            normalize=self.normalize,
+            max_seq_length=self.max_seq_length,
+            stride=self.stride,
+            batch_size=self.batch_size,
+        )
+        options.check_one_vector()
+        found = [e.vectors for e in embeddings(self.model_, self.tokenizer_, texts, options)]
+        return np.stack(found) if found else np.empty((0, self._n_features_out), np.float32)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        return tags
+
+
+def _checked(texts: Iterable[str]) -> list[str]:
+    """Return the texts as a list."""
+    found = [] if isinstance(texts, str) else list(texts)
+    wrong = next((text for text in found if not isinstance(text, str)), None)
+    if isinstance(texts, str) or wrong is not None:
+        kind = "one string" if isinstance(texts, str) else f"a {type(wrong).__name__} among them"
+        raise InputError(f"BertVectorizer needs a list of texts; got {kind}")
+    return found

@@ -1,0 +1,133 @@
+"""Word vectors of other programs as the first word embeddings of a new BERT.
+
+Letters: V vocabulary, D hidden, E numbers of a vector in the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from bert_scratch.config import InputError
+from bert_scratch.data.unpack import READ_ERRORS, open_bytes
+from bert_scratch.data.wordpiece import unselectable_ids
+from bert_scratch.inference.pooling import Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class InitialEmbeddings:
+    """The rows of a word embedding that a file has vectors for; all others stay as they are."""
+
+    ids: npt.NDArray[np.int64]
+    """[n] token ids, ascending."""
+    vectors: Vectors
+    """[n, D] float32, of the standard deviation asked for."""
+    num_words: int
+    """Tokens of the vocabulary that are words, neither special nor pieces with ##."""
+    num_tokens: int
+    """V."""
+
+    def __str__(self) -> str:
+        """Say how much of the vocabulary is covered."""
+        found = len(self.ids)
+        return (
+            f"{found:,} of {self.num_words:,} words ({found / max(1, self.num_words):.1%}), "
+            f"{found / self.num_tokens:.1%} of all {self.num_tokens:,} tokens"
+        )
+
+
+def word_embeddings_from_vectors(
+    tokenizer: Tokenizer, path: str, *, hidden_size: int, standard_deviation: float
+) -> InitialEmbeddings:
+    """Read the vectors of a vocabulary's words from word2vec's or GloVe's text format.
+
+    A word of the file goes to the token that is this word once normalised; of several the one
+    that is spelt alike, else the first, as files are sorted by frequency. Vectors
+    longer than the model is wide are reduced to their principal components.
+
+    Args:
+        tokenizer: of the new model.
+        path: the file, plain or compressed, with or without word2vec's first line.
+        hidden_size: D.
+        standard_deviation: of the values returned, the model's initializer_range; the file's
+            own scale is another program's.
+
+    Raises:
+        InputError: if the file is no such text, naming the line; its vectors are shorter than
+            D; or it has none of the vocabulary's words.
+    """
+    special = set(unselectable_ids(tokenizer))
+    tokens = {
+        token: number
+        for token, number in tokenizer.get_vocab().items()
+        if number not in special and not token.startswith("##")
+    }
+    normalizer = tokenizer.normalizer
+    found: dict[int, Vectors] = {}
+    exact: set[int] = set()
+    for place, word, numbers in _read(path):
+        normal = word if normalizer is None else normalizer.normalize_str(word).strip()
+        number = tokens.get(normal)
+        if number is None or number in exact or (number in found and word != normal):
+            continue
+        found[number] = _parsed(numbers, place)
+        if word == normal:
+            exact.add(number)
+    if not found:
+        raise InputError(f"{path}: has none of the vocabulary's {len(tokens):,} words")
+    ids = np.array(sorted(found), np.int64)
+    vectors = _narrowed(np.stack([found[number] for number in ids.tolist()]), hidden_size, path)
+    deviation = float(vectors.std()) or 1.0
+    scaled = np.asarray(vectors * (standard_deviation / deviation), np.float32)
+    return InitialEmbeddings(ids, scaled, len(tokens), tokenizer.get_vocab_size())
+
+
+def _read(path: str) -> Iterator[tuple[str, str, list[bytes]]]:
+    """Yield for each line what to call it in an error, its word and its numbers, not yet read."""
+    size = None
+    try:
+        with open_bytes(Path(path)) as lines:
+            for number, line in enumerate(lines, start=1):
+                place = f"{path}, line {number}"
+                # Words of GloVe's largest file hold spaces: the numbers are counted from the end.
+                parts = line.rstrip().split(b" ")
+                if number == 1 and len(parts) == 2 and all(part.isdigit() for part in parts):
+                    size = int(parts[1])
+                    continue
+                size = len(parts) - 1 if size is None else size
+                if len(parts) <= size or not size:
+                    raise InputError(f"{place}: needs a word and {size or 'its'} numbers")
+                word = b" ".join(parts[:-size]).decode("utf-8", "replace")
+                yield place, word, parts[-size:]
+    except READ_ERRORS as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+
+
+def _parsed(numbers: list[bytes], place: str) -> Vectors:
+    try:
+        vector = np.array(numbers, np.float32)
+    except ValueError as error:
+        raise InputError(f"{place}: is not a word and numbers: {error}") from error
+    if not np.isfinite(vector).all():
+        raise InputError(f"{place}: has a number that is not finite")
+    return vector
+
+
+def _narrowed(vectors: Vectors, hidden_size: int, path: str) -> Vectors:
+    """Return [n, D] of [n, E]: the principal components, in falling order of variance."""
+    size = vectors.shape[1]
+    if size < hidden_size:
+        raise InputError(
+            f"{path}: its vectors have {size} numbers, the model is {hidden_size} wide; take "
+            f"longer vectors or --hidden-size {size} and a number of heads that divides it"
+        )
+    if size == hidden_size:
+        return vectors
+    centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
+    _, directions = np.linalg.eigh(centred.T @ centred)
+    return np.asarray(centred @ directions[:, ::-1][:, :hidden_size], np.float32)

@@ -1,0 +1,41 @@
+"""What a run without a corpus or a folder of its own uses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bert_scratch.pretraining.pretrain_config import PretrainConfig
+
+BUILT_IN: dict[str, str | int | float] = {
+    "preset": "tiny",
+    "vocab_size": 8192,
+    "max_seq_length": 64,
+    "train_batch_size": 32,
+    "max_train_seconds": 250.0,
+}
+"""What a run with neither --corpus nor --data uses where the user says nothing."""
+
+
+def with_built_in_corpus(asked: PretrainConfig) -> PretrainConfig:
+    """Fill in the settings of the run without arguments, and say so."""
+    filled = {name: value for name, value in BUILT_IN.items() if getattr(asked, name) is None}
+    if asked.num_train_steps is not None:
+        filled.pop("max_train_seconds", None)
+    if asked.tokenizer is not None or asked.init_checkpoint is not None:
+        filled.pop("vocab_size", None)
+    if asked.init_checkpoint is not None:
+        filled.pop("preset", None)
+    flags = " ".join(
+        f"--{name.replace('_', '-')} {value if isinstance(value, str) else format(value, 'g')}"
+        for name, value in filled.items()
+    )
+    print("no --corpus: training on the documentation of this Python installation, with")
+    print(f"  {flags}", flush=True)
+    return asked.replace(**filled)
+
+
+def default_output_dir(asked: PretrainConfig) -> str:
+    """Return the folder of a run that was given none: runs/<corpus>-<preset>."""
+    source = asked.data or (asked.corpus[0] if asked.corpus else "python-documentation")
+    name = Path(source).name.split(".")[0].strip("*?[]") or "corpus"
+    return f"runs/{name}-{asked.preset or 'auto'}"

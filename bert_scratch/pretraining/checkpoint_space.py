@@ -1,0 +1,45 @@
+"""Whether a run's checkpoints and result fit on the disk, told before its first step."""
+
+from __future__ import annotations
+
+import shutil
+
+from bert_scratch.config import InputError
+from bert_scratch.pretraining.pretrain_config import PretrainConfig
+from bert_scratch.pretraining.run_folder import RunFolder
+
+WEIGHT_BYTES = 4
+CHECKPOINT_BYTES = 3 * WEIGHT_BYTES
+"""For each parameter: the weight and Adam's two moments."""
+
+
+def disk_bytes(config: PretrainConfig, parameters: int) -> int:
+    """Return the most a run takes for checkpoints, its best model and its result.
+
+    Args:
+        config: of the run.
+        parameters: of the model.
+    """
+    # The one being written beside those kept, and where a wsd run's learning rate begins to fall.
+    checkpoints = config.keep_checkpoints + 1 + (config.lr_schedule == "wsd")
+    models = 3  # the best, its successor while that is written, the result
+    return parameters * (checkpoints * CHECKPOINT_BYTES + models * WEIGHT_BYTES)
+
+
+def check_disk_space(folder: RunFolder, config: PretrainConfig, parameters: int) -> None:
+    """See that what a run still has to write fits.
+
+    Raises:
+        InputError: naming the folder, what is needed and what is free.
+    """
+    kept = (folder.checkpoints, folder.best, folder.model)
+    files = (path for place in kept if place.is_dir() for path in place.rglob("*"))
+    present = sum(path.stat().st_size for path in files if path.is_file())
+    needed = disk_bytes(config, parameters) - present
+    free = shutil.disk_usage(folder.path).free
+    if free < needed:
+        raise InputError(
+            f"--output-dir {folder.path}: {config.keep_checkpoints} checkpoints and the model will "
+            f"take about {needed / 1e6:,.1f} MB there, but {free / 1e6:,.1f} MB are free; make "
+            f"room, lower --keep-checkpoints, or give a folder on another disk"
+        )

@@ -1,0 +1,130 @@
+"""Going on with the run that a folder holds: what of it may change, and what is refused."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from bert_scratch import durable
+from bert_scratch.config import InputError, read_json_object
+from bert_scratch.data.store import MANIFEST
+from bert_scratch.pretraining.assemble import corpus_settings
+from bert_scratch.pretraining.model_card import versions
+from bert_scratch.pretraining.prepare import check_same_corpus
+from bert_scratch.pretraining.pretrain_config import PretrainConfig
+from bert_scratch.pretraining.run_folder import RunFolder
+from bert_scratch.training.checkpoint import STATE, find_checkpoint
+from bert_scratch.training.loop import Progress
+from bert_scratch.training.metrics import Window
+
+
+def stored_run(folder: RunFolder, asked: PretrainConfig) -> PretrainConfig | None:
+    """Return the settings of the run to go on with, or None for a new one.
+
+    Raises:
+        InputError: if --resume or --extend forbid it, or other settings were asked for than the
+            run has.
+    """
+    stored = folder.stored()
+    if stored is None:
+        if asked.resume == "must" or asked.extend:
+            flag = "--extend" if asked.extend else "--resume must"
+            raise InputError(f"{flag}: {folder.path} holds no run to go on with")
+        return None
+    if asked.resume == "never":
+        raise InputError(
+            f"--resume never: {folder.path} holds a run; give another --output-dir or remove it"
+        )
+    changes = folder.changes(asked)
+    if changes:
+        raise changed_world(folder, "other settings", changes)
+    return stored
+
+
+def check_corpus_unchanged(asked: PretrainConfig, folder: RunFolder) -> None:
+    """Refuse to go on with, or to call done, a run whose text has changed since.
+
+    Raises:
+        InputError: naming what changed.
+    """
+    if asked.data is not None or not (folder.corpus / MANIFEST).exists():
+        return
+    changes = check_same_corpus(folder.corpus, corpus_settings(asked))
+    if changes:
+        raise changed_world(folder, "another corpus", changes)
+
+
+def changed_world(folder: RunFolder, what: str, changes: list[str]) -> InputError:
+    """Return the refusal: what differs, and the three commands that make sense.
+
+    Args:
+        folder: of the run.
+        what: it holds that the command does not ask for.
+        changes: one line each.
+    """
+    listing = "\n  ".join(changes)
+    return InputError(
+        f"{folder.path} holds a run with {what}:\n  {listing}\nWhat makes sense instead:\n"
+        f"  a new run               the same command with --output-dir ANOTHER\n"
+        f"  its weights, new world  the same command with "
+        f"--init-checkpoint {folder.newest_model()} --output-dir ANOTHER,\n"
+        f"                          without the flags of the model's shape and vocabulary\n"
+        f"  the old run, longer     bert-scratch pretrain --config {folder.asked} --extend "
+        f"--num-train-steps MORE"
+    )
+
+
+def check_same_store(checkpoint: Path, corpus_sha256: str, folder: RunFolder) -> None:
+    """Refuse a corpus prepared anew under the same name; say when a library is another.
+
+    Args:
+        checkpoint: to go on from.
+        corpus_sha256: of the manifest of today's corpus.
+        folder: of the run.
+
+    Raises:
+        InputError: if the checkpoint was trained on another corpus.
+    """
+    state = read_json_object(checkpoint / STATE)
+    if state.get("corpus_sha256", corpus_sha256) != corpus_sha256:
+        change = "--data: the prepared corpus is not the one the run was trained on"
+        raise changed_world(folder, "another corpus", [change])
+    then, now = state.get("versions", {}), versions()
+    for name in sorted(then.keys() & now.keys()):
+        if then[name] != now[name]:
+            print(f"note       {name} was {then[name]}, is {now[name]}: the bits may differ")
+
+
+def with_run_settings(stored: PretrainConfig, asked: PretrainConfig) -> PretrainConfig:
+    """Return the stored settings with those that a resumed run may change."""
+    names = ("num_workers", "keep_checkpoints", "skip_non_finite", "hang_timeout_s")
+    always = {name: getattr(asked, name) for name in names}
+    intervals = ("logging_steps", "eval_steps", "save_steps")
+    given = {name: value for name in intervals if (value := getattr(asked, name)) is not None}
+    return stored.replace(**always, **given)
+
+
+def newest_checkpoint(folder: RunFolder) -> Path | None:
+    """Return the newest whole checkpoint of a run, and say which newer ones are not."""
+    checkpoint, problems = find_checkpoint(folder.checkpoints)
+    for problem in problems:
+        print(f"not used: {problem}", file=sys.stderr)
+    return checkpoint
+
+
+def progress_of(checkpoint: Path) -> Progress:
+    """Return how far the run was when a checkpoint was written."""
+    state = read_json_object(checkpoint / STATE)
+    return Progress(
+        step=state["step"],
+        skipped=state.get("skipped", 0),  # no older checkpoint skipped any
+        tokens=state["tokens"],
+        elapsed_s=state["elapsed_s"],
+        window=Window(**state["window"]),
+    )
+
+
+def corpus_digest(store_folder: Path) -> str:
+    """Return the SHA-256 of a prepared corpus's manifest, which holds that of every file."""
+    digest: str = durable.file_digest(store_folder / MANIFEST)["sha256"]
+    return digest

@@ -1,0 +1,73 @@
+"""What the ranks of a run do together besides its steps: who speaks, and how a run has ended."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+
+from bert_scratch.config import InputError
+from bert_scratch.pretraining.run_folder import RunFolder
+from bert_scratch.training.distributed import Ranks, joined_ranks, times_restarted
+from bert_scratch.training.peers import STOPPED, PeerEnded
+
+ENDED_FOR_GOOD = (2, 3, STOPPED)
+"""Exit codes that starting the ranks again would not change."""
+
+
+class EndedBefore(Exception):
+    """The ranks were started again although their run has ended; each exits as the run did."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@contextmanager
+def ranks_of_run() -> Iterator[Ranks]:
+    """Yield the ranks that torchrun started, of which only the first one prints.
+
+    Raises:
+        InputError: if the environment is not torchrun's, or from inside the block, with the rank.
+        PeerEnded: inside the block, when another rank has ended.
+    """
+    rank = 0
+    try:
+        with joined_ranks() as ranks:
+            rank = ranks.rank
+            if ranks.is_first:
+                yield ranks
+                return
+            with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+                yield ranks
+    except InputError as error:
+        if rank == 0:
+            raise
+        raise InputError(f"rank {rank}: {error}") from error
+
+
+@contextmanager
+def ending_together(folder: RunFolder, ranks: Ranks) -> Iterator[None]:
+    """Leave a `status.json` behind when another rank ends, and do not start an ended run again.
+
+    A lost rank leaves `lost`, which the next start goes on from, be it torchrun's own
+    (`--max-restarts`) or a later one; any rank writes it, for the lost one may be the first.
+
+    Raises:
+        EndedBefore: if torchrun has started the ranks again after a stop or a failure that would
+            only come again.
+        PeerEnded: from inside the block.
+    """
+    if times_restarted() and ranks.world_size > 1:
+        state, code, message = folder.status()
+        if state in ("stopped", "failed") and code in ENDED_FOR_GOOD:
+            raise EndedBefore(f"rank {ranks.rank}: not started again: {message}", code)
+    try:
+        yield
+    except PeerEnded as error:
+        if error.was_lost:
+            folder.write_end("lost", code=error.exit_code, message=str(error))
+        elif ranks.is_first:
+            state = "stopped" if error.exit_code == STOPPED else "failed"
+            folder.write_end(state, code=error.exit_code, message=str(error))
+        raise

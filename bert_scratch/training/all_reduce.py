@@ -1,0 +1,135 @@
+"""Sums over all ranks, the same bits on each: what makes them one training run.
+
+Each step has three: the counts of labels, before the backward pass that divides by them; the
+gradients; and one small vector of sums, with the wish to stop in it. What is decided from sums is
+decided alike by all ranks at the same step. A single process adds nothing up and pays nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+from torch import Tensor, nn
+
+from bert_scratch.training.distributed import ALONE, Ranks
+from bert_scratch.training.interruption import StopRequest
+
+_NEVER = timedelta(days=365)
+"""Sums wait for a slow rank as long as it lives; `joined_ranks` finds the one that does not."""
+
+
+class _AgreedStop(StopRequest):
+    """A stop that any rank was asked for and that all make at the same place."""
+
+    def __init__(self, asked: StopRequest) -> None:
+        super().__init__()
+        self.asked = asked
+
+    def agree(self) -> None:
+        self.signal_name = self.asked.signal_name or "a signal to another rank"
+
+
+class AllReduce:
+    """Adds up over ranks, whose process group is open; see `open_all_reduce`.
+
+    Attributes:
+        ranks: whose sums these are.
+        stop: that of a single process; of several, the one they have agreed on.
+        own_norm: [] float32, the norm of this rank's own gradients before the last sum; None in a
+            single process.
+    """
+
+    def __init__(self, ranks: Ranks = ALONE, stop: StopRequest | None = None) -> None:
+        self.ranks = ranks
+        self.own_norm: Tensor | None = None
+        self.stop = StopRequest() if stop is None else stop
+        if ranks.world_size > 1:
+            self.stop = _AgreedStop(self.stop)
+        self._flat = torch.empty(0)
+
+    def sum_(self, values: Tensor) -> Tensor:
+        """Add the values of all ranks in place; return them.
+
+        Raises:
+            PeerEnded: if a rank has ended.
+        """
+        if self.ranks.world_size > 1:
+            try:
+                torch.distributed.all_reduce(values)
+            except RuntimeError as error:
+                raise self.ranks.peer_ended(error) from error
+        return values
+
+    def totals(self, values: Tensor) -> list[float]:
+        """Return [C] float64 values added over ranks, and find out whether one is to stop."""
+        if not isinstance(self.stop, _AgreedStop):
+            alone: list[float] = values.tolist()
+            return alone
+        wish = values.new_tensor([float(bool(self.stop.asked))])
+        *found, wishes = self.sum_(torch.cat([values, wish])).tolist()
+        if wishes:
+            self.stop.agree()
+        return found
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace gradients by their sums over ranks, which all have the same ones.
+
+        They are copied into one buffer, the same at every step, and added in one call, so that
+        the order of additions depends on nothing but the number of ranks: a restarted run has
+        the bits of an uninterrupted one.
+        """
+        if self.ranks.world_size == 1:
+            return
+        with_gradient = [p for p in parameters if p.grad is not None]
+        own = [p.grad for p in with_gradient if p.grad is not None]
+        sizes = [gradient.numel() for gradient in own]
+        if len(self._flat) != sum(sizes):
+            self._flat = own[0].new_empty(sum(sizes))
+        self.own_norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(own)))
+        summed = [
+            part.view_as(p)
+            for part, p in zip(torch.split(self._flat, sizes), with_gradient, strict=True)
+        ]
+        torch._foreach_copy_(summed, own)
+        self.sum_(self._flat)
+        for p, gradient in zip(with_gradient, summed, strict=True):
+            p.grad = gradient
+
+
+IN_ONE_PROCESS = AllReduce()
+
+
+@contextmanager
+def open_all_reduce(ranks: Ranks, device: torch.device, stop: StopRequest) -> Iterator[AllReduce]:
+    """Yield the sums of the ranks: over gloo on CPUs, over NCCL on GPUs.
+
+    Args:
+        ranks: inside their `joined_ranks`.
+        device: of this rank's model.
+        stop: of this rank.
+
+    Raises:
+        PeerEnded: if a rank has ended.
+    """
+    if ranks.world_size == 1:
+        yield AllReduce(ranks, stop)
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    try:
+        torch.distributed.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            store=ranks.store("sums"),
+            rank=ranks.rank,
+            world_size=ranks.world_size,
+            timeout=_NEVER,
+        )
+    except RuntimeError as error:
+        raise ranks.peer_ended(error) from error
+    try:
+        yield AllReduce(ranks, stop)
+    finally:
+        torch.distributed.destroy_process_group()

@@ -1,0 +1,58 @@
+"""Pins where commands find texts and pairs: lines, JSON lines, standard input, and what is refused.
+Runs anywhere: `pytest tests/inference/test_texts.py`."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from bert_scratch.config import InputError
+from bert_scratch.inference.texts import given_pairs, given_texts, read_pairs, read_texts
+
+
+def test_blank_lines_of_a_file_are_empty_texts(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("\ufeffone\r\n\n two \n".encode())
+    assert list(read_texts(str(tmp_path / "a.txt"))) == ["one", "", "two"]
+
+
+def test_given_texts_are_those_of_flags_standard_input_and_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("one\n\n two \r\nthree"))
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "four"}))
+    found = list(given_texts(["first", "-", "last"], str(tmp_path / "a.jsonl")))
+    assert found == ["first", "one", "two", "three", "last", "four"]
+
+
+def test_pairs_come_from_flags_or_from_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("a\tb\n\nc\td\te\n"))
+    assert list(given_pairs("x", "y", None)) == [("x", "y")]
+    assert list(given_pairs("-", None, None)) == [("a", "b"), ("c", "d\te")]
+    (tmp_path / "a.jsonl").write_text(json.dumps({"a": "tab\there", "b": "y"}))
+    assert list(given_pairs(None, None, str(tmp_path / "a.jsonl"))) == [("tab\there", "y")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", b"a\tb\nno tab\n", "line 2: has no tab between A and B: 'no tab'"),
+        ("a.txt", b"a\tb\n\xff\n", "line 2: is not UTF-8"),
+        ("a.jsonl", b'{"a": "x"}', 'line 1: needs an object with a string under the key "a" and'),
+        ("a.jsonl", b"{", "line 1: is not valid JSON"),
+        ("a.jsonl", b'{"a": "\\ud800", "b": ""}', "line 1: holds half of a surrogate pair"),
+    ],
+)
+def test_bad_lines_are_named(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        list(read_pairs(str(tmp_path / name)))
+
+
+def test_absent_file_names_its_flag() -> None:
+    with pytest.raises(InputError, match="--queries nowhere.txt: does not exist"):
+        list(read_texts("nowhere.txt", flag="--queries"))

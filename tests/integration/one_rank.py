@@ -1,0 +1,53 @@
+"""One rank of a run, as its tests start it: notes what each step was, and may end at one.
+
+Usage: one_rank.py NOTES ENDING RANK STEP CONFIG. ENDING is nothing, or what the rank does in that
+step when it is started for the first time: kill (itself), terminate (itself), infinite (a loss).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bert_scratch.cli import main
+from bert_scratch.training import loop
+from bert_scratch.training.distributed import rank_and_world_size, times_restarted
+
+NOTES, ENDING, ENDING_RANK, ENDING_STEP, CONFIG = sys.argv[1:]
+RANK, _ = rank_and_world_size()
+update = loop.update
+
+
+class InfiniteLoss:
+    """An objective whose loss is infinite on this rank."""
+
+    def __init__(self, objective: Any) -> None:
+        self.sums, self.counts, self._loss = objective.sums, objective.counts, objective.loss
+
+    def loss(self, *arguments: Any) -> Any:
+        loss, sums = self._loss(*arguments)
+        return loss * torch.inf, sums * torch.inf
+
+
+def noting_update(*arguments: Any, step: int, objective: Any, **named: Any) -> Any:
+    if ENDING and (RANK, step) == (int(ENDING_RANK), int(ENDING_STEP)) and not times_restarted():
+        if ENDING == "infinite":
+            objective = InfiniteLoss(objective)
+        else:
+            os.kill(os.getpid(), {"kill": signal.SIGKILL, "terminate": signal.SIGTERM}[ENDING])
+    batch = arguments[2]
+    result = update(*arguments, step=step, objective=objective, **named)
+    note = {"step": step, "examples": batch.example_ids.tolist(), "sums": result.sums}
+    with (Path(NOTES) / f"{RANK}.jsonl").open("a") as file:
+        file.write(json.dumps(note) + "\n")
+    return result
+
+
+loop.update = noting_update
+sys.exit(main(["pretrain", "--config", CONFIG]))

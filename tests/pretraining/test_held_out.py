@@ -1,0 +1,142 @@
+"""Pins what is made of the held-out loss: the best model kept, a rise told, a strange start told.
+CPU only: `pytest tests/pretraining/test_held_out.py`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from bert_scratch.config import BertConfig
+from bert_scratch.model.heads import BertForPreTraining
+from bert_scratch.pretraining.held_out import HeldOut, expected_first_loss, strange_first_loss
+from bert_scratch.training.loop import Progress
+from bert_scratch.training.metrics import Display, MetricsLog
+
+SHAPE = {"num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 16}
+CONFIG = BertConfig(vocab_size=40, hidden_size=8, max_position_embeddings=8, **SHAPE)
+
+
+class NoTokenizer:
+    def save_pretrained(self, folder: Path) -> None:
+        pass
+
+
+Evaluate = Callable[[int, float], None]
+
+
+@pytest.fixture
+def held_out(tmp_path: Path) -> Callable[[int], HeldOut]:
+    def at(step: int) -> HeldOut:
+        log = MetricsLog(tmp_path / "metrics.jsonl", keep_through_step=step)
+        return HeldOut(log, Display(first_step=step), tmp_path / "best", step=step)
+
+    return at
+
+
+def add(held_out: HeldOut, step: int, loss: float) -> None:
+    model = BertForPreTraining(CONFIG)
+    with torch.no_grad():
+        model.bert.embeddings.word_embeddings.weight.fill_(step)
+    held_out.add(
+        Progress(step=step),
+        {"loss": loss, "mlm_loss": loss},
+        num_train_steps=100,
+        model=model,
+        tokenizer=NoTokenizer(),
+    )
+
+
+def weight(folder: Path) -> float:
+    kept = BertForPreTraining.from_pretrained(folder)
+    return float(kept.bert.embeddings.word_embeddings.weight[1, 0].item())
+
+
+def test_model_of_the_lowest_loss_is_kept_but_not_the_untrained(
+    held_out: Callable[[int], HeldOut],
+) -> None:
+    judge = held_out(0)
+    add(judge, 0, 1.0)
+    assert not judge.best.exists()
+    for step, loss in ((10, 4.0), (20, 3.0), (30, 3.5), (40, 3.0)):
+        add(judge, step, loss)
+    assert (judge.best_step(), judge.best_loss()) == (20, 3.0)
+    assert weight(judge.best) == 20.0
+    assert [path.name for path in judge.best.parent.glob("best*")] == ["best"]
+
+
+def test_resumed_run_judges_as_before_and_forgets_what_comes_later(
+    held_out: Callable[[int], HeldOut],
+) -> None:
+    judge = held_out(0)
+    for step, loss in ((10, 4.0), (20, 3.0)):
+        add(judge, step, loss)
+    resumed = held_out(25)
+    assert resumed.best_step() == 20 and resumed.is_evaluated(20)
+    earlier = held_out(15)
+    assert earlier.best_step() == -1 and earlier.is_evaluated(10) and not earlier.is_evaluated(20)
+    add(earlier, 20, 3.0)
+    assert earlier.best_step() == 20
+
+
+def test_rising_loss_is_told_once_for_every_three_rises(
+    held_out: Callable[[int], HeldOut], capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge = held_out(0)
+    told = []
+    for step, loss in enumerate((3.0, 3.1, 3.2, 3.3, 3.4, 3.2, 3.3, 3.4), start=1):
+        add(judge, step, loss)
+        told.append("has risen 3 evaluations" in capsys.readouterr().out)
+    assert told == [False, False, False, True, False, False, False, False]
+
+
+def test_last_line_over_all_examples_is_not_compared(held_out: Callable[[int], HeldOut]) -> None:
+    judge = held_out(0)
+    judge.log.append(step=10, split="eval", mlm_loss=1.0, unigram_loss=5.0)
+    assert not held_out(10).is_evaluated(10)
+
+
+def first_losses(config: BertConfig, seed: int) -> dict[str, float]:
+    """Return what an evaluation of fresh weights says, on Zipfian tokens."""
+    torch.manual_seed(seed)
+    model = BertForPreTraining(config).eval()
+    chance = 1 / torch.arange(1, config.vocab_size - 4).float()
+    ids: Tensor = torch.multinomial(chance, 512, replacement=True).view(16, 32) + 5
+    positions = torch.arange(0, 512, 7)
+    labels = ids.flatten()[positions].clone()
+    ids.view(-1)[positions] = 4
+    with torch.no_grad():
+        output = model(ids, masked_positions=positions)
+    mlm_loss = cross_entropy(output.prediction_logits, labels).item()
+    nsp_loss = cross_entropy(output.seq_relationship_logits, torch.arange(16) % 2).item()
+    return {"loss": mlm_loss + nsp_loss, "mlm_loss": mlm_loss, "nsp_loss": nsp_loss}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("width", "vocab_size"), [(64, 2000), (128, 8192), (256, 8192)])
+def test_fresh_weights_of_our_initialisation_are_not_strange(
+    width: int, vocab_size: int, seed: int
+) -> None:
+    for spread in ((2 * width) ** -0.5, 0.02):
+        config = BertConfig.preset(
+            "tiny", vocab_size=vocab_size, hidden_size=width, initializer_range=spread
+        )
+        assert strange_first_loss(config, first_losses(config, seed)) is None
+
+
+def test_strange_first_losses_are_told() -> None:
+    config = BertConfig.preset("tiny", vocab_size=8192, initializer_range=0.02)
+    expected = math.log(8192) + 128 * 0.02**2 / 2
+    assert expected_first_loss(config, with_pairs=False) == pytest.approx(expected)
+    assert strange_first_loss(config, {"loss": expected}) is None
+    for wrong in (expected * 0.94, expected * 1.06, math.log(2)):
+        assert "fresh weights" in str(strange_first_loss(config, {"loss": wrong}))
+    with_pairs = {"loss": expected + math.log(2), "nsp_loss": math.log(2)}
+    assert strange_first_loss(config, with_pairs) is None
+    wide = config.replace(initializer_range=0.5)
+    assert strange_first_loss(wide, first_losses(config, 0)) is not None

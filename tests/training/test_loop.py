@@ -1,0 +1,137 @@
+"""Pins which updates the loop leaves out and when it saves. CPU only:
+`pytest tests/training/test_loop.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bert_scratch.batch import Batch
+from bert_scratch.model.heads import BertForPreTraining
+from bert_scratch.training.interruption import StopRequest
+from bert_scratch.training.loop import Hooks, Plan, Progress, train
+from bert_scratch.training.metrics import Display, MetricsLog
+from bert_scratch.training.objective import PretrainingObjective
+from bert_scratch.training.optimizer import build_optimizer, load_moments, moments
+from bert_scratch.training.runtime import Runtime
+from bert_scratch.training.step import NonFinite
+
+PLAN = Plan(
+    seed=1,
+    num_train_steps=10,
+    num_warmup_steps=2,
+    learning_rate=1e-3,
+    lr_schedule="linear",
+    max_grad_norm=1.0,
+    micro_batch_size=6,
+    logging_steps=100,
+    eval_steps=100,
+    save_steps=4,
+)
+RUNTIME = Runtime(device=torch.device("cpu"), dtype=torch.float32, num_threads=1)
+
+
+class InfiniteAt(PretrainingObjective):
+    """Multiplies the loss of some steps by infinity."""
+
+    def __init__(self, *steps: int, first: int = 0) -> None:
+        self.steps, self.now = steps, first - 1
+
+    def loss(self, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        self.now += 1
+        loss, sums = super().loss(*arguments)
+        factor = float("inf") if self.now in self.steps else 1.0
+        return loss * factor, sums * factor
+
+
+class Run:
+    def __init__(self, model: BertForPreTraining, batch: Batch, folder: Path) -> None:
+        self.model, self.batch, self.folder = model, batch, folder
+        self.optimizer = build_optimizer(
+            model, learning_rate=0.0, weight_decay=0.1, betas=(0.9, 0.98), epsilon=1e-6,
+            bias_correction=True,
+        )  # fmt: skip
+        self.saved: list[int] = []
+        self.progress = Progress()
+
+    def go(self, plan: Plan, objective: PretrainingObjective) -> None:
+        def batches(_: int) -> Iterator[Batch]:
+            return repeat(self.batch)
+
+        train(
+            self.model,
+            self.optimizer,
+            plan=plan,
+            progress=self.progress,
+            objective=objective,
+            runtime=RUNTIME,
+            hooks=Hooks(
+                batches=batches,
+                evaluate=lambda _: {},
+                on_evaluated=lambda *_: True,
+                save=lambda progress: self.saved.append(progress.step),
+                fix_horizon=lambda *_: plan,
+            ),
+            log=MetricsLog(self.folder / "metrics.jsonl", keep_through_step=-1),
+            display=Display(first_step=0),
+            stop=StopRequest(),
+            flops_per_s=(1.0, 1.0),
+        )
+
+
+@pytest.fixture
+def run(model: BertForPreTraining, batch: Batch, tmp_path: Path) -> Run:
+    return Run(model, batch, tmp_path)
+
+
+def test_non_finite_update_is_not_made_and_ends_the_run(run: Run) -> None:
+    before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
+    with pytest.raises(NonFinite, match="step 0"):
+        run.go(PLAN, InfiniteAt(0))
+    assert all(torch.equal(p, before[name]) for name, p in run.model.named_parameters())
+
+
+def test_so_many_non_finite_updates_are_left_out_and_said(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run.go(replace(PLAN, skip_non_finite=2), InfiniteAt(3, 5))
+    assert (run.progress.step, run.progress.skipped) == (10, 2)
+    assert "skipped    2 of 2: step 5" in capsys.readouterr().out
+    assert all(torch.isfinite(p).all() for p in run.model.parameters())
+    first = next(iter(run.optimizer.state.values()))
+    assert first["step"] == 8
+
+
+def test_one_more_than_allowed_ends_the_run(run: Run) -> None:
+    with pytest.raises(NonFinite, match="step 7"):
+        run.go(replace(PLAN, skip_non_finite=2), InfiniteAt(3, 5, 7))
+
+
+def test_resumed_after_a_skip_ends_with_the_same_bits(
+    run: Run, model: BertForPreTraining, batch: Batch, tmp_path: Path
+) -> None:
+    plan = replace(PLAN, skip_non_finite=1)
+    resumed = Run(BertForPreTraining(model.config).train(), batch, tmp_path)
+    run.go(replace(plan, num_train_steps=6, lr_schedule="wsd"), InfiniteAt(3))
+    resumed.model.load_state_dict(run.model.state_dict())
+    resumed.progress = replace(run.progress)
+    updates = run.progress.step - run.progress.skipped
+    saved = moments(run.model, run.optimizer)
+    load_moments(resumed.model, resumed.optimizer, saved, num_updates=updates)
+    for each in (run, resumed):
+        each.go(plan, PretrainingObjective())
+    for one, other in zip(run.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_wsd_run_also_saves_where_its_learning_rate_begins_to_fall(run: Run) -> None:
+    plan = replace(PLAN, lr_schedule="wsd", lr_decay_share=0.3)
+    assert plan.stable_step == 7
+    run.go(plan, PretrainingObjective())
+    assert run.saved == [4, 7, 8, 10]

@@ -1,0 +1,98 @@
+"""Pins one update and evaluation in a single process: cutting a batch changes no update, what is
+not finite is not learned from and is named. Several ranks: tests/integration/test_ranks.py.
+Runs anywhere: `pytest tests/training/test_step.py`."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from bert_scratch.batch import Batch
+from bert_scratch.model.heads import BertForPreTraining
+from bert_scratch.training.interruption import StopRequest
+from bert_scratch.training.objective import PRETRAINING
+from bert_scratch.training.optimizer import build_optimizer
+from bert_scratch.training.runtime import Runtime
+from bert_scratch.training.step import NonFinite, StepResult, StepSettings, sums_of, update
+
+RUNTIME = Runtime(device=torch.device("cpu"), dtype=torch.float32, num_threads=1)
+
+
+def updated(
+    model: BertForPreTraining, batch: Batch, *, micro_batch_size: int = 6, objective=PRETRAINING
+) -> tuple[BertForPreTraining, StepResult]:
+    model = copy.deepcopy(model)
+    optimizer = build_optimizer(
+        model,
+        learning_rate=0.0,
+        weight_decay=0.1,
+        betas=(0.9, 0.98),
+        epsilon=1e-6,
+        bias_correction=True,
+    )
+    settings = StepSettings(seed=1, micro_batch_size=micro_batch_size, max_grad_norm=1.0)
+    result = update(
+        model,
+        optimizer,
+        batch,
+        objective=objective,
+        settings=settings,
+        runtime=RUNTIME,
+        step=3,
+        learning_rate=1e-2,
+    )
+    return model, result
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 2, 4])
+def test_micro_batches_make_the_update_of_the_whole(
+    micro_batch_size: int, model: BertForPreTraining, batch: Batch
+) -> None:
+    _, whole = updated(model, batch)
+    _, cut = updated(model, batch, micro_batch_size=micro_batch_size)
+    assert cut.sums == pytest.approx(whole.sums, rel=1e-5)
+    assert cut.grad_norm == pytest.approx(whole.grad_norm, rel=1e-5)
+    assert cut.num_tokens == whole.num_tokens == batch.num_tokens
+    assert cut.num_positions <= whole.num_positions == batch.num_positions
+
+
+def test_infinite_loss_changes_no_weight_and_names_step_and_examples(
+    model: BertForPreTraining, batch: Batch
+) -> None:
+    class Infinite:
+        sums, counts = PRETRAINING.sums, staticmethod(PRETRAINING.counts)
+
+        def loss(self, *arguments):
+            loss, sums = PRETRAINING.loss(*arguments)
+            return loss * torch.inf, sums * torch.inf
+
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(NonFinite, match=r"step 3: .*mlm_loss inf.*epoch:slot") as caught:
+        updated(model, batch, objective=Infinite())
+    assert caught.value.num_tokens == batch.num_tokens
+    assert "rank" not in str(caught.value)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_batch_without_labels_divides_by_no_zero(model: BertForPreTraining, batch: Batch) -> None:
+    empty = torch.empty(0, dtype=torch.int64)
+    bare = Batch(
+        **{**vars(batch), "masked_positions": empty, "masked_labels": empty}  # only pairs are left
+    )
+    _, result = updated(model, bare)
+    assert dict(zip(PRETRAINING.sums, result.sums, strict=True))["mlm_count"] == 0
+
+
+def test_sums_are_those_of_all_batches_and_a_stop_ends_them(
+    model: BertForPreTraining, batch: Batch
+) -> None:
+    model.eval()
+    once = sums_of(model, [batch], objective=PRETRAINING, runtime=RUNTIME)
+    twice = sums_of(model, [batch, batch], objective=PRETRAINING, runtime=RUNTIME)
+    assert twice == pytest.approx([2 * value for value in once])
+    stop = StopRequest()
+    stop.signal_name = "SIGTERM"
+    stopped = sums_of(model, [batch], objective=PRETRAINING, runtime=RUNTIME, stop=stop)
+    assert stopped == [0.0] * len(once)
