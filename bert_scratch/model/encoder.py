@@ -12,7 +12,7 @@ from typing import Any, Self, TypedDict
 import torch
 from torch import Tensor, nn
 
-from bert_scratch.config import BertConfig, InputError, check_choice
+from bert_scratch.config import INITIALIZERS, BertConfig, InputError, check_choice
 from bert_scratch.model.attention import key_bias, row_of_token
 from bert_scratch.model.layers import (
     Dropout,
@@ -22,8 +22,7 @@ from bert_scratch.model.layers import (
     MultiHeadAttention,
 )
 
-INITIALIZERS = ("normal", "truncated_normal", "mimetic")
-POSITION_GAIN = 4.0
+POSITION_GAIN = 2.0
 """How much larger than word embeddings `mimetic` position embeddings start."""
 
 
@@ -131,25 +130,22 @@ def initialize(module: nn.Module, config: BertConfig, initializer: str = "normal
 
 
 def _start_attentive(part: Embeddings | MultiHeadAttention, deviation: float) -> None:
-    """Let each token look at its neighbours and take over what they are, from the first step on.
+    """Let each token look at its neighbours from the first step on.
 
-    Positions start as sinusoids, so that near ones are alike; keys as queries, so that a token
-    attends to what is like it; and a head's output adds the transpose of what made its values,
-    so that part of what it attends to passes through. Training is free to change all three.
+    Positions start as sinusoids, so that near ones are alike, and keys as queries, so that a
+    token attends to what is like it. Training is free to change both.
 
     Source:
-        Trockman and Kolter 2023, "Mimetic initialization of self-attention layers": what trained
-        layers look like. Theirs draws keys and queries with a product near the identity and
-        values with one near minus the identity; here the sign is plus, which measures better.
+        Trockman and Kolter 2023, "Mimetic initialization of self-attention layers": trained
+        layers look like that. Theirs also ties values to outputs; that measured worse here.
         Vaswani et al. 2017, section 3.5, for the sinusoids.
     """
     if isinstance(part, Embeddings):
         positions = part.position_embeddings.weight
         positions.copy_(2**0.5 * POSITION_GAIN * deviation * sinusoids(*positions.shape))
     else:
-        query, key, value = part.query_key_value.weight.chunk(3)
+        query, key, _ = part.query_key_value.weight.chunk(3)
         key.copy_(query)
-        part.output.weight.add_(value.T)
 
 
 def sinusoids(num_positions: int, width: int) -> Tensor:
