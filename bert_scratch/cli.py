@@ -255,7 +255,7 @@ def _default_text(field: dataclasses.Field[Any]) -> str:
     if field.default in (None, False, ()):
         return ""
     value = field.default
-    return f" Default: {' '.join(value) if isinstance(value, tuple) else value}."
+    return f" Default: {' '.join(map(str, value)) if isinstance(value, tuple) else value}."
 
 
 def _required(settings: type[Settings]) -> list[dataclasses.Field[Any]]:
