@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from bert_scratch.data.store import TokenStore as TokenStore
     from bert_scratch.data.vocabulary import train_tokenizer as train_tokenizer
     from bert_scratch.data.wordpiece import load_tokenizer as load_tokenizer
+    from bert_scratch.finetuning.finetune import FinetuneResult as FinetuneResult
+    from bert_scratch.finetuning.finetune import finetune as finetune
+    from bert_scratch.finetuning.finetune_config import FinetuneConfig as FinetuneConfig
     from bert_scratch.inference.attention_maps import attention_maps as attention_maps
     from bert_scratch.inference.augment import Augmenter as Augmenter
     from bert_scratch.inference.augment import AugmentOptions as AugmentOptions
@@ -86,6 +89,8 @@ _HOMES = {
     "EvaluateConfig": "pretraining.evaluate",
     "FeedForward": "model.layers",
     "GenerateOptions": "inference.generate",
+    "FinetuneConfig": "finetuning.finetune_config",
+    "FinetuneResult": "finetuning.finetune",
     "InputError": "config",
     "LayerNorm": "model.layers",
     "MaskedLMHead": "model.heads",
@@ -104,6 +109,7 @@ _HOMES = {
     "fill_mask": "inference.fill_mask",
     "fit_whitening": "inference.whitening",
     "generate": "inference.generate",
+    "finetune": "finetuning.finetune",
     "load_tokenizer": "data.wordpiece",
     "nearest": "inference.nearest",
     "next_sentence": "inference.next_sentence",

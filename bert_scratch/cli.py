@@ -60,6 +60,11 @@ COMMANDS = {
     "finetune": Command(
         "finetuning.finetune_config:FinetuneConfig", "finetuning.finetune:run_finetune"
     ),
+    "predict": Command("finetuning.predict:PredictConfig", "finetuning.predict:run_predict"),
+    "benchmark-suite": Command(
+        "finetuning.benchmark_suite:BenchmarkSuiteConfig",
+        "finetuning.benchmark_suite:run_benchmark_suite",
+    ),
     "embed": Command("inference.embed_files:EmbedConfig", "inference.embed_files:run_embed"),
     "fill-mask": Command("inference.fill_mask:FillMaskConfig", "inference.fill_mask:run_fill_mask"),
     "next-sentence": Command(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +18,12 @@ from tokenizers import Tokenizer
 from bert_scratch.config import BertConfig, InputError, check_choice
 from bert_scratch.data.philox import permuted
 from bert_scratch.data.wordpiece import TokenizerFolder, load_tokenizer, special_ids, vocab_size_of
+from bert_scratch.finetuning.adapters import add_adapters, load_with_adapters
+from bert_scratch.finetuning.adversarial import AdversarialObjective
 from bert_scratch.finetuning.choices import learning_rate_for, num_epochs_for
+from bert_scratch.finetuning.depth import freeze, lr_scale_of
 from bert_scratch.finetuning.finetune_config import FinetuneConfig
+from bert_scratch.finetuning.objective import TaskObjective
 from bert_scratch.finetuning.rows import Row, RowBatch
 from bert_scratch.finetuning.task import Example, Task, load_task
 from bert_scratch.model.devices import DTYPES, default_num_threads, resolve_device, resolve_dtype
@@ -84,13 +90,20 @@ class Parts:
     def build_model(self, checkpoint: Path | None = None) -> PretrainedModel:
         """Return the pretrained model with the task's new head, or that of a checkpoint."""
         torch.manual_seed(seed_for("weights", self.config.seed))
-        dropout = self.config.dropout
+        config = self.config
+        has_adapters = config.adapter != "none"
+        is_new = checkpoint is None or has_adapters
         model = self.task.load_model(
-            self.config.model if checkpoint is None else checkpoint,
-            new_head=checkpoint is None,
-            hidden_dropout_prob=dropout,
-            attention_probs_dropout_prob=dropout,
+            config.model if is_new else str(checkpoint),
+            new_head=is_new,
+            hidden_dropout_prob=config.dropout,
+            attention_probs_dropout_prob=config.dropout,
         )
+        freeze(model, config.freeze_layers)
+        if has_adapters:
+            add_adapters(model, rank=config.lora_rank, alpha=config.lora_alpha)
+            if checkpoint is not None:
+                load_with_adapters(model, checkpoint)
         return model.to(self.runtime.device)
 
     def build_optimizer(self, model: PretrainedModel) -> torch.optim.Optimizer:
@@ -104,7 +117,18 @@ class Parts:
             betas=(0.9, 0.999),
             epsilon=config.adam_epsilon,
             bias_correction=True,
+            lr_scale=functools.partial(
+                lr_scale_of,
+                num_layers=model.config.num_hidden_layers,
+                decay=config.layer_wise_lr_decay,
+            ),
         )
+
+    def objective(self) -> TaskObjective:
+        """Return what is minimised."""
+        if self.config.adversarial == "fgm":
+            return AdversarialObjective(self.task, self.config.adversarial_epsilon)
+        return TaskObjective(self.task)
 
     def plan(self) -> Plan:
         """Return what the loop does when."""
@@ -138,6 +162,8 @@ def assemble(config: FinetuneConfig) -> Parts:
     _check_model(config, bert_config, tokenizer)
     task = load_task(config)
     train = task.read(config.train_file, labels_needed=True)
+    if config.few_shot is not None:
+        train = few_of_each_label(train, config.few_shot, seed=config.seed)
     task.learn(train)
     held_out = task.read(config.eval_file, labels_needed=True)
     test = None if config.test_file is None else task.read(config.test_file, labels_needed=False)
@@ -177,6 +203,29 @@ def _resolved(parts: Parts) -> Parts:
     if config.metric is None:
         config = config.replace(metric=parts.task.metric_names[0])
     return dataclasses.replace(parts, config=config, reasons=reasons)
+
+
+def few_of_each_label(examples: Sequence[Any], count: int, *, seed: int) -> list[Any]:
+    """Return so many examples of each label, drawn by the seed, in the order of the file.
+
+    Raises:
+        InputError: if the examples have no single label each, or one has too few.
+    """
+    of_label = defaultdict(list)
+    for number, example in enumerate(examples):
+        label = getattr(example, "label", None)
+        if not isinstance(label, str):
+            raise InputError(f"--few-shot needs one label an example; {example.place} has not")
+        of_label[label].append(number)
+    kept: list[int] = []
+    for label, numbers in of_label.items():
+        if len(numbers) < count:
+            raise InputError(
+                f"--few-shot {count}: the training file has {len(numbers)} of label {label!r}"
+            )
+        places = permuted(np.arange(count), len(numbers), seed, 0)
+        kept += [numbers[place] for place in places.tolist()]
+    return [examples[number] for number in sorted(kept)]
 
 
 def check_metric(metric: str, task: Task[Any, Any]) -> None:

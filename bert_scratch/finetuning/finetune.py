@@ -14,18 +14,17 @@ from typing import Any
 from torch import nn
 
 from bert_scratch import durable
-from bert_scratch.config import InputError, read_json_object
+from bert_scratch.config import read_json_object
+from bert_scratch.finetuning.adapters import merged
+from bert_scratch.finetuning.announce import announce
 from bert_scratch.finetuning.assemble import Parts, assemble
 from bert_scratch.finetuning.finetune_config import MAY_CHANGE_ON_RESUME, FinetuneConfig
-from bert_scratch.finetuning.objective import TaskObjective
-from bert_scratch.finetuning.results import (
-    TASK_FILE,
-    judge,
-    model_card,
-    versions,
-    write_predictions,
-)
+from bert_scratch.finetuning.inputs import check_inputs, store_inputs
+from bert_scratch.finetuning.predictions import json_lines
+from bert_scratch.finetuning.results import judge, model_card, versions
+from bert_scratch.finetuning.several_seeds import RESULTS, run_seeds
 from bert_scratch.finetuning.task import LOWER_IS_BETTER
+from bert_scratch.finetuning.task_settings import TASK_FILE
 from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.training.checkpoint import STATE, find_checkpoint, load_optimizer, save_checkpoint
 from bert_scratch.training.interruption import Interrupted, StopRequest, stop_on_signals
@@ -36,8 +35,6 @@ from bert_scratch.training.run_folder import RunFolder
 from bert_scratch.training.runtime import measure_peak_flops, set_up, train_flops_per_token
 from bert_scratch.training.step import NonFinite
 
-RESULTS = "results.json"
-INPUTS = "inputs.json"
 PREDICTIONS = "test_predictions.jsonl"
 
 
@@ -64,6 +61,14 @@ def finetune(asked: FinetuneConfig) -> FinetuneResult:
         Interrupted: after SIGTERM or SIGINT, once what could be saved is saved.
         NonFinite: if a loss or gradient is not finite; the last checkpoint is finite.
     """
+    if asked.seeds:
+        results = run_seeds(asked, lambda one: _finetune_once(one).results)
+        return FinetuneResult(folder=Path(asked.output_dir) / "model", results=results)
+    return _finetune_once(asked)
+
+
+def _finetune_once(asked: FinetuneConfig) -> FinetuneResult:
+    """Do what `finetune` does, with one seed."""
     folder = RunFolder(
         Path(asked.output_dir),
         settings=FinetuneConfig,
@@ -79,7 +84,7 @@ def _finetune_in(folder: RunFolder[FinetuneConfig], asked: FinetuneConfig) -> Fi
     stored = folder.stored()
     if stored is not None:
         folder.check_unchanged(asked)
-        _check_files_unchanged(folder.path, asked)
+        check_inputs(folder.path, asked)
         if folder.is_done():
             print(f"{folder.path}: this run is done; its model is in {folder.model}")
             return FinetuneResult(
@@ -89,8 +94,8 @@ def _finetune_in(folder: RunFolder[FinetuneConfig], asked: FinetuneConfig) -> Fi
     parts = assemble(stored or asked)
     set_up(parts.runtime, deterministic=parts.config.deterministic)
     if stored is None:
-        _announce(parts)
-        durable.write_json(folder.path / INPUTS, _digests(asked))
+        announce(parts)
+        store_inputs(folder.path, asked)
         folder.store(asked, parts.config)
     with stop_on_signals() as stop:
         return _Run(parts, folder, stop).go()
@@ -129,7 +134,8 @@ class _Run:
         try:
             if self.progress.step and self.progress.step % self.parts.plan().eval_steps == 0:
                 self._evaluate_now()
-            self._train()
+            if not self._is_over():
+                self._train()
             self._evaluate_now()
             if self.stop:
                 self._stop()
@@ -150,7 +156,7 @@ class _Run:
             self.optimizer,
             plan=parts.plan(),
             progress=self.progress,
-            objective=TaskObjective(parts.task),
+            objective=parts.objective(),
             runtime=parts.runtime,
             hooks=Hooks(
                 batches=parts.batches,
@@ -193,7 +199,15 @@ class _Run:
         self.evaluations.append({"step": progress.step, **values})
         if self.parts.config.keep == "last" or self._best() is not before:
             self._write_model(values)
-        return True
+        return not self._is_over()
+
+    def _is_over(self) -> bool:
+        """Tell whether the last evaluations were not better, as many as patience allows."""
+        patience = self.parts.config.early_stopping_patience
+        best = self._best()
+        if patience is None or best is None:
+            return False
+        return len(self.evaluations) - 1 - self.evaluations.index(best) >= patience
 
     def _best(self) -> dict[str, float] | None:
         """Return the best evaluation so far, the earlier of two alike."""
@@ -206,7 +220,7 @@ class _Run:
         parts = self.parts
         write_model_folder(
             self.folder.model,
-            model=self.model,
+            model=merged(self.model) if parts.config.adapter != "none" else self.model,
             tokenizer=parts.tokenizer,
             model_card=model_card(parts, values),
             max_seq_length=parts.config.max_seq_length,
@@ -261,9 +275,8 @@ class _Run:
         }
         if parts.test is not None:
             test = judge(self.model, parts, parts.test)
-            write_predictions(
-                folder.path / PREDICTIONS, parts.task, parts.test.examples, test.answers
-            )
+            records = map(parts.task.record, parts.test.examples, test.answers)
+            durable.write_text(folder.path / PREDICTIONS, json_lines(records))
             results["num_test_examples"] = len(parts.test.examples)
             if test.values:
                 results["test"] = test.values
@@ -294,51 +307,3 @@ def describe_values(values: dict[str, float]) -> str:
 
 def _keep_plan(_progress: Progress, _step_s: float) -> Plan:
     raise AssertionError("the number of steps is known from the start")
-
-
-def _announce(parts: Parts) -> None:
-    """Print what will be learnt from what, and what was chosen and why."""
-    shape, config = parts.bert_config, parts.config
-    labels = ", ".join(parts.task.labels[:10]) + (", ..." if len(parts.task.labels) > 10 else "")
-    print(
-        f"task       {config.task}"
-        + (f", {len(parts.task.labels)} labels: {labels}" if labels else "")
-    )
-    lengths = sorted(row.num_tokens for row in parts.train.rows)
-    cut = sum(length >= config.max_seq_length for length in lengths) / len(lengths)
-    print(
-        f"examples   {len(parts.train.examples):,} to learn from, {len(parts.eval.examples):,} to "
-        f"measure on; {lengths[len(lengths) // 2]} tokens in the middle, {cut:.1%} fill "
-        f"{config.max_seq_length}"
-    )
-    print(f"model      {config.model}: {shape.num_hidden_layers} layers, width {shape.hidden_size}")
-    for reason in parts.reasons:
-        print(f"chosen     {reason}")
-    steps = parts.num_train_steps
-    passes = steps / parts.steps_per_epoch
-    print(f"plan       {steps:,} steps, {passes:.1f} passes, on {parts.runtime.device}", flush=True)
-
-
-def _digests(config: FinetuneConfig) -> dict[str, Any]:
-    """Return {flag: digest} of the files of examples."""
-    files = {
-        "--train-file": config.train_file,
-        "--eval-file": config.eval_file,
-        "--test-file": config.test_file,
-    }
-    return {
-        flag: durable.file_digest(Path(file))
-        for flag, file in files.items()
-        if file is not None and Path(file).is_file()
-    }
-
-
-def _check_files_unchanged(folder: Path, asked: FinetuneConfig) -> None:
-    """Refuse to go on with, or to call done, a run whose examples have changed since."""
-    before, now = read_json_object(folder / INPUTS), _digests(asked)
-    changed = [flag for flag in before if before[flag] != now.get(flag)]
-    if changed:
-        raise InputError(
-            f"{folder} holds a run on other examples: the content of {' and '.join(changed)} has "
-            f"changed; start a new run in another --output-dir"
-        )

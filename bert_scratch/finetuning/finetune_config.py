@@ -8,6 +8,9 @@ from bert_scratch.config import InputError, Settings, check_choice, check_range
 from bert_scratch.finetuning.task_settings import TaskSettings
 
 KEEP = ("best", "last")
+ADAPTERS = ("none", "lora")
+ADVERSARIAL = ("none", "fgm")
+FREEZE = ("none", "embeddings", "all")
 
 MAY_CHANGE_ON_RESUME = frozenset({"logging_steps", "output_dir", "num_threads"})
 """Settings that change nothing about the result, so a resumed run may be given others."""
@@ -53,6 +56,22 @@ class LearningSettings(Settings):
     """The norm above which gradients are scaled down; 0 never scales."""
     dropout: float | None = None
     """Dropout on hidden states and attention probabilities. Left out: 0.1."""
+    layer_wise_lr_decay: float = 1.0
+    """Each layer's learning rate is that of the layer above times this; 1 is the same for all."""
+    freeze_layers: str = "none"
+    """Keep as pretrained: none, embeddings, a number (they and so many layers), or all layers."""
+    adapter: str = "none"
+    """lora: a few new parameters learn in place of the encoder's, and merge into it at the end."""
+    lora_rank: int = 8
+    """Rank of the change of each matrix, with --adapter lora."""
+    lora_alpha: float = 16.0
+    """The change is scaled by this over the rank."""
+    adversarial: str = "none"
+    """fgm: learn from each row also with its embeddings moved where the loss grows fastest."""
+    adversarial_epsilon: float = 1.0
+    """How far they are moved, with --adversarial fgm."""
+    few_shot: int | None = None
+    """Learn from so many examples of each label only, drawn by the seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +80,16 @@ class RunSettings(Settings):
 
     seed: int = 1
     """Of the new weights, the order of examples and dropout."""
+    seeds: tuple[int, ...] = ()
+    """Run with each of these: results.json has mean and standard deviation, model/ the best."""
     metric: str | None = None
     """What the best model is chosen by. Left out: the task's first, accuracy for example."""
     eval_steps: int | None = None
     """Evaluate every so many updates. Left out: after each pass over the training file."""
     keep: str = "best"
     """Which model is the result: best (of all evaluations, by --metric) or last."""
+    early_stopping_patience: int | None = None
+    """Stop when so many evaluations in a row have not been better by --metric."""
     logging_steps: int = 50
     """Write a train line every so many updates."""
     device: str = "auto"
@@ -80,7 +103,7 @@ class RunSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig(FileSettings, LearningSettings, RunSettings, TaskSettings):
+class FinetuneConfig(RunSettings, LearningSettings, TaskSettings, FileSettings):
     """Fine-tune a pretrained model on labelled examples; stopped, the same command goes on."""
 
     def __post_init__(self) -> None:
@@ -100,8 +123,18 @@ class FinetuneConfig(FileSettings, LearningSettings, RunSettings, TaskSettings):
         check_range("--adam-epsilon", self.adam_epsilon, above=0)
         check_range("--max-grad-norm", self.max_grad_norm, at_least=0)
         check_range("--dropout", self.dropout, at_least=0, below=1)
+        check_range("--layer-wise-lr-decay", self.layer_wise_lr_decay, above=0, at_most=1)
+        if not self.freeze_layers.isdecimal():
+            check_choice("--freeze-layers", self.freeze_layers, FREEZE)
+        check_choice("--adapter", self.adapter, ADAPTERS)
+        check_choice("--adversarial", self.adversarial, ADVERSARIAL)
+        check_range("--lora-alpha", self.lora_alpha, above=0)
+        check_range("--adversarial-epsilon", self.adversarial_epsilon, above=0)
+        if len(set(self.seeds)) < len(self.seeds):
+            raise InputError(f"--seeds must differ; got {' '.join(map(str, self.seeds))}")
         for name in (
             *("num_train_steps", "train_batch_size", "micro_batch_size", "eval_steps"),
-            *("logging_steps", "num_threads"),
+            *("logging_steps", "num_threads", "early_stopping_patience", "few_shot"),
+            "lora_rank",
         ):
             check_range("--" + name.replace("_", "-"), getattr(self, name), at_least=1)

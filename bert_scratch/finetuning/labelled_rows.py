@@ -105,7 +105,10 @@ def find_columns(table: Table, settings: TaskSettings, *, labels_needed: bool) -
         lower = {name.lower(): name for name in reversed(table.columns)}
         found = _by_name(lower)
     else:
-        found = _by_place(table)
+        found = _by_place(table, labels_needed=labels_needed)
+    is_named = table.has_header or settings.text_column in table.columns
+    if found and not labels_needed and not is_named:
+        return found  # lines of text, whatever the columns of training were called
     text = _asked(table, settings.text_column, "--text-column") or (found.text if found else None)
     pair = _asked(table, settings.text_pair_column, "--text-pair-column")
     if pair is None and found and settings.text_column is None:
@@ -131,10 +134,12 @@ def _by_name(lower: dict[str, str]) -> Columns | None:
     return None if text is None else Columns(text, None, labels)
 
 
-def _by_place(table: Table) -> Columns | None:
-    """Decide without a header: a lone column is the text, four may be CoLA's."""
+def _by_place(table: Table, *, labels_needed: bool) -> Columns | None:
+    """Decide without a header: a lone column is the text, two a pair, four may be CoLA's."""
     if len(table.columns) == 1:
         return Columns("1", None, ())
+    if len(table.columns) == 2 and not labels_needed:
+        return Columns("1", "2", ())
     text, label = COLA
     if len(table.columns) == 4 and all(r.cells[label] in ("0", "1") for r in table.records):
         return Columns(text, None, (label,))

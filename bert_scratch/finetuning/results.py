@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import platform
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-from bert_scratch import durable
 from bert_scratch.finetuning.assemble import Examples, Parts
 from bert_scratch.finetuning.scoring import score_rows
-from bert_scratch.finetuning.task import Task
 from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.training.interruption import StopRequest
-
-TASK_FILE = "task.json"
-"""In a model folder: the task and how its files are read."""
 
 
 @dataclass(frozen=True)
@@ -46,21 +38,6 @@ def judge(
         values = {} if scores.loss is None else {"loss": scores.loss}
         values |= parts.task.metrics(asked.examples, answers)
     return Judgement(answers, values)
-
-
-def write_predictions(
-    path: Path, task: Task[Any, Any], examples: Sequence[Any], answers: Sequence[Any]
-) -> None:
-    """Write one JSON object an example."""
-    records = (
-        task.record(example, answer) for example, answer in zip(examples, answers, strict=True)
-    )
-    durable.write_text(path, json_lines(records))
-
-
-def json_lines(records: Iterable[dict[str, Any]]) -> str:
-    """Return one line of JSON a record."""
-    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
 def versions() -> dict[str, str]:

@@ -57,10 +57,10 @@ def read_table(file: str, *, is_header: IsHeader) -> Table:
     Raises:
         InputError: naming file and line, if it cannot be read, is empty or is not such a file.
     """
-    name, text = _text_of(file)
+    name, text = read_text(file)
     kind = _kind(file, text)
     if kind == "jsonl":
-        table = _json_table(name, text)
+        table = json_table(name, text)
     else:
         lines = _csv_lines(name, text) if kind == "csv" else _plain_lines(name, text, kind)
         table = _cell_table(name, list(lines), is_header if kind != "txt" else lambda _: False)
@@ -69,8 +69,18 @@ def read_table(file: str, *, is_header: IsHeader) -> Table:
     return table
 
 
-def _text_of(file: str) -> tuple[str, str]:
-    """Return what to call a file, and its text."""
+def read_text(file: str) -> tuple[str, str]:
+    """Read a file, packed or not.
+
+    Args:
+        file: a path, or - for standard input.
+
+    Returns:
+        What to call it, and its text.
+
+    Raises:
+        InputError: naming the file, and the line that is not UTF-8.
+    """
     name = "standard input" if file == STDIN else file
     path = Path(file)
     try:
@@ -122,7 +132,12 @@ def _csv_lines(name: str, text: str) -> Iterator[tuple[str, list[str]]]:
         raise InputError(f"{name}:{first}: is not CSV: {error}") from error
 
 
-def _json_table(name: str, text: str) -> Table:
+def json_table(name: str, text: str) -> Table:
+    """Return the objects of a text that has one a line.
+
+    Raises:
+        InputError: naming the line that is none.
+    """
     records = []
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -136,9 +151,22 @@ def _json_table(name: str, text: str) -> Table:
             raise InputError(
                 f"{name}:{number}: must be a JSON object, one a line; got {type(value).__name__}"
             )
+        if "\\ud" in line.lower() and not _is_text(value):
+            raise InputError(
+                f"{name}:{number}: holds half of a surrogate pair, which is no character"
+            )
         records.append(Record(f"{name}:{number}", value))
     columns = dict.fromkeys(key for record in records for key in record.cells)
     return Table(name, tuple(columns), True, records)
+
+
+def _is_text(value: Any) -> bool:
+    """Tell whether all strings of a JSON value can be written as UTF-8."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _cell_table(name: str, lines: list[tuple[str, list[str]]], is_header: IsHeader) -> Table:

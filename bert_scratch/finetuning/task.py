@@ -27,6 +27,10 @@ from bert_scratch.model.encoder import PretrainedModel
 
 TASKS = {
     "classification": "classification:Classification",
+    "regression": "regression:Regression",
+    "token-classification": "token_classification:TokenClassification",
+    "question-answering": "question_answering:QuestionAnswering",
+    "multiple-choice": "multiple_choice:MultipleChoice",
 }
 """The name of each task, and where its class is, as module:name in this package."""
 
@@ -75,6 +79,13 @@ class Task(ABC, Generic[ExampleT, AnswerT]):
     @abstractmethod
     def is_labelled(self, example: ExampleT) -> bool:
         """Tell whether an example came with what it should be."""
+
+    def unlabelled(self, example: ExampleT) -> ExampleT:
+        """Return an example without its label, which `predict` does not look at.
+
+        By default the example as it is; its label must then be one of the task's.
+        """
+        return example
 
     def learn(self, examples: Sequence[ExampleT]) -> None:
         """Set the labels, and whatever else the training examples decide.
@@ -182,11 +193,22 @@ def load_task(settings: TaskSettings, labels: Sequence[str] = ()) -> Task[Any, A
         labels: the class names of a model that was trained; none for a new one.
 
     Raises:
-        InputError: if there is no such task.
+        InputError: if there is no such task, or its file has no such head.
     """
-    check_choice("--task", settings.task, TASKS)
-    module, _, name = TASKS[settings.task].partition(":")
+    from bert_scratch.finetuning.custom_head import is_custom, load_head, with_head
+
+    if is_custom(settings.task):
+        head = load_head(settings.task)
+        return with_head(_task_class(getattr(head, "task", "classification")), head)(
+            settings, labels
+        )
+    return _task_class(settings.task)(settings, labels)
+
+
+def _task_class(name: str) -> type[Task[Any, Any]]:
+    check_choice("--task", name, TASKS)
+    module, _, class_name = TASKS[name].partition(":")
     task: type[Task[Any, Any]] = getattr(
-        importlib.import_module(f"bert_scratch.finetuning.{module}"), name
+        importlib.import_module(f"bert_scratch.finetuning.{module}"), class_name
     )
-    return task(settings, labels)
+    return task

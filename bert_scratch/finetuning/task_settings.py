@@ -1,6 +1,6 @@
 """What outlives training about a task: its name and how files become rows of the model's input.
 
-A result folder keeps these in `task.json`, so that `predict` reads and cuts as training did. Each
+A model folder keeps these in `task.json`, so that `predict` reads and cuts as training did. Each
 group of flags is a class of its own; `TaskSettings` has them all.
 """
 
@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from bert_scratch.config import Settings, check_choice, check_range
 
+TASK_FILE = "task.json"
+"""In a model folder: these settings."""
+LONG_TEXT = ("truncate", "head-tail", "window")
 CLASS_WEIGHTS = ("none", "balanced")
 
 
@@ -29,13 +32,30 @@ class TableSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskSettings(TableSettings):
+class WindowSettings(Settings):
+    """How words and answers are looked for in texts longer than a row."""
+
+    doc_stride: int | None = None
+    """Tokens from the start of one window of a long text to the next. Left out: half a window."""
+    n_best_size: int = 20
+    """Answers to a question that are ranked, over all its windows."""
+    max_answer_length: int | None = None
+    """Tokens of the longest answer to a question. Left out: 30, or what training answers need."""
+    null_score_threshold: float | None = None
+    """A question has no answer where [CLS] scores better than the best answer by more than this.
+    Left out: 0 if the training file has such questions, else each is answered."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSettings(TableSettings, WindowSettings):
     """The task, and how its examples are read."""
 
     task: str
-    """classification or regression."""
+    """classification, regression, token-classification, question-answering, multiple-choice, or the FILE.py:CLASS of your own head."""  # noqa: E501
     max_seq_length: int = 128
     """Tokens of a row, [CLS] and [SEP] included."""
+    long_text: str = "truncate"
+    """Of texts longer than a row: truncate, head-tail, or window (rows that are averaged)."""
     class_weights: str = "none"
     """balanced makes rare labels count as much as frequent ones; none."""
 
@@ -45,8 +65,11 @@ class TaskSettings(TableSettings):
         Raises:
             InputError: naming the flag.
         """
+        check_choice("--long-text", self.long_text, LONG_TEXT)
         check_choice("--class-weights", self.class_weights, CLASS_WEIGHTS)
         check_range("--max-seq-length", self.max_seq_length, at_least=8)
+        for name in ("doc_stride", "n_best_size", "max_answer_length"):
+            check_range("--" + name.replace("_", "-"), getattr(self, name), at_least=1)
 
     def for_prediction(self) -> TaskSettings:
         """Return these settings alone, without those of a command that has more."""

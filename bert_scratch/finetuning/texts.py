@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import abstractmethod
 from collections.abc import Sequence
 
+import numpy as np
 from tokenizers import Tokenizer
 
+from bert_scratch.config import InputError
 from bert_scratch.data.encoding import TextEncoder
 from bert_scratch.data.wordpiece import special_ids
 from bert_scratch.finetuning.labelled_rows import LabelledText, read_labelled_texts
@@ -15,33 +18,58 @@ from bert_scratch.finetuning.task import AnswerT, Task
 from bert_scratch.model.task_heads import BertForSequenceClassification
 
 
+def encode_text(
+    tokenizer: Tokenizer, texts: Sequence[str], *, max_seq_length: int, long_text: str
+) -> list[list[TokenSequence]]:
+    """Encode single texts, a long one in the way that is asked for.
+
+    Args:
+        tokenizer: the model's.
+        texts: of any length.
+        max_seq_length: tokens of a sequence, special tokens included.
+        long_text: truncate; head-tail: the first quarter and the end; window: several
+            sequences, each beginning in the middle of the one before, the last ending with the
+            text.
+
+    Returns:
+        The sequences of each text.
+
+    Source:
+        Sun et al. 2019, "How to fine-tune BERT for text classification?", section 5.3.1.
+    """
+    special, limit = special_ids(tokenizer), max_seq_length - 2
+    sequences = []
+    for ids in TextEncoder(tokenizer).encode(texts):
+        if long_text == "window":
+            last = max(0, len(ids) - limit)
+            starts = [*range(0, last, max(1, limit // 2)), last]
+            pieces = [ids[start : start + limit] for start in starts]
+        elif long_text == "head-tail" and len(ids) > limit:
+            head = limit // 4
+            pieces = [np.concatenate([ids[:head], ids[head - limit :]])]
+        else:
+            pieces = [ids[:limit]]
+        sequences.append([token_sequence(piece, None, special) for piece in pieces])
+    return sequences
+
+
 def encode_pairs(
-    tokenizer: Tokenizer,
-    texts: Sequence[str],
-    pairs: Sequence[str | None],
-    *,
-    max_seq_length: int,
+    tokenizer: Tokenizer, texts: Sequence[str], pairs: Sequence[str], *, max_seq_length: int
 ) -> list[TokenSequence]:
-    """Encode texts, or pairs, cutting the longer text of a pair first.
+    """Encode pairs, cutting the longer text first.
 
     Args:
         tokenizer: the model's.
         texts: the first of each pair.
-        pairs: the second of each, None for a single text.
+        pairs: the second of each.
         max_seq_length: tokens of a sequence, special tokens included.
 
     Source:
         tokenizers' truncation strategy `longest_first`.
     """
     encoder, special = TextEncoder(tokenizer), special_ids(tokenizer)
-    first = encoder.encode(texts)
-    second = iter(encoder.encode([pair for pair in pairs if pair is not None]))
     sequences = []
-    for ids, pair in zip(first, pairs, strict=True):
-        if pair is None:
-            sequences.append(token_sequence(ids[: max_seq_length - 2], None, special))
-            continue
-        other = next(second)
+    for ids, other in zip(encoder.encode(texts), encoder.encode(pairs), strict=True):
         kept, kept_other = longest_first(len(ids), len(other), max_seq_length - 3)
         sequences.append(token_sequence(ids[:kept], other[:kept_other], special))
     return sequences
@@ -75,6 +103,10 @@ class TextTask(Task[LabelledText, AnswerT]):
         """Tell whether an example came with a label."""
         return example.label is not None
 
+    def unlabelled(self, example: LabelledText) -> LabelledText:
+        """Return an example without its label."""
+        return dataclasses.replace(example, label=None)
+
     @abstractmethod
     def target(self, example: LabelledText) -> int | float | list[float]:
         """Return what the model should say about a labelled example.
@@ -84,13 +116,8 @@ class TextTask(Task[LabelledText, AnswerT]):
         """
 
     def encode(self, examples: Sequence[LabelledText], tokenizer: Tokenizer) -> list[Row]:
-        """Make one row of each example."""
-        sequences = encode_pairs(
-            tokenizer,
-            [example.text for example in examples],
-            [example.text_pair for example in examples],
-            max_seq_length=self.settings.max_seq_length,
-        )
+        """Make one row of each example, or several of a long text that is read in windows."""
+        sequences = self._sequences(examples, tokenizer)
         return [
             Row(
                 sequences=(sequence,),
@@ -98,5 +125,19 @@ class TextTask(Task[LabelledText, AnswerT]):
                 place=example.place,
                 label=self.target(example) if self.is_labelled(example) else None,
             )
-            for number, (example, sequence) in enumerate(zip(examples, sequences, strict=True))
+            for number, example in enumerate(examples)
+            for sequence in sequences[number]
         ]
+
+    def _sequences(
+        self, examples: Sequence[LabelledText], tokenizer: Tokenizer
+    ) -> list[list[TokenSequence]]:
+        length, long_text = self.settings.max_seq_length, self.settings.long_text
+        texts = [example.text for example in examples]
+        pairs = [example.text_pair for example in examples if example.text_pair is not None]
+        if not pairs:
+            return encode_text(tokenizer, texts, max_seq_length=length, long_text=long_text)
+        if long_text != "truncate":
+            raise InputError(f"--long-text {long_text} is for single texts, not for pairs")
+        sequences = encode_pairs(tokenizer, texts, pairs, max_seq_length=length)
+        return [[sequence] for sequence in sequences]

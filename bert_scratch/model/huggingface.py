@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bert_scratch.config import BertConfig, InputError
+from bert_scratch.config import BertConfig, InputError, check_range
 
 # Ours -> Hugging Face's, without `.weight` and `.bias`; {} is the layer's number.
 _ENCODER_NAMES = {
@@ -254,6 +254,8 @@ _BERT_KEYS = frozenset(
     ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "type_vocab_size")
 )
 _ACTIVATION_ALIASES = {"swish": "silu", "gelu_python": "gelu", "gelu_fast": "gelu_pytorch_tanh"}
+_MAX_LABELS = 1 << 20
+"""A file that says more is not believed: each gets a name before anything else is looked at."""
 # Keys that change the numbers, with the values that do not.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "add_cross_attention": (False, None),
@@ -332,5 +334,6 @@ def config_from_hf(values: Mapping[str, Any], *, source: str = "config.json") ->
         used["hidden_act"] = _ACTIVATION_ALIASES.get(activation, activation)
     num_labels = values.get("num_labels", values.get("_num_labels"))
     if isinstance(num_labels, int) and used.get("id2label") is None:
+        check_range(f"{source}: num_labels", num_labels, at_least=1, at_most=_MAX_LABELS)
         used["id2label"] = {str(number): f"LABEL_{number}" for number in range(num_labels)}
     return BertConfig.from_dict(used, source=source)

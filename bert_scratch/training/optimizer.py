@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -20,12 +20,27 @@ def decays(name: str) -> bool:
     return not (parts[-1].endswith("bias") or any("layernorm" in part for part in parts))
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return the decayed and the undecayed parameters, in the model's own order."""
+def parameter_groups(
+    model: nn.Module, weight_decay: float, lr_scale: Callable[[str], float] | None = None
+) -> list[dict[str, Any]]:
+    """Return the decayed and the undecayed parameters, in the model's own order.
+
+    Args:
+        model: parameters that need no gradient are left out.
+        weight_decay: of the decayed ones.
+        lr_scale: parameter's name -> what its learning rate is multiplied by; each value has
+            groups of its own. None: 1 for all.
+    """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    scales = {name: 1.0 if lr_scale is None else lr_scale(name) for name, _ in named}
     return [
-        {"params": [p for name, p in named if decays(name)], "weight_decay": weight_decay},
-        {"params": [p for name, p in named if not decays(name)], "weight_decay": 0.0},
+        {
+            "params": [p for name, p in named if decays(name) is decayed and scales[name] == scale],
+            "weight_decay": weight_decay if decayed else 0.0,
+            "lr_scale": scale,
+        }
+        for scale in dict.fromkeys(scales.values())
+        for decayed in (True, False)
     ]
 
 
@@ -96,9 +111,10 @@ def build_optimizer(
     betas: tuple[float, float],
     epsilon: float,
     bias_correction: bool,
+    lr_scale: Callable[[str], float] | None = None,
 ) -> torch.optim.Optimizer:
-    """Return AdamW over the model's decay groups: torch's fused one, or Google's uncorrected."""
-    groups = parameter_groups(model, weight_decay)
+    """Return AdamW over `parameter_groups`: torch's fused one, or Google's uncorrected."""
+    groups = parameter_groups(model, weight_decay, lr_scale)
     if bias_correction:
         return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, eps=epsilon, fused=True)
     return GoogleAdamW(groups, lr=learning_rate, betas=betas, eps=epsilon)
@@ -114,7 +130,7 @@ def clip_and_step(
 
     Args:
         optimizer: as `build_optimizer` made it, gradients filled in.
-        learning_rate: of this update.
+        learning_rate: of this update, before a group's `lr_scale`.
         max_grad_norm: the global norm above which gradients are scaled down; 0 never scales.
 
     Returns:
@@ -126,7 +142,7 @@ def clip_and_step(
         scale = (max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
         torch._foreach_mul_(gradients, scale)
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group["lr_scale"]
     optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
     optimizer.step()
     return norm

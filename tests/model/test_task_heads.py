@@ -277,6 +277,8 @@ def test_a_head_for_other_classes_is_replaced_only_when_asked_to(
 def test_number_of_labels_alone_is_understood(config):
     values = huggingface.config_to_hf(config, "BertForTokenClassification") | {"num_labels": 4}
     assert huggingface.config_from_hf(values).num_labels == 4
+    with pytest.raises(InputError, match="config.json: num_labels must be >= 1 and <= 1048576"):
+        huggingface.config_from_hf(values | {"num_labels": 10**12})
     named = huggingface.config_to_hf(config.replace(id2label=THREE), "x") | {"num_labels": 3}
     assert huggingface.config_from_hf(named).id2label == THREE
 

@@ -150,3 +150,16 @@ def test_one_more_step_after_loading_moments_is_bit_identical(bias_correction: b
         clip_and_step(used, learning_rate=0.1, max_grad_norm=1.0)
     for a, b in zip(through.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_group_learns_at_its_share_of_the_learning_rate() -> None:
+    model = nn.Linear(3, 2, bias=True)
+    groups = parameter_groups(model, 0.0, lambda name: 0.5 if name == "bias" else 1.0)
+    optimizer = torch.optim.AdamW(groups, lr=0.0, fused=True)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    clip_and_step(optimizer, learning_rate=0.1, max_grad_norm=0.0)
+    moved = {name: (before[name] - p).mean().item() for name, p in model.named_parameters()}
+    assert moved["weight"] == pytest.approx(0.1, rel=1e-4)
+    assert moved["bias"] == pytest.approx(0.05, rel=1e-4)

@@ -1,0 +1,165 @@
+"""The command `benchmark-suite`: fine-tune on every set of a GLUE-like folder, one table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bert_scratch import durable
+from bert_scratch.config import InputError, Settings, did_you_mean, make_output_folder
+from bert_scratch.finetuning.finetune import finetune
+from bert_scratch.finetuning.finetune_config import FinetuneConfig
+from bert_scratch.finetuning.labelled_rows import read_labelled_texts
+from bert_scratch.finetuning.task_settings import TaskSettings
+
+HELD_OUT = ("dev", "validation", "valid", "eval", "dev_matched")
+ENDINGS = (".tsv", ".csv", ".jsonl", ".json")
+METRICS = {"cola": "matthews_corrcoef", "mrpc": "f1", "qqp": "f1"}
+"""Of sets that are measured otherwise than by accuracy, or by Pearson's correlation of numbers."""
+MAX_CLASSES = 50
+"""Numbers of more different values than this are scores, not classes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkSuiteConfig(Settings):
+    """Fine-tune a model on every data set in a folder, and print one table."""
+
+    folder: str
+    """Holds a folder for each set, with a train file and a dev (or validation, eval) file."""
+    model: str
+    """The pretrained model: a folder or a hub id."""
+    output_dir: str
+    """Where suite.json and each set's runs go."""
+    sets: tuple[str, ...] = ()
+    """Names of the sets to run. Left out: all."""
+    seeds: tuple[int, ...] = (1, 2, 3)
+    """Each set is run with each of these."""
+    num_train_epochs: float | None = None
+    """Passes over each training file. Left out: as finetune chooses."""
+    learning_rate: float | None = None
+    """The peak learning rate. Left out: as finetune chooses."""
+    train_batch_size: int = 32
+    """Rows of an update."""
+    max_seq_length: int = 128
+    """Tokens of a row."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    dtype: str = "auto"
+    """auto, float32 or bfloat16."""
+    num_threads: int | None = None
+    """CPU threads. Left out: one a core."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One set of a suite."""
+
+    name: str
+    task: str
+    metric: str
+    train_file: str
+    eval_file: str
+
+
+def run_benchmark_suite(config: BenchmarkSuiteConfig) -> None:
+    """Run every set with every seed; stopped, the same command goes on.
+
+    Raises:
+        InputError: if the folder holds no set, or one cannot be used.
+    """
+    out = Path(config.output_dir)
+    make_output_folder(out)
+    results: dict[str, Any] = {}
+    for data_set in find_sets(config):
+        print(f"\n{data_set.name}: {data_set.task}", flush=True)
+        values = finetune(_settings(config, data_set)).results
+        results[data_set.name] = {
+            "task": data_set.task,
+            "metric": data_set.metric,
+            "mean": values[data_set.metric],
+            "std": values["std"][data_set.metric],
+            "seeds": values["seeds"],
+        }
+        durable.write_json(out / "suite.json", {"model": config.model, "sets": results})
+    print(f"\n{'set':<16} {'metric':<18}   mean     std   ({len(config.seeds)} seeds)")
+    for name, row in results.items():
+        print(f"{name:<16} {row['metric']:<18} {row['mean']:7.4f} {row['std']:7.4f}")
+    mean = sum(row["mean"] for row in results.values()) / len(results)
+    print(f"{'mean':<35} {mean:7.4f}")
+
+
+def find_sets(config: BenchmarkSuiteConfig) -> list[DataSet]:
+    """Return the sets of the folder that were asked for, by name.
+
+    Raises:
+        InputError: if there is none, or one that was asked for is not there.
+    """
+    found = {data_set.name: data_set for data_set in _sets_in(Path(config.folder))}
+    if not found:
+        raise InputError(
+            f"--folder {config.folder}: holds no data set: a folder with train{ENDINGS[0]} and "
+            f"dev{ENDINGS[0]} (or {', '.join(ENDINGS[1:])})"
+        )
+    for name in config.sets:
+        if name not in found:
+            raise InputError(
+                f"--sets {name}: {config.folder} has {', '.join(found)}{did_you_mean(name, found)}"
+            )
+    return [found[name] for name in config.sets or found]
+
+
+def _sets_in(folder: Path) -> Iterator[DataSet]:
+    if not folder.is_dir():
+        raise InputError(f"--folder {folder}: is no folder")
+    for path in sorted(inner for inner in folder.iterdir() if inner.is_dir()):
+        train, held_out = _file(path, ("train",)), _file(path, HELD_OUT)
+        if train is None or held_out is None:
+            continue
+        asked = TaskSettings(task="classification")
+        labels = [
+            example.label for example in read_labelled_texts(train, asked, labels_needed=True)
+        ]
+        if _are_scores(labels):
+            yield DataSet(path.name, "regression", "pearson", train, held_out)
+        else:
+            metric = METRICS.get(path.name.lower(), "accuracy")
+            yield DataSet(path.name, "classification", metric, train, held_out)
+
+
+def _file(folder: Path, names: tuple[str, ...]) -> str | None:
+    candidates = (folder / (name + ending) for name in names for ending in ENDINGS)
+    return next((str(path) for path in candidates if path.is_file()), None)
+
+
+def _are_scores(labels: list[Any]) -> bool:
+    """Tell whether labels are numbers of many different values."""
+    distinct = set(labels)
+    if len(distinct) <= MAX_CLASSES:
+        return False
+    try:
+        for label in distinct:
+            float(str(label))
+    except ValueError:
+        return False
+    return True
+
+
+def _settings(config: BenchmarkSuiteConfig, data_set: DataSet) -> FinetuneConfig:
+    return FinetuneConfig(
+        task=data_set.task,
+        metric=data_set.metric,
+        model=config.model,
+        train_file=data_set.train_file,
+        eval_file=data_set.eval_file,
+        output_dir=str(Path(config.output_dir) / data_set.name),
+        seeds=config.seeds,
+        num_train_epochs=config.num_train_epochs,
+        learning_rate=config.learning_rate,
+        train_batch_size=config.train_batch_size,
+        max_seq_length=config.max_seq_length,
+        device=config.device,
+        dtype=config.dtype,
+        num_threads=config.num_threads,
+    )

@@ -1,0 +1,121 @@
+"""A head of the user's own, `--task my_head.py:MyHead`: it gets the loop, checkpoints and export.
+
+The class is an `nn.Module` made with the model's `BertConfig`. It needs `forward(hidden_states
+[B, S, D], batch) -> logits`, and may have
+
+- `task`, the task whose files, labels and answers it has: "classification" when it says nothing;
+- `loss(logits, batch) -> tensor []`, the mean over a batch; otherwise the task's;
+- `metric(predictions, labels) -> float`, larger is better, of lists as they stand in the files;
+  otherwise the task's metrics alone.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from bert_scratch.config import InputError, did_you_mean
+from bert_scratch.finetuning.rows import RowBatch
+from bert_scratch.finetuning.task import Task
+from bert_scratch.model.encoder import BertModel, PretrainedModel
+from bert_scratch.model.heads import ModelWithHeads
+
+METRIC = "metric"
+"""What the value of the head's own metric is called."""
+
+
+def is_custom(name: str) -> bool:
+    """Tell whether a --task names a class in a file."""
+    return ".py:" in name
+
+
+def load_head(name: str) -> type[nn.Module]:
+    """Import the class that `FILE.py:CLASS` names.
+
+    Raises:
+        InputError: if there is no such file or class, or the class is no head.
+    """
+    file, _, class_name = name.rpartition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise InputError(f"--task {name}: there is no file {file}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    head = getattr(module, class_name, None)
+    if head is None:
+        hint = did_you_mean(class_name, vars(module))
+        raise InputError(f"--task {name}: {file} has no class {class_name}{hint}")
+    if not (isinstance(head, type) and issubclass(head, nn.Module)):
+        raise InputError(f"--task {name}: {class_name} must be a class derived from nn.Module")
+    return head
+
+
+def with_head(base: type[Task[Any, Any]], head: type[nn.Module]) -> type[Task[Any, Any]]:
+    """Return a task that reads and answers as another, with a head of its own.
+
+    Args:
+        base: the task whose files, labels and answers it has.
+        head: the user's class.
+    """
+
+    class BertWithHead(ModelWithHeads):
+        """The encoder and the user's head, whose weights are named `classifier`."""
+
+        def _add_heads(self, initializer: str) -> None:
+            self.classifier = head(self.config)
+
+    class TaskWithHead(base):  # type: ignore[misc, valid-type]
+        """The task with the user's forward pass, and loss and metric where there are any."""
+
+        model_class = BertWithHead
+
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self._head: nn.Module | None = None
+
+        def load_model(self, *arguments: Any, **keywords: Any) -> PretrainedModel:
+            model: BertWithHead = super().load_model(*arguments, **keywords)
+            self._head = model.classifier
+            return model
+
+        def logits(self, model: nn.Module, batch: RowBatch) -> Tensor:
+            encoder = model.get_submodule("bert")
+            assert isinstance(encoder, BertModel)
+            encoded = encoder(batch.input_ids, batch.token_type_ids, batch.attention_mask)
+            logits: Tensor = model.get_submodule("classifier")(encoded.last_hidden_state, batch)
+            return logits
+
+        def loss(self, logits: Tensor, batch: RowBatch) -> Tensor:
+            if not hasattr(head, "loss"):
+                total: Tensor = super().loss(logits, batch)
+                return total
+            assert self._head is not None
+            mean: Tensor = self._head.loss(logits, batch)  # type: ignore[operator]
+            total = mean * self.loss_weight(batch)
+            return total
+
+        @property
+        def metric_names(self) -> tuple[str, ...]:
+            own = (METRIC,) if hasattr(head, METRIC) else ()
+            return (*own, *super().metric_names)
+
+        def metrics(self, examples: Sequence[Any], answers: Sequence[Any]) -> dict[str, float]:
+            values: dict[str, float] = super().metrics(examples, answers)
+            if not hasattr(head, METRIC):
+                return values
+            assert self._head is not None
+            given = [getattr(answer, "label", answer) for answer in answers]
+            true = [
+                float(example.label) if isinstance(answer, float) else example.label
+                for example, answer in zip(examples, given, strict=True)
+            ]
+            value: float = self._head.metric(given, true)  # type: ignore[operator]
+            return {METRIC: float(value), **values}
+
+    return TaskWithHead

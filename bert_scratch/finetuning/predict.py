@@ -1,0 +1,181 @@
+"""The command `predict`: a fine-tuned model, or several together, answers a file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bert_scratch import durable
+from bert_scratch.config import BertConfig, InputError, Settings, check_choice
+from bert_scratch.data.wordpiece import load_tokenizer, special_ids, tokenizer_hash
+from bert_scratch.finetuning.custom_head import is_custom
+from bert_scratch.finetuning.predictions import conll_lines, json_lines, tsv_lines
+from bert_scratch.finetuning.rows import Row
+from bert_scratch.finetuning.scoring import score_rows
+from bert_scratch.finetuning.tables import STDIN
+from bert_scratch.finetuning.task import Task, load_task
+from bert_scratch.finetuning.task_settings import TASK_FILE, TaskSettings
+from bert_scratch.model.devices import DTYPES, default_num_threads, resolve_device, resolve_dtype
+from bert_scratch.model.folder import read_config
+from bert_scratch.model.task_heads import MULTI_LABEL, REGRESSION
+from bert_scratch.model.weight_files import find_folder
+from bert_scratch.training.runtime import Runtime
+
+_WRITERS = {"jsonl": json_lines, "tsv": tsv_lines, "conll": conll_lines}
+FORMATS = ("auto", *_WRITERS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig(Settings):
+    """Answer a file with a fine-tuned model: labels and probabilities, numbers, ..."""
+
+    model: tuple[str, ...]
+    """Model folders; the scores of several are averaged."""
+    task: str | None = None
+    """The file and class of a head of one's own, FILE.py:CLASS; else the model folder says it."""
+    input: str
+    """Texts without labels (or with): .tsv, .csv, .jsonl, .txt, or - for standard input."""
+    output: str = STDIN
+    """Where the answers go: .jsonl, .tsv, .conll, or - for standard output."""
+    format: str = "auto"
+    """jsonl, tsv or conll (a word and its tag a line); auto goes by the output's
+    name, and is jsonl for standard output."""
+    text_column: str | None = None
+    """The column of the text. Left out: found by its name, or the one of training."""
+    text_pair_column: str | None = None
+    """The column of a pair's second text."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    dtype: str = "float32"
+    """Of matrix products: auto (bfloat16 where the hardware has it), float32 or bfloat16."""
+
+    def __post_init__(self) -> None:
+        """Check the format.
+
+        Raises:
+            InputError: if it is unknown.
+        """
+        check_choice("--format", self.format, FORMATS)
+
+
+def run_predict(config: PredictConfig) -> None:
+    """Answer a file and write the answers.
+
+    Raises:
+        InputError: if a model, the input or the output cannot be used.
+    """
+    records = predict(config)
+    kind = config.format
+    if kind == "auto":
+        ending = Path(config.output).suffix.lower().removeprefix(".")
+        kind = ending if ending in _WRITERS else "jsonl"
+    text = _WRITERS[kind](records)
+    if config.output == STDIN:
+        sys.stdout.write(text)
+        return
+    try:
+        durable.write_text(Path(config.output), text)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"--output {config.output}: cannot be written: {reason}") from error
+
+
+def predict(config: PredictConfig) -> list[dict[str, Any]]:
+    """Return one record an example: the answer first, then the text.
+
+    Raises:
+        InputError: if a model or the input cannot be used.
+    """
+    folders = [find_folder(name) for name in config.model]
+    task = load_trained_task(folders[0], config.task)
+    columns = {
+        name: value
+        for name in ("text_column", "text_pair_column")
+        if (value := getattr(config, name)) is not None
+    }
+    task.settings = task.settings.replace(**columns)
+    tokenizer = load_tokenizer(folders[0])
+    _check_alike(folders, task, config.task)
+    examples = task.read(config.input, labels_needed=False)
+    rows = task.encode([task.unlabelled(example) for example in examples], tokenizer)
+    device = resolve_device(config.device)
+    dtype, _ = resolve_dtype(config.dtype, device)
+    runtime = Runtime(device=device, dtype=DTYPES[dtype], num_threads=default_num_threads())
+    pad_id = special_ids(tokenizer).pad
+    logits = _mean_logits(folders, task, rows, runtime=runtime, pad_id=pad_id)
+    answers = task.answers(examples, rows, logits)
+    return [task.record(e, answer) for e, answer in zip(examples, answers, strict=True)]
+
+
+def load_trained_task(folder: Path, named: str | None = None) -> Task[Any, Any]:
+    """Return the task of a fine-tuned model: from its task.json, or from its config.json.
+
+    Args:
+        folder: a result of `finetune`, or a Hugging Face folder with a sequence classifier.
+        named: FILE.py:CLASS of a head of the user's own. A folder alone never has code run.
+
+    Raises:
+        InputError: if the folder does not say what its model was trained for.
+    """
+    config = read_config(folder)
+    path = folder / TASK_FILE
+    settings = TaskSettings.from_json_file(path) if path.is_file() else _guessed(folder, config)
+    if named is not None:
+        settings = settings.replace(task=named)
+    elif is_custom(settings.task):
+        raise InputError(
+            f"{folder}: has a head of its maker's own; name it with --task {settings.task}"
+        )
+    names = config.id2label or {}
+    labels = [names[number] for number in sorted(names)]
+    return load_task(settings, labels)
+
+
+def _guessed(folder: Path, config: BertConfig) -> TaskSettings:
+    if not config.id2label:
+        raise InputError(
+            f"{folder}: is no fine-tuned model: it has neither {TASK_FILE} nor id2label in "
+            f"config.json; run finetune first"
+        )
+    task = "regression" if config.problem_type == REGRESSION else "classification"
+    longest = min(TaskSettings(task=task).max_seq_length, config.max_position_embeddings)
+    multi_label = config.problem_type == MULTI_LABEL
+    return TaskSettings(task=task, max_seq_length=longest, multi_label=multi_label)
+
+
+def _check_alike(folders: Sequence[Path], task: Task[Any, Any], named: str | None) -> None:
+    """Refuse models whose scores cannot be averaged."""
+    first = tokenizer_hash(load_tokenizer(folders[0]))
+    for folder in folders[1:]:
+        other = load_trained_task(folder, named)
+        if other.labels != task.labels or other.settings.task != task.settings.task:
+            raise InputError(
+                f"--model {folder}: has another task or other labels than {folders[0]}"
+            )
+        if tokenizer_hash(load_tokenizer(folder)) != first:
+            raise InputError(
+                f"--model {folder}: has another tokenizer than {folders[0]}; their scores cannot "
+                f"be averaged"
+            )
+
+
+def _mean_logits(
+    folders: Sequence[Path],
+    task: Task[Any, Any],
+    rows: Sequence[Row],
+    *,
+    runtime: Runtime,
+    pad_id: int,
+) -> list[Tensor]:
+    """Return the scores of each row, averaged over the models."""
+    of_models = []
+    for folder in folders:
+        model = task.load_model(folder, new_head=False).to(runtime.device)
+        of_models.append(score_rows(model, task, rows, runtime=runtime, pad_id=pad_id).logits)
+    return [torch.stack(scores).mean(dim=0) for scores in zip(*of_models, strict=True)]

@@ -1,0 +1,77 @@
+"""One fine-tuning under several seeds: how good it is, how much that varies, and the best model."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bert_scratch import durable
+from bert_scratch.finetuning.finetune_config import FinetuneConfig
+from bert_scratch.finetuning.task import LOWER_IS_BETTER
+
+RESULTS = "results.json"
+
+
+def run_seeds(
+    asked: FinetuneConfig, run: Callable[[FinetuneConfig], Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Run each seed in a folder of its own, and sum up in the output folder.
+
+    Args:
+        asked: with --seeds.
+        run: runs one, or goes on with it, and returns what its results.json holds.
+
+    Returns:
+        Means under the metrics' names, `std` (over the sample, 0 for one seed), and each seed's.
+    """
+    out = Path(asked.output_dir)
+    of_seed = {
+        seed: run(asked.replace(seed=seed, seeds=(), output_dir=str(out / f"seed-{seed}")))
+        for seed in asked.seeds
+    }
+    runs = list(of_seed.values())
+    metric = runs[0]["metric"]
+    names = [name for name in runs[0]["evaluations"][0] if name != "step"]
+    held_out = {seed: {name: r[name] for name in names} for seed, r in of_seed.items()}
+    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    best = max(held_out, key=lambda seed: sign * held_out[seed][metric])
+    means, deviations = _mean(list(held_out.values())), _std(list(held_out.values()))
+    results: dict[str, Any] = {
+        **means,
+        "std": deviations,
+        "metric": metric,
+        "best_seed": best,
+        "seeds": {str(seed): values for seed, values in held_out.items()},
+    }
+    if all("test" in values for values in runs):
+        results["test"] = _mean([values["test"] for values in runs])
+        results["test_std"] = _std([values["test"] for values in runs])
+    _take_model(out / f"seed-{best}" / "model", out / "model")
+    durable.write_json(out / RESULTS, results)
+    print(f"seeds      {' '.join(map(str, held_out))}: mean +- standard deviation")
+    for name, mean in means.items():
+        print(f"           {name} {mean:.4f} +- {deviations[name]:.4f}")
+    return results
+
+
+def _mean(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: statistics.fmean(v[name] for v in values) for name in values[0]}
+
+
+def _std(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {
+        name: statistics.stdev(v[name] for v in values) if len(values) > 1 else 0.0
+        for name in values[0]
+    }
+
+
+def _take_model(source: Path, target: Path) -> None:
+    """Copy a model folder; it appears whole."""
+    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    shutil.copytree(source, temporary)
+    shutil.rmtree(target, ignore_errors=True)
+    temporary.rename(target)

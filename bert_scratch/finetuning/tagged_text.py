@@ -1,0 +1,302 @@
+"""Files of tagged words or marked spans to examples: CoNLL columns, rows of tags, JSON objects.
+
+- CoNLL: a word and its tag a line, in columns; an empty line ends a sentence.
+- Rows: a header, then the words of a text and their tags, each separated by spaces.
+- JSON, an object a line: {"tokens": [...], "tags": [...]}; {"text": ..., "spans": [[start, end,
+  kind]]} with characters from start up to end; or CLUENER's {"text": ..., "label": {kind:
+  {surface: [[first, last]]}}}.
+"""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bert_scratch.config import InputError
+from bert_scratch.finetuning.tables import Record, json_table, read_text
+from bert_scratch.finetuning.tagging_schemes import (
+    IOB2,
+    OUTSIDE,
+    Span,
+    detect_scheme,
+    is_entity_tag,
+    spans_of_tags,
+    tags_of_spans,
+)
+from bert_scratch.finetuning.task import Example
+from bert_scratch.finetuning.task_settings import TaskSettings
+
+TAG_COLUMNS = ("label", "labels", "tags", "ner_tags", "pos_tags")
+_DOCUMENT_START = "-DOCSTART-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaggedText(Example):
+    """A text in which words have tags, or spans of characters have kinds."""
+
+    text: str
+    words: tuple[tuple[int, int], ...] | None = None
+    """Where each word begins and ends in the text; None where the tokenizer decides."""
+    tags: tuple[str, ...] | None = None
+    """Of each word: IOB2 whatever the file has, or plain classes."""
+    spans: tuple[Span, ...] | None = None
+    """In place of tags: first character, character behind the last, kind; in order."""
+
+    def place_of(self, word: int) -> str:
+        """Return where a word stands: in columns, a line each."""
+        return self.place
+
+
+class ColumnsText(TaggedText):
+    """One whose words stand on consecutive lines."""
+
+    def place_of(self, word: int) -> str:
+        """Return `file:line` of a word."""
+        name, _, line = self.place.rpartition(":")
+        return f"{name}:{int(line) + word}"
+
+
+def read_tagged_texts(
+    file: str, settings: TaskSettings, *, labels_needed: bool
+) -> list[TaggedText]:
+    """Read the examples of a file, and say on standard error which scheme its tags are in.
+
+    Args:
+        file: a path, or - for standard input.
+        settings: text_column and label_column choose among a CoNLL file's columns.
+        labels_needed: whether an example without tags or spans is an error.
+
+    Raises:
+        InputError: naming file:line.
+    """
+    name, text = read_text(file)
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    header = lines[0].split("\t")
+    if text.lstrip().startswith("{"):
+        examples = [_of_object(record) for record in json_table(name, text).records]
+    elif len(header) > 1 and any(cell.lower() in TAG_COLUMNS for cell in header):
+        examples = list(_of_rows(name, lines, header, settings))
+    else:
+        examples = list(_of_columns(name, lines, settings))
+    if not examples:
+        raise InputError(f"{name}: holds no examples")
+    for example in examples if labels_needed else ():
+        if example.tags is None and example.spans is None:
+            raise InputError(f"{example.place}: has no tags; a word and its tag a line are needed")
+    return _in_iob2(name, examples)
+
+
+def _of_columns(name: str, lines: Sequence[str], settings: TaskSettings) -> Iterator[TaggedText]:
+    """Yield the sentences of a CoNLL file."""
+    sentence: list[list[str]] = []
+    num_columns, first_line = 0, 0
+    for number, line in enumerate([*lines, ""], start=1):
+        cells = line.split("\t") if "\t" in line else line.split()
+        if not line.strip() or cells[0] == _DOCUMENT_START:
+            if sentence:
+                yield _sentence(f"{name}:{number - len(sentence)}", sentence, settings)
+            sentence = []
+            continue
+        if not num_columns:
+            num_columns, first_line = len(cells), number
+        if len(cells) != num_columns:
+            raise InputError(
+                f"{name}:{number}: has {_columns(len(cells))} ({line.strip()!r}), line "
+                f"{first_line} has {num_columns}; each line needs a word and its tag"
+            )
+        sentence.append(cells)
+
+
+def _sentence(place: str, rows: Sequence[Sequence[str]], settings: TaskSettings) -> TaggedText:
+    num_columns = len(rows[0])
+    word = _column(settings.text_column, "--text-column", num_columns, 0)
+    asked = settings.label_column[0] if settings.label_column else None
+    tag = _column(asked, "--label-column", num_columns, num_columns - 1)
+    text, words = joined([row[word] for row in rows])
+    tags = None if num_columns == 1 else tuple(row[tag] for row in rows)
+    return ColumnsText(place=place, text=text, words=words, tags=tags)
+
+
+def _column(asked: str | None, flag: str, num_columns: int, default: int) -> int:
+    if asked is None:
+        return default
+    if not asked.isdecimal() or not 1 <= int(asked) <= num_columns:
+        raise InputError(f"{flag} {asked}: must be a number from 1 to {num_columns}, the columns")
+    return int(asked) - 1
+
+
+def _columns(count: int) -> str:
+    return f"{count} column{'s' if count > 1 else ''}"
+
+
+def _of_rows(
+    name: str, lines: Sequence[str], header: Sequence[str], settings: TaskSettings
+) -> Iterator[TaggedText]:
+    """Yield the texts of a table that has all words of a text in a cell, and all tags."""
+    asked = settings.label_column[0] if settings.label_column else None
+    tag_column = next((i for i, cell in enumerate(header) if cell.lower() in TAG_COLUMNS), 0)
+    tag_column = _named(asked, "--label-column", header, name, tag_column)
+    others = [i for i in range(len(header)) if i != tag_column]
+    word_column = _named(settings.text_column, "--text-column", header, name, others[0])
+    for number, line in enumerate(lines[1:], start=2):
+        if not line.strip():
+            continue
+        cells = line.split("\t")
+        if len(cells) != len(header):
+            raise InputError(
+                f"{name}:{number}: has {_columns(len(cells))}, the header {len(header)}"
+            )
+        words, tags = cells[word_column].split(), cells[tag_column].split()
+        yield _of_words(f"{name}:{number}", words, tags)
+
+
+def _named(asked: str | None, flag: str, header: Sequence[str], name: str, default: int) -> int:
+    if asked is None:
+        return default
+    if asked not in header:
+        raise InputError(f"{name}: has columns {', '.join(header)}; {flag} {asked} is none of them")
+    return header.index(asked)
+
+
+def _of_object(record: Record) -> TaggedText:
+    cells, place = record.cells, record.place
+    if "tokens" in cells:
+        tags = next((cells[key] for key in TAG_COLUMNS if key in cells), None)
+        for key, values in (("tokens", cells["tokens"]), ("tags", tags)):
+            if values is not None and not _are_texts(values):
+                raise InputError(f"{place}: {key} must be a list of strings")
+        return _of_words(place, cells["tokens"], tags)
+    text = cells.get("text")
+    if not isinstance(text, str):
+        raise InputError(f'{place}: needs "text", or "tokens" with "tags"')
+    if "spans" in cells:
+        return TaggedText(place=place, text=text, spans=_spans(place, text, cells["spans"]))
+    if "label" in cells:
+        return TaggedText(place=place, text=text, spans=_cluener(place, text, cells["label"]))
+    return TaggedText(place=place, text=text)
+
+
+def _are_texts(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
+
+
+def _of_words(place: str, words: Sequence[str], tags: Sequence[str] | None) -> TaggedText:
+    if tags is not None and len(words) != len(tags):
+        raise InputError(f"{place}: has {len(words)} words and {len(tags)} tags")
+    text, places = joined(words)
+    return TaggedText(
+        place=place, text=text, words=places, tags=None if tags is None else tuple(tags)
+    )
+
+
+def _spans(place: str, text: str, values: Any) -> tuple[Span, ...]:
+    spans = []
+    for value in values if isinstance(values, list) else [values]:
+        match value:
+            case [int(start), int(end), str(kind)] if kind:
+                spans.append(_checked(place, text, start, end, kind))
+            case _:
+                raise InputError(f"{place}: spans must be [start, end, kind]; got {value!r}")
+    return tuple(sorted(spans))
+
+
+def _cluener(place: str, text: str, label: Any) -> tuple[Span, ...]:
+    """Read {kind: {surface: [[first, last]]}}, both ends included."""
+    spans = []
+    try:
+        found = [
+            (kind, surface, first, last)
+            for kind, surfaces in label.items()
+            for surface, ends in surfaces.items()
+            for first, last in ends
+        ]
+    except (AttributeError, TypeError, ValueError):
+        found = [(None, None, None, None)]
+    for kind, surface, first, last in found:
+        if not (kind and isinstance(first, int) and isinstance(last, int)):
+            raise InputError(
+                f"{place}: label must be {{kind: {{surface: [[first, last]]}}}}; got {label!r}"
+            )
+        spans.append(_checked(place, text, first, last + 1, kind))
+        if text[first : last + 1] != surface:
+            raise InputError(
+                f"{place}: characters {first} to {last} are {text[first : last + 1]!r}, not "
+                f"{surface!r}"
+            )
+    return tuple(sorted(spans))
+
+
+def _checked(place: str, text: str, start: int, end: int, kind: str) -> Span:
+    if not 0 <= start < end <= len(text):
+        raise InputError(
+            f"{place}: the span from {start} up to {end} ({kind}) is not in the text, which has "
+            f"{len(text)} characters"
+        )
+    return start, end, kind
+
+
+def _in_iob2(name: str, examples: Sequence[TaggedText]) -> list[TaggedText]:
+    """Rewrite the tags of a file of entities in IOB2, and take no span over another."""
+    tags = [example.tags for example in examples if example.tags is not None]
+    if any(is_entity_tag(tag) for sentence in tags for tag in sentence):
+        for example in examples:
+            for word, tag in enumerate(example.tags or ()):
+                if tag != OUTSIDE and not is_entity_tag(tag):
+                    raise InputError(
+                        f"{example.place_of(word)}: has the tag {tag!r}; others are O, or a "
+                        f"letter of IOB, IOBES, BMES or BILOU with a kind, such as B-PER"
+                    )
+        scheme, otherwise = detect_scheme(tags)
+        malformed = f", {otherwise} tags of malformed entities" if otherwise else ""
+        print(f"tags       {name}: {scheme}{malformed}, trained as {IOB2}", file=sys.stderr)
+    else:
+        scheme = None
+    return _without_overlaps(name, [_rewritten(example, scheme) for example in examples])
+
+
+def _rewritten(example: TaggedText, scheme: str | None) -> TaggedText:
+    if example.tags is None or scheme in (None, IOB2):
+        return example
+    tags = tags_of_spans(spans_of_tags(example.tags), len(example.tags))
+    return replace(example, tags=tuple(tags))
+
+
+def _without_overlaps(name: str, examples: Sequence[TaggedText]) -> list[TaggedText]:
+    """Keep the longer of two spans that share characters: each has one tag."""
+    kept, dropped = [], 0
+    for example in examples:
+        if example.spans is None:
+            kept.append(example)
+            continue
+        spans: list[Span] = []
+        for span in sorted(example.spans, key=lambda span: (span[0] - span[1], span[0])):
+            if all(span[1] <= other[0] or other[1] <= span[0] for other in spans):
+                spans.append(span)
+        dropped += len(example.spans) - len(spans)
+        kept.append(replace(example, spans=tuple(sorted(spans))))
+    if dropped:
+        print(f"left out   {name}: {dropped} spans that lie over a longer one", file=sys.stderr)
+    return kept
+
+
+def joined(words: Sequence[str]) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """Make a text of words: a space between two, but for East Asian writing without spaces.
+
+    Returns:
+        The text, and where each word begins and ends in it.
+    """
+    text, places = "", []
+    for word in words:
+        if text and word and not (_is_wide(text[-1]) or _is_wide(word[0])):
+            text += " "
+        places.append((len(text), len(text) + len(word)))
+        text += word
+    return text, tuple(places)
+
+
+def _is_wide(character: str) -> bool:
+    is_korean = "\u1100" <= character <= "\u11ff" or "\uac00" <= character <= "\ud7a3"
+    return unicodedata.east_asian_width(character) in ("W", "F") and not is_korean

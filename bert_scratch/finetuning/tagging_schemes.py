@@ -1,0 +1,106 @@
+"""The ways to write entities as a tag a word: IOB1, IOB2, IOBES (BIOES), BMES, BILOU.
+
+All spell the same spans, so every file is turned into spans, and these into IOB2, whatever it was
+written in. A span is (first word, word behind the last, kind).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from types import MappingProxyType
+
+OUTSIDE = "O"
+IOB2 = "IOB2"
+
+Span = tuple[int, int, str]
+
+# What a scheme writes for the first word of an entity, one inside, the last, and a lone one.
+_LETTERS = MappingProxyType(
+    {"IOB1": "BIIB", IOB2: "BIIB", "IOBES": "BIES", "BMES": "BMES", "BILOU": "BILU"}
+)
+_ENDS = frozenset("ESLU")
+_STARTS = frozenset("BSU")
+_TAG = re.compile(r"([BIESMLU])-(.+)", re.DOTALL)
+
+
+def is_entity_tag(tag: str) -> bool:
+    """Tell whether a tag is a letter of some scheme, a hyphen and a kind: B-PER."""
+    return _TAG.fullmatch(tag) is not None
+
+
+def kind_of(tag: str) -> str:
+    """Return PER of B-PER, and an empty string of O."""
+    return "" if tag == OUTSIDE else tag[2:]
+
+
+def spans_of_tags(tags: Sequence[str]) -> list[Span]:
+    """Read the entities of a sentence in any scheme.
+
+    What no scheme writes is read as conlleval does: an entity begins wherever its kind does.
+
+    Args:
+        tags: of each word.
+
+    Source:
+        conlleval.txt of the CoNLL-2000 shared task, `startOfChunk` and `endOfChunk`.
+    """
+    spans: list[Span] = []
+    start, open_kind, closed = 0, "", True
+    for place, tag in enumerate([*tags, OUTSIDE]):
+        letter, kind = tag[0], kind_of(tag)
+        begins = kind != open_kind or closed or letter in _STARTS
+        if open_kind and begins:
+            spans.append((start, place, open_kind))
+        if begins:
+            start, open_kind = place, kind
+        closed = letter in _ENDS
+    return spans
+
+
+def tags_of_spans(spans: Iterable[Span], num_words: int, scheme: str = IOB2) -> list[str]:
+    """Write the entities of a sentence.
+
+    Args:
+        spans: in order, none over another.
+        num_words: of the sentence.
+        scheme: IOB1, IOB2, IOBES, BMES or BILOU.
+    """
+    first, inside, last, lone = tuple(_LETTERS[scheme])
+    tags = [OUTSIDE] * num_words
+    before = (0, 0, "")
+    for start, end, kind in spans:
+        letters = lone if end - start == 1 else first + inside * (end - start - 2) + last
+        if scheme == "IOB1" and (before[1], before[2]) != (start, kind):
+            letters = inside + letters[1:]
+        tags[start:end] = [f"{letter}-{kind}" for letter in letters]
+        before = (start, end, kind)
+    return tags
+
+
+def detect_scheme(sentences: Sequence[Sequence[str]]) -> tuple[str, int]:
+    """Find the scheme that tags are written in.
+
+    Args:
+        sentences: the tags of each.
+
+    Returns:
+        Its name, and how many tags it would write otherwise: those of malformed entities.
+    """
+    letters = {tag[0] for tags in sentences for tag in tags}
+    if "M" in letters:
+        names = ["BMES"]
+    elif letters & {"L", "U"}:
+        names = ["BILOU"]
+    else:
+        names = ["IOBES"] if letters & {"E", "S"} else [IOB2, "IOB1"]
+    spans = [spans_of_tags(tags) for tags in sentences]
+
+    def num_otherwise(scheme: str) -> int:
+        return sum(
+            tag != written
+            for tags, found in zip(sentences, spans, strict=True)
+            for tag, written in zip(tags, tags_of_spans(found, len(tags), scheme), strict=True)
+        )
+
+    return min(((name, num_otherwise(name)) for name in names), key=lambda found: found[1])

@@ -1,0 +1,326 @@
+"""Token classification: named entities in any tagging scheme, or a plain class for each word.
+
+A word's tag is read at its first piece, the others do not count. A text longer than a row is read
+in overlapping windows, and each word's tag is taken where most of its surroundings are seen.
+"""
+
+from __future__ import annotations
+
+import sys
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from bert_scratch.config import InputError, did_you_mean
+from bert_scratch.data.encoding import TextEncoder, encode_with_offsets
+from bert_scratch.data.extras import import_extra
+from bert_scratch.data.wordpiece import special_ids
+from bert_scratch.finetuning.rows import Ids, Row, RowBatch, token_sequence
+from bert_scratch.finetuning.tagged_text import TaggedText, read_tagged_texts
+from bert_scratch.finetuning.tagging_schemes import (
+    OUTSIDE,
+    Span,
+    is_entity_tag,
+    kind_of,
+    spans_of_tags,
+    tags_of_spans,
+)
+from bert_scratch.finetuning.task import Task
+from bert_scratch.inference.encode import windows_of
+from bert_scratch.model.losses import IGNORED_LABEL, cross_entropy_sum
+from bert_scratch.model.task_heads import BertForTokenClassification
+
+Places = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaggedRow(Row):
+    """A window of a text, and the words whose first piece is in it."""
+
+    columns: Places
+    """[W] the position of each word's first piece."""
+    words: Places
+    """[W] the number of each word in its text."""
+    places: Places
+    """[W, 2] where each begins and ends in the text, in characters."""
+
+
+@dataclass(frozen=True)
+class Tagging:
+    """The tags of a text's words."""
+
+    places: list[tuple[int, int]]
+    """Where each word begins and ends, in characters."""
+    tags: list[str]
+    probabilities: list[float]
+    """Of each tag."""
+
+    @property
+    def spans(self) -> list[Span]:
+        """The entities, in characters."""
+        return [
+            (self.places[first][0], self.places[end - 1][1], kind)
+            for first, end, kind in spans_of_tags(self.tags)
+        ]
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """A text as the tokenizer cuts it."""
+
+    ids: Ids
+    first: Places
+    """[W] each word's first piece."""
+    places: Places
+    """[W, 2] in characters."""
+
+
+class TokenClassification(Task[TaggedText, Tagging]):
+    """Give each word of a text a tag.
+
+    Source:
+        Devlin et al. 2018, section 5.3.
+    """
+
+    model_class = BertForTokenClassification
+
+    def read(self, file: str, *, labels_needed: bool) -> list[TaggedText]:
+        """Read CoNLL columns, rows of tags, or JSON; see `tagged_text`."""
+        return read_tagged_texts(file, self.settings, labels_needed=labels_needed)
+
+    def is_labelled(self, example: TaggedText) -> bool:
+        """Tell whether words have tags, or spans are marked."""
+        return example.tags is not None or example.spans is not None
+
+    def unlabelled(self, example: TaggedText) -> TaggedText:
+        """Return the text alone, in its words."""
+        return replace(example, tags=None, spans=None)
+
+    def learn(self, examples: Sequence[TaggedText]) -> None:
+        """Take the kinds, or classes, of the examples as labels.
+
+        Raises:
+            InputError: if there is nothing but O.
+        """
+        tags = {tag for example in examples for tag in example.tags or ()}
+        kinds = {kind for example in examples for _, _, kind in example.spans or ()}
+        if kinds or any(is_entity_tag(tag) for tag in tags):
+            kinds |= {kind_of(tag) for tag in tags if tag != OUTSIDE}
+            self.labels = (OUTSIDE, *(f"{b}-{kind}" for kind in sorted(kinds) for b in "BI"))
+        else:
+            self.labels = tuple(sorted(tags))
+        if len(self.labels) < 2:
+            raise InputError(
+                f"{examples[0].place}: in this file every word is tagged "
+                f"{self.labels[0] if self.labels else 'O'}: there is nothing to learn"
+            )
+
+    @property
+    def config_fields(self) -> dict[str, Any]:
+        """The labels."""
+        return {"id2label": dict(enumerate(self.labels))}
+
+    @property
+    def _marks_entities(self) -> bool:
+        return any(is_entity_tag(label) for label in self.labels)
+
+    def encode(self, examples: Sequence[TaggedText], tokenizer: Tokenizer) -> list[Row]:
+        """Cut texts into windows, with a label at each word's first piece."""
+        numbers = {label: number for number, label in enumerate(self.labels)}
+        room = self.settings.max_seq_length - 2
+        special, rows, num_long = special_ids(tokenizer), list[Row](), 0
+        for index, (example, text) in enumerate(
+            zip(examples, _cut(examples, tokenizer), strict=True)
+        ):
+            labels = self._labels(example, text, numbers)
+            num_long += len(text.ids) > room
+            stride = min(self.settings.doc_stride or (room + 1) // 2, room)
+            for window in windows_of([text.ids.tolist()], max_tokens=room, stride=stride):
+                end = window.start + len(window.ids)
+                words = np.flatnonzero((text.first >= window.start) & (text.first < end))
+                columns = text.first[words] - window.start + 1
+                token_labels = None
+                if labels is not None:
+                    token_labels = np.full(len(window.ids) + 2, IGNORED_LABEL, dtype=np.int64)
+                    token_labels[columns] = labels[words]
+                rows.append(
+                    TaggedRow(
+                        sequences=(
+                            token_sequence(np.array(window.ids, dtype=np.int32), None, special),
+                        ),
+                        example=index,
+                        place=example.place,
+                        token_labels=token_labels,
+                        columns=columns,
+                        words=words,
+                        places=text.places[words],
+                    )
+                )
+        if num_long:
+            print(
+                f"windows    {num_long} of {len(examples)} texts are longer than "
+                f"--max-seq-length {self.settings.max_seq_length}: {len(rows)} rows",
+                file=sys.stderr,
+            )
+        return rows
+
+    def _labels(self, example: TaggedText, text: _Pieces, numbers: dict[str, int]) -> Places | None:
+        """Return [W], the label of each word."""
+        tags = _tags(example, [(int(start), int(end)) for start, end in text.places])
+        if tags is None:
+            return None
+        for word, tag in enumerate(tags):
+            if tag not in numbers:
+                what, known = "tag", list(self.labels)
+                if self._marks_entities and is_entity_tag(tag):
+                    what, known = "kind", [label[2:] for label in self.labels if label[0] == "B"]
+                    tag = kind_of(tag)
+                place = example.place_of(word) if example.tags is not None else example.place
+                raise InputError(
+                    f"{place}: has the {what} {tag!r}, which training did not see; known are "
+                    f"{', '.join(known)}{did_you_mean(tag, known)}"
+                )
+        return np.array([numbers[tag] for tag in tags], dtype=np.int64)
+
+    def loss(self, logits: Tensor, batch: RowBatch) -> Tensor:
+        """Return [], the cross-entropy of [R, S, L] summed over words."""
+        assert batch.labels is not None
+        return cross_entropy_sum(logits.flatten(0, 1), batch.labels.flatten())[0]
+
+    def loss_weight(self, batch: RowBatch) -> float:
+        """Return the number of words."""
+        assert batch.labels is not None
+        return float((batch.labels != IGNORED_LABEL).sum())
+
+    def answers(
+        self, examples: Sequence[TaggedText], rows: Sequence[Row], logits: Sequence[Tensor]
+    ) -> list[Tagging]:
+        """Take each word's likeliest tag, from the window that shows most around it."""
+        answers = []
+        pairs = zip(rows, logits, strict=True)
+        for _, group in groupby(pairs, key=lambda pair: pair[0].example):
+            windows = [(row, scores) for row, scores in group if isinstance(row, TaggedRow)]
+            answers.append(self._answer(windows))
+        return answers
+
+    def _answer(self, windows: Sequence[tuple[TaggedRow, Tensor]]) -> Tagging:
+        num_words = max((int(row.words[-1]) + 1 for row, _ in windows if len(row.words)), default=0)
+        margins, places = np.full(num_words, -1), np.zeros((num_words, 2), dtype=np.int64)
+        labels, probabilities = np.zeros(num_words, dtype=np.int64), np.zeros(num_words)
+        for row, scores in windows:
+            margin = np.minimum(row.columns, row.num_tokens - 1 - row.columns)
+            better = margin > margins[row.words]
+            words, columns = row.words[better], row.columns[better]
+            highest = scores[columns].softmax(dim=-1).max(dim=-1)
+            margins[words], places[words] = margin[better], row.places[better]
+            labels[words], probabilities[words] = highest.indices, highest.values
+        return Tagging(
+            places=[(int(start), int(end)) for start, end in places],
+            tags=[self.labels[label] for label in labels],
+            probabilities=probabilities.tolist(),
+        )
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Of entities f1, precision and recall, and the share of words tagged rightly."""
+        return ("f1", "precision", "recall", "accuracy") if self._marks_entities else ("accuracy",)
+
+    def metrics(
+        self, examples: Sequence[TaggedText], answers: Sequence[Tagging]
+    ) -> dict[str, float]:
+        """Compare entities as wholes, with seqeval: ends and kind must be right."""
+        pairs = list(zip(examples, answers, strict=True))
+        truth = [_tags(example, answer.places) or [] for example, answer in pairs]
+        right = [
+            tag == given
+            for tags, (_, answer) in zip(truth, pairs, strict=True)
+            for tag, given in zip(tags, answer.tags, strict=True)
+        ]
+        accuracy = {"accuracy": float(np.mean(right)) if right else 0.0}
+        if not self._marks_entities:
+            return accuracy
+        seqeval = import_extra("seqeval.metrics.v1", "measuring entities", "sklearn")
+        schemes = import_extra("seqeval.scheme", "measuring entities", "sklearn")
+        compared = [_comparable(*pair) for pair in pairs]
+        precision, recall, f1, _ = seqeval.precision_recall_fscore_support(
+            [given for given, _ in compared],
+            [found for _, found in compared],
+            average="micro",
+            scheme=schemes.IOB2,
+            zero_division=0,
+        )
+        return {"f1": float(f1), "precision": float(precision), "recall": float(recall), **accuracy}
+
+    def record(self, example: TaggedText, answer: Tagging) -> dict[str, Any]:
+        """Return entities with their characters and the words with their tags; both can be read."""
+        spans = {"spans": [list(span) for span in answer.spans]} if self._marks_entities else {}
+        return {
+            **spans,
+            "tags": answer.tags,
+            "tokens": [example.text[start:end] for start, end in answer.places],
+            "probabilities": [round(share, 6) for share in answer.probabilities],
+            "text": example.text,
+        }
+
+
+def _cut(examples: Sequence[TaggedText], tokenizer: Tokenizer) -> Iterator[_Pieces]:
+    """Yield the pieces of each text: of its words where they are given, else as they are found."""
+    encoder, unknown = TextEncoder(tokenizer), special_ids(tokenizer).unk
+    for example in examples:
+        if example.words is None:
+            yield _found(tokenizer, example.text)
+            continue
+        pieces = encoder.encode([example.text[start:end] for start, end in example.words])
+        # A word of nothing but characters that the tokenizer drops still needs a place.
+        pieces = [ids if len(ids) else np.array([unknown], dtype=np.int32) for ids in pieces]
+        ends = np.cumsum([len(ids) for ids in pieces], dtype=np.int64)
+        yield _Pieces(
+            np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int32),
+            np.append(0, ends)[:-1],
+            np.array(example.words, dtype=np.int64).reshape(-1, 2),
+        )
+
+
+def _found(tokenizer: Tokenizer, text: str) -> _Pieces:
+    encoding = encode_with_offsets(tokenizer, [text])[0]
+    numbers = np.array([-1 if word is None else word for word in encoding.word_ids])
+    first = np.flatnonzero(np.diff(numbers, prepend=-2))
+    last = np.append(first[1:], len(numbers)) - 1
+    offsets = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+    places = np.stack([offsets[first, 0], offsets[last, 1]], axis=1) if len(first) else offsets
+    return _Pieces(np.array(encoding.ids, dtype=np.int32), first, places)
+
+
+def _tags(example: TaggedText, places: Sequence[tuple[int, int]]) -> list[str] | None:
+    """Return the tags of words at some places; a span takes the words it has characters of."""
+    if example.tags is not None:
+        return list(example.tags)
+    if example.spans is None:
+        return None
+    starts, ends = [start for start, _ in places], [end for _, end in places]
+    spans: list[Span] = []
+    for start, end, kind in example.spans:
+        first = max(bisect_right(ends, start), spans[-1][1] if spans else 0)
+        behind = bisect_left(starts, end)
+        if first < behind:
+            spans.append((first, behind, kind))
+    return tags_of_spans(spans, len(places))
+
+
+def _comparable(example: TaggedText, answer: Tagging) -> tuple[list[str], list[str]]:
+    """Return what is right and what was found as tags of the same units.
+
+    Where spans of characters are given the units are characters: a span that is no whole number
+    of the tokenizer's words cannot be found, and counts as missed.
+    """
+    if example.spans is None:
+        return list(example.tags or ()), answer.tags
+    length = len(example.text)
+    return tags_of_spans(example.spans, length), tags_of_spans(answer.spans, length)

@@ -1,0 +1,81 @@
+"""Every set of a folder is found with its task and metric, run, and summed up.
+Runs anywhere: `pytest tests/finetuning/test_benchmark_suite.py`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from bert_scratch.config import InputError
+from bert_scratch.finetuning.benchmark_suite import (
+    BenchmarkSuiteConfig,
+    find_sets,
+    run_benchmark_suite,
+)
+from bert_scratch.finetuning.finetune_config import FinetuneConfig
+
+Make = Callable[..., FinetuneConfig]
+
+
+@pytest.fixture(autouse=True)
+def deterministic() -> Iterator[None]:
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def suite(settings: Make, tmp_path: Path) -> Path:
+    """Two small sets in GLUE's layout: one of labels, one of scores."""
+    asked, folder = settings(), tmp_path / "suite"
+    (folder / "CoLA").mkdir(parents=True)
+    shutil.copy(asked.train_file, folder / "CoLA" / "train.tsv")
+    shutil.copy(asked.eval_file, folder / "CoLA" / "dev.tsv")
+    (folder / "STS").mkdir()
+    for name in ("train", "validation"):
+        lines = "".join(f"a film\tis {'good ' * (n % 5)}\t{n / 20}\n" for n in range(60))
+        (folder / "STS" / f"{name}.tsv").write_text(f"sentence1\tsentence2\tscore\n{lines}")
+    (folder / "notes").mkdir()
+    return folder
+
+
+def config(suite: Path, model: Path, out: Path, **changes: object) -> BenchmarkSuiteConfig:
+    values = {
+        "folder": str(suite),
+        "model": str(model),
+        "output_dir": str(out),
+        "seeds": (1, 2),
+        "num_train_epochs": 1,
+        "max_seq_length": 24,
+        "num_threads": 1,
+        "device": "cpu",
+    }
+    return BenchmarkSuiteConfig(**(values | changes))  # type: ignore[arg-type]
+
+
+def test_each_set_is_run_and_summed_up(
+    suite: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_benchmark_suite(config(suite, folder, tmp_path / "out"))
+    sets = json.loads((tmp_path / "out" / "suite.json").read_text())["sets"]
+    assert {name: (row["task"], row["metric"]) for name, row in sets.items()} == {
+        "CoLA": ("classification", "matthews_corrcoef"),
+        "STS": ("regression", "pearson"),
+    }
+    scores = [row["matthews_corrcoef"] for row in sets["CoLA"]["seeds"].values()]
+    assert len(scores) == 2 and sets["CoLA"]["mean"] == pytest.approx(sum(scores) / 2)
+    table = capsys.readouterr().out.splitlines()[-4:]
+    assert [line.split()[0] for line in table] == ["set", "CoLA", "STS", "mean"]
+
+
+def test_a_set_that_is_not_there_is_answered_with_those_that_are(
+    suite: Path, folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"has CoLA, STS \(did you mean 'CoLA'"):
+        find_sets(config(suite, folder, tmp_path, sets=("CoL",)))
+    with pytest.raises(InputError, match=r"holds no data set"):
+        find_sets(config(suite / "notes", folder, tmp_path))

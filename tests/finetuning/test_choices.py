@@ -1,0 +1,20 @@
+"""What is chosen where the user says nothing.
+Runs anywhere: `pytest tests/finetuning/test_choices.py`."""
+
+from __future__ import annotations
+
+import pytest
+
+from bert_scratch.finetuning.choices import learning_rate_for, num_epochs_for
+
+
+@pytest.mark.parametrize(
+    ("width", "rate"), [(768, 2e-5), (512, 5e-5), (256, 2e-4), (128, 7e-4), (64, 1e-3)]
+)
+def test_narrow_models_learn_faster(width: int, rate: float) -> None:
+    assert learning_rate_for(width) == rate
+
+
+@pytest.mark.parametrize(("steps", "epochs"), [(1, 20), (30, 10), (100, 3), (5000, 3)])
+def test_small_files_are_gone_through_more_often(steps: int, epochs: int) -> None:
+    assert num_epochs_for(steps) == epochs

@@ -1,0 +1,72 @@
+"""A head of the user's own gets the loop, checkpoints and export, and runs only when named.
+Runs anywhere: `pytest tests/finetuning/test_custom_head.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+
+from bert_scratch.config import InputError
+from bert_scratch.finetuning.finetune import finetune
+from bert_scratch.finetuning.finetune_config import FinetuneConfig
+from bert_scratch.finetuning.predict import PredictConfig, predict
+
+Make = Callable[..., FinetuneConfig]
+Write = Callable[[str, str], str]
+
+HEAD = """
+import torch
+from torch import nn
+
+
+class MeanHead(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.num_labels)
+
+    def forward(self, hidden_states, batch):
+        mask = batch.attention_mask[..., None]
+        return self.dense((hidden_states * mask).sum(dim=1) / mask.sum(dim=1))
+
+    def loss(self, logits, batch):
+        return nn.functional.cross_entropy(logits, batch.labels, label_smoothing=0.1)
+
+    def metric(self, predictions, labels):
+        return sum(p == t for p, t in zip(predictions, labels)) / len(labels)
+"""
+
+
+@pytest.fixture(autouse=True)
+def deterministic() -> Iterator[None]:
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def test_a_head_of_ones_own_is_trained_saved_and_answers(settings: Make, write: Write) -> None:
+    name = write("my_head.py", HEAD) + ":MeanHead"
+    asked = settings(task=name, num_train_epochs=12, learning_rate=5e-3)
+    result = finetune(asked)
+    assert result.results["metric"] == "metric"
+    values = result.results["evaluations"][-1]
+    assert values["metric"] == values["accuracy"] > 0.8
+    assert asked.test_file is not None
+    records = predict(PredictConfig(model=(str(result.folder),), task=name, input=asked.test_file))
+    assert [record["label"] for record in records] == ["1", "0"]
+    with pytest.raises(InputError, match=r"head of its maker's own; name it with --task"):
+        predict(PredictConfig(model=(str(result.folder),), input=asked.test_file))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere.py:MeanHead", r"there is no file"),
+        ("my_head.py:MeanHaed", r"has no class MeanHaed \(did you mean 'MeanHead'"),
+        ("my_head.py:torch", r"must be a class derived from nn.Module"),
+    ],
+)
+def test_what_is_no_head_is_refused(settings: Make, write: Write, name: str, message: str) -> None:
+    folder = write("my_head.py", HEAD).removesuffix("my_head.py")
+    with pytest.raises(InputError, match=message):
+        finetune(settings(task=folder + name))

@@ -1,0 +1,256 @@
+"""`finetune` learns, is exact beside transformers, keeps the best model, and survives a stop.
+Runs anywhere: `pytest tests/finetuning/test_finetune.py`."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from bert_scratch.config import InputError
+from bert_scratch.finetuning.assemble import Parts, assemble
+from bert_scratch.finetuning.finetune import finetune
+from bert_scratch.finetuning.finetune_config import FinetuneConfig
+from bert_scratch.finetuning.objective import TaskObjective
+from bert_scratch.finetuning.rows import RowBatch
+from bert_scratch.training.interruption import Interrupted
+from bert_scratch.training.optimizer import parameter_groups
+from bert_scratch.training.step import update
+
+Make = Callable[..., FinetuneConfig]
+
+
+@pytest.fixture(autouse=True)
+def deterministic() -> Iterator[None]:
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def lines_of(path: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_run_learns_and_leaves_results_model_and_predictions(settings: Make) -> None:
+    asked = settings(num_train_epochs=12, learning_rate=5e-3)
+    finetune(asked)
+    out = Path(asked.output_dir)
+    results = json.loads((out / "results.json").read_text())
+    assert results["accuracy"] > 0.9
+    assert {"f1", "f1_macro", "balanced_accuracy", "matthews_corrcoef", "loss"} <= results.keys()
+    config = json.loads((out / "model" / "config.json").read_text())
+    assert config["id2label"] == {"0": "0", "1": "1"} and config["label2id"] == {"0": 0, "1": 1}
+    assert config["problem_type"] == "single_label_classification"
+    answers = lines_of(out / "test_predictions.jsonl")
+    assert [answer["label"] for answer in answers] == ["1", "0"]
+    assert lines_of(out / "metrics.jsonl")[-1]["accuracy"] == pytest.approx(results["accuracy"])
+    assert not (out / "checkpoints").exists()
+
+
+def test_losses_equal_those_of_transformers(settings: Make, tmp_path: Path) -> None:
+    from transformers import BertForSequenceClassification, get_linear_schedule_with_warmup
+
+    parts = assemble(settings(dropout=0.0, weight_decay=0.1, warmup_fraction=0.25))
+    model = parts.build_model().train()
+    model.save_pretrained(tmp_path / "start")
+    theirs = BertForSequenceClassification.from_pretrained(tmp_path / "start").train()
+    plan, batches = parts.plan(), list(islice(parts.batches(0), 8))
+    optimizer = parts.build_optimizer(model)
+    assert plan.num_train_steps is not None
+    groups = parameter_groups(theirs, 0.1)
+    their_optimizer = torch.optim.AdamW(groups, lr=plan.learning_rate, eps=1e-8)
+    schedule = get_linear_schedule_with_warmup(
+        their_optimizer, plan.num_warmup_steps, plan.num_train_steps
+    )
+    for step, batch in enumerate(batches):
+        result = update(
+            model,
+            optimizer,
+            batch,
+            objective=TaskObjective(parts.task),
+            settings=plan.step_settings,
+            runtime=parts.runtime,
+            step=step,
+            learning_rate=plan.learning_rate_at(step),
+        )
+        loss = theirs(
+            input_ids=batch.input_ids,
+            token_type_ids=batch.token_type_ids,
+            attention_mask=batch.attention_mask,
+            labels=batch.labels,
+        ).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
+        their_optimizer.step()
+        schedule.step()
+        their_optimizer.zero_grad()
+        assert result.sums[0] / result.sums[1] == pytest.approx(loss.item(), abs=1e-5)
+
+
+def test_the_result_has_equal_logits_in_transformers(settings: Make) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    asked = settings(num_train_epochs=1)
+    folder = finetune(asked).folder
+    parts = assemble(asked)
+    batch = RowBatch.of(parts.eval.rows[:8], pad_id=parts.pad_id)
+    with torch.inference_mode():
+        theirs = AutoModelForSequenceClassification.from_pretrained(folder)(
+            input_ids=batch.input_ids,
+            token_type_ids=batch.token_type_ids,
+            attention_mask=batch.attention_mask,
+        ).logits
+        ours = parts.task.logits(parts.task.load_model(folder, new_head=False), batch)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+def test_an_epoch_shows_every_row_once_in_an_order_of_its_own(settings: Make) -> None:
+    parts = assemble(settings(train_batch_size=20))
+    assert parts.steps_per_epoch == math.ceil(96 / 20)
+    epochs = [
+        [row.example for batch in islice(parts.batches(start), 5) for row in batch.rows]
+        for start in (0, 5)
+    ]
+    assert all(sorted(epoch) == list(range(96)) for epoch in epochs)
+    assert epochs[0] != epochs[1]
+    resumed = next(parts.batches(7))
+    assert [row.example for row in resumed.rows] == epochs[1][40:60]
+
+
+def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send this process a SIGTERM when the batch of a step is asked for."""
+    batches = Parts.batches
+
+    def interrupted(self: Parts, first_step: int) -> Iterator[RowBatch]:
+        for number, batch in enumerate(batches(self, first_step), start=first_step):
+            if number == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    monkeypatch.setattr(Parts, "batches", interrupted)
+
+
+@pytest.mark.parametrize("step", [3, 11, 23])
+def test_a_stopped_run_goes_on_to_the_same_bits(
+    settings: Make, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    through = finetune(settings("through"))
+    with monkeypatch.context() as patched:
+        stop_at(step, patched)
+        with pytest.raises(Interrupted):
+            finetune(settings("stopped"))
+    status = json.loads((Path(settings("stopped").output_dir) / "status.json").read_text())
+    assert (status["state"], status["code"]) == ("stopped", 75)
+    resumed = finetune(settings("stopped"))
+    weights = [r.folder / "model.safetensors" for r in (through, resumed)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert through.results["evaluations"] == resumed.results["evaluations"]
+
+
+def test_a_finished_run_says_so(settings: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    first = finetune(settings(num_train_epochs=1))
+    written = (first.folder / "model.safetensors").stat().st_mtime_ns
+    again = finetune(settings(num_train_epochs=1))
+    assert again.results == json.loads(json.dumps(first.results))
+    assert (first.folder / "model.safetensors").stat().st_mtime_ns == written
+    assert "this run is done" in capsys.readouterr().out
+
+
+def test_changed_settings_and_changed_files_are_refused(settings: Make) -> None:
+    finetune(settings(num_train_epochs=1))
+    with pytest.raises(InputError, match=r"--train-batch-size: was 16, now 8"):
+        finetune(settings(num_train_epochs=1, train_batch_size=8))
+    with Path(settings().train_file).open("a") as file:
+        file.write("a film\t1\n")
+    with pytest.raises(InputError, match=r"the content of --train-file has changed"):
+        finetune(settings(num_train_epochs=1))
+
+
+def test_the_model_is_that_of_the_best_evaluation(settings: Make) -> None:
+    result = finetune(settings(num_train_epochs=5, learning_rate=3e-2)).results
+    by_step = {evaluation["step"]: evaluation for evaluation in result["evaluations"]}
+    assert result["accuracy"] == max(e["accuracy"] for e in by_step.values())
+    assert by_step[result["best_step"]]["accuracy"] == result["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "table", "message"),
+    [
+        ("train_file", "sentence\tlabel\n", r"bad.tsv: holds no examples"),
+        ("train_file", "", r"bad.tsv: holds no examples"),
+        ("train_file", "sentence\tlabel\ngood\t1\nbad\t\n", r"bad.tsv:3: has no label"),
+        ("train_file", "sentence\tlabel\ngood\t1\nfine\t1\n", r"needs two labels.*it has 1"),
+        ("train_file", "sentence\tkind\ngood\t1\n", r"columns sentence, kind; name the label's"),
+        ("train_file", "sentence\tlabel\ngood\t1\nbad\n", r"bad.tsv:3: has 1 cells, the header 2"),
+        ("eval_file", "sentence\tlabel\ngood\t1\nbad\t7\n", r"bad.tsv:3: label '7' is not one of"),
+        ("test_file", "sentence\tlabel\ngood\tone\n", r"bad.tsv:2: label 'one' is not one of"),
+    ],
+)
+def test_bad_files_are_named_with_their_line(
+    settings: Make, write: Callable[[str, str], str], flag: str, table: str, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        finetune(settings(**{flag: write("bad.tsv", table)}))
+
+
+def test_a_wrong_column_is_answered_with_those_there_are(settings: Make) -> None:
+    with pytest.raises(InputError, match=r"columns sentence, label; .*lable.*did you mean 'label'"):
+        finetune(settings(label_column=("lable",)))
+    with pytest.raises(InputError, match=r"--text-column text is not among them"):
+        finetune(settings(text_column="text"))
+
+
+def test_an_unknown_metric_is_answered_with_those_there_are(settings: Make) -> None:
+    with pytest.raises(InputError, match=r"--metric must be one of accuracy, .*'acuracy'"):
+        finetune(settings(metric="acuracy"))
+
+
+def test_rows_longer_than_the_model_takes_are_refused(settings: Make) -> None:
+    with pytest.raises(InputError, match=r"--max-seq-length 64: .* at most 40 tokens"):
+        finetune(settings(max_seq_length=64))
+
+
+def test_a_run_without_progress_ends_early_and_stays_ended(
+    settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = settings(learning_rate=1e-9, num_train_epochs=20, early_stopping_patience=2)
+    results = finetune(asked).results
+    assert results["num_train_steps"] == 3 * 6 and len(results["evaluations"]) == 3
+
+
+def test_few_shot_takes_so_many_of_each_label(settings: Make) -> None:
+    chosen = [assemble(settings(few_shot=5, seed=seed)).train.examples for seed in (1, 1, 2)]
+    assert [example.label for example in chosen[0]].count("0") == 5 == len(chosen[0]) - 5
+    assert chosen[0] == chosen[1] != chosen[2]
+    with pytest.raises(InputError, match=r"--few-shot 90: the training file has \d+ of label"):
+        assemble(settings(few_shot=90))
+
+
+def test_several_seeds_give_mean_and_deviation(settings: Make) -> None:
+    asked = settings(num_train_epochs=1, seeds=(3, 4))
+    results = finetune(asked).results
+    losses = [results["seeds"][seed]["loss"] for seed in ("3", "4")]
+    assert losses[0] != losses[1]
+    assert results["loss"] == pytest.approx(sum(losses) / 2)
+    assert results["std"]["loss"] == pytest.approx(abs(losses[0] - losses[1]) / math.sqrt(2))
+    out = Path(asked.output_dir)
+    assert json.loads((out / "results.json").read_text()) == json.loads(json.dumps(results))
+    best = out / f"seed-{results['best_seed']}" / "model" / "model.safetensors"
+    assert (out / "model" / "model.safetensors").read_bytes() == best.read_bytes()
+
+
+def test_frozen_layers_are_those_of_the_pretrained_model(settings: Make, folder: Path) -> None:
+    from safetensors.torch import load_file
+
+    result = finetune(settings(num_train_epochs=1, freeze_layers="all"))
+    before = load_file(folder / "model.safetensors")
+    after = load_file(result.folder / "model.safetensors")
+    encoder = [name for name in after if name.startswith(("bert.embeddings", "bert.encoder"))]
+    assert encoder and all(torch.equal(before[name], after[name]) for name in encoder)
+    assert not torch.equal(before["bert.pooler.dense.weight"], after["bert.pooler.dense.weight"])

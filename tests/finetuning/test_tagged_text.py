@@ -1,0 +1,148 @@
+"""Pins the reading of tagged texts: each format gives the same examples, whatever its scheme, and
+what is wrong in a file is named with its line.
+
+Run alone: `pytest tests/finetuning/test_tagged_text.py`; the real sets are read where they are.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bert_scratch.config import InputError
+from bert_scratch.finetuning.tagged_text import joined, read_tagged_texts
+from bert_scratch.finetuning.task_settings import TaskSettings
+
+SETTINGS = TaskSettings(task="token-classification")
+CONLL = """-DOCSTART- -X- O O
+
+EU NNP I-NP I-ORG
+rejects VBZ I-VP O
+German JJ I-NP I-MISC
+calls NNS I-NP O
+
+Peter NNP I-NP I-PER
+Blackburn NNP I-NP I-PER
+"""
+IOB2 = [("B-ORG", "O", "B-MISC", "O"), ("B-PER", "I-PER")]
+
+
+def reading(tmp_path, text, name="some.conll", *, labels_needed=True, **changes):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    path = str(tmp_path / name)
+    return read_tagged_texts(path, SETTINGS.replace(**changes), labels_needed=labels_needed)
+
+
+def test_columns_become_sentences_in_iob2_and_the_scheme_is_said(tmp_path, capsys):
+    examples = reading(tmp_path, CONLL)
+    assert [example.tags for example in examples] == IOB2
+    assert [example.text for example in examples] == ["EU rejects German calls", "Peter Blackburn"]
+    first = examples[0]
+    assert [first.text[start:end] for start, end in first.words] == first.text.split()
+    assert [example.place.rpartition(":")[2] for example in examples] == ["3", "8"]
+    assert "IOB1, trained as IOB2" in capsys.readouterr().err
+
+
+def test_windows_line_ends_tabs_and_a_missing_last_line_end_change_nothing(tmp_path):
+    tabs = CONLL.replace(" ", "\t").replace("\n", "\r\n").rstrip()
+    assert [example.tags for example in reading(tmp_path, tabs)] == IOB2
+
+
+def test_any_column_can_be_the_tag(tmp_path, capsys):
+    examples = reading(tmp_path, CONLL, label_column=("2",))
+    assert examples[0].tags == ("NNP", "VBZ", "JJ", "NNS")
+    assert capsys.readouterr().err == ""
+    with pytest.raises(InputError, match="--label-column 9: must be a number from 1 to 4"):
+        reading(tmp_path, CONLL, label_column=("9",))
+
+
+def test_a_lone_column_is_words_to_tag(tmp_path):
+    examples = reading(tmp_path, "EU\nrejects\n\nPeter\n", labels_needed=False)
+    assert [example.text for example in examples] == ["EU rejects", "Peter"]
+    assert examples[0].tags is None
+    with pytest.raises(InputError, match=r"some.conll:1: has no tags"):
+        reading(tmp_path, "EU\nrejects\n")
+
+
+def test_rows_of_words_and_tags(tmp_path):
+    text = "text_a\tlabel\n相 比 青 岛\tO O B-ORG I-ORG\nEU calls\tB-ORG O\n"
+    examples = reading(tmp_path, text, "some.tsv")
+    assert [example.text for example in examples] == ["相比青岛", "EU calls"]
+    assert examples[0].tags == ("O", "O", "B-ORG", "I-ORG")
+    with pytest.raises(InputError, match=r"some.tsv:3: has 2 words and 1 tags"):
+        reading(tmp_path, text.replace("B-ORG O\n", "B-ORG\n"), "some.tsv")
+    with pytest.raises(InputError, match=r"some.tsv:4: has 1 column, the header 2"):
+        reading(tmp_path, text + "alone\n", "some.tsv")
+
+
+def test_the_forms_of_json(tmp_path):
+    lines = [
+        {
+            "text": "叶老桂在浙商",
+            "label": {"name": {"叶老桂": [[0, 2]]}, "company": {"浙商": [[4, 5]]}},
+        },
+        {"text": "叶老桂在浙商", "spans": [[4, 6, "company"], [0, 3, "name"]]},
+        {"tokens": ["EU", "calls"], "tags": ["B-ORG", "O"]},
+    ]
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    examples = reading(tmp_path, text, "some.json")
+    assert examples[0].spans == examples[1].spans == ((0, 3, "name"), (4, 6, "company"))
+    assert examples[2].tags == ("B-ORG", "O")
+    unlabelled = reading(tmp_path, '{"id": 0, "text": "a b"}\n', "x.jsonl", labels_needed=False)
+    assert unlabelled[0].spans is None
+
+
+def test_of_spans_over_each_other_the_longer_is_kept_and_said(tmp_path, capsys):
+    text = '{"text": "abcdef", "spans": [[0, 2, "x"], [1, 5, "y"], [5, 6, "x"]]}\n'
+    assert reading(tmp_path, text)[0].spans == ((1, 5, "y"), (5, 6, "x"))
+    assert "1 spans that lie over a longer one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no examples"),
+        ("\n\n", "holds no examples"),
+        ("EU NNP O\nrejects O\n", r":2: has 2 columns \('rejects O'\), line 1 has 3"),
+        ("EU B-ORG\n\nrejects X-ORG\n", r":3: has the tag 'X-ORG'; others are O, or a letter"),
+        ('{"text": "abc", "spans": [[1, 4, "x"]]}', r":1: the span from 1 up to 4 \(x\) is not in"),
+        ('{"text": "abc", "spans": [[2, 2, "x"]]}', r":1: the span from 2 up to 2 \(x\) is not in"),
+        ('{"text": "abc", "spans": [[1, "x"]]}', r":1: spans must be \[start, end, kind\]"),
+        ('{"text": "abc", "spans": {"a": 1}}', r":1: spans must be \[start, end, kind\]"),
+        ('{"text": "abc", "label": {"x": {"bc": [[0, 1]]}}}', r"0 to 1 are 'ab', not 'bc'"),
+        ('{"text": "abc", "label": {"x": [[0, 1]]}}', r":1: label must be \{kind: \{surface"),
+        ('{"tokens": ["a", "b"], "tags": ["O"]}', r":1: has 2 words and 1 tags"),
+        ('{"tokens": ["a"], "tags": [0]}', r":1: tags must be a list of strings"),
+        ('{"label": 3}', r':1: needs "text", or "tokens" with "tags"'),
+        ('{"text": "abc"}', r":1: has no tags"),
+        ('{"text": "abc"', r":1: is not JSON"),
+        ('{"text": "a\\ud800"}', r":1: holds half of a surrogate pair"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(text, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        reading(tmp_path, text)
+
+
+def test_texts_are_joined_as_they_are_written():
+    assert joined(["EU", "calls", "."])[0] == "EU calls ."
+    assert joined(["在", "EU", "里", "。"])[0] == "在EU里。"
+    assert joined(["한국", "말"])[0] == "한국 말"
+    assert joined([]) == ("", ())
+
+
+@pytest.mark.parametrize(
+    ("name", "scheme", "num_examples"),
+    [
+        ("conll2003/eng.testa", "IOB1", 3250),
+        ("cluener/dev.json", None, 1343),
+        ("msra-ner/dev.tsv", "IOB2", 2318),
+        ("resume-ner/dev.char.bmes", "BMES", 463),
+    ],
+)
+def test_published_sets_are_read_whole(name, scheme, num_examples, shared, capsys):
+    file = shared / "data" / name
+    assert len(read_tagged_texts(str(file), SETTINGS, labels_needed=True)) == num_examples
+    said = capsys.readouterr().err
+    assert (f": {scheme}, trained as IOB2" in said) if scheme else not said
