@@ -1,21 +1,23 @@
 """Pins that what README and docs say can be typed in: every command and every Python snippet runs.
 
-The blocks of a page are run in order, in a folder with sample texts; the flags that shorten a
-command are in `uv_for_tests.py`. A block that cannot run here says why in its first line
-(```bash data-not-run="needs 8 GPUs"). Run alone: `pytest -m slow tests/docs/test_snippets.py`.
+The blocks of a page are run in order, in a folder with sample texts, with flags behind a command
+that only make it shorter (`SHORTER`). Commands run in this process, through the same parser, which
+saves the start of torch for each; those that are other programs run on their own. A block that
+cannot run says why in its first line (```bash title="not run by a test: needs 8 GPUs").
+Run alone: `pytest -m slow tests/docs/test_snippets.py`.
 """
 
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import os
 import re
+import runpy
 import shlex
 import shutil
-import stat
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,16 +32,84 @@ from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.model.huggingface import to_hf
 
 REPOSITORY = Path(__file__).parents[2]
-SHIM = Path(__file__).with_name("uv_for_tests.py")
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 LANGUAGES = ("bash", "python")
 FENCE = re.compile(r"^```(\S+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NOT_RUN = re.compile(r'title="not run by a test: ([^"]+)"')
 LABELS = ("water", "town")
 
-spec = importlib.util.spec_from_file_location("uv_for_tests", SHIM)
-assert spec is not None and spec.loader is not None
-uv_for_tests = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(uv_for_tests)
+# What makes each command shorter; the last of two equal flags counts.
+VOCABULARY = {"--vocab-size": "700", "--num-processes": "1"}
+SHAPE = {
+    "--hidden-size": "32",
+    "--num-hidden-layers": "2",
+    "--num-attention-heads": "2",
+    "--intermediate-size": "64",
+}
+STEPS = {"--num-train-steps": "4", "--train-batch-size": "8", "--num-threads": "1"}
+SHORTER: dict[str, dict[str, str]] = {
+    "prepare": VOCABULARY,
+    "corpus-report": VOCABULARY,
+    "pretrain": VOCABULARY | SHAPE | STEPS | {"--max-seq-length": "32"},
+    "finetune": STEPS | {"--max-seq-length": "32"},
+    "score": {"--num-lines": "20"},
+    "mlm-report": {"--num-lines": "20"},
+    "explain": {"--attribution-steps": "2"},
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """What stands behind `uv run` in a line."""
+
+    words: list[str]
+
+    @classmethod
+    def of(cls, line: str) -> Command:
+        uv, run, *words = shlex.split(line, comments=True)
+        assert (uv, run) == ("uv", "run"), line
+        return cls(words)
+
+    @property
+    def name(self) -> str | None:
+        """Which of our commands it is; None for an example's script."""
+        program, *rest = self.words
+        known = {"pretrain.py": "pretrain", "bert-scratch": rest[0] if rest else None}
+        if program == "torchrun":
+            return rest[rest.index("bert_scratch") + 1]
+        return known.get(program)
+
+    @property
+    def arguments(self) -> list[str]:
+        """The flags of our command."""
+        last = self.name if self.name in self.words else self.words[0]
+        return self.words[self.words.index(str(last)) + 1 :]
+
+    @property
+    def shorter(self) -> list[str]:
+        """Flags that make it shorter and go with those it has."""
+        flags = dict(SHORTER.get(self.name or "", {}))
+        if {"--data", "--tokenizer", "--init-checkpoint"} & set(self.words):
+            flags.pop("--vocab-size", None)
+        if "--data" in self.words:
+            flags.pop("--num-processes", None)
+        if "--init-checkpoint" in self.words:
+            flags = {name: value for name, value in flags.items() if name not in SHAPE}
+        if "--extend" in self.words:
+            flags["--num-train-steps"] = "6"
+        return [part for pair in flags.items() for part in pair]
+
+    def run(self, folder: Path) -> int:
+        """Run it in a folder, the current one, and return its exit code."""
+        program, *rest = self.words
+        if program in ("pretrain.py", "bert-scratch"):
+            return cli.run_command(str(self.name), [*self.arguments, *self.shorter])
+        if program == "python":
+            script = [str(REPOSITORY / rest[0]), *rest[1:]]
+        else:
+            script = ["-m", "torch.distributed.run", *rest, *self.shorter]
+        environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+        return subprocess.call([sys.executable, *script], cwd=folder, env=environment)
 
 
 @dataclass(frozen=True)
@@ -64,7 +134,7 @@ class Block:
 def blocks_of(page: Path) -> list[Block]:
     found = []
     for language, header, code in FENCE.findall(page.read_text(encoding="utf-8")):
-        reason = re.search(r'data-not-run="([^"]+)"', header)
+        reason = NOT_RUN.search(header)
         if language in LANGUAGES:
             found.append(Block(page, language, code, reason[1] if reason else None))
     return found
@@ -99,16 +169,14 @@ def test_every_fence_names_a_known_language() -> None:
 
 
 def test_every_command_parses() -> None:
-    lines = [(b.page, s) for b in BLOCKS if b.language == "bash" for s in b.snippets]
-    for page, line in lines:
-        words = shlex.split(line, comments=True)
-        assert words[:2] == ["uv", "run"], f"{name_of(page)}: {line}"
-        name = uv_for_tests.command_of(words[2:])
-        if name is None:
-            continue
-        settings = cli._load(cli.COMMANDS[name].settings)
-        start = words.index(name if name in words else "pretrain.py") + 1
-        assert cli.parse(settings, words[start:], prog=f"{name_of(page)}: {line}") is not None
+    for block in BLOCKS:
+        for line in block.snippets if block.language == "bash" else []:
+            command = Command.of(line)
+            if command.name is None:
+                continue
+            settings = cli._load(cli.COMMANDS[command.name].settings)
+            where = f"{name_of(block.page)}: {line}"
+            assert cli.parse(settings, command.arguments, prog=where) is not None
 
 
 @pytest.fixture(scope="session")
@@ -168,27 +236,27 @@ def put_models(page: Path, folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES_TO_RUN, ids=name_of)
-def test_snippets_of_page_run(page: Path, samples: Path, tmp_path: Path) -> None:
+def test_snippets_of_page_run(
+    page: Path,
+    samples: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     folder = tmp_path / "place"
     shutil.copytree(samples, folder)
     put_models(page, folder)
-    shim = tmp_path / "bin" / "uv"
-    shim.parent.mkdir()
-    shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{SHIM}" "$@"\n')
-    shim.chmod(shim.stat().st_mode | stat.S_IXUSR)
-    environment = os.environ | {
-        "PATH": f"{shim.parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(REPOSITORY),
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-    }
+    monkeypatch.chdir(folder)
     for block in blocks_of(page):
         if block.not_run is not None:
             continue
         for snippet in block.snippets:
-            command = ["bash", "-c"] if block.language == "bash" else [sys.executable, "-c"]
-            done = subprocess.run(
-                [*command, snippet], cwd=folder, env=environment, capture_output=True, text=True
-            )
-            said = f"{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
-            assert done.returncode == 0, f"{name_of(page)}: {snippet}\n{said}"
+            with warnings.catch_warnings():
+                warnings.simplefilter("default")  # a reader's Python does not stop at warnings
+                if block.language == "python":
+                    (folder / "snippet.py").write_text(snippet, encoding="utf-8")
+                    runpy.run_path("snippet.py")
+                    continue
+                code = Command.of(snippet).run(folder)
+            said = capfd.readouterr()
+            assert code == 0, f"{name_of(page)}: {snippet}\n{said.out[-2000:]}\n{said.err[-2000:]}"
