@@ -198,7 +198,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "texts.txt").write_text("\n".join(sentences[:12]))
     (folder / "new.txt").write_text("\n".join(sentences[:4]))
     rows = [f"{text}\t{LABELS[i % 2]}" for i, text in enumerate(sentences)]
-    for name, part in (("train.tsv", rows), ("dev.tsv", rows[:8])):
+    for name, part in (("train.tsv", rows * 2), ("dev.tsv", rows[:8])):
         (folder / name).write_text("\n".join(["text\tlabel", *part]))
     save_models(folder, [*sentences, (sources / "chinese.txt").read_text()])
     return folder
