@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from bert_scratch.config import (
     ACTIVATIONS,
+    INITIALIZERS,
     PAIR_TASKS,
     BertConfig,
     InputError,
@@ -19,7 +20,6 @@ from bert_scratch.pretraining.prepare import CorpusSettings
 from bert_scratch.training.schedule import DECAY_SHARE, LEARNING_RATE_SCHEDULES
 
 PAIR_SAMPLINGS = ("balanced", "google")
-INITIALIZERS = ("normal", "truncated_normal")
 
 MAY_CHANGE_ON_RESUME = frozenset(
     {
@@ -97,7 +97,7 @@ class ModelSettings(Settings):
     layer_norm_eps: float | None = None
     """Epsilon inside LayerNorm's root."""
     initializer: str | None = None
-    """normal, or truncated_normal (cut at two standard deviations, as Google does)."""
+    """normal, truncated_normal (cut at two standard deviations, as Google does) or mimetic (normal, but near tokens attend to each other from the start). Left out: by the width."""  # noqa: E501
     train_pad_row: bool | None = None
     """Train the embedding row of [PAD] instead of keeping it at zero."""
 
@@ -107,7 +107,7 @@ class OptimizationSettings(Settings):
     """How the model learns."""
 
     recipe: str = "huggingface"
-    """huggingface or google: sets initializer, train_pad_row, adam_bias_correction, lr_schedule, mask_special and hidden_act where they are left out."""  # noqa: E501
+    """huggingface or google: sets train_pad_row, adam_bias_correction, lr_schedule, mask_special and hidden_act where they are left out; google also the initializer."""  # noqa: E501
     train_batch_size: int | None = None
     """Examples per update. Left out: chosen by the budget."""
     micro_batch_size: int | None = None
