@@ -204,6 +204,12 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def built_in_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the text that every Python brings along is cached."""
+    return tmp_path_factory.mktemp("data")
+
+
 def save_models(folder: Path, texts: list[str]) -> None:
     """Write model/, and the same as an old folder with a pickle."""
     torch.manual_seed(0)
@@ -239,6 +245,7 @@ def put_models(page: Path, folder: Path) -> None:
 def test_snippets_of_page_run(
     page: Path,
     samples: Path,
+    built_in_corpus: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -246,6 +253,7 @@ def test_snippets_of_page_run(
     folder = tmp_path / "place"
     shutil.copytree(samples, folder)
     put_models(page, folder)
+    (folder / "data").symlink_to(built_in_corpus)  # gathered once for all pages
     monkeypatch.chdir(folder)
     for block in blocks_of(page):
         if block.not_run is not None:
