@@ -53,13 +53,10 @@ COMMANDS = {
     "corpus-report": Command(
         "pretraining.corpus_report:CorpusReportConfig", "views.corpus_page:run_corpus_report"
     ),
-    "pretrain": Command(
-        "pretraining.pretrain_config:PretrainConfig", "pretraining.pretrain:pretrain"
-    ),
+    "pretrain": Command("pretraining.pretrain_config:PretrainConfig", "views.reported:pretrain"),
+    "report": Command("views.report:ReportConfig", "views.report:run_report"),
     "evaluate": Command("pretraining.evaluate:EvaluateConfig", "pretraining.evaluate:run_evaluate"),
-    "finetune": Command(
-        "finetuning.finetune_config:FinetuneConfig", "finetuning.finetune:run_finetune"
-    ),
+    "finetune": Command("finetuning.finetune_config:FinetuneConfig", "views.reported:finetune"),
     "predict": Command("finetuning.predict:PredictConfig", "finetuning.predict:run_predict"),
     "benchmark-suite": Command(
         "finetuning.benchmark_suite:BenchmarkSuiteConfig",

@@ -18,6 +18,7 @@ from bert_scratch.data.mask_settings import MASK_UNITS, check_replacements
 from bert_scratch.pretraining.choices import RECIPES
 from bert_scratch.pretraining.prepare import CorpusSettings
 from bert_scratch.training.schedule import DECAY_SHARE, LEARNING_RATE_SCHEDULES
+from bert_scratch.training.writers import WRITERS
 
 PAIR_SAMPLINGS = ("balanced", "google")
 
@@ -31,6 +32,7 @@ MAY_CHANGE_ON_RESUME = frozenset(
         "keep_checkpoints",
         "skip_non_finite",
         "hang_timeout_s",
+        "report_to",
         "resume",
         "extend",
         "dry_run",
@@ -172,6 +174,8 @@ class RunSettings(Settings):
     """How many updates of the run may be left out because a loss or gradient was not finite."""
     hang_timeout_s: float = 1800.0
     """Without a step for so many seconds, print the stacks of all threads and exit; 0: never."""
+    report_to: tuple[str, ...] = ()
+    """Send the curves to tensorboard, wandb or trackio too; several at once are possible."""
     dry_run: bool = False
     """Print what the run would be, with one real step's time and memory, and stop."""
 
@@ -236,6 +240,8 @@ class PretrainConfig(
         check_range("--lr-decay-share", self.lr_decay_share, above=0, at_most=1)
         if self.extend and all(getattr(self, name) is None for name in HORIZON):
             raise InputError("--extend needs a larger --num-train-steps or --max-train-seconds")
+        for name in self.report_to:
+            check_choice("--report-to", name, WRITERS)
         check_range("--seed", self.seed, at_least=0, below=2**63)
         if self.preset is not None or self.hidden_size is not None:
             # Once more than when it is resolved: this is before the corpus is prepared.

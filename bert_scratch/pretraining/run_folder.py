@@ -13,13 +13,15 @@ from bert_scratch import durable
 from bert_scratch.config import InputError, make_output_folder, read_json_object
 from bert_scratch.pretraining.pretrain_config import HORIZON, MAY_CHANGE_ON_RESUME, PretrainConfig
 from bert_scratch.training.checkpoint import checkpoint_folders
+from bert_scratch.training.run_folder import OnChange, nobody
 
 
 class RunFolder:
     """Paths and small files of one run; see docs/architecture.md for the whole layout."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_change: OnChange = nobody) -> None:
         self.path = path
+        self.on_change = on_change
         self.corpus = path / "corpus"
         self.tokenizer = path / "tokenizer"
         self.checkpoints = path / "checkpoints"
@@ -27,6 +29,7 @@ class RunFolder:
         self.best = path / "best"
         self.rehearsal = path / "rehearsal"
         self.metrics = path / "metrics.jsonl"
+        self.fill_ins = path / "fill_ins.jsonl"
         self.corpus_facts = path / "corpus.json"
         self._resolved = path / "pretrain_config.json"
         self.asked = path / "asked_config.json"
@@ -96,6 +99,7 @@ class RunFolder:
         durable.write_json(
             self._status, {"state": state, "code": code, "step": step, "message": message}
         )
+        self.on_change(self.path)
 
     def write_end(self, state: str, *, code: int, message: str) -> None:
         """Write how the run ended, at the step of the status before."""

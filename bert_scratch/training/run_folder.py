@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -15,6 +15,14 @@ from bert_scratch.config import InputError, Settings, make_output_folder, read_j
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
+OnChange = Callable[[Path], object]
+"""What wants to know, with the run's folder, that there is something new in it."""
+
+
+def nobody(_: Path) -> None:
+    """Be told and do nothing."""
+
+
 class RunFolder(Generic[SettingsT]):
     """Paths and small files that every kind of run has.
 
@@ -24,6 +32,7 @@ class RunFolder(Generic[SettingsT]):
         resolved_name: of the file with the settings as resolved.
         may_change: settings that change nothing about the result, so that a resumed run may be
             given others.
+        on_change: called with the path when the status changes.
 
     Raises:
         InputError: if the folder cannot be made or written to, before any work is done.
@@ -36,9 +45,11 @@ class RunFolder(Generic[SettingsT]):
         settings: type[SettingsT],
         resolved_name: str,
         may_change: Set[str],
+        on_change: OnChange = nobody,
     ) -> None:
         make_output_folder(path)
         self.path = path
+        self.on_change = on_change
         self.checkpoints = path / "checkpoints"
         self.model = path / "model"
         self.metrics = path / "metrics.jsonl"
@@ -107,6 +118,7 @@ class RunFolder(Generic[SettingsT]):
         durable.write_json(
             self._status, {"state": state, "code": code, "step": step, "message": message}
         )
+        self.on_change(self.path)
 
     def is_done(self) -> bool:
         """Tell whether the run has ended well and its result is there."""
