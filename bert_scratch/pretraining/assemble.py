@@ -92,6 +92,7 @@ class Parts:
                 train_pad_row=filled(self.config.train_pad_row),
                 **dropout,
             )
+        model.bert.activation_checkpointing = self.config.activation_checkpointing
         return model.to(self.runtime.device)
 
     def build_optimizer(self, model: BertForPreTraining) -> torch.optim.Optimizer:

@@ -31,6 +31,7 @@ MAY_CHANGE_ON_RESUME = frozenset(
         "keep_checkpoints",
         "skip_non_finite",
         "hang_timeout_s",
+        "activation_checkpointing",
         "resume",
         "extend",
         "dry_run",
@@ -162,6 +163,8 @@ class RunSettings(Settings):
     """auto, cpu, cuda or cuda:N."""
     dtype: str = "auto"
     """Of the matrix products: auto, float32 or bfloat16; weights are always float32."""
+    activation_checkpointing: bool = False
+    """Compute each layer again for its gradient: less memory, a third more time, the same bits."""
     num_threads: int | None = None
     """CPU threads of the model. Left out: all cores this process may use."""
     deterministic: bool = False
