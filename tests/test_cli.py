@@ -4,6 +4,7 @@ code 2 and no traceback. Mostly in this process, CPU only: `pytest tests/test_cl
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import io
 import json
 import os
@@ -16,12 +17,11 @@ from pathlib import Path
 import pytest
 
 from bert_scratch.cli import COMMANDS, main, parse
-from bert_scratch.config import InputError
+from bert_scratch.config import InputError, Settings
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 
 Run = Callable[..., tuple[int, str, str]]
 
-FLAGS = ["--" + field.name.replace("_", "-") for field in dataclasses.fields(PretrainConfig)]
 TINY = (
     "--preset tiny --hidden-size 32 --num-attention-heads 2 --vocab-size 120 --max-seq-length 32 "
     "--train-batch-size 4 --num-train-steps 3 --num-threads 1 --num-processes 1 --device cpu "
@@ -112,27 +112,44 @@ def test_misspelt_flag_is_refused_with_a_suggestion(refused: Callable[..., str])
     assert "--trian-batch-size (did you mean '--train-batch-size'?)" in error
 
 
-@pytest.mark.parametrize("flag", FLAGS)
-def test_flag_without_one_letter_is_refused(flag: str) -> None:
-    for place in range(2, len(flag)):
-        misspelt = flag[:place] + flag[place + 1 :]
-        with pytest.raises(InputError, match="unknown flag"):
-            parse(PretrainConfig, [misspelt, "1"], prog="pretrain")
+def misspelt(name: str) -> list[str]:
+    """Return a name with each letter left out, and each two neighbours swapped."""
+    dropped = [name[:i] + name[i + 1 :] for i in range(1, len(name))]
+    swapped = [name[:i] + name[i + 1] + name[i] + name[i + 2 :] for i in range(len(name) - 1)]
+    return [wrong for wrong in dropped + swapped if wrong != name]
 
 
-def test_suggestion_for_a_flag_without_one_letter_is_right(
-    record_property: Callable[[str, object], None],
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_misspelt_flag_and_key_is_refused_with_the_right_suggestion(
+    command: str, record_property: Callable[[str, object], None]
 ) -> None:
+    settings = load(COMMANDS[command].settings)
+    names = [field.name for field in dataclasses.fields(settings)]
     right = total = 0
-    for flag in FLAGS:
-        for place in range(3, len(flag)):
-            with pytest.raises(InputError) as error:
-                parse(PretrainConfig, [flag[:place] + flag[place + 1 :], "1"], prog="pretrain")
+    for name in names:
+        flag = "--" + name.replace("_", "-")
+        for wrong in misspelt(name):
+            if wrong in names:
+                continue
+            with pytest.raises(InputError, match="unknown key") as error:
+                settings.from_dict({wrong: 1})
+            right += f"{name!r}" in str(error.value)
+            total += 1
+            if len(wrong) == len(name):
+                continue  # a parser is made for each; of the swapped letters keys are enough
+            with pytest.raises(InputError, match="unknown") as error:
+                parse(settings, ["--" + wrong, "1"], prog=command)
             right += f"'{flag}'" in str(error.value)
             total += 1
     record_property("share_of_right_suggestions", right / total)
-    print(f"{right} of {total} suggestions are right")
+    print(f"{command}: {right} of {total} suggestions are right")
     assert right >= 0.95 * total
+
+
+def load(place: str) -> type[Settings]:
+    module, _, name = place.partition(":")
+    loaded: type[Settings] = getattr(importlib.import_module(f"bert_scratch.{module}"), name)
+    return loaded
 
 
 @pytest.mark.parametrize(

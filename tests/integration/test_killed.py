@@ -16,6 +16,9 @@ import pytest
 
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 
+pytestmark = pytest.mark.slow
+KILLS = 20
+
 
 def command(asked: PretrainConfig, file: Path) -> list[str]:
     file.write_text(asked.to_json(), encoding="utf-8")
@@ -29,34 +32,58 @@ def final_bits(asked: PretrainConfig) -> list[bytes]:
     return [(newest / name).read_bytes() for name in names]
 
 
-@pytest.mark.slow
+def holds(path: Path, text: str) -> bool:
+    return path.exists() and text in path.read_text(encoding="utf-8")
+
+
+def moments_to_kill(folder: Path) -> dict[str, Callable[[], bool]]:
+    """Return what can be seen from outside when a run is in one of its phases."""
+    metrics = folder / "metrics.jsonl"
+    return {
+        "start-up": lambda: True,
+        "tokenising": lambda: (folder / "corpus" / "plan.json").exists(),
+        "rehearsal": lambda: (folder / "rehearsal").exists(),
+        "evaluation": lambda: metrics.exists(),
+        "step": lambda: holds(metrics, '"train"'),
+        "save": lambda: any((folder / "checkpoints").glob("*.tmp")),
+        "keeping the best": lambda: (folder / "best.tmp").exists(),
+        "result": lambda: (folder / "model.tmp").exists(),
+    }
+
+
 def test_killed_run_ends_with_the_bits_of_an_uninterrupted_one(
     settings: Callable[..., PretrainConfig], tmp_path: Path
 ) -> None:
-    long = {"num_train_steps": 400, "save_steps": 40, "eval_steps": 100, "logging_steps": 50}
+    long = {"num_train_steps": 400, "save_steps": 20, "eval_steps": 40, "logging_steps": 10}
     through, killed = settings("through", **long), settings("killed", **long)
-    start = time.monotonic()
     subprocess.run(command(through, tmp_path / "a.json"), check=True, capture_output=True)
-    whole_s = time.monotonic() - start
+    arguments = command(killed, tmp_path / "b.json")
+    phases = moments_to_kill(Path(str(killed.output_dir)))
     draw = random.Random(7)
-    kills = 0
-    for _ in range(4):
-        process = subprocess.Popen(
-            command(killed, tmp_path / "b.json"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-        try:
-            process.wait(timeout=draw.uniform(0.3, 1.0) * whole_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            kills += 1
-        process.communicate()
-    ended = subprocess.run(command(killed, tmp_path / "b.json"), capture_output=True, text=True)
+    often = ["start-up", "step", "save", "keeping the best"]
+    plan = [*phases, *draw.choices(often, k=KILLS - len(phases))]
+    plan.sort(key="result".__eq__)  # last: a run that is done cannot be killed
+    killed_in: list[str] = []
+    for phase in plan:
+        process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        while process.poll() is None and not phases[phase]():
+            time.sleep(0.001)
+        time.sleep(draw.uniform(0.0, {"start-up": 2.0, "step": 0.3}.get(phase, 0.02)))
+        if process.poll() is None:
+            killed_in.append(phase)
+        process.kill()
+        _, error = process.communicate()
+        assert process.returncode in (0, -signal.SIGKILL), error
+    ended = subprocess.run(arguments, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    assert kills >= 1
+    print(f"killed {len(killed_in)} times: {killed_in}")
     assert final_bits(killed) == final_bits(through)
+    models = [Path(str(c.output_dir)) / "model" / "model.safetensors" for c in (killed, through)]
+    assert models[0].read_bytes() == models[1].read_bytes()
+    left = [path.name for path in Path(str(killed.output_dir)).rglob("*.tmp")]
+    assert len(killed_in) >= 15 and not left
 
 
-@pytest.mark.slow
 def test_terminated_process_exits_75_and_the_same_command_finishes(
     settings: Callable[..., PretrainConfig], tmp_path: Path
 ) -> None:
@@ -76,3 +103,23 @@ def test_terminated_process_exits_75_and_the_same_command_finishes(
     ended = subprocess.run(arguments, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert f"after {status['step']:,} steps" in ended.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("phase", ["tokenising", "rehearsal", "evaluation", "step", "save"])
+def test_signal_in_any_phase_ends_with_75_and_a_right_status(
+    phase: str, number: signal.Signals, settings: Callable[..., PretrainConfig], tmp_path: Path
+) -> None:
+    asked = settings(num_train_steps=100_000, save_steps=20, eval_steps=40, logging_steps=10)
+    folder = Path(str(asked.output_dir))
+    arguments = command(asked, tmp_path / "asked.json")
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    is_there = moments_to_kill(folder)[phase]
+    while process.poll() is None and not is_there():
+        time.sleep(0.001)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 75, error
+    status = json.loads((folder / "status.json").read_text())
+    assert (status["state"], status["code"]) == ("stopped", 75)
+    assert error.count(b"\n") == 1, error
