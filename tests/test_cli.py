@@ -157,6 +157,7 @@ def load(place: str) -> type[Settings]:
     [
         (["--num-train-steps", "many"], "--num-train-steps: invalid int value: 'many'"),
         (["--learning-rate", "fast"], "--learning-rate: invalid float value: 'fast'"),
+        (["--micro-batch-size", "all"], "--micro-batch-size: invalid auto or int value: 'all'"),
         (["--learning-rate", "nan"], "--learning-rate must be > 0; got nan"),
         (["--num-train-steps", "-3"], "--num-train-steps must be >= 1; got -3"),
         (["--num-train-steps"], "--num-train-steps: expected one argument"),

@@ -123,12 +123,12 @@ def _ready(
     parts = assemble(stored or asked, prepared_corpus(asked, folder), ranks)
     if stored is not None:
         return parts.with_config(with_run_settings(parts.config, asked))
-    parts, probe, rehearsal = fix_length(parts, folder)
-    announce(parts, probe, rehearsal, folder)
+    parts, trial = fix_length(parts, folder, may_halve=asked.micro_batch_size is None)
+    announce(parts, trial, folder)
     if asked.dry_run:
-        announce_dry_run(parts, probe)
+        announce_dry_run(parts, trial.step)
         return None
-    check_disk_space(folder, parts.config, rehearsal.num_parameters)
+    check_disk_space(folder, parts.config, trial.checkpoint.num_parameters)
     folder.store(asked, parts.config)
     durable.write_text(folder.corpus_facts, parts.facts.to_json())
     parts.tokenizer.save_pretrained(folder.tokenizer)

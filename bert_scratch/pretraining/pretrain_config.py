@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from bert_scratch.config import (
     ACTIVATIONS,
@@ -111,8 +112,8 @@ class OptimizationSettings(Settings):
     """huggingface or google: sets initializer, train_pad_row, adam_bias_correction, lr_schedule, mask_special and hidden_act where they are left out."""  # noqa: E501
     train_batch_size: int | None = None
     """Examples per update. Left out: chosen by the budget."""
-    micro_batch_size: int | None = None
-    """Examples per forward pass; a smaller one needs less memory, the result is the same."""
+    micro_batch_size: int | Literal["auto"] | None = None
+    """Examples per forward pass; fewer need less memory, the result is the same. auto, or left out: as many as fit the free memory (on a CPU no more than are faster together)."""  # noqa: E501
     learning_rate: float | None = None
     """The peak learning rate. Left out: chosen by width and batch."""
     num_train_steps: int | None = None
@@ -195,6 +196,8 @@ class PretrainConfig(
             InputError: naming the flag.
         """
         super().__post_init__()
+        if self.micro_batch_size == "auto":
+            object.__setattr__(self, "micro_batch_size", None)  # what leaving it out means
         self._check_sources()
         _check_if_given("--pair-task", self.pair_task, PAIR_TASKS)
         check_choice("--pair-sampling", self.pair_sampling, PAIR_SAMPLINGS)
@@ -232,7 +235,7 @@ class PretrainConfig(
             "max_grad_norm",
             "skip_non_finite",
             "hang_timeout_s",
-        ):
+            ):
             check_range(_flag(name), getattr(self, name), at_least=0)
         for name in ("learning_rate", "max_train_seconds", "adam_epsilon"):
             check_range(_flag(name), getattr(self, name), above=0)
