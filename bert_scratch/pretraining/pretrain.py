@@ -51,6 +51,7 @@ from bert_scratch.training.loop import Hooks, Plan, Progress, train
 from bert_scratch.training.metrics import Display, MetricsLog
 from bert_scratch.training.model_folder import write_model_folder
 from bert_scratch.training.objective import PRETRAINING
+from bert_scratch.training.profiling import profiled
 from bert_scratch.training.step import NonFinite, sums_of
 from bert_scratch.training.watchdog import Watchdog
 
@@ -241,6 +242,15 @@ class _Run:
             self.parts.config.num_workers,
             pin_memory=self.parts.runtime.device.type == "cuda",
         )
+        if self.parts.config.profile and self.ranks.is_first:
+            batches = profiled(
+                batches,
+                self.model,
+                num_steps=self.parts.config.profile,
+                trace=self.folder.profile,
+                device=self.parts.runtime.device,
+                say=self.display.line,
+            )
         return self.watchdog.watch(batches)
 
     def _evaluate(self, model: nn.Module) -> dict[str, float]:

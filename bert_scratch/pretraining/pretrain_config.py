@@ -33,6 +33,7 @@ MAY_CHANGE_ON_RESUME = frozenset(
         "skip_non_finite",
         "hang_timeout_s",
         "activation_checkpointing",
+        "profile",
         "resume",
         "extend",
         "dry_run",
@@ -176,6 +177,8 @@ class RunSettings(Settings):
     """How many updates of the run may be left out because a loss or gradient was not finite."""
     hang_timeout_s: float = 1800.0
     """Without a step for so many seconds, print the stacks of all threads and exit; 0: never."""
+    profile: int = 0
+    """Profile so many updates, after five: prints where a step goes and writes profile.json.gz for Chrome's tracing or Perfetto; the run goes on."""  # noqa: E501
     dry_run: bool = False
     """Print what the run would be, with one real step's time and memory, and stop."""
 
@@ -235,7 +238,8 @@ class PretrainConfig(
             "max_grad_norm",
             "skip_non_finite",
             "hang_timeout_s",
-            ):
+            "profile",
+        ):
             check_range(_flag(name), getattr(self, name), at_least=0)
         for name in ("learning_rate", "max_train_seconds", "adam_epsilon"):
             check_range(_flag(name), getattr(self, name), above=0)

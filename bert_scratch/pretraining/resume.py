@@ -103,6 +103,7 @@ def with_run_settings(stored: PretrainConfig, asked: PretrainConfig) -> Pretrain
         "skip_non_finite",
         "hang_timeout_s",
         "activation_checkpointing",
+        "profile",
     )
     always = {name: getattr(asked, name) for name in names}
     intervals = ("logging_steps", "eval_steps", "save_steps")

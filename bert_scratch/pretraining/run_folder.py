@@ -27,6 +27,7 @@ class RunFolder:
         self.best = path / "best"
         self.rehearsal = path / "rehearsal"
         self.metrics = path / "metrics.jsonl"
+        self.profile = path / "profile.json.gz"
         self.corpus_facts = path / "corpus.json"
         self._resolved = path / "pretrain_config.json"
         self.asked = path / "asked_config.json"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.profiler import record_function
 
 from bert_scratch.training.all_reduce import IN_ONE_PROCESS, AllReduce
 from bert_scratch.training.distributed import Ranks
@@ -14,6 +15,9 @@ from bert_scratch.training.interruption import StopRequest
 from bert_scratch.training.objective import BatchT, Objective, StepBatch
 from bert_scratch.training.optimizer import clip_and_step
 from bert_scratch.training.runtime import Runtime, seed_dropout
+
+FORWARD, BACKWARD, UPDATE = "forward", "backward", "clip and optimizer"
+"""What a profile calls the parts of a step."""
 
 
 class NonFinite(Exception):
@@ -92,16 +96,18 @@ def update(
     for micro_step, micro_batch in enumerate(batch.split(settings.micro_batch_size)):
         seed_dropout(settings.seed, step=step, micro_step=micro_step, rank=all_reduce.ranks.rank)
         micro_batch = micro_batch.to(runtime.device, non_blocking=True)
-        with runtime.autocast():
+        with record_function(FORWARD), runtime.autocast():
             loss, sums = objective.loss(model, micro_batch, counts)
-        torch.autograd.backward(loss)
+        with record_function(BACKWARD):
+            torch.autograd.backward(loss)
         total += sums
         num_positions += micro_batch.num_positions
     all_reduce.sum_gradients(model.parameters())
-    norm = clip_and_step(
-        optimizer, learning_rate=learning_rate, max_grad_norm=settings.max_grad_norm
-    )
-    optimizer.zero_grad(set_to_none=True)
+    with record_function(UPDATE):
+        norm = clip_and_step(
+            optimizer, learning_rate=learning_rate, max_grad_norm=settings.max_grad_norm
+        )
+        optimizer.zero_grad(set_to_none=True)
     sizes = torch.tensor([batch.num_tokens, num_positions], dtype=torch.float64)
     vector = torch.cat([total.double(), norm.reshape(1), sizes.to(runtime.device)])
     *sums_read, norm_read, all_tokens, all_positions = all_reduce.totals(vector)
