@@ -49,17 +49,16 @@ def announce(parts: Parts, trial: Trial, folder: RunFolder) -> None:
     for line in verdict(facts, parameters=parameters, tokens=tokens, passes=passes):
         print(f"verdict    {line}")
     free = shutil.disk_usage(folder.path).free
-    memory = step_memory(config, shape, parts.runtime)
     print(
-        f"memory     {_bytes(trial.peak_memory_bytes)} (measured), of which by the shapes "
-        f"{_bytes(memory.state_bytes)} of weights, gradients and moments and "
-        f"{_bytes(memory.token_bytes)} a token of a forward pass of {config.micro_batch_size} "
-        f"examples"
-    )
-    print(
-        f"needs      {_bytes(trial.peak_memory_bytes)} of memory, "
+        f"needs      {_bytes(trial.peak_memory_bytes)} of memory (measured), "
         f"{_bytes(disk_bytes(config, parameters))} on disk for checkpoints and models "
         f"({_bytes(free)} free)"
+    )
+    memory = step_memory(config, shape, parts.runtime)
+    print(
+        f"memory     {_bytes(memory.state_bytes)} of weights, gradients and moments, and "
+        f"{_bytes(memory.token_bytes)} a token of a forward pass of {config.micro_batch_size} "
+        f"examples (by the shapes)"
     )
     print(
         f"checkpoint {_bytes(rehearsal.num_bytes)}, one was written and verified in "

@@ -52,14 +52,15 @@ def test_dry_run_predicts_the_peak_of_the_run(
     shape: list[str], corpus: Path, tmp_path: Path
 ) -> None:
     command = [
-        sys.executable, "-c", RUN, "pretrain", "--corpus", str(corpus), "--vocab-size", "150",
-        "--eval-fraction", "0.1", "--output-dir", str(tmp_path / "run"), "--device", "cpu",
-        "--num-train-steps", "12", "--num-threads", "1", *shape,
+        sys.executable, "-c", RUN, "pretrain", "--corpus", str(corpus),
+        "--documents", "blank-lines", "--vocab-size", "150", "--eval-fraction", "0.1",
+        "--output-dir", str(tmp_path / "run"), "--device", "cpu", "--num-train-steps", "12",
+        "--num-threads", "1", *shape,
     ]  # fmt: skip
     run = {"check": True, "capture_output": True, "text": True}
     dry: str = subprocess.run([*command, "--dry-run"], **run).stdout  # type: ignore[call-overload]
     real: str = subprocess.run(command, **run).stdout  # type: ignore[call-overload]
-    said = re.search(r"memory +([\d.]+) (MB|GB) \(measured\)", dry)
+    said = re.search(r"needs +([\d.]+) (MB|GB) of memory", dry)
     peak = re.search(r"VmHWM:\s+(\d+) kB", real)
     assert said is not None and peak is not None
     predicted, used = float(said[1]) * UNITS[said[2]], int(peak[1]) * 1024
