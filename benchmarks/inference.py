@@ -33,7 +33,7 @@ from bert_scratch.model.encoder import BertModel
 from bert_scratch.model.heads import BertForMaskedLM
 
 Vectors = npt.NDArray[np.float32]
-COSINE = {"float32": 0.99999, "bfloat16": 0.99}
+COSINE = {"float32": 0.99999, "bfloat16": 0.99, "float16": 0.9999}
 BATCH_SIZE = 32
 
 
@@ -45,7 +45,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         make_model(Path(folder), options.preset)
         for name in options.dtype.split(","):
-            rows += compare(folder, texts, name, options.rounds)
+            rows += compare(folder, texts, name, options.rounds, options.device)
     words = sum(len(text.split()) for text in texts)
     print(
         f"{options.preset}, {len(texts):,} texts of {words / len(texts):.0f} words on average, "
@@ -61,7 +61,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--preset", default="base", choices=list(BertConfig.PRESETS))
     parser.add_argument("--num-texts", type=int, default=256)
-    parser.add_argument("--dtype", default=",".join(DTYPES), help="one or more, with commas")
+    parser.add_argument("--dtype", default="float32,bfloat16", help="one or more, with commas")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--num-threads", type=int, default=default_num_threads())
     parser.add_argument("--output", help="JSON file")
@@ -85,12 +86,14 @@ def make_model(folder: Path, preset: str) -> None:
     model.save_pretrained(folder, TokenizerFolder(tokenizer, model_max_length=512))
 
 
-def compare(folder: str, texts: list[str], dtype: str, rounds: int) -> list[dict[str, str]]:
+def compare(
+    folder: str, texts: list[str], dtype: str, rounds: int, device: str
+) -> list[dict[str, str]]:
     """Return a row an arm, after checking that all give the same vectors."""
     arms: dict[str, Callable[[], Vectors]] = {
-        "ours": ours(folder, texts, dtype),
-        "sentence-transformers": theirs(folder, texts, dtype),
-        "transformers, in order": in_order(folder, texts, dtype),
+        "ours": ours(folder, texts, dtype, device),
+        "sentence-transformers": theirs(folder, texts, dtype, device),
+        "transformers, in order": in_order(folder, texts, dtype, device),
     }
     check_equal({name: arm() for name, arm in arms.items()}, COSINE[dtype])
     seconds = interleaved(arms, rounds=rounds, warmup=0)
@@ -108,26 +111,26 @@ def compare(folder: str, texts: list[str], dtype: str, rounds: int) -> list[dict
     ]
 
 
-def ours(folder: str, texts: list[str], dtype: str) -> Callable[[], Vectors]:
-    model = BertModel.from_pretrained(folder, new_head=True).to(DTYPES[dtype]).eval()
+def ours(folder: str, texts: list[str], dtype: str, device: str) -> Callable[[], Vectors]:
+    model = BertModel.from_pretrained(folder, new_head=True).to(device, DTYPES[dtype]).eval()
     tokenizer = load_tokenizer(folder)
     return lambda: np.asarray(embed(model, tokenizer, texts))
 
 
-def theirs(folder: str, texts: list[str], dtype: str) -> Callable[[], Vectors]:
-    model = SentenceTransformer(folder, device="cpu").to(DTYPES[dtype])
+def theirs(folder: str, texts: list[str], dtype: str, device: str) -> Callable[[], Vectors]:
+    model = SentenceTransformer(folder, device=device).to(DTYPES[dtype])
 
     def encode() -> Vectors:
         vectors = model.encode(texts, batch_size=BATCH_SIZE, convert_to_tensor=True)
-        return vectors.float().numpy()
+        return vectors.float().cpu().numpy()
 
     return encode
 
 
-def in_order(folder: str, texts: list[str], dtype: str) -> Callable[[], Vectors]:
+def in_order(folder: str, texts: list[str], dtype: str, device: str) -> Callable[[], Vectors]:
     """Return the loop of transformers' documentation: batches as the texts come."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModel.from_pretrained(folder).to(DTYPES[dtype]).eval()
+    model = AutoModel.from_pretrained(folder).to(device, DTYPES[dtype]).eval()
 
     def encode() -> Vectors:
         vectors = []
@@ -137,12 +140,12 @@ def in_order(folder: str, texts: list[str], dtype: str) -> Callable[[], Vectors]
                 padding=True,
                 truncation=True,
                 return_tensors="pt",
-            )
+            ).to(device)
             with torch.inference_mode():
                 states = model(**inputs).last_hidden_state.float()
             real = inputs["attention_mask"][:, :, None]
             vectors.append((states * real).sum(1) / real.sum(1))
-        return torch.cat(vectors).numpy()
+        return torch.cat(vectors).cpu().numpy()
 
     return encode
 

@@ -35,7 +35,7 @@ class EmbedConfig(EmbedOptions):
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     dtype: str = "float32"
-    """What the model computes in: float32 or bfloat16. Vectors are written as float32."""
+    """What the model computes in: float32, bfloat16 or float16. Vectors are written as float32."""
 
     def __post_init__(self) -> None:
         """Check what does not depend on the model.

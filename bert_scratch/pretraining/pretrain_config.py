@@ -164,7 +164,7 @@ class RunSettings(Settings):
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     dtype: str = "auto"
-    """Of the matrix products: auto, float32 or bfloat16; weights are always float32."""
+    """Of the matrix products: auto, float32, bfloat16 or float16; weights are always float32."""
     activation_checkpointing: bool = False
     """Compute each layer again for its gradient: less memory, a third more time, the same bits."""
     num_threads: int | None = None

@@ -125,6 +125,7 @@ def progress_of(checkpoint: Path) -> Progress:
     return Progress(
         step=state["step"],
         skipped=state.get("skipped", 0),  # no older checkpoint skipped any
+        overflows=state.get("overflows", 0),
         tokens=state["tokens"],
         elapsed_s=state["elapsed_s"],
         window=Window(**state["window"]),

@@ -19,6 +19,7 @@ from torch import nn
 from bert_scratch.training import metrics
 from bert_scratch.training.all_reduce import IN_ONE_PROCESS, AllReduce
 from bert_scratch.training.interruption import StopRequest
+from bert_scratch.training.loss_scale import LossScale
 from bert_scratch.training.metrics import Display, MetricsLog, Window
 from bert_scratch.training.objective import BatchT, Objective
 from bert_scratch.training.runtime import Runtime
@@ -97,6 +98,8 @@ class Progress:
     """Updates made, those included that were left out because they were not finite."""
     skipped: int = 0
     """Updates left out."""
+    overflows: int = 0
+    """Updates left out because float16 could not hold the gradients; they cost nothing else."""
     tokens: int = 0
     """Real tokens seen, [CLS] and [SEP] included."""
     elapsed_s: float = 0.0
@@ -132,6 +135,7 @@ def train(
     display: Display,
     stop: StopRequest,
     all_reduce: AllReduce = IN_ONE_PROCESS,
+    loss_scale: LossScale | None = None,
     flops_per_s: tuple[float, float],
 ) -> None:
     """Train from `progress.step` to the plan's last step, or until a stop is asked for.
@@ -148,6 +152,7 @@ def train(
         display: what the person at the terminal sees.
         stop: polled between steps; with several ranks the one of `all_reduce`.
         all_reduce: adds up over the ranks, which all make the same steps.
+        loss_scale: for float16, restored when resuming.
         flops_per_s: (operations per token, peak operations per second), for `mfu`.
 
     Raises:
@@ -175,6 +180,7 @@ def train(
                 step=progress.step,
                 learning_rate=learning_rate,
                 all_reduce=all_reduce,
+                loss_scale=loss_scale,
             )
         except NonFinite as error:
             if progress.skipped >= plan.skip_non_finite:
@@ -187,7 +193,8 @@ def train(
             progress.window.tokens += result.num_tokens
             progress.tokens += result.num_tokens
             progress.window.positions += result.num_positions
-            grad_norm = result.grad_norm
+            progress.overflows += result.overflowed
+            grad_norm = grad_norm if result.overflowed else result.grad_norm
         progress.step += 1
         progress.window.data_wait_s += data_wait_s
         step_s = time.perf_counter() - step_start
@@ -202,7 +209,9 @@ def train(
         last = progress.step == plan.num_train_steps
         if (progress.step % plan.logging_steps == 0 or last) and progress.window.steps:
             means = objective.means(progress.window.sums)
-            rates = {"learning_rate": learning_rate, "grad_norm": grad_norm}
+            rates = {"learning_rate": learning_rate}
+            if not math.isnan(grad_norm):  # else every update so far overflowed
+                rates["grad_norm"] = grad_norm
             values = _log_window(progress, plan, log, means | rates, flops_per_s)
             display.line(metrics.describe(progress.step, plan.num_train_steps, values))
         if progress.step % plan.eval_steps == 0 and not last:

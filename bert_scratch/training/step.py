@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ from torch.profiler import record_function
 from bert_scratch.training.all_reduce import IN_ONE_PROCESS, AllReduce
 from bert_scratch.training.distributed import Ranks
 from bert_scratch.training.interruption import StopRequest
+from bert_scratch.training.loss_scale import LossScale
 from bert_scratch.training.objective import BatchT, Objective, StepBatch
 from bert_scratch.training.optimizer import clip_and_step
 from bert_scratch.training.runtime import Runtime, seed_dropout
@@ -58,6 +59,8 @@ class StepResult:
     """Real tokens of all ranks."""
     num_positions: int
     """Positions that all ranks computed, padding included."""
+    overflowed: bool = False
+    """The gradients were too large for float16: the update was left out and the scale lowered."""
 
 
 def update(
@@ -71,6 +74,7 @@ def update(
     step: int,
     learning_rate: float,
     all_reduce: AllReduce = IN_ONE_PROCESS,
+    loss_scale: LossScale | None = None,
 ) -> StepResult:
     """Make one update from one batch, in micro-batches.
 
@@ -84,9 +88,11 @@ def update(
         step: updates made before; dropout is a function of it.
         learning_rate: of this update.
         all_reduce: adds up over the ranks, which all make the same update.
+        loss_scale: for float16; adapted after each update.
 
     Raises:
         NonFinite: when a loss or gradient is not finite, on all ranks; the update was not made.
+            With a loss scale only when lowering it cannot help.
         PeerEnded: if another rank has ended; the update was not made.
     """
     counts = objective.counts(batch).to(runtime.device, non_blocking=True)
@@ -99,13 +105,16 @@ def update(
         with record_function(FORWARD), runtime.autocast():
             loss, sums = objective.loss(model, micro_batch, counts)
         with record_function(BACKWARD):
-            torch.autograd.backward(loss)
+            torch.autograd.backward(loss if loss_scale is None else loss_scale.scaled(loss))
         total += sums
         num_positions += micro_batch.num_positions
     all_reduce.sum_gradients(model.parameters())
     with record_function(UPDATE):
         norm = clip_and_step(
-            optimizer, learning_rate=learning_rate, max_grad_norm=settings.max_grad_norm
+            optimizer,
+            learning_rate=learning_rate,
+            max_grad_norm=settings.max_grad_norm,
+            loss_scale=loss_scale,
         )
         optimizer.zero_grad(set_to_none=True)
     sizes = torch.tensor([batch.num_tokens, num_positions], dtype=torch.float64)
@@ -117,13 +126,16 @@ def update(
         num_tokens=int(all_tokens),
         num_positions=int(all_positions),
     )
-    if not _are_finite(*sums_read, norm_read):
+    if _are_finite(*sums_read, norm_read):
+        return result
+    overflowed = loss_scale is not None and not loss_scale.is_lowest()
+    if not (overflowed and _are_finite(*sums_read)):
         own = dict(zip(objective.sums, total.tolist(), strict=True))
         norm = norm if all_reduce.own_norm is None else all_reduce.own_norm
         own["gradient norm"] = norm.item()
         message = _non_finite_message(own, step, batch, all_reduce.ranks)
         raise NonFinite(message, result.num_tokens)
-    return result
+    return replace(result, overflowed=True)
 
 
 def _are_finite(*values: float) -> bool:

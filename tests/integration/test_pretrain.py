@@ -167,12 +167,13 @@ def test_finished_run_says_so_and_changes_nothing(
     assert digest(Path(str(asked.output_dir))) == before
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_resumed_run_equals_uninterrupted_run(
-    settings: MakeSettings, stop_at: Callable[[int], None]
+    settings: MakeSettings, stop_at: Callable[[int], None], dtype: str
 ) -> None:
-    through = settings("through")
+    through = settings("through", dtype=dtype)
     pretrain(through)
-    stopped = settings("stopped")
+    stopped = settings("stopped", dtype=dtype)
     for step in (2, 7, 9):
         stop_at(step)
         with pytest.raises(Interrupted, match=f"after {step} steps"):
