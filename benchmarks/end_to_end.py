@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from itertools import chain, pairwise
+from itertools import chain, pairwise, repeat
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +155,11 @@ def train_for(
     trained_s = waited_s = 0.0
     tokens = 0
     model.train()
+    inputs = {name: tensor.to(runtime.device) for name, tensor in next(batches).items()}
+    with runtime.autocast():
+        loss = model(**inputs).loss
+    loss.backward()  # to warm up, as our run tries its steps before its clock starts
+    optimizer.zero_grad()
     while trained_s < seconds:
         start = time.perf_counter()
         batch = next(batches)
@@ -217,7 +222,7 @@ def held_out_loss(
 def batches_of_theirs(
     store: TokenStore, tokenizer_folder: Path, settings: Mapping[str, Any]
 ) -> Iterator[Mapping[str, torch.Tensor]]:
-    """Yield batches without end: pairs made once, shuffled each epoch, masked by the collator."""
+    """Return batches without end: pairs made once, shuffled each epoch, masked by the collator."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(tokenizer_folder)
     examples = list(pairs(documents(store), tokenizer, settings["max_seq_length"]))
     loader = DataLoader(
@@ -229,8 +234,7 @@ def batches_of_theirs(
             tokenizer, mlm_probability=settings["masked_lm_prob"]
         ),
     )
-    while True:
-        yield from loader
+    return chain.from_iterable(repeat(loader))
 
 
 def documents(store: TokenStore) -> list[list[list[int]]]:
