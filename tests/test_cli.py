@@ -279,7 +279,7 @@ def test_data_that_is_no_prepared_corpus_is_refused(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--dtype", "float16"], "--dtype"),
+        (["--dtype", "float8"], "--dtype"),
         (["--device", "gpu"], "--device must be"),
         (["--max-seq-length", 32, "--max-position-embeddings", 16], "--max-seq-length 32"),
         (["--hidden-size", 33], "hidden_size=33"),

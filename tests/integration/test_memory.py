@@ -25,7 +25,7 @@ RUN = """
 import sys
 from bert_scratch.cli import main
 code = main(sys.argv[1:])
-print([line for line in open("/proc/self/status") if line.startswith("VmHWM")])
+print(*[line for line in open("/proc/self/status") if line.startswith("VmHWM")])
 sys.exit(code)
 """
 
