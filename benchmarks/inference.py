@@ -36,7 +36,7 @@ from bert_scratch.model.heads import BertForMaskedLM
 
 Vectors = npt.NDArray[np.float32]
 Encode = Callable[[list[str]], Vectors]
-COSINE = {"float32": 0.99999, "bfloat16": 0.99}
+COSINE = {"float32": 0.99999, "bfloat16": 0.99, "float16": 0.9999}
 BATCH_SIZE = 32
 NUM_WARMUP_TEXTS = 64
 
@@ -65,7 +65,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--preset", default="base", choices=list(BertConfig.PRESETS))
     parser.add_argument("--num-texts", type=int, default=256)
-    parser.add_argument("--dtype", default=",".join(DTYPES), help="one or more, with commas")
+    parser.add_argument("--dtype", default="float32,bfloat16", help="one or more, with commas")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu", help="cpu, or cuda")
     parser.add_argument("--num-threads", type=int, default=default_num_threads())

@@ -16,7 +16,7 @@ import signal
 import sys
 import textwrap
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -233,10 +233,23 @@ def _value_options(annotation: Any) -> dict[str, Any]:
     options = {"type": _not_empty if kind is str else kind, "metavar": _METAVARS[kind]}
     if typing.get_origin(annotation) is tuple:
         options |= {"nargs": "+", "action": "extend"}
+    words = [word for k in kinds if typing.get_origin(k) is typing.Literal for word in k.__args__]
+    if words:
+        options = {"type": _int_or(*words), "metavar": "|".join((*words, "INT"))}
     return options
 
 
 _METAVARS = {str: "TEXT", int: "INT", float: "FLOAT"}
+
+
+def _int_or(*words: str) -> Callable[[str], int | str]:
+    """Return what reads a whole number or one of the words."""
+
+    def read(text: str) -> int | str:
+        return text if text in words else int(text)
+
+    read.__name__ = " or ".join((*words, "int"))  # argparse shows it
+    return read
 
 
 def _not_empty(text: str) -> str:

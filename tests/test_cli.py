@@ -157,6 +157,7 @@ def load(place: str) -> type[Settings]:
     [
         (["--num-train-steps", "many"], "--num-train-steps: invalid int value: 'many'"),
         (["--learning-rate", "fast"], "--learning-rate: invalid float value: 'fast'"),
+        (["--micro-batch-size", "all"], "--micro-batch-size: invalid auto or int value: 'all'"),
         (["--learning-rate", "nan"], "--learning-rate must be > 0; got nan"),
         (["--num-train-steps", "-3"], "--num-train-steps must be >= 1; got -3"),
         (["--num-train-steps"], "--num-train-steps: expected one argument"),
@@ -278,7 +279,7 @@ def test_data_that_is_no_prepared_corpus_is_refused(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--dtype", "float16"], "--dtype"),
+        (["--dtype", "float8"], "--dtype"),
         (["--device", "gpu"], "--device must be"),
         (["--max-seq-length", 32, "--max-position-embeddings", 16], "--max-seq-length 32"),
         (["--hidden-size", 33], "hidden_size=33"),

@@ -8,7 +8,7 @@ import torch
 
 from bert_scratch.config import InputError
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def resolve_device(name: str) -> torch.device:
@@ -36,10 +36,11 @@ def resolve_dtype(name: str, device: torch.device) -> tuple[str, str]:
     """Return the compute dtype's name and the reason for it.
 
     On a CPU bfloat16 is only worth it with instructions for it: emulated it is tens of times
-    slower than float32. On a GPU the compute capability decides (8.0 and up).
+    slower than float32. On a GPU the compute capability decides: bfloat16 from 8.0 on, float16
+    below.
 
     Raises:
-        InputError: if the name is not auto, float32 or bfloat16.
+        InputError: if the name is not auto, float32, bfloat16 or float16.
     """
     if name != "auto":
         if name not in DTYPES:
@@ -47,11 +48,10 @@ def resolve_dtype(name: str, device: torch.device) -> tuple[str, str]:
         return name, "as asked"
     if device.type == "cuda":
         capability = torch.cuda.get_device_capability(device)
-        fast = capability >= (8, 0)
         reason = f"compute capability {capability[0]}.{capability[1]}"
-    else:
-        fast = cpu_computes_bfloat16()
-        reason = "the CPU has bfloat16 instructions" if fast else "the CPU has none for bfloat16"
+        return ("bfloat16" if capability >= (8, 0) else "float16"), reason
+    fast = cpu_computes_bfloat16()
+    reason = "the CPU has bfloat16 instructions" if fast else "the CPU has none for bfloat16"
     return ("bfloat16" if fast else "float32"), reason
 
 

@@ -11,6 +11,7 @@ from typing import Any, Self, TypedDict
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from bert_scratch.config import INITIALIZERS, BertConfig, InputError, check_choice
 from bert_scratch.model.attention import key_bias, row_of_token
@@ -236,6 +237,10 @@ class BertModel(PretrainedModel):
         Devlin et al. 2018, section 3; google-research/bert `BertModel`.
     """
 
+    activation_checkpointing = False
+    """In training, keep only what goes into each layer and compute the rest again when its
+    gradient is due: less memory, about a third more time, the same bits, dropout included."""
+
     def __init__(
         self,
         config: BertConfig,
@@ -308,6 +313,8 @@ class BertModel(PretrainedModel):
             if output_attentions:
                 hidden, weights = layer(hidden, bias, output_attentions=True)
                 attentions.append(weights)
+            elif self.activation_checkpointing and self.training:
+                hidden = checkpoint(layer, hidden, bias, use_reentrant=False)
             else:
                 hidden = layer(hidden, bias)
             hidden_states.append(hidden)

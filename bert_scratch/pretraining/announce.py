@@ -12,17 +12,17 @@ from bert_scratch.pretraining.assemble import Parts, expected_steps
 from bert_scratch.pretraining.checkpoint_space import disk_bytes
 from bert_scratch.pretraining.choices import PASSES_WORTH_DROPOUT, verdict
 from bert_scratch.pretraining.corpus_facts import PAIR_CHANCE_LOSS
-from bert_scratch.pretraining.resolve import filled
+from bert_scratch.pretraining.resolve import filled, step_memory
 from bert_scratch.pretraining.run_folder import RunFolder
-from bert_scratch.pretraining.step_probe import StepProbe
+from bert_scratch.pretraining.step_probe import StepProbe, Trial
 from bert_scratch.training.metrics import describe, duration
 from bert_scratch.training.objective import PRETRAINING
-from bert_scratch.training.rehearsal import Rehearsal
 
 
-def announce(parts: Parts, probe: StepProbe, rehearsal: Rehearsal, folder: RunFolder) -> None:
+def announce(parts: Parts, trial: Trial, folder: RunFolder) -> None:
     """Print what will be trained on what, what was chosen and why, and what it will cost."""
     config, facts, shape = parts.config, parts.facts, parts.bert_config
+    probe, rehearsal = trial.step, trial.checkpoint
     parameters = rehearsal.num_parameters
     steps = expected_steps(config, probe.step_s)
     # the shares of all ranks are much the same
@@ -58,9 +58,15 @@ def announce(parts: Parts, probe: StepProbe, rehearsal: Rehearsal, folder: RunFo
         print(f"verdict    {line}")
     free = shutil.disk_usage(folder.path).free
     print(
-        f"needs      {_bytes(probe.peak_memory_bytes)} of memory (measured), "
+        f"needs      {_bytes(trial.peak_memory_bytes)} of memory (measured), "
         f"{_bytes(disk_bytes(config, parameters))} on disk for checkpoints and models "
         f"({_bytes(free)} free)"
+    )
+    memory = step_memory(config, shape, parts.runtime)
+    print(
+        f"memory     {_bytes(memory.state_bytes)} of weights, gradients and moments, and "
+        f"{_bytes(memory.token_bytes)} a token of a forward pass of {config.micro_batch_size} "
+        f"examples (by the shapes)"
     )
     print(
         f"checkpoint {_bytes(rehearsal.num_bytes)}, one was written and verified in "

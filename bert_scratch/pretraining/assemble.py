@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -28,10 +29,10 @@ from bert_scratch.model.weight_files import find_folder
 from bert_scratch.pretraining.corpus_facts import CorpusFacts, corpus_facts
 from bert_scratch.pretraining.prepare import prepare
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
-from bert_scratch.pretraining.resolve import filled, resolve, resolve_length
+from bert_scratch.pretraining.resolve import filled, micro_batch_size, resolve, resolve_length
 from bert_scratch.pretraining.run_folder import RunFolder
 from bert_scratch.pretraining.same_vocabulary import check_same_vocabulary
-from bert_scratch.pretraining.step_probe import StepProbe, measure_tokens_per_s, probe_step
+from bert_scratch.pretraining.step_probe import Trial, measure_tokens_per_s, probe_step
 from bert_scratch.training.distributed import (
     ALONE,
     Ranks,
@@ -39,8 +40,10 @@ from bert_scratch.training.distributed import (
     ranks_on_this_machine,
 )
 from bert_scratch.training.loop import Plan
+from bert_scratch.training.memory import free_bytes, peak_bytes, reset_peak
+from bert_scratch.training.objective import PRETRAINING
 from bert_scratch.training.optimizer import build_optimizer
-from bert_scratch.training.rehearsal import Rehearsal, rehearse_checkpoint
+from bert_scratch.training.rehearsal import rehearse_checkpoint
 from bert_scratch.training.runtime import (
     Runtime,
     measure_peak_flops,
@@ -48,6 +51,7 @@ from bert_scratch.training.runtime import (
     set_up,
     train_flops_per_token,
 )
+from bert_scratch.training.step import sums_of
 
 BEFORE_HORIZON_INTERVAL = 25
 WORTH_SEGMENTING = 0.1
@@ -93,6 +97,7 @@ class Parts:
                 train_pad_row=filled(self.config.train_pad_row),
                 **changed,
             )
+        model.bert.activation_checkpointing = self.config.activation_checkpointing
         return model.to(self.runtime.device)
 
     def build_optimizer(self, model: BertForPreTraining) -> torch.optim.Optimizer:
@@ -133,12 +138,13 @@ class Parts:
             predicted=self.config.masked_lm_prob,
         )
 
-    def probe(self, rehearsal: Path) -> tuple[StepProbe, Rehearsal]:
-        """Time and weigh a step and a checkpoint, of a model that is thrown away.
+    def try_out(self, rehearsal: Path) -> Trial:
+        """Time and weigh updates, an evaluation batch and a checkpoint, of a throw-away model.
 
         Args:
             rehearsal: where the checkpoint is written, read back and removed.
         """
+        reset_peak(self.runtime.device)
         model = self.build_model()
         optimizer = self.build_optimizer(model)
         probe = probe_step(
@@ -148,9 +154,13 @@ class Parts:
             settings=self.plan().step_settings,
             runtime=self.runtime,
         )
-        return probe, rehearse_checkpoint(
+        one_batch = islice(self.held_out(None), 1)
+        sums_of(model.eval(), one_batch, objective=PRETRAINING, runtime=self.runtime)
+        checkpoint = rehearse_checkpoint(
             rehearsal, model=model, optimizer=optimizer, tokenizer=self.tokenizer
         )
+        peak = peak_bytes(self.runtime.device)
+        return Trial(step=probe, checkpoint=checkpoint, peak_memory_bytes=peak)
 
     def with_config(self, config: PretrainConfig) -> Parts:
         """Return the same parts under changed settings."""
@@ -166,7 +176,7 @@ def plan_of(config: PretrainConfig) -> Plan:
         learning_rate=filled(config.learning_rate),
         lr_schedule=filled(config.lr_schedule),
         max_grad_norm=config.max_grad_norm,
-        micro_batch_size=filled(config.micro_batch_size),
+        micro_batch_size=micro_batch_size(config),
         logging_steps=config.logging_steps or BEFORE_HORIZON_INTERVAL,
         eval_steps=config.eval_steps or 10**12,
         save_steps=config.save_steps or 10**12,
@@ -209,6 +219,8 @@ def assemble(basis: PretrainConfig, store: TokenStore, ranks: Ranks = ALONE) -> 
         ),
         pad_token_id=specials.pad,
         initial=_initial_shape(basis, facts),
+        world_size=ranks.world_size,
+        free_bytes=free_bytes(device) // (1 if device.type == "cuda" else ranks_on_this_machine()),
     )
     return Parts(
         config=resolved.config,
@@ -269,15 +281,36 @@ def words_of_ideographs(mask_unit: str, store: TokenStore, tokenizer: Tokenizer)
     ]
 
 
-def fix_length(parts: Parts, folder: RunFolder) -> tuple[Parts, StepProbe, Rehearsal]:
-    """Measure a step and fill in steps and warm-up; a time limit leaves the steps open."""
+def fix_length(parts: Parts, folder: RunFolder, *, may_halve: bool) -> tuple[Parts, Trial]:
+    """Measure a step and fill in steps and warm-up; a time limit leaves the steps open.
+
+    Args:
+        parts: of a new run.
+        folder: of the run.
+        may_halve: whether to try smaller forward passes where the GPU's memory does not suffice.
+
+    Raises:
+        InputError: if not even the smallest, or the one asked for, fits.
+    """
     warm = parts.with_config(parts.config.replace(num_warmup_steps=10))
-    probe, rehearsal = warm.probe(folder.rehearsal)
+    try:
+        trial = warm.try_out(folder.rehearsal)
+    except torch.OutOfMemoryError as error:
+        rows = micro_batch_size(parts.config)
+        if rows == 1 or not may_halve:
+            raise InputError(
+                f"--micro-batch-size {rows} does not fit the memory of {parts.runtime.device}; "
+                f"lower it, --max-seq-length or the model's size, or use --activation-checkpointing"
+            ) from error
+        torch.cuda.empty_cache()
+        reason = f"--micro-batch-size {rows // 2}: {rows} did not fit the GPU's memory"
+        smaller = parts.config.replace(micro_batch_size=rows // 2)
+        parts = replace(parts, config=smaller, reasons=[*parts.reasons, reason])
+        return fix_length(parts, folder, may_halve=True)
     config, reasons = resolve_length(
-        parts.config, num_examples=parts.loader.num_examples, step_s=probe.step_s
+        parts.config, num_examples=parts.loader.num_examples, step_s=trial.step.step_s
     )
-    parts = replace(parts, config=config, reasons=[*parts.reasons, *reasons])
-    return parts, probe, rehearsal
+    return replace(parts, config=config, reasons=[*parts.reasons, *reasons]), trial
 
 
 def prepared_corpus(asked: PretrainConfig, folder: RunFolder) -> TokenStore:

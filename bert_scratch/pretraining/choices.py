@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from bert_scratch.config import BertConfig
 from bert_scratch.pretraining.corpus_facts import CorpusFacts
+from bert_scratch.training.memory import StepMemory
 
 RECIPES: dict[str, dict[str, object]] = {
     "huggingface": {
@@ -34,6 +35,7 @@ RECIPES: dict[str, dict[str, object]] = {
 Face's initial weights, plain normal ones, are for a wide model what `choose_initializer` takes."""
 
 DEFAULT_PASSES = 40
+CPU_TOKENS_PER_PASS = 16384
 TOKENS_PER_PARAMETER = 20
 TOKENS_WORTH_LONG_SEQUENCES = 200e6
 PASSES_WORTH_DROPOUT = 20
@@ -136,6 +138,29 @@ def choose_batch_size(tokens: float, *, seq_length: int) -> Choice:
     tokens_per_step = next((size for limit, size in ladder if tokens < limit), 131072)
     reason = f"{tokens_per_step:,} tokens an update for a run of about {tokens / 1e6:,.0f} M tokens"
     return Choice(max(8, tokens_per_step // seq_length), reason)
+
+
+def choose_micro_batch(batch_size: int, memory: StepMemory, free_bytes: int) -> Choice:
+    """Choose the examples of a forward pass: all that fit, on a CPU none beyond what is faster.
+
+    Args:
+        batch_size: examples of an update on this rank.
+        memory: of an update.
+        free_bytes: for it.
+    """
+    fit = memory.rows_that_fit(free_bytes)
+    wanted = batch_size
+    if memory.runtime.device.type == "cpu":
+        wanted = min(wanted, max(1, CPU_TOKENS_PER_PASS // memory.seq_length))
+    if fit >= wanted and wanted == batch_size:
+        return Choice(wanted, "the whole batch at once fits the memory")
+    if fit >= wanted:
+        return Choice(wanted, f"{CPU_TOKENS_PER_PASS:,} tokens; more are not faster on a CPU")
+    reason = (
+        f"what fits {free_bytes / 1e9:,.1f} GB of free memory, by {memory.token_bytes / 1e3:,.1f} "
+        f"KB a token beside {memory.state_bytes / 1e9:,.1f} GB"
+    )
+    return Choice(fit, reason)
 
 
 def choose_learning_rate(hidden_size: int, tokens_per_step: int) -> Choice:

@@ -48,7 +48,7 @@ class EvaluateConfig(Settings):
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     dtype: str = "auto"
-    """auto, float32 or bfloat16."""
+    """auto, float32, bfloat16 or float16."""
     json: bool = False
     """Print one JSON object instead of lines."""
 

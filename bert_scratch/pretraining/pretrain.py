@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from bert_scratch import durable
 from bert_scratch.batch import Batch
-from bert_scratch.config import SYSTEM_ERROR_EXIT_CODE
+from bert_scratch.config import SYSTEM_ERROR_EXIT_CODE, read_json_object
 from bert_scratch.data.workers import iterate
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.pretraining.announce import announce, announce_dry_run
@@ -41,16 +42,18 @@ from bert_scratch.pretraining.run_folder import RunFolder
 from bert_scratch.pretraining.show import FillIns
 from bert_scratch.pretraining.together import ending_together, ranks_of_run
 from bert_scratch.training.all_reduce import AllReduce, open_all_reduce
-from bert_scratch.training.checkpoint import load_optimizer, save_checkpoint
+from bert_scratch.training.checkpoint import STATE, load_optimizer, save_checkpoint
 from bert_scratch.training.distributed import Ranks
 from bert_scratch.training.interruption import (
     Interrupted,
     stop_on_signals,
 )
 from bert_scratch.training.loop import Hooks, Plan, Progress, train
+from bert_scratch.training.loss_scale import LossScale
 from bert_scratch.training.metrics import Display, MetricsLog
 from bert_scratch.training.model_folder import write_model_folder
 from bert_scratch.training.objective import PRETRAINING
+from bert_scratch.training.profiling import profiled
 from bert_scratch.training.run_folder import OnChange, nobody
 from bert_scratch.training.step import NonFinite, sums_of
 from bert_scratch.training.watchdog import Watchdog
@@ -130,12 +133,12 @@ def _ready(
     parts = assemble(stored or asked, prepared_corpus(asked, folder), ranks)
     if stored is not None:
         return parts.with_config(with_run_settings(parts.config, asked))
-    parts, probe, rehearsal = fix_length(parts, folder)
-    announce(parts, probe, rehearsal, folder)
+    parts, trial = fix_length(parts, folder, may_halve=asked.micro_batch_size is None)
+    announce(parts, trial, folder)
     if asked.dry_run:
-        announce_dry_run(parts, probe)
+        announce_dry_run(parts, trial.step)
         return None
-    check_disk_space(folder, parts.config, rehearsal.num_parameters)
+    check_disk_space(folder, parts.config, trial.checkpoint.num_parameters)
     folder.store(asked, parts.config)
     durable.write_text(folder.corpus_facts, parts.facts.to_json())
     parts.tokenizer.save_pretrained(folder.tokenizer)
@@ -178,11 +181,16 @@ class _Run:
             check_same_store(checkpoint, self.corpus_sha256, folder)
         self.model = parts.build_model(checkpoint)
         self.optimizer = parts.build_optimizer(self.model)
+        self.loss_scale: LossScale | None = None
+        if parts.runtime.dtype == torch.float16:
+            self.loss_scale = LossScale(parts.runtime.device)
         self.progress = Progress()
         if checkpoint is not None:
             self.progress = progress_of(checkpoint)
-            num_updates = self.progress.step - self.progress.skipped
+            num_updates = self.progress.step - self.progress.skipped - self.progress.overflows
             load_optimizer(checkpoint, self.model, self.optimizer, num_updates=num_updates)
+            if self.loss_scale is not None:
+                self.loss_scale.load(read_json_object(checkpoint / STATE)["loss_scale"])
             print(f"resumed    from {checkpoint} after {self.progress.step:,} steps")
         kept = self.progress.step if checkpoint is not None else -1
         is_first = self.ranks.is_first
@@ -232,6 +240,7 @@ class _Run:
                 display=self.display,
                 stop=self.stop,
                 all_reduce=self.all_reduce,
+                loss_scale=self.loss_scale,
                 flops_per_s=(
                     self.parts.flops_per_token(),
                     self.parts.peak_flops * self.ranks.world_size,
@@ -263,6 +272,15 @@ class _Run:
             self.parts.config.num_workers,
             pin_memory=self.parts.runtime.device.type == "cuda",
         )
+        if self.parts.config.profile and self.ranks.is_first:
+            batches = profiled(
+                batches,
+                self.model,
+                num_steps=self.parts.config.profile,
+                trace=self.folder.profile,
+                device=self.parts.runtime.device,
+                say=self.display.line,
+            )
         return self.watchdog.watch(batches)
 
     def _evaluate(self, model: nn.Module) -> dict[str, float]:
@@ -335,6 +353,8 @@ class _Run:
         plan = self.parts.plan()
         state = {
             "skipped": progress.skipped,
+            "overflows": progress.overflows,
+            "loss_scale": None if self.loss_scale is None else self.loss_scale.state(),
             "tokens": progress.tokens,
             "elapsed_s": progress.elapsed_s,
             "window": vars(progress.window),

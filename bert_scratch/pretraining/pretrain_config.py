@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from bert_scratch.config import (
     ACTIVATIONS,
@@ -33,6 +34,8 @@ MAY_CHANGE_ON_RESUME = frozenset(
         "skip_non_finite",
         "hang_timeout_s",
         "report_to",
+        "activation_checkpointing",
+        "profile",
         "resume",
         "extend",
         "dry_run",
@@ -112,8 +115,8 @@ class OptimizationSettings(Settings):
     """huggingface or google: sets train_pad_row, adam_bias_correction, lr_schedule, mask_special and hidden_act where they are left out; google also the initializer."""  # noqa: E501
     train_batch_size: int | None = None
     """Examples per update. Left out: chosen by the budget."""
-    micro_batch_size: int | None = None
-    """Examples per forward pass; a smaller one needs less memory, the result is the same."""
+    micro_batch_size: int | Literal["auto"] | None = None
+    """Examples per forward pass; fewer need less memory, the result is the same. auto, or left out: as many as fit the free memory (on a CPU no more than are faster together)."""  # noqa: E501
     learning_rate: float | None = None
     """The peak learning rate. Left out: chosen by width and batch."""
     num_train_steps: int | None = None
@@ -163,7 +166,9 @@ class RunSettings(Settings):
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     dtype: str = "auto"
-    """Of the matrix products: auto, float32 or bfloat16; weights are always float32."""
+    """Of the matrix products: auto, float32, bfloat16 or float16; weights are always float32."""
+    activation_checkpointing: bool = False
+    """Compute each layer again for its gradient: less memory, a third more time, the same bits."""
     num_threads: int | None = None
     """CPU threads of the model. Left out: all cores this process may use."""
     deterministic: bool = False
@@ -176,6 +181,8 @@ class RunSettings(Settings):
     """Without a step for so many seconds, print the stacks of all threads and exit; 0: never."""
     report_to: tuple[str, ...] = ()
     """Send the curves to tensorboard, wandb or trackio too; several at once are possible."""
+    profile: int = 0
+    """Profile so many updates, after five: prints where a step goes and writes profile.json.gz for Chrome's tracing or Perfetto; the run goes on."""  # noqa: E501
     dry_run: bool = False
     """Print what the run would be, with one real step's time and memory, and stop."""
 
@@ -197,6 +204,8 @@ class PretrainConfig(
         """
         self._check_sources()  # first: with --data, --mixture is not short of paths
         super().__post_init__()
+        if self.micro_batch_size == "auto":
+            object.__setattr__(self, "micro_batch_size", None)  # what leaving it out means
         _check_if_given("--pair-task", self.pair_task, PAIR_TASKS)
         check_choice("--pair-sampling", self.pair_sampling, PAIR_SAMPLINGS)
         check_choice("--mask-unit", self.mask_unit, MASK_UNITS)
@@ -233,6 +242,7 @@ class PretrainConfig(
             "max_grad_norm",
             "skip_non_finite",
             "hang_timeout_s",
+            "profile",
         ):
             check_range(_flag(name), getattr(self, name), at_least=0)
         for name in ("learning_rate", "max_train_seconds", "adam_epsilon"):

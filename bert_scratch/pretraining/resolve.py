@@ -12,6 +12,7 @@ from bert_scratch.pretraining import choices
 from bert_scratch.pretraining.choices import Budget, Choice
 from bert_scratch.pretraining.corpus_facts import CorpusFacts
 from bert_scratch.pretraining.pretrain_config import ModelSettings, PretrainConfig
+from bert_scratch.training.memory import StepMemory
 from bert_scratch.training.runtime import Runtime
 
 T = TypeVar("T")
@@ -34,6 +35,8 @@ def resolve(
     tokens_per_s: Callable[[BertConfig], float],
     pad_token_id: int,
     initial: BertConfig | None,
+    world_size: int,
+    free_bytes: int,
 ) -> Resolved:
     """Fill in everything but the length of the run: flag, then recipe, then preset, then rule.
 
@@ -44,6 +47,8 @@ def resolve(
         tokens_per_s: measures a shape's training speed, for what depends on a time budget.
         pad_token_id: the tokenizer's.
         initial: the shape of `--init-checkpoint`, when there is one.
+        world_size: ranks that share each batch.
+        free_bytes: memory that each of them may take.
 
     Raises:
         InputError: if values exclude each other, naming the flags.
@@ -62,7 +67,12 @@ def resolve(
     chooser.fill("pair_task", lambda: _pair_task(facts))
     chooser.fill("max_seq_length", lambda: choices.choose_seq_length(budget, facts))
     bert_config = initial or _fill_shape(chooser, budget, facts, pad_token_id)
-    _fill_optimization(chooser, budget, facts, bert_config, runtime)
+    _fill_optimization(chooser, budget, facts, bert_config)
+    memory = step_memory(chooser.config, bert_config, runtime)
+    batch_size = math.ceil(filled(chooser.config.train_batch_size) / world_size)
+    chooser.fill(
+        "micro_batch_size", lambda: choices.choose_micro_batch(batch_size, memory, free_bytes)
+    )
     _check_together(chooser.config, bert_config, shape_is_fixed=initial is not None)
     config = _with_shape(chooser.config, bert_config)
     return Resolved(config=config, bert_config=bert_config, reasons=chooser.reasons)
@@ -117,9 +127,9 @@ def _fill_shape(
 
 
 def _fill_optimization(
-    chooser: _Chooser, budget: Budget, facts: CorpusFacts, shape: BertConfig, runtime: Runtime
+    chooser: _Chooser, budget: Budget, facts: CorpusFacts, shape: BertConfig
 ) -> None:
-    """Fill in batch, learning rate and micro-batch."""
+    """Fill in batch and learning rate."""
     seq_length = filled(chooser.config.max_seq_length)
     chooser.fill(
         "train_batch_size",
@@ -132,10 +142,17 @@ def _fill_optimization(
         "learning_rate",
         lambda: choices.choose_learning_rate(shape.hidden_size, batch_size * seq_length),
     )
-    if chooser.config.micro_batch_size is None:
-        tokens_that_fit = 65536 if runtime.device.type == "cuda" else 16384
-        rows = max(1, tokens_that_fit // seq_length)
-        chooser.config = chooser.config.replace(micro_batch_size=min(batch_size, rows))
+
+
+def step_memory(config: PretrainConfig, shape: BertConfig, runtime: Runtime) -> StepMemory:
+    """Return what an update of a run holds in memory, by the shapes."""
+    return StepMemory(
+        config=shape,
+        runtime=runtime,
+        seq_length=filled(config.max_seq_length),
+        predicted=config.masked_lm_prob,
+        activation_checkpointing=config.activation_checkpointing,
+    )
 
 
 def resolve_length(
@@ -183,6 +200,12 @@ def filled(value: T | None) -> T:
     """Return a setting that resolving has filled in."""
     assert value is not None
     return value
+
+
+def micro_batch_size(config: PretrainConfig) -> int:
+    """Return the examples of a forward pass, which resolving has filled in."""
+    assert isinstance(config.micro_batch_size, int)
+    return config.micro_batch_size
 
 
 def _apply_recipe(config: PretrainConfig) -> PretrainConfig:

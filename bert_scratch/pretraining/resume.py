@@ -97,7 +97,15 @@ def check_same_store(checkpoint: Path, corpus_sha256: str, folder: RunFolder) ->
 
 def with_run_settings(stored: PretrainConfig, asked: PretrainConfig) -> PretrainConfig:
     """Return the stored settings with those that a resumed run may change."""
-    names = ("num_workers", "keep_checkpoints", "skip_non_finite", "hang_timeout_s", "report_to")
+    names = (
+        "num_workers",
+        "keep_checkpoints",
+        "skip_non_finite",
+        "hang_timeout_s",
+        "report_to",
+        "activation_checkpointing",
+        "profile",
+    )
     always = {name: getattr(asked, name) for name in names}
     intervals = ("logging_steps", "eval_steps", "save_steps")
     given = {name: value for name in intervals if (value := getattr(asked, name)) is not None}
@@ -118,6 +126,7 @@ def progress_of(checkpoint: Path) -> Progress:
     return Progress(
         step=state["step"],
         skipped=state.get("skipped", 0),  # no older checkpoint skipped any
+        overflows=state.get("overflows", 0),
         tokens=state["tokens"],
         elapsed_s=state["elapsed_s"],
         window=Window(**state["window"]),

@@ -30,6 +30,7 @@ class RunFolder:
         self.rehearsal = path / "rehearsal"
         self.metrics = path / "metrics.jsonl"
         self.fill_ins = path / "fill_ins.jsonl"
+        self.profile = path / "profile.json.gz"
         self.corpus_facts = path / "corpus.json"
         self._resolved = path / "pretrain_config.json"
         self.asked = path / "asked_config.json"

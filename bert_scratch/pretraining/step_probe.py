@@ -1,9 +1,7 @@
-"""One real training step, timed and weighed before the run, on a model that is thrown away."""
+"""One real training step, timed before the run, on a model that is thrown away."""
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from dataclasses import dataclass
 
@@ -14,6 +12,7 @@ from bert_scratch.config import BertConfig
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.training.objective import PRETRAINING
 from bert_scratch.training.optimizer import build_optimizer
+from bert_scratch.training.rehearsal import Rehearsal
 from bert_scratch.training.runtime import Runtime
 from bert_scratch.training.step import StepSettings, update
 
@@ -23,10 +22,19 @@ class StepProbe:
     """What a step of the run costs on this machine."""
 
     step_s: float
-    peak_memory_bytes: int
-    """Of the process on a CPU, of the device's allocator on a GPU."""
     sums: list[float]
     """The step's sums, in the order of `PretrainingObjective.sums`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What the parts of a run cost on this machine, all of them tried once before it starts."""
+
+    step: StepProbe
+    checkpoint: Rehearsal
+    peak_memory_bytes: int
+    """Of the process on a CPU, of the device's allocator on a GPU: updates, an evaluation batch
+    and a checkpoint."""
 
 
 def probe_step(
@@ -46,8 +54,6 @@ def probe_step(
         settings: of the run.
         runtime: of the run.
     """
-    if runtime.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(runtime.device)
     model.train()
     seconds = []
     sums: list[float] = []
@@ -65,7 +71,7 @@ def probe_step(
         )
         sums = sums or made.sums
         seconds.append(time.perf_counter() - start)
-    return StepProbe(step_s=min(seconds[1:]), peak_memory_bytes=_peak_memory(runtime), sums=sums)
+    return StepProbe(step_s=min(seconds[1:]), sums=sums)
 
 
 def measure_tokens_per_s(config: BertConfig, *, runtime: Runtime) -> float:
@@ -96,10 +102,3 @@ def measure_tokens_per_s(config: BertConfig, *, runtime: Runtime) -> float:
     )
     probe = probe_step(model, optimizer, batch, settings=settings, runtime=runtime)
     return batch.num_tokens / probe.step_s
-
-
-def _peak_memory(runtime: Runtime) -> int:
-    if runtime.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(runtime.device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

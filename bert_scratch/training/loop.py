@@ -19,6 +19,7 @@ from torch import nn
 from bert_scratch.training import metrics
 from bert_scratch.training.all_reduce import IN_ONE_PROCESS, AllReduce
 from bert_scratch.training.interruption import StopRequest
+from bert_scratch.training.loss_scale import LossScale
 from bert_scratch.training.metrics import Display, MetricsLog, Window
 from bert_scratch.training.module_norms import ModuleNorms
 from bert_scratch.training.objective import BatchT, Objective
@@ -102,6 +103,8 @@ class Progress:
     """Updates made, those included that were left out because they were not finite."""
     skipped: int = 0
     """Updates left out."""
+    overflows: int = 0
+    """Updates left out because float16 could not hold the gradients; they cost nothing else."""
     tokens: int = 0
     """Real tokens seen, [CLS] and [SEP] included."""
     elapsed_s: float = 0.0
@@ -137,6 +140,7 @@ def train(
     display: Display,
     stop: StopRequest,
     all_reduce: AllReduce = IN_ONE_PROCESS,
+    loss_scale: LossScale | None = None,
     flops_per_s: tuple[float, float],
 ) -> None:
     """Train from `progress.step` to the plan's last step, or until a stop is asked for.
@@ -153,6 +157,7 @@ def train(
         display: what the person at the terminal sees.
         stop: polled between steps; with several ranks the one of `all_reduce`.
         all_reduce: adds up over the ranks, which all make the same steps.
+        loss_scale: for float16, restored when resuming.
         flops_per_s: (operations per token, peak operations per second), for `mfu`.
 
     Raises:
@@ -181,6 +186,7 @@ def train(
                 learning_rate=learning_rate,
                 all_reduce=all_reduce,
                 module_norms=module_norms if plan.logs_after(progress.step + 1) else None,
+                loss_scale=loss_scale,
             )
         except NonFinite as error:
             if progress.skipped >= plan.skip_non_finite:
@@ -193,7 +199,9 @@ def train(
             progress.window.tokens += result.num_tokens
             progress.tokens += result.num_tokens
             progress.window.positions += result.num_positions
-            grad_norms = {"grad_norm": result.grad_norm, **result.module_grad_norms}
+            progress.overflows += result.overflowed
+            if not result.overflowed:
+                grad_norms = {"grad_norm": result.grad_norm, **result.module_grad_norms}
         progress.step += 1
         progress.window.data_wait_s += data_wait_s
         step_s = time.perf_counter() - step_start

@@ -12,6 +12,8 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
+from bert_scratch.training.loss_scale import LossScale
+
 _BLOCKS = ("attention", "feed_forward")
 
 
@@ -41,13 +43,19 @@ class ModuleNorms:
         for name, parameter in model.named_parameters():
             self.modules.setdefault(module_of(name), []).append(parameter)
 
-    def of_gradients(self) -> dict[str, float]:
-        """Return {"grad_norm/<module>": norm}, without modules that have no gradient."""
+    def of_gradients(self, loss_scale: LossScale | None = None) -> dict[str, float]:
+        """Return {"grad_norm/<module>": norm}, without modules that have no gradient.
+
+        Args:
+            loss_scale: by which the gradients are too large.
+        """
         found = {
             name: [p.grad for p in parameters if p.grad is not None]
             for name, parameters in self.modules.items()
         }
-        return _norms("grad_norm", {name: tensors for name, tensors in found.items() if tensors})
+        norms = _norms("grad_norm", {name: tensors for name, tensors in found.items() if tensors})
+        scale = 1.0 if loss_scale is None else loss_scale.scale.item()
+        return {name: norm / scale for name, norm in norms.items()}
 
     def of_weights(self) -> dict[str, float]:
         """Return {"weight_norm/<module>": norm}."""

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bert_scratch.training.loss_scale import LossScale
+
 
 def decays(name: str) -> bool:
     """Tell whether a parameter is decayed: everything but biases and LayerNorm.
@@ -121,7 +123,11 @@ def build_optimizer(
 
 
 def clip_and_step(
-    optimizer: torch.optim.Optimizer, *, learning_rate: float, max_grad_norm: float
+    optimizer: torch.optim.Optimizer,
+    *,
+    learning_rate: float,
+    max_grad_norm: float,
+    loss_scale: LossScale | None = None,
 ) -> Tensor:
     """Clip by the global norm and update, unless a gradient is not finite; return the norm.
 
@@ -132,19 +138,25 @@ def clip_and_step(
         optimizer: as `build_optimizer` made it, gradients filled in.
         learning_rate: of this update, before a group's `lr_scale`.
         max_grad_norm: the global norm above which gradients are scaled down; 0 never scales.
+        loss_scale: by which the gradients are too large; adapted to what is found.
 
     Returns:
         [] float32, the norm before clipping, on the parameters' device.
     """
     gradients = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
+    if loss_scale is not None:
+        loss_scale.unscale_(gradients)
     norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     if max_grad_norm:
         scale = (max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
         torch._foreach_mul_(gradients, scale)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group["lr_scale"]
-    optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
+    found_inf = (~torch.isfinite(norm)).float()
+    optimizer.found_inf = found_inf  # type: ignore[attr-defined]
     optimizer.step()
+    if loss_scale is not None:
+        loss_scale.adapt(found_inf)
     return norm
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
+from torch.profiler import record_function
 
 from bert_scratch.training.all_reduce import IN_ONE_PROCESS, AllReduce
 from bert_scratch.training.distributed import Ranks
 from bert_scratch.training.interruption import StopRequest
+from bert_scratch.training.loss_scale import LossScale
 from bert_scratch.training.module_norms import ModuleNorms
 from bert_scratch.training.objective import BatchT, Objective, StepBatch
 from bert_scratch.training.optimizer import clip_and_step
 from bert_scratch.training.runtime import Runtime, seed_dropout
+
+FORWARD, BACKWARD, UPDATE = "forward", "backward", "clip and optimizer"
+"""What a profile calls the parts of a step."""
 
 
 class NonFinite(Exception):
@@ -57,6 +62,8 @@ class StepResult:
     """Positions that all ranks computed, padding included."""
     module_grad_norms: dict[str, float] = field(default_factory=dict)
     """Before clipping, by module; empty unless asked for."""
+    overflowed: bool = False
+    """The gradients were too large for float16: the update was left out and the scale lowered."""
 
 
 def update(
@@ -71,6 +78,7 @@ def update(
     learning_rate: float,
     all_reduce: AllReduce = IN_ONE_PROCESS,
     module_norms: ModuleNorms | None = None,
+    loss_scale: LossScale | None = None,
 ) -> StepResult:
     """Make one update from one batch, in micro-batches.
 
@@ -85,9 +93,11 @@ def update(
         learning_rate: of this update.
         all_reduce: adds up over the ranks, which all make the same update.
         module_norms: to measure this step's gradients with.
+        loss_scale: for float16; adapted after each update.
 
     Raises:
         NonFinite: when a loss or gradient is not finite, on all ranks; the update was not made.
+            With a loss scale only when lowering it cannot help.
         PeerEnded: if another rank has ended; the update was not made.
     """
     counts = objective.counts(batch).to(runtime.device, non_blocking=True)
@@ -97,17 +107,22 @@ def update(
     for micro_step, micro_batch in enumerate(batch.split(settings.micro_batch_size)):
         seed_dropout(settings.seed, step=step, micro_step=micro_step, rank=all_reduce.ranks.rank)
         micro_batch = micro_batch.to(runtime.device, non_blocking=True)
-        with runtime.autocast():
+        with record_function(FORWARD), runtime.autocast():
             loss, sums = objective.loss(model, micro_batch, counts)
-        torch.autograd.backward(loss)
+        with record_function(BACKWARD):
+            torch.autograd.backward(loss if loss_scale is None else loss_scale.scaled(loss))
         total += sums
         num_positions += micro_batch.num_positions
     all_reduce.sum_gradients(model.parameters())
-    module_grad_norms = {} if module_norms is None else module_norms.of_gradients()
-    norm = clip_and_step(
-        optimizer, learning_rate=learning_rate, max_grad_norm=settings.max_grad_norm
-    )
-    optimizer.zero_grad(set_to_none=True)
+    module_grad_norms = {} if module_norms is None else module_norms.of_gradients(loss_scale)
+    with record_function(UPDATE):
+        norm = clip_and_step(
+            optimizer,
+            learning_rate=learning_rate,
+            max_grad_norm=settings.max_grad_norm,
+            loss_scale=loss_scale,
+        )
+        optimizer.zero_grad(set_to_none=True)
     sizes = torch.tensor([batch.num_tokens, num_positions], dtype=torch.float64)
     vector = torch.cat([total.double(), norm.reshape(1), sizes.to(runtime.device)])
     *sums_read, norm_read, all_tokens, all_positions = all_reduce.totals(vector)
@@ -118,13 +133,16 @@ def update(
         num_positions=int(all_positions),
         module_grad_norms=module_grad_norms,
     )
-    if not _are_finite(*sums_read, norm_read):
+    if _are_finite(*sums_read, norm_read):
+        return result
+    overflowed = loss_scale is not None and not loss_scale.is_lowest()
+    if not (overflowed and _are_finite(*sums_read)):
         own = dict(zip(objective.sums, total.tolist(), strict=True))
         norm = norm if all_reduce.own_norm is None else all_reduce.own_norm
         own["gradient norm"] = norm.item()
         message = _non_finite_message(own, step, batch, all_reduce.ranks)
         raise NonFinite(message, result.num_tokens)
-    return result
+    return replace(result, overflowed=True)
 
 
 def _are_finite(*values: float) -> bool:

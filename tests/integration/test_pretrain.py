@@ -3,9 +3,11 @@ changed one is refused. CPU only: `pytest tests/integration/test_pretrain.py`.""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -198,12 +200,13 @@ def test_finished_run_says_so_and_changes_nothing(
     assert digest(Path(str(asked.output_dir))) == before
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_resumed_run_equals_uninterrupted_run(
-    settings: MakeSettings, stop_at: Callable[[int], None]
+    settings: MakeSettings, stop_at: Callable[[int], None], dtype: str
 ) -> None:
-    through = settings("through")
+    through = settings("through", dtype=dtype)
     pretrain(through)
-    stopped = settings("stopped")
+    stopped = settings("stopped", dtype=dtype)
     for step in (2, 7, 9):
         stop_at(step)
         with pytest.raises(Interrupted, match=f"after {step} steps"):
@@ -399,3 +402,27 @@ def test_a_corpus_of_another_vocabulary_is_refused(
                 num_train_steps=1,
             )
         )
+
+
+def test_profile_says_where_a_step_goes_and_changes_no_bit(
+    settings: MakeSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, profiled = settings("plain"), settings("profiled", profile=4)
+    recomputing = settings("recomputing", profile=4, activation_checkpointing=True)
+    tables = []
+    for asked in (plain, profiled, recomputing):
+        pretrain(asked)
+        tables.append(capsys.readouterr().out)
+    assert "profile " not in tables[0]
+    for table in tables[1:]:
+        shares = dict(re.findall(r"profile +(\S.*?) +[\d.]+ +(-?[\d.]+)%", table))
+        assert float(shares.pop("a step")) == 100
+        assert sum(map(float, shares.values())) == pytest.approx(100, abs=1)
+        assert all(float(share) >= 0 for share in shares.values())
+        busy = ("forward: attention", "forward: feed-forward", "backward", "clip and optimizer")
+        assert all(float(shares[part]) > 1 for part in busy)
+    folder = Path(str(profiled.output_dir))
+    trace = json.loads(gzip.decompress((folder / "profile.json.gz").read_bytes()))
+    assert sum(event.get("name") == "backward" for event in trace["traceEvents"]) == 4
+    digests = {digest(Path(str(asked.output_dir))) for asked in (plain, profiled, recomputing)}
+    assert len(digests) == 1

@@ -37,6 +37,8 @@ def resolved(*, facts: CorpusFacts = FACTS, **settings: Any) -> Resolved:
         tokens_per_s=lambda config: 10_000.0,
         pad_token_id=0,
         initial=None,
+        world_size=1,
+        free_bytes=8 * 10**9,
     )
 
 
@@ -72,7 +74,7 @@ def test_flag_wins_over_preset() -> None:
 def test_flag_wins_over_rule_and_gives_no_reason() -> None:
     result = resolved(learning_rate=5e-4, train_batch_size=7)
     assert (result.config.learning_rate, result.config.train_batch_size) == (5e-4, 7)
-    assert not [r for r in result.reasons if "learning-rate" in r or "batch-size" in r]
+    assert not [r for r in result.reasons if "learning-rate" in r or "train-batch-size" in r]
 
 
 def test_every_rule_that_chose_gives_its_reason() -> None:

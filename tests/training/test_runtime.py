@@ -57,14 +57,24 @@ def test_device_that_is_not_there_is_refused(name: str) -> None:
 
 
 def test_dtype_that_is_unknown_is_refused() -> None:
-    with pytest.raises(InputError, match="--dtype must be auto, float32, bfloat16; got 'float16'"):
-        resolve_dtype("float16", torch.device("cpu"))
+    with pytest.raises(InputError, match="--dtype must be auto, .*; got 'float8'"):
+        resolve_dtype("float8", torch.device("cpu"))
 
 
 def test_automatic_dtype_says_why() -> None:
     dtype, reason = resolve_dtype("auto", torch.device("cpu"))
     assert dtype in ("float32", "bfloat16")
     assert "CPU has" in reason
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype"), [((7, 5), "float16"), ((8, 0), "bfloat16"), ((9, 0), "bfloat16")]
+)
+def test_compute_capability_decides_on_a_gpu(
+    capability: tuple[int, int], dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert resolve_dtype("auto", torch.device("cuda"))[0] == dtype
 
 
 def test_autocast_computes_in_the_runtime_dtype() -> None:

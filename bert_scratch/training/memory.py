@@ -1,0 +1,164 @@
+"""How much memory training takes: predicted from shapes, and measured; and how much is free.
+
+Letters: D hidden, F feed-forward, H heads, L layers, S sequence, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from bert_scratch.config import BertConfig
+from bert_scratch.model.heads import BertForPreTraining
+from bert_scratch.training.runtime import Runtime
+
+STATE_BYTES = 16
+"""For each parameter, in float32: the weight, its gradient, and Adam's two moments."""
+USABLE_SHARE = 0.8
+"""Of the free memory: what is predicted is not exact, and other programs want some too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepMemory:
+    """What one update of a `BertForPreTraining` holds in memory, by its shapes alone.
+
+    The counts are those of the tensors that autograd keeps, read off the layers: a test compares
+    them, so a change to a layer that keeps more or less shows there.
+    """
+
+    config: BertConfig
+    runtime: Runtime
+    seq_length: int
+    predicted: float
+    """Share of positions whose vocabulary logits are computed."""
+    activation_checkpointing: bool
+
+    @property
+    def state_bytes(self) -> int:
+        """Weights, gradients and moments, and the copies of matrices in the compute dtype."""
+        with torch.device("meta"):
+            model = BertForPreTraining(self.config)
+        state = STATE_BYTES * sum(parameter.numel() for parameter in model.parameters())
+        if self.runtime.dtype == torch.float32:
+            return state
+        d, f = self.config.hidden_size, self.config.intermediate_size
+        layers = 0 if self.activation_checkpointing else self.config.num_hidden_layers
+        matrices = self.config.vocab_size * d + 2 * d * d + layers * (4 * d * d + 2 * d * f)
+        return state + self._size * matrices
+
+    @property
+    def layer_bytes(self) -> int:
+        """Kept for the gradients of one layer, for each token."""
+        config, size = self.config, self._size
+        d, f, h = config.hidden_size, config.intermediate_size, config.num_attention_heads
+        masks = 2 * d * bool(config.hidden_dropout_prob)
+        kept = size * (6 * d + 2 * f + masks)  # input, q, k, v, mixed, first LayerNorm's output
+        if self._is_gpu:  # LayerNorm's inputs are float32 and sdpa keeps no weights
+            return kept + 8 * d + size * d + 4 * h + 16
+        weights = 3 if config.attention_probs_dropout_prob else 1
+        return kept + size * (2 * d + h * self.seq_length * weights) + 16
+
+    @property
+    def held_bytes(self) -> float:
+        """Kept for all gradients when the forward pass ends, for each token."""
+        config, size = self.config, self._size
+        d, layers = config.hidden_size, config.num_hidden_layers
+        embeddings = 24 + 4 * d * (1 + bool(config.hidden_dropout_prob))
+        layer = size * d if self.activation_checkpointing else self.layer_bytes
+        logits = max(size, 4 if self._is_gpu else 0) * config.vocab_size
+        head = self.predicted * (logits + 4 * size * d + 16)
+        return embeddings + layers * layer + size * d + head
+
+    @property
+    def token_bytes(self) -> float:
+        """At the peak, for each token: what is kept, and the gradients at hand.
+
+        The gradient of the logits needs as much as they do, and that of a layer about as much as
+        the layer keeps; a layer computed again is kept for a while too.
+        """
+        logits = self._size + (4 if self._is_gpu else 0)
+        layers = self.layer_bytes * (2 if self.activation_checkpointing else 1)
+        return self.held_bytes + max(self.predicted * logits * self.config.vocab_size, layers)
+
+    def rows_that_fit(self, free_bytes: int) -> int:
+        """Return how many examples a forward pass can take beside the state; 1 at least."""
+        left = USABLE_SHARE * free_bytes - self.state_bytes
+        return max(1, int(left / (self.seq_length * self.token_bytes)))
+
+    def peak_bytes(self, rows: int) -> int:
+        """Return what updates need beside what the process holds without a model."""
+        return self.state_bytes + round(rows * self.seq_length * self.token_bytes)
+
+    @property
+    def _size(self) -> int:
+        return self.runtime.dtype.itemsize
+
+    @property
+    def _is_gpu(self) -> bool:
+        return self.runtime.device.type == "cuda"
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the memory that this process can still take on a device.
+
+    On a GPU what the allocator holds and does not use is free; on a CPU a container's limit
+    counts.
+    """
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    return min(_available_bytes(), _left_in_container())
+
+
+def _available_bytes() -> int:
+    for line in _lines("/proc/meminfo"):
+        if line.startswith("MemAvailable"):
+            return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def _left_in_container(root: str = "/sys/fs/cgroup") -> int:
+    """Return what a control group's limit leaves, file caches counted as free."""
+    for folder, limit, used, cached in (
+        (root, "memory.max", "memory.current", "inactive_file"),
+        (f"{root}/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        found = [_lines(f"{folder}/{name}") for name in (limit, used)]
+        if all(lines and lines[0].isdigit() for lines in found):
+            stat = dict(line.split() for line in _lines(f"{folder}/memory.stat"))
+            return int(found[0][0]) - int(found[1][0]) + int(stat.get(cached, 0))
+    return sys.maxsize
+
+
+def reset_peak(device: torch.device) -> None:
+    """Let `peak_bytes` tell of what comes from here on (on Linux and on a GPU)."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Return the most memory held: by the process, or on a GPU by its allocator."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    for line in _lines("/proc/self/status"):
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _lines(path: str) -> list[str]:
+    """Return the lines of a file of the system's, none where there is no such file."""
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
