@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from bert_scratch import durable
-from bert_scratch.config import read_json_object
+from bert_scratch.config import InputError, read_json_object
 from bert_scratch.finetuning.adapters import merged
 from bert_scratch.finetuning.announce import announce
 from bert_scratch.finetuning.assemble import Parts, assemble
@@ -70,11 +70,9 @@ def finetune(asked: FinetuneConfig) -> FinetuneResult:
 def _finetune_once(asked: FinetuneConfig) -> FinetuneResult:
     """Do what `finetune` does, with one seed."""
     folder = RunFolder(
-        Path(asked.output_dir),
-        settings=FinetuneConfig,
-        resolved_name="finetune_config.json",
-        may_change=MAY_CHANGE_ON_RESUME,
+        Path(asked.output_dir), settings=FinetuneConfig, resolved_name="finetune_config.json"
     )
+    folder.create()
     with folder.locked():
         return _finetune_in(folder, asked)
 
@@ -83,9 +81,9 @@ def _finetune_in(folder: RunFolder[FinetuneConfig], asked: FinetuneConfig) -> Fi
     """Do what `finetune` does, in a folder that no other process is using."""
     stored = folder.stored()
     if stored is not None:
-        folder.check_unchanged(asked)
+        _check_unchanged(folder, asked)
         check_inputs(folder.path, asked)
-        if folder.is_done():
+        if folder.ended_well():
             print(f"{folder.path}: this run is done; its model is in {folder.model}")
             return FinetuneResult(
                 folder=folder.model, results=read_json_object(folder.path / RESULTS)
@@ -99,6 +97,17 @@ def _finetune_in(folder: RunFolder[FinetuneConfig], asked: FinetuneConfig) -> Fi
         folder.store(asked, parts.config)
     with stop_on_signals() as stop:
         return _Run(parts, folder, stop).go()
+
+
+def _check_unchanged(folder: RunFolder[FinetuneConfig], asked: FinetuneConfig) -> None:
+    """Refuse to go on with a run under other settings, naming each with what it was and is."""
+    changes = folder.changes(asked, may_change=MAY_CHANGE_ON_RESUME)
+    if changes:
+        listing = "\n  ".join(changes)
+        raise InputError(
+            f"{folder.path} holds a run with other settings:\n  {listing}\n"
+            f"Go on with the settings it has, or start a new run in another --output-dir"
+        )
 
 
 class _Run:
