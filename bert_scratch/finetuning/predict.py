@@ -16,7 +16,7 @@ from bert_scratch.config import BertConfig, InputError, Settings, check_choice
 from bert_scratch.data.wordpiece import load_tokenizer, special_ids, tokenizer_hash
 from bert_scratch.finetuning.custom_head import is_custom
 from bert_scratch.finetuning.predictions import conll_lines, json_lines, tsv_lines
-from bert_scratch.finetuning.rows import Row
+from bert_scratch.finetuning.rows import Row, check_token_types
 from bert_scratch.finetuning.scoring import score_rows
 from bert_scratch.finetuning.tables import STDIN
 from bert_scratch.finetuning.task import Task, load_task
@@ -177,5 +177,6 @@ def _mean_logits(
     of_models = []
     for folder in folders:
         model = task.load_model(folder, new_head=False).to(runtime.device)
+        check_token_types(rows, model.config, model=str(folder))
         of_models.append(score_rows(model, task, rows, runtime=runtime, pad_id=pad_id).logits)
     return [torch.stack(scores).mean(dim=0) for scores in zip(*of_models, strict=True)]
