@@ -264,8 +264,9 @@ def special_ids(tokenizer: Tokenizer, *, source: str = "the tokenizer") -> Speci
         InputError: if one is missing.
     """
     # get_vocab() would copy the whole vocabulary: milliseconds, and this is asked at every call.
-    ids = {token: tokenizer.token_to_id(token) for token in SPECIAL_TOKENS}
-    missing = [token for token, index in ids.items() if index is None]
+    found = {token: tokenizer.token_to_id(token) for token in SPECIAL_TOKENS}
+    ids = {token: index for token, index in found.items() if index is not None}
+    missing = [token for token in SPECIAL_TOKENS if token not in ids]
     if missing:
         raise InputError(f"{source}: lacks {' '.join(missing)}; is it a BERT tokenizer?")
     return SpecialIds(*ids.values())
