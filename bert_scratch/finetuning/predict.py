@@ -13,12 +13,12 @@ from torch import Tensor
 
 from bert_scratch import durable
 from bert_scratch.config import BertConfig, InputError, Settings, check_choice
+from bert_scratch.data.records import STDIN
 from bert_scratch.data.wordpiece import load_tokenizer, special_ids, tokenizer_hash
 from bert_scratch.finetuning.custom_head import is_custom
 from bert_scratch.finetuning.predictions import conll_lines, json_lines, tsv_lines
 from bert_scratch.finetuning.rows import Row, check_token_types
 from bert_scratch.finetuning.scoring import score_rows
-from bert_scratch.finetuning.tables import STDIN
 from bert_scratch.finetuning.task import Task, load_task
 from bert_scratch.finetuning.task_settings import TASK_FILE, TaskSettings
 from bert_scratch.model.devices import DTYPES, default_num_threads, resolve_device, resolve_dtype
