@@ -21,7 +21,7 @@ from bert_scratch.finetuning.assemble import Parts, assemble
 from bert_scratch.finetuning.finetune_config import MAY_CHANGE_ON_RESUME, FinetuneConfig
 from bert_scratch.finetuning.inputs import check_inputs, store_inputs
 from bert_scratch.finetuning.predictions import json_lines
-from bert_scratch.finetuning.results import judge, model_card, versions
+from bert_scratch.finetuning.results import judge, model_card
 from bert_scratch.finetuning.several_seeds import RESULTS, run_seeds
 from bert_scratch.finetuning.task import LOWER_IS_BETTER
 from bert_scratch.finetuning.task_settings import TASK_FILE
@@ -34,6 +34,7 @@ from bert_scratch.training.model_folder import write_model_folder
 from bert_scratch.training.run_folder import RunFolder
 from bert_scratch.training.runtime import measure_peak_flops, set_up, train_flops_per_token
 from bert_scratch.training.step import NonFinite
+from bert_scratch.training.versions import versions
 
 PREDICTIONS = "test_predictions.jsonl"
 
@@ -108,6 +109,10 @@ def _check_unchanged(folder: RunFolder[FinetuneConfig], asked: FinetuneConfig) -
             f"{folder.path} holds a run with other settings:\n  {listing}\n"
             f"Go on with the settings it has, or start a new run in another --output-dir"
         )
+
+
+_MEASURES = "scikit-learn"
+"""Computes the metrics."""
 
 
 class _Run:
@@ -244,7 +249,7 @@ class _Run:
             "window": vars(progress.window),
             "evaluations": self.evaluations,
             "config": self.parts.config.to_dict(),
-            "versions": versions(),
+            "versions": versions(_MEASURES),
         }
         save_checkpoint(
             self.folder.checkpoints,
@@ -292,7 +297,7 @@ class _Run:
         results |= {
             "elapsed_s": round(self.progress.elapsed_s, 3),
             "config": parts.config.to_dict(),
-            "versions": versions(),
+            "versions": versions(_MEASURES),
         }
         durable.write_json(folder.path / RESULTS, results)
         shutil.rmtree(folder.checkpoints, ignore_errors=True)
