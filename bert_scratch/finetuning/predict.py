@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bert_scratch import durable
 from bert_scratch.config import BertConfig, InputError, Settings, check_choice
-from bert_scratch.data.records import STDIN
+from bert_scratch.data.records import STANDARD_INPUT
 from bert_scratch.data.wordpiece import load_tokenizer, special_ids, tokenizer_hash
 from bert_scratch.finetuning.custom_head import is_custom
 from bert_scratch.finetuning.predictions import conll_lines, json_lines, tsv_lines
@@ -41,7 +41,7 @@ class PredictConfig(Settings):
     """The file and class of a head of one's own, FILE.py:CLASS; else the model folder says it."""
     input: str
     """Texts without labels (or with): .tsv, .csv, .jsonl, .txt, or - for standard input."""
-    output: str = STDIN
+    output: str = STANDARD_INPUT
     """Where the answers go: .jsonl, .tsv, .conll, or - for standard output."""
     format: str = "auto"
     """jsonl, tsv or conll (a word and its tag a line); auto goes by the output's
@@ -76,7 +76,7 @@ def run_predict(config: PredictConfig) -> None:
         ending = Path(config.output).suffix.lower().removeprefix(".")
         kind = ending if ending in _WRITERS else "jsonl"
     text = _WRITERS[kind](records)
-    if config.output == STDIN:
+    if config.output == STANDARD_INPUT:
         sys.stdout.write(text)
         return
     try:
