@@ -139,15 +139,8 @@ def _idf(references: Sequence[Window]) -> Weigh:
 
 @dataclass(frozen=True, kw_only=True)
 class BertScoreConfig(PairOptions, ModelOptions):
-    """Judge candidate texts by how well their words match a reference's, as vectors."""
+    """Judge candidates, A, by how well their words match those of references, B, as vectors."""
 
-    a: str | None = None
-    """A candidate; - reads pairs from standard input, candidate and reference a line with a tab
-    between."""
-    b: str | None = None
-    """Its reference."""
-    pairs: str | None = None
-    """A file of such pairs; or .jsonl, objects with "a" (the candidate) and "b"."""
     layer: int = -1
     """Whose vectors: 0 is the output of the embeddings, L or -1 the last layer."""
     idf: bool = False
