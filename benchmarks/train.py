@@ -1,27 +1,28 @@
-"""Time a training step of ours beside Hugging Face's, arms taking turns in one process.
+"""Time a training step of ours beside Hugging Face's, arms taking turns in one run.
 
     uv run benchmarks/train.py                                  # mini, 32 rows of 128, bfloat16
     uv run benchmarks/train.py --preset tiny --vocab-size 8192 --max-seq-length 64
     uv run benchmarks/train.py --preset base --dtype float32 --arms ours,eager
 
 Every arm has the same weights, batch, masks, dropout, AdamW, clipping and dtype; before anything
-is timed, all must give the same loss on the same batch without dropout. Peak memory is that of a
-process of the arm's own.
+is timed, all must give the same loss on the same batch without dropout. Each arm has a process of
+its own, so our allocator settings are not theirs, and its peak memory is its own.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import transformers
-from measure import interleaved, machine, peak_memory_bytes, print_table, spread, write_json
+from measure import machine, peak_memory_bytes, print_table, spread, write_json
 from torch import Tensor, nn
 
 from bert_scratch.batch import Batch
@@ -51,47 +52,117 @@ class Arm:
 
 def main() -> None:
     options = parse_arguments()
+    if options.serve is not None:
+        serve(options, options.serve)
+        return
+    names = options.arms.split(",")
+    with ExitStack() as stack:
+        processes = {name: stack.enter_context(ArmProcess(name)) for name in names}
+        losses = {name: process.ask("loss") for name, process in processes.items()}
+        check_equal(losses, LOSS_TOLERANCE[options.dtype])
+        peaks = [processes[names[0]].ask("peak")]
+        seconds = {name: [] for name in names}
+        for turn in range(options.warmup + options.rounds):
+            for name, process in processes.items():
+                taken = process.ask("step")
+                if turn >= options.warmup:
+                    seconds[name].append(taken)
+        peaks.append(processes[names[0]].ask("peak"))
+        memory = {name: process.ask("memory") for name, process in processes.items()}
+    report(options, losses, seconds, memory, max(peaks))
+
+
+class ArmProcess:
+    """An arm in a process of its own, so that each has its own allocator and settings.
+
+    The arms take turns, one step each, and while one computes the others sleep on their input.
+    """
+
+    def __init__(self, name: str) -> None:
+        command = [sys.executable, *sys.argv, "--serve", name]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def ask(self, question: str) -> float:
+        """Send one line and return the number that comes back."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(question + "\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
+
+    def __enter__(self) -> ArmProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def serve(options: argparse.Namespace, name: str) -> None:
+    """Answer each line on standard input: loss, step (its seconds), memory (bytes), peak."""
     runtime = Runtime(
         device=torch.device(options.device),
         dtype=DTYPES[options.dtype],
         num_threads=options.num_threads,
     )
-    set_up(runtime, deterministic=False)
-    config = BertConfig.preset(
+    torch.set_num_threads(options.num_threads)
+    if name == "ours":
+        set_up(runtime, deterministic=False)
+    config = shape(options)
+    arm = build(name, config, make_batch(options, config.vocab_size).to(runtime.device), runtime)
+
+    def step() -> float:
+        start = time.perf_counter()
+        arm.step()
+        if runtime.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    answers: dict[str, Callable[[], float]] = {
+        "loss": arm.loss,
+        "step": step,
+        "memory": lambda: peak_memory(runtime),
+        "peak": lambda: measure_peak_flops(runtime, budget_s=2.0),
+    }
+    for question in sys.stdin:
+        print(answers[question.strip()](), flush=True)
+
+
+def shape(options: argparse.Namespace) -> BertConfig:
+    return BertConfig.preset(
         options.preset,
         vocab_size=options.vocab_size,
         hidden_dropout_prob=options.dropout,
         attention_probs_dropout_prob=options.dropout,
     )
-    batch = make_batch(options, config.vocab_size).to(runtime.device)
-    names = options.arms.split(",")
-    arms = {name: build(name, config, batch, runtime) for name in names}
-    losses = {name: arm.loss() for name, arm in arms.items()}
-    check_equal(losses, LOSS_TOLERANCE[options.dtype])
-    synchronised = {name: synchronise(arm.step, runtime) for name, arm in arms.items()}
-    if options.memory_of_one:
-        for _ in range(3):
-            synchronised[names[0]]()
-        print(json.dumps({"peak_memory_bytes": peak_memory(runtime)}))
-        return
-    peak = measure_peak_flops(runtime, budget_s=2.0)
-    seconds = interleaved(synchronised, rounds=options.rounds, warmup=options.warmup)
-    peak = max(peak, measure_peak_flops(runtime, budget_s=2.0))
+
+
+def report(
+    options: argparse.Namespace,
+    losses: Mapping[str, float],
+    seconds: Mapping[str, list[float]],
+    memory: Mapping[str, float],
+    peak_flops: float,
+) -> None:
+    """Print the table and write the JSON beside it."""
+    config = shape(options)
     flops = train_flops_per_token(config, seq_length=options.max_seq_length, predicted=MASKED_SHARE)
+    num_tokens = options.train_batch_size * options.max_seq_length
     rows = [
-        row(name, seconds[name], batch, flops / peak, memory_of(name), losses[name])
-        for name in names
+        row(name, seconds[name], num_tokens, flops / peak_flops, memory[name] / 1e6, losses[name])
+        for name in seconds
     ]
     add_ratios(rows)
     print(
         f"{options.preset}, V={config.vocab_size}, {options.train_batch_size} rows of "
         f"{options.max_seq_length}, {options.dtype}, dropout {options.dropout}, "
-        f"{options.num_threads} threads; matrix products at most {peak / 1e9:,.0f} GFLOP/s here\n"
+        f"{options.num_threads} threads; matrix products at most {peak_flops / 1e9:,.0f} GFLOP/s\n"
     )
     print_table(rows)
     write_json(
         options.output,
-        {"machine": machine(), "options": vars(options), "peak_flops": peak, "arms": rows},
+        {"machine": machine(), "options": vars(options), "peak_flops": peak_flops, "arms": rows},
     )
 
 
@@ -111,7 +182,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=20, help="timed steps of each arm")
     parser.add_argument("--warmup", type=int, default=3, help="steps of each arm before those")
     parser.add_argument("--output", help="JSON file")
-    parser.add_argument("--memory-of-one", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -236,39 +307,22 @@ def check_equal(losses: Mapping[str, float], tolerance: float) -> None:
         sys.exit(f"error: the arms' losses differ by more than {tolerance}: {losses}")
 
 
-def synchronise(step: Callable[[], object], runtime: Runtime) -> Callable[[], object]:
-    def finished() -> None:
-        step()
-        if runtime.device.type == "cuda":
-            torch.cuda.synchronize()
-
-    return finished
-
-
 def peak_memory(runtime: Runtime) -> int:
     if runtime.device.type == "cuda":
         return torch.cuda.max_memory_allocated()
     return peak_memory_bytes()
 
 
-def memory_of(name: str) -> float:
-    """Return the peak memory, in MB, of a fresh process that runs one arm."""
-    command = [sys.executable, *sys.argv, "--arms", name, "--memory-of-one"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    bytes_used: int = json.loads(answer.splitlines()[-1])["peak_memory_bytes"]
-    return bytes_used / 1e6
-
-
 def row(
     name: str,
     seconds: list[float],
-    batch: Batch,
+    num_tokens: int,
     seconds_at_peak: float,
     memory: float,
     loss: float,
 ) -> dict[str, Any]:
     median, fast, slow = spread(seconds)
-    tokens_per_s = 1000 * batch.num_tokens / median
+    tokens_per_s = 1000 * num_tokens / median
     return {
         "arm": name,
         "tokens/s": f"{tokens_per_s:,.0f}",

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from bert_scratch.data.vocabulary import train_tokenizer as train_tokenizer
     from bert_scratch.data.wordpiece import load_tokenizer as load_tokenizer
     from bert_scratch.finetuning.finetune import FinetuneResult as FinetuneResult
-    from bert_scratch.finetuning.finetune import finetune as finetune
     from bert_scratch.finetuning.finetune_config import FinetuneConfig as FinetuneConfig
     from bert_scratch.inference.attention_maps import attention_maps as attention_maps
     from bert_scratch.inference.augment import Augmenter as Augmenter
@@ -68,8 +67,9 @@ if TYPE_CHECKING:
     from bert_scratch.pretraining.prepare import PrepareConfig as PrepareConfig
     from bert_scratch.pretraining.prepare import prepare as prepare
     from bert_scratch.pretraining.pretrain import PretrainResult as PretrainResult
-    from bert_scratch.pretraining.pretrain import pretrain as pretrain
     from bert_scratch.pretraining.pretrain_config import PretrainConfig as PretrainConfig
+    from bert_scratch.views.reported import finetune as finetune
+    from bert_scratch.views.reported import pretrain as pretrain
 
 _HOMES = {
     "AugmentOptions": "inference.augment",
@@ -109,12 +109,12 @@ _HOMES = {
     "fill_mask": "inference.fill_mask",
     "fit_whitening": "inference.whitening",
     "generate": "inference.generate",
-    "finetune": "finetuning.finetune",
+    "finetune": "views.reported",
     "load_tokenizer": "data.wordpiece",
     "nearest": "inference.nearest",
     "next_sentence": "inference.next_sentence",
     "prepare": "pretraining.prepare",
-    "pretrain": "pretraining.pretrain",
+    "pretrain": "views.reported",
     "pseudo_log_likelihoods": "inference.pseudo_likelihood",
     "pseudo_perplexities": "inference.pseudo_perplexity",
     "similarity": "inference.similarity",

@@ -53,13 +53,10 @@ COMMANDS = {
     "corpus-report": Command(
         "pretraining.corpus_report:CorpusReportConfig", "views.corpus_page:run_corpus_report"
     ),
-    "pretrain": Command(
-        "pretraining.pretrain_config:PretrainConfig", "pretraining.pretrain:pretrain"
-    ),
+    "pretrain": Command("pretraining.pretrain_config:PretrainConfig", "views.reported:pretrain"),
+    "report": Command("views.report:ReportConfig", "views.report:run_report"),
     "evaluate": Command("pretraining.evaluate:EvaluateConfig", "pretraining.evaluate:run_evaluate"),
-    "finetune": Command(
-        "finetuning.finetune_config:FinetuneConfig", "finetuning.finetune:run_finetune"
-    ),
+    "finetune": Command("finetuning.finetune_config:FinetuneConfig", "views.reported:finetune"),
     "predict": Command("finetuning.predict:PredictConfig", "finetuning.predict:run_predict"),
     "benchmark-suite": Command(
         "finetuning.benchmark_suite:BenchmarkSuiteConfig",
@@ -255,7 +252,7 @@ def _default_text(field: dataclasses.Field[Any]) -> str:
     if field.default in (None, False, ()):
         return ""
     value = field.default
-    return f" Default: {' '.join(value) if isinstance(value, tuple) else value}."
+    return f" Default: {' '.join(map(str, value)) if isinstance(value, tuple) else value}."
 
 
 def _required(settings: type[Settings]) -> list[dataclasses.Field[Any]]:

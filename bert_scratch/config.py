@@ -168,6 +168,7 @@ def make_output_folder(folder: Path) -> None:
 
 
 PAIR_TASKS = ("nsp", "sop", "none")
+INITIALIZERS = ("normal", "truncated_normal", "mimetic")
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")
 
 

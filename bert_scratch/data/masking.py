@@ -26,8 +26,8 @@ class Masker:
     Args:
         vocab_size: V.
         special_ids: of the tokenizer.
-        unselectable_ids: tokens that are neither selected nor drawn as replacement: [PAD] [UNK]
-            [CLS] [SEP] [MASK] and [unused*]. They count in the length all the same.
+        unselectable_ids: tokens that are neither selected nor drawn as replacement: [PAD], [UNK],
+            [CLS], [SEP], [MASK] and [unused*]. They count in the length all the same.
         seed: the key of all draws.
         unit: token, word or span: what is chosen together (see `mask_units`).
         masked_lm_prob: share of a row's tokens, [CLS] and [SEP] included, to predict.

@@ -31,7 +31,7 @@ from bert_scratch.training.interruption import Interrupted, StopRequest, stop_on
 from bert_scratch.training.loop import Hooks, Plan, Progress, train
 from bert_scratch.training.metrics import Display, MetricsLog, Window, describe
 from bert_scratch.training.model_folder import write_model_folder
-from bert_scratch.training.run_folder import RunFolder
+from bert_scratch.training.run_folder import OnChange, RunFolder, nobody
 from bert_scratch.training.runtime import measure_peak_flops, set_up, train_flops_per_token
 from bert_scratch.training.step import NonFinite
 from bert_scratch.training.versions import versions
@@ -49,13 +49,12 @@ class FinetuneResult:
     """What results.json holds."""
 
 
-def run_finetune(asked: FinetuneConfig) -> None:
-    """Do as `finetune`, for the command line."""
-    finetune(asked)
-
-
-def finetune(asked: FinetuneConfig) -> FinetuneResult:
+def finetune(asked: FinetuneConfig, on_change: OnChange = nobody) -> FinetuneResult:
     """Run, or go on with, the fine-tuning that the settings describe.
+
+    Args:
+        asked: the settings; what is left out is chosen.
+        on_change: called with the run's folder after each evaluation, and when the run ends.
 
     Raises:
         InputError: if settings, files or folder cannot be used; nothing is lost.
@@ -63,15 +62,18 @@ def finetune(asked: FinetuneConfig) -> FinetuneResult:
         NonFinite: if a loss or gradient is not finite; the last checkpoint is finite.
     """
     if asked.seeds:
-        results = run_seeds(asked, lambda one: _finetune_once(one).results)
+        results = run_seeds(asked, lambda one: _finetune_once(one, on_change).results)
         return FinetuneResult(folder=Path(asked.output_dir) / "model", results=results)
-    return _finetune_once(asked)
+    return _finetune_once(asked, on_change)
 
 
-def _finetune_once(asked: FinetuneConfig) -> FinetuneResult:
+def _finetune_once(asked: FinetuneConfig, on_change: OnChange) -> FinetuneResult:
     """Do what `finetune` does, with one seed."""
     folder = RunFolder(
-        Path(asked.output_dir), settings=FinetuneConfig, resolved_name="finetune_config.json"
+        Path(asked.output_dir),
+        settings=FinetuneConfig,
+        resolved_name="finetune_config.json",
+        on_change=on_change,
     )
     folder.create()
     with folder.locked():
@@ -213,6 +215,7 @@ class _Run:
         self.evaluations.append({"step": progress.step, **values})
         if self.parts.config.keep == "last" or self._best() is not before:
             self._write_model(values)
+        self.folder.on_change(self.folder.path)
         return not self._is_over()
 
     def _is_over(self) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Self, TypedDict
 import torch
 from torch import Tensor, nn
 
-from bert_scratch.config import BertConfig, InputError, check_choice
+from bert_scratch.config import INITIALIZERS, BertConfig, InputError, check_choice
 from bert_scratch.model.attention import key_bias, row_of_token
 from bert_scratch.model.layers import (
     Dropout,
@@ -22,7 +22,8 @@ from bert_scratch.model.layers import (
     MultiHeadAttention,
 )
 
-INITIALIZERS = ("normal", "truncated_normal")
+POSITION_GAIN = 2.0
+"""How much larger than word embeddings `mimetic` position embeddings start."""
 
 
 class EncoderLayer(nn.Module):
@@ -100,8 +101,9 @@ def initialize(module: nn.Module, config: BertConfig, initializer: str = "normal
     Args:
         module: a component or model, changed in place.
         config: initializer_range is used.
-        initializer: normal (Hugging Face), or truncated_normal (Google): values beyond two
-            standard deviations are drawn again.
+        initializer: normal (Hugging Face); truncated_normal (Google): values beyond two
+            standard deviations are drawn again; mimetic: normal, with positions and attention
+            as in `_start_attentive`.
 
     Source:
         google-research/bert `create_initializer`; transformers `_init_weights`.
@@ -110,17 +112,47 @@ def initialize(module: nn.Module, config: BertConfig, initializer: str = "normal
     deviation = config.initializer_range
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Embedding):
-            if initializer == "normal":
-                nn.init.normal_(part.weight, std=deviation)
-            else:
+            if initializer == "truncated_normal":
                 cut = 2 * deviation
                 nn.init.trunc_normal_(part.weight, std=deviation, a=-cut, b=cut)
+            else:
+                nn.init.normal_(part.weight, std=deviation)
         if isinstance(part, nn.Linear | LayerNorm):
             part.bias.zero_()
         if isinstance(part, LayerNorm):
             part.weight.fill_(1.0)
         if isinstance(part, nn.Embedding) and part.padding_idx is not None:
             part.weight[part.padding_idx] = 0.0
+    if initializer == "mimetic":
+        for part in module.modules():
+            if isinstance(part, Embeddings | MultiHeadAttention):
+                _start_attentive(part, deviation)
+
+
+def _start_attentive(part: Embeddings | MultiHeadAttention, deviation: float) -> None:
+    """Let each token look at its neighbours from the first step on.
+
+    Positions start as sinusoids, so that near ones are alike, and keys as queries, so that a
+    token attends to what is like it. Training is free to change both.
+
+    Source:
+        Trockman and Kolter 2023, "Mimetic initialization of self-attention layers": trained
+        layers look like that. Theirs also ties values to outputs; that measured worse here.
+        Vaswani et al. 2017, section 3.5, for the sinusoids.
+    """
+    if isinstance(part, Embeddings):
+        positions = part.position_embeddings.weight
+        positions.copy_(2**0.5 * POSITION_GAIN * deviation * sinusoids(*positions.shape))
+    else:
+        query, key, _ = part.query_key_value.weight.chunk(3)
+        key.copy_(query)
+
+
+def sinusoids(num_positions: int, width: int) -> Tensor:
+    """Return [num_positions, width] float32: sines in even columns, cosines in odd ones."""
+    wavelengths = 10_000.0 ** (torch.arange(0, width, 2) / width)
+    angles = torch.arange(num_positions)[:, None] / wavelengths
+    return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :width]
 
 
 class PretrainedModel(nn.Module):
@@ -196,7 +228,7 @@ class BertModel(PretrainedModel):
     Args:
         config: the shape.
         attention_backend: auto, explicit or sdpa; see `attention`.
-        initializer: normal or truncated_normal; see `initialize`.
+        initializer: normal, truncated_normal or mimetic; see `initialize`.
         train_pad_row: whether the [PAD] embedding starts random and is trained.
         add_pooling_layer: False leaves the pooler out.
 

@@ -15,7 +15,6 @@ from bert_scratch.pretraining.corpus_facts import CorpusFacts
 
 RECIPES: dict[str, dict[str, object]] = {
     "huggingface": {
-        "initializer": "normal",
         "train_pad_row": False,
         "adam_bias_correction": True,
         "lr_schedule": "linear",
@@ -31,7 +30,8 @@ RECIPES: dict[str, dict[str, object]] = {
         "hidden_act": "gelu_new",
     },
 }
-"""Every place where Google's code and Hugging Face's differ, as the fields that say so."""
+"""Every place where Google's code and Hugging Face's differ, as the fields that say so; Hugging
+Face's initial weights, plain normal ones, are for a wide model what `choose_initializer` takes."""
 
 DEFAULT_PASSES = 40
 TOKENS_PER_PARAMETER = 20
@@ -110,6 +110,14 @@ def choose_initializer_range(hidden_size: int) -> Choice:
     spread = float(f"{(2 * hidden_size) ** -0.5:.3g}")
     reason = "1 / sqrt(2 width): a model narrower than the published ones learns sooner from it"
     return Choice(spread, reason)
+
+
+def choose_initializer(hidden_size: int) -> Choice:
+    """Choose how initial weights are drawn: a narrow model is helped to attend to neighbours."""
+    if hidden_size >= PUBLISHED_WIDTH:
+        return Choice("normal", "as published")
+    reason = "a model narrower than the published ones learns sooner when near tokens attend"
+    return Choice("mimetic", f"{reason} to each other from the start")
 
 
 def choose_dropout(tokens: float, facts: CorpusFacts) -> Choice:

@@ -38,7 +38,7 @@ from bert_scratch.pretraining.resume import (
     with_run_settings,
 )
 from bert_scratch.pretraining.run_folder import RunFolder
-from bert_scratch.pretraining.show import show_fill_ins
+from bert_scratch.pretraining.show import FillIns
 from bert_scratch.pretraining.together import ending_together, ranks_of_run
 from bert_scratch.training.all_reduce import AllReduce, open_all_reduce
 from bert_scratch.training.checkpoint import load_optimizer, save_checkpoint
@@ -51,8 +51,10 @@ from bert_scratch.training.loop import Hooks, Plan, Progress, train
 from bert_scratch.training.metrics import Display, MetricsLog
 from bert_scratch.training.model_folder import write_model_folder
 from bert_scratch.training.objective import PRETRAINING
+from bert_scratch.training.run_folder import OnChange, nobody
 from bert_scratch.training.step import NonFinite, sums_of
 from bert_scratch.training.watchdog import Watchdog
+from bert_scratch.training.writers import Writers, check_writers_installed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,18 +68,23 @@ class PretrainResult:
     """Over all held-out text; None when the run had been finished before."""
 
 
-def pretrain(asked: PretrainConfig) -> PretrainResult | None:
+def pretrain(asked: PretrainConfig, on_change: OnChange = nobody) -> PretrainResult | None:
     """Run, or go on with, the pretraining that the settings describe; None after a dry run.
+
+    Args:
+        asked: the settings; what is left out is chosen.
+        on_change: called with the run's folder after each evaluation, and when the run ends.
 
     Raises:
         InputError: if settings, corpus or folder cannot be used; nothing is lost.
         Interrupted: after SIGTERM or SIGINT, once what could be saved is saved.
         NonFinite: if a loss or gradient is not finite; the last checkpoint is finite.
     """
+    check_writers_installed(asked.report_to)
     with ranks_of_run() as ranks:
         if not asked.corpus and asked.data is None:
             asked = with_built_in_corpus(asked)
-        folder = RunFolder(Path(asked.output_dir or default_output_dir(asked)))
+        folder = RunFolder(Path(asked.output_dir or default_output_dir(asked)), on_change)
         if not ranks.is_first:
             with ending_together(folder, ranks):
                 return _follow_in(folder, asked, ranks)
@@ -179,9 +186,23 @@ class _Run:
             print(f"resumed    from {checkpoint} after {self.progress.step:,} steps")
         kept = self.progress.step if checkpoint is not None else -1
         is_first = self.ranks.is_first
-        self.log = MetricsLog(folder.metrics if is_first else None, keep_through_step=kept)
+        writers = Writers(
+            parts.config.report_to if is_first else (),
+            folder.path,
+            parts.config.to_dict(),
+            first_step=self.progress.step,
+        )
+        self.log = MetricsLog(
+            folder.metrics if is_first else None, keep_through_step=kept, writers=writers
+        )
         self.display = Display(first_step=self.progress.step, has_bar=is_first)
         self.held_out: HeldOut | None = None  # the first rank judges
+        self.fill_ins = FillIns(
+            folder.fill_ins if is_first else None,
+            parts.store,
+            parts.tokenizer,
+            keep_through_step=kept,
+        )
         if is_first:
             self.held_out = HeldOut(self.log, self.display, folder.best, step=self.progress.step)
         self.interval_examples = list(parts.held_out(INTERVAL_EXAMPLES))
@@ -229,6 +250,7 @@ class _Run:
             raise
         finally:
             self.watchdog.close()
+            self.log.close()
             self.display.close()
 
     def _batches(self, first_step: int) -> Iterator[Batch]:
@@ -281,6 +303,8 @@ class _Run:
                 model=self.model,
                 tokenizer=self.parts.tokenizer,
             )
+            self.fill_ins.add(progress.step, self.model)
+            self.folder.on_change(self.folder.path)
         return True
 
     def _fix_horizon(self, progress: Progress, step_s: float) -> Plan:
@@ -393,7 +417,7 @@ class _Run:
         )
         self.display.close()
         print(evaluation)
-        show_fill_ins(model, parts.store, parts.tokenizer)
+        self.fill_ins.show(model)
         message = f"step {step}: held-out masked-token loss {evaluation.mlm_loss:.4f}"
         self._status("done", 0, message)
         print(f"model      {self.folder.model}", flush=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from bert_scratch.config import (
     ACTIVATIONS,
+    INITIALIZERS,
     PAIR_TASKS,
     BertConfig,
     InputError,
@@ -17,9 +18,9 @@ from bert_scratch.data.mask_settings import MASK_UNITS, check_replacements
 from bert_scratch.pretraining.choices import RECIPES
 from bert_scratch.pretraining.prepare import CorpusSettings
 from bert_scratch.training.schedule import DECAY_SHARE, LEARNING_RATE_SCHEDULES
+from bert_scratch.training.writers import WRITERS
 
 PAIR_SAMPLINGS = ("balanced", "google")
-INITIALIZERS = ("normal", "truncated_normal")
 
 MAY_CHANGE_ON_RESUME = frozenset(
     {
@@ -31,6 +32,7 @@ MAY_CHANGE_ON_RESUME = frozenset(
         "keep_checkpoints",
         "skip_non_finite",
         "hang_timeout_s",
+        "report_to",
         "resume",
         "extend",
         "dry_run",
@@ -97,7 +99,7 @@ class ModelSettings(Settings):
     layer_norm_eps: float | None = None
     """Epsilon inside LayerNorm's root."""
     initializer: str | None = None
-    """normal, or truncated_normal (cut at two standard deviations, as Google does)."""
+    """normal, truncated_normal (cut at two standard deviations, as Google does) or mimetic (normal, but near tokens attend to each other from the start). Left out: by the width."""  # noqa: E501
     train_pad_row: bool | None = None
     """Train the embedding row of [PAD] instead of keeping it at zero."""
 
@@ -107,7 +109,7 @@ class OptimizationSettings(Settings):
     """How the model learns."""
 
     recipe: str = "huggingface"
-    """huggingface or google: sets initializer, train_pad_row, adam_bias_correction, lr_schedule, mask_special and hidden_act where they are left out."""  # noqa: E501
+    """huggingface or google: sets train_pad_row, adam_bias_correction, lr_schedule, mask_special and hidden_act where they are left out; google also the initializer."""  # noqa: E501
     train_batch_size: int | None = None
     """Examples per update. Left out: chosen by the budget."""
     micro_batch_size: int | None = None
@@ -172,6 +174,8 @@ class RunSettings(Settings):
     """How many updates of the run may be left out because a loss or gradient was not finite."""
     hang_timeout_s: float = 1800.0
     """Without a step for so many seconds, print the stacks of all threads and exit; 0: never."""
+    report_to: tuple[str, ...] = ()
+    """Send the curves to tensorboard, wandb or trackio too; several at once are possible."""
     dry_run: bool = False
     """Print what the run would be, with one real step's time and memory, and stop."""
 
@@ -236,6 +240,8 @@ class PretrainConfig(
         check_range("--lr-decay-share", self.lr_decay_share, above=0, at_most=1)
         if self.extend and all(getattr(self, name) is None for name in HORIZON):
             raise InputError("--extend needs a larger --num-train-steps or --max-train-seconds")
+        for name in self.report_to:
+            check_choice("--report-to", name, WRITERS)
         check_range("--seed", self.seed, at_least=0, below=2**63)
         if self.preset is not None or self.hidden_size is not None:
             # Once more than when it is resolved: this is before the corpus is prepared.

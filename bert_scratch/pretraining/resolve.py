@@ -106,6 +106,7 @@ def _fill_shape(
     if chooser.config.hidden_size is None:
         chooser.fill("preset", lambda: choices.choose_preset(budget, facts))
     shape = _shape(chooser.config, facts, pad_token_id)
+    chooser.fill("initializer", lambda: choices.choose_initializer(shape.hidden_size))
     chooser.fill("initializer_range", lambda: choices.choose_initializer_range(shape.hidden_size))
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
         chooser.fill(

@@ -98,7 +98,7 @@ def check_same_store(checkpoint: Path, corpus_sha256: str, folder: RunFolder) ->
 
 def with_run_settings(stored: PretrainConfig, asked: PretrainConfig) -> PretrainConfig:
     """Return the stored settings with those that a resumed run may change."""
-    names = ("num_workers", "keep_checkpoints", "skip_non_finite", "hang_timeout_s")
+    names = ("num_workers", "keep_checkpoints", "skip_non_finite", "hang_timeout_s", "report_to")
     always = {name: getattr(asked, name) for name in names}
     intervals = ("logging_steps", "eval_steps", "save_steps")
     given = {name: value for name in intervals if (value := getattr(asked, name)) is not None}

@@ -8,18 +8,25 @@ from bert_scratch.config import read_json_object
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.training import run_folder
 from bert_scratch.training.checkpoint import checkpoint_folders
+from bert_scratch.training.run_folder import OnChange, nobody
 
 
 class RunFolder(run_folder.RunFolder[PretrainConfig]):
     """Paths and small files of one run; see docs/architecture.md for the whole layout."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_change: OnChange = nobody) -> None:
         """Name what lies where; nothing is made yet."""
-        super().__init__(path, settings=PretrainConfig, resolved_name="pretrain_config.json")
+        super().__init__(
+            path,
+            settings=PretrainConfig,
+            resolved_name="pretrain_config.json",
+            on_change=on_change,
+        )
         self.corpus = path / "corpus"
         self.tokenizer = path / "tokenizer"
         self.best = path / "best"
         self.rehearsal = path / "rehearsal"
+        self.fill_ins = path / "fill_ins.jsonl"
         self.corpus_facts = path / "corpus.json"
 
     def write_end(self, state: str, *, code: int, message: str) -> None:

@@ -1,35 +1,90 @@
-"""What the finished model can do, on a few sentences it has never seen."""
+"""What a model can do, on a few sentences it has never seen."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from tokenizers import Tokenizer
 
 from bert_scratch.data.store import TokenStore
 from bert_scratch.data.wordpiece import TokenizerFolder, special_ids
-from bert_scratch.inference.fill_mask import fill_mask
+from bert_scratch.inference.fill_mask import FilledMask, fill_masks
+from bert_scratch.inference.inputs import MASK
 from bert_scratch.model.heads import BertForPreTraining
+from bert_scratch.training.metrics import MetricsLog
 
 NUM_SENTENCES = 5
+NUM_GUESSES = 5
 SENTENCE_TOKENS = range(9, 28)
+_LONGEST = SENTENCE_TOKENS.stop + 4
+"""With [CLS] and [SEP], and two to spare for text that is cut otherwise when read again."""
 
 
-def show_fill_ins(model: BertForPreTraining, store: TokenStore, tokenizer: TokenizerFolder) -> None:
-    """Print a few held-out sentences with a word hidden, what the model says, and the word."""
-    sentences = dict.fromkeys(masked_sentences(store, tokenizer))
-    if sentences:
-        print("held-out sentences, one word hidden (in brackets), the model's five guesses:")
-    for before, hidden, after in sentences:
-        guesses = fill_mask(model, tokenizer.tokenizer, f"{before} [MASK] {after}".strip(), top_k=5)
-        listing = ", ".join(f"{guess.token} {guess.score:.2f}" for guess in guesses[0])
-        print(f"  {before} [{hidden}] {after}\n    {listing}")
+Sentence = tuple[str, str, str]
+"""The text before, the hidden word, the text after."""
 
 
-def masked_sentences(
-    store: TokenStore, tokenizer: TokenizerFolder
-) -> Iterator[tuple[str, str, str]]:
-    """Yield (text before, hidden word, text after) from sentences spread over the held-out text.
+class FillIns:
+    """The same few held-out sentences along a run, one word hidden, and what the model said.
+
+    One JSON line an evaluation: {"step", "sentences": [{"before", "hidden", "after", "guesses":
+    [{"token", "score"}]}]}.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        store: TokenStore,
+        tokenizer: TokenizerFolder,
+        *,
+        keep_through_step: int,
+    ) -> None:
+        """Choose the sentences, and cut what a resumed run will say again.
+
+        Args:
+            path: the `fill_ins.jsonl` of the run; None on the ranks that write nothing.
+            store: whose held-out text is shown.
+            tokenizer: of the store.
+            keep_through_step: lines of a later step go.
+        """
+        self.log = MetricsLog(path, keep_through_step=keep_through_step)
+        self.tokenizer = tokenizer.tokenizer
+        self.sentences = list(dict.fromkeys(masked_sentences(store, tokenizer)))
+
+    def add(self, step: int, model: BertForPreTraining) -> None:
+        """Ask the model, and write down what it says."""
+        said = [
+            {
+                "before": before,
+                "hidden": hidden,
+                "after": after,
+                "guesses": [{"token": g.token, "score": round(g.score, 4)} for g in guesses],
+            }
+            for (before, hidden, after), guesses in self._asked(model)
+        ]
+        self.log.append_line({"step": step, "sentences": said})
+
+    def show(self, model: BertForPreTraining) -> None:
+        """Print the sentences with a word hidden, what the model says, and the word."""
+        asked = self._asked(model)
+        if asked:
+            print("held-out sentences, one word hidden (in brackets), the model's five guesses:")
+        for (before, hidden, after), guesses in asked:
+            listing = ", ".join(f"{guess.token} {guess.score:.2f}" for guess in guesses)
+            print(f"  {before} [{hidden}] {after}\n    {listing}")
+
+    def _asked(self, model: BertForPreTraining) -> list[tuple[Sentence, list[FilledMask]]]:
+        """Return each sentence with the model's guesses; none if the model is too short."""
+        if not self.sentences or model.config.max_position_embeddings < _LONGEST:
+            return []
+        texts = [f"{before} {MASK} {after}".strip() for before, _, after in self.sentences]
+        guesses = fill_masks(model, self.tokenizer, texts, top_k=NUM_GUESSES)
+        return [(s, found[0]) for s, found in zip(self.sentences, guesses, strict=True)]
+
+
+def masked_sentences(store: TokenStore, tokenizer: TokenizerFolder) -> Iterator[Sentence]:
+    """Yield held-out sentences with a hidden word, from sentences spread over the held-out text.
 
     The hidden word is the longest one that is a single token, in the sentence's second half.
     """
@@ -49,6 +104,8 @@ def masked_sentences(
             if place is None or unknown in ids:
                 continue
             before, after = plain.decode(ids[:place]), plain.decode(ids[place + 1 :])
+            if MASK in before + after:
+                continue
             yield before, _token(plain, ids[place]), after
             found += 1
             if found == NUM_SENTENCES:

@@ -20,6 +20,7 @@ from bert_scratch.training import metrics
 from bert_scratch.training.all_reduce import IN_ONE_PROCESS, AllReduce
 from bert_scratch.training.interruption import StopRequest
 from bert_scratch.training.metrics import Display, MetricsLog, Window
+from bert_scratch.training.module_norms import ModuleNorms
 from bert_scratch.training.objective import BatchT, Objective
 from bert_scratch.training.runtime import Runtime
 from bert_scratch.training.schedule import DECAY_SHARE, decay_start, learning_rate_at
@@ -83,6 +84,10 @@ class Plan:
         if self.lr_schedule != "wsd" or self.num_train_steps is None:
             return None
         return decay_start(self.num_warmup_steps, self.num_train_steps, self.lr_decay_share)
+
+    def logs_after(self, step: int) -> bool:
+        """Tell whether a train line is due after so many updates."""
+        return step % self.logging_steps == 0 or step == self.num_train_steps
 
     def saves_after(self, step: int) -> bool:
         """Tell whether a checkpoint is due after so many updates."""
@@ -155,7 +160,7 @@ def train(
         PeerEnded: if another rank has ended.
     """
     step_seconds: list[float] = []
-    grad_norm = math.nan
+    module_norms, grad_norms = ModuleNorms(model), {"grad_norm": math.nan}
     batches = hooks.batches(progress.step)
     model.train()
     resumed_s, started = progress.elapsed_s, time.perf_counter()
@@ -175,6 +180,7 @@ def train(
                 step=progress.step,
                 learning_rate=learning_rate,
                 all_reduce=all_reduce,
+                module_norms=module_norms if plan.logs_after(progress.step + 1) else None,
             )
         except NonFinite as error:
             if progress.skipped >= plan.skip_non_finite:
@@ -187,7 +193,7 @@ def train(
             progress.window.tokens += result.num_tokens
             progress.tokens += result.num_tokens
             progress.window.positions += result.num_positions
-            grad_norm = result.grad_norm
+            grad_norms = {"grad_norm": result.grad_norm, **result.module_grad_norms}
         progress.step += 1
         progress.window.data_wait_s += data_wait_s
         step_s = time.perf_counter() - step_start
@@ -200,10 +206,10 @@ def train(
             # The first quartile: other programs make some steps slower, none makes one faster.
             plan = hooks.fix_horizon(progress, sorted(step_seconds)[len(step_seconds) // 4])
         last = progress.step == plan.num_train_steps
-        if (progress.step % plan.logging_steps == 0 or last) and progress.window.steps:
-            means = objective.means(progress.window.sums)
-            rates = {"learning_rate": learning_rate, "grad_norm": grad_norm}
-            values = _log_window(progress, plan, log, means | rates, flops_per_s)
+        if plan.logs_after(progress.step) and progress.window.steps:
+            values = objective.means(progress.window.sums) | {"learning_rate": learning_rate}
+            values |= grad_norms | module_norms.of_weights()
+            values = _log_window(progress, plan, log, values, flops_per_s)
             display.line(metrics.describe(progress.step, plan.num_train_steps, values))
         if progress.step % plan.eval_steps == 0 and not last:
             model.eval()

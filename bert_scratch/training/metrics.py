@@ -12,6 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from bert_scratch.durable import write_text
+from bert_scratch.training.writers import Writers
 
 
 @dataclass
@@ -44,14 +45,17 @@ class Window:
 class MetricsLog:
     """An append-only file of JSON lines, flushed line by line; absent values are omitted."""
 
-    def __init__(self, path: Path | None, *, keep_through_step: int) -> None:
+    def __init__(
+        self, path: Path | None, *, keep_through_step: int, writers: Writers | None = None
+    ) -> None:
         """Open the log, cutting lines past the step a resumed run starts from.
 
         Args:
             path: the `metrics.jsonl` of the run; None on the ranks that write nothing.
             keep_through_step: lines of a later step, and a last line that a kill cut short, go.
+            writers: get each line too.
         """
-        self.path = path
+        self.path, self.writers = path, writers
         if path is None:
             return
         kept = []
@@ -71,14 +75,25 @@ class MetricsLog:
 
     def append(self, *, step: int, split: str, **values: float | int | None) -> None:
         """Add one line; values that are None or not finite are left out."""
-        if self.path is None:
-            return
         line: dict[str, Any] = {"step": step, "split": split}
         for name, value in values.items():
             if value is not None and math.isfinite(value):
                 line[name] = value if isinstance(value, int) else float(f"{value:.7g}")
+        self.append_line(line)
+        if self.writers is not None:
+            self.writers.write(line)
+
+    def append_line(self, line: dict[str, Any]) -> None:
+        """Add one line of whatever JSON holds, its step included."""
+        if self.path is None:
+            return
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def close(self) -> None:
+        """Close the writers; the file is closed after each line."""
+        if self.writers is not None:
+            self.writers.close()
 
 
 class Display:
@@ -124,7 +139,7 @@ def describe(step: int, num_train_steps: int | None, values: dict[str, float]) -
     width = len(str(num_train_steps or 99999))
     of = f"/{num_train_steps}" if num_train_steps else ""
     parts = [f"step {step:>{width}}{of}"]
-    names = [name for name in values if name not in _NOT_DESCRIBED]
+    names = [name for name in values if name not in _NOT_DESCRIBED and "/" not in name]
     if any(name.endswith("_loss") for name in names):
         names.remove("loss")
     for name in names:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -15,18 +15,35 @@ from bert_scratch.config import InputError, Settings, make_output_folder, read_j
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
+OnChange = Callable[[Path], object]
+"""What wants to know, with the run's folder, that there is something new in it."""
+
+
+def nobody(_: Path) -> None:
+    """Be told and do nothing."""
+
+
 class RunFolder(Generic[SettingsT]):
     """Paths and small files that every kind of run has."""
 
-    def __init__(self, path: Path, *, settings: type[SettingsT], resolved_name: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        settings: type[SettingsT],
+        resolved_name: str,
+        on_change: OnChange = nobody,
+    ) -> None:
         """Name what lies where; nothing is made yet.
 
         Args:
             path: --output-dir.
             settings: the class of the run's settings.
             resolved_name: of the file with the settings as resolved.
+            on_change: called with the path when the status changes.
         """
         self.path = path
+        self.on_change = on_change
         self.checkpoints = path / "checkpoints"
         self.model = path / "model"
         self.metrics = path / "metrics.jsonl"
@@ -102,6 +119,7 @@ class RunFolder(Generic[SettingsT]):
         durable.write_json(
             self._status, {"state": state, "code": code, "step": step, "message": message}
         )
+        self.on_change(self.path)
 
     def ended_well(self) -> bool:
         """Tell whether the run has ended well and its result is there."""

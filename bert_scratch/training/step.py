@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -11,6 +11,7 @@ from torch import nn
 from bert_scratch.training.all_reduce import IN_ONE_PROCESS, AllReduce
 from bert_scratch.training.distributed import Ranks
 from bert_scratch.training.interruption import StopRequest
+from bert_scratch.training.module_norms import ModuleNorms
 from bert_scratch.training.objective import BatchT, Objective, StepBatch
 from bert_scratch.training.optimizer import clip_and_step
 from bert_scratch.training.runtime import Runtime, seed_dropout
@@ -54,6 +55,8 @@ class StepResult:
     """Real tokens of all ranks."""
     num_positions: int
     """Positions that all ranks computed, padding included."""
+    module_grad_norms: dict[str, float] = field(default_factory=dict)
+    """Before clipping, by module; empty unless asked for."""
 
 
 def update(
@@ -67,6 +70,7 @@ def update(
     step: int,
     learning_rate: float,
     all_reduce: AllReduce = IN_ONE_PROCESS,
+    module_norms: ModuleNorms | None = None,
 ) -> StepResult:
     """Make one update from one batch, in micro-batches.
 
@@ -80,6 +84,7 @@ def update(
         step: updates made before; dropout is a function of it.
         learning_rate: of this update.
         all_reduce: adds up over the ranks, which all make the same update.
+        module_norms: to measure this step's gradients with.
 
     Raises:
         NonFinite: when a loss or gradient is not finite, on all ranks; the update was not made.
@@ -98,6 +103,7 @@ def update(
         total += sums
         num_positions += micro_batch.num_positions
     all_reduce.sum_gradients(model.parameters())
+    module_grad_norms = {} if module_norms is None else module_norms.of_gradients()
     norm = clip_and_step(
         optimizer, learning_rate=learning_rate, max_grad_norm=settings.max_grad_norm
     )
@@ -110,6 +116,7 @@ def update(
         grad_norm=norm_read / all_reduce.ranks.world_size,
         num_tokens=int(all_tokens),
         num_positions=int(all_positions),
+        module_grad_norms=module_grad_norms,
     )
     if not _are_finite(*sums_read, norm_read):
         own = dict(zip(objective.sums, total.tolist(), strict=True))

@@ -92,6 +92,7 @@ def test_run_leaves_every_file_of_its_folder(finished_run: Path) -> None:
         "checkpoints",
         "corpus",
         "corpus.json",
+        "fill_ins.jsonl",
         "metrics.jsonl",
         "model",
         "pretrain_config.json",

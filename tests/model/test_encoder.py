@@ -7,6 +7,7 @@ Run alone: `pytest tests/model/test_encoder.py`.
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert_scratch.config import BertConfig, InputError
-from bert_scratch.model.encoder import BertModel
+from bert_scratch.model.encoder import BertModel, sinusoids
 from bert_scratch.model.heads import BertForPreTraining
 
 PUBLISHED = {
@@ -269,3 +270,23 @@ def test_all_padding_row_is_finite_with_finite_gradients(model, config, inputs):
     output.last_hidden_state.sum().backward()
     assert output.last_hidden_state.isfinite().all()
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+def test_mimetic_weights_let_near_positions_attend_to_each_other():
+    config = BertConfig.preset("tiny", vocab_size=50, initializer_range=0.0625)
+    torch.manual_seed(0)
+    model = BertModel(config, initializer="mimetic").eval()
+    ids = torch.randint(5, 50, (4, 64))
+    weights = model(ids, output_attentions=True).attentions[0].mean(dim=(0, 1))
+    distance = (torch.arange(64)[:, None] - torch.arange(64)).abs()
+    near, far = weights[distance == 1].mean(), weights[distance >= 32].mean()
+    assert near > 3 * far
+
+
+def test_sinusoids_are_those_of_the_transformer():
+    rows = sinusoids(5, 6)
+    for position in range(5):
+        for pair in range(3):
+            angle = position / 10_000 ** (2 * pair / 6)
+            assert rows[position, 2 * pair].item() == pytest.approx(math.sin(angle), abs=1e-6)
+            assert rows[position, 2 * pair + 1].item() == pytest.approx(math.cos(angle), abs=1e-6)

@@ -42,11 +42,17 @@ def resolved(*, facts: CorpusFacts = FACTS, **settings: Any) -> Resolved:
 
 def test_recipe_sets_every_difference_between_google_and_hugging_face() -> None:
     names = ("initializer", "train_pad_row", "adam_bias_correction", "lr_schedule", "mask_special")
-    theirs = [getattr(resolved().config, name) for name in names]
+    theirs = [getattr(resolved(preset="base").config, name) for name in names]
     googles = [getattr(resolved(recipe="google").config, name) for name in names]
     assert theirs == ["normal", False, True, "linear", False]
     assert googles == ["truncated_normal", True, False, "google", True]
     assert resolved(recipe="google").bert_config.hidden_act == "gelu_new"
+
+
+def test_narrow_models_start_with_weights_that_attend_to_neighbours() -> None:
+    assert resolved(preset="mini").config.initializer == "mimetic"
+    assert resolved(preset="base").config.initializer == "normal"
+    assert resolved(preset="mini", initializer="normal").config.initializer == "normal"
 
 
 def test_flag_wins_over_recipe() -> None:

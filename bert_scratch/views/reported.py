@@ -1,0 +1,63 @@
+"""Training with a report along the way: `pretrain` and `finetune` as people call them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from bert_scratch import durable
+from bert_scratch.finetuning import finetune as finetuning
+from bert_scratch.finetuning.finetune import FinetuneResult
+from bert_scratch.finetuning.finetune_config import FinetuneConfig
+from bert_scratch.pretraining import pretrain as pretraining
+from bert_scratch.pretraining.pretrain import PretrainResult
+from bert_scratch.pretraining.pretrain_config import PretrainConfig
+from bert_scratch.views.report import REPORT, report_page
+from bert_scratch.views.report_data import METRICS, read_runs
+
+
+class ReportAlong:
+    """Writes `report.html` into a run's folder when called with it; never ends the run."""
+
+    def __init__(self) -> None:
+        self._works = True
+
+    def __call__(self, folder: Path) -> None:
+        """Write the report anew; what goes wrong is said once, and then nothing is tried again."""
+        if not self._works or not (folder / METRICS).is_file():
+            return
+        try:
+            durable.write_text(folder / REPORT, report_page(read_runs([folder])))
+        except Exception as error:
+            self._works = False
+            print(
+                f"warning    no {REPORT}, the run goes on: {str(error) or type(error).__name__}; "
+                f"`bert-scratch report --run {folder}` tries again",
+                file=sys.stderr,
+            )
+
+
+def pretrain(asked: PretrainConfig) -> PretrainResult | None:
+    """Run, or go on with, the pretraining that the settings describe; None after a dry run.
+
+    `report.html` in the run's folder is written after each evaluation and at the end.
+
+    Raises:
+        InputError: if settings, corpus or folder cannot be used; nothing is lost.
+        Interrupted: after SIGTERM or SIGINT, once what could be saved is saved.
+        NonFinite: if a loss or gradient is not finite; the last checkpoint is finite.
+    """
+    return pretraining.pretrain(asked, on_change=ReportAlong())
+
+
+def finetune(asked: FinetuneConfig) -> FinetuneResult:
+    """Run, or go on with, the fine-tuning that the settings describe.
+
+    `report.html` in the run's folder is written after each evaluation and at the end.
+
+    Raises:
+        InputError: if settings, files or folder cannot be used; nothing is lost.
+        Interrupted: after SIGTERM or SIGINT, once what could be saved is saved.
+        NonFinite: if a loss or gradient is not finite; the last checkpoint is finite.
+    """
+    return finetuning.finetune(asked, on_change=ReportAlong())
