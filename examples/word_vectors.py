@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ from tokenizers import Tokenizer
 
 from bert_scratch import BertModel, embed, load_tokenizer, static_word_vectors
 from bert_scratch.data.encoding import encode_with_offsets
-from bert_scratch.inference.labelled_files import LabelledFile
+from bert_scratch.inference.labelled_files import read_labelled_file
 from bert_scratch.inference.pooling import unit_length, word_spans
 from bert_scratch.inference.texts import read_texts
 
@@ -163,8 +163,7 @@ def accuracy(options: argparse.Namespace, embed_texts: Embed) -> float:
     """Return the accuracy on --test after fitting on --train."""
     parts = []
     for path in (options.train, options.test):
-        file = LabelledFile(path, options.text_column)
-        rows: list[Mapping[str, str]] = list(file.rows())
+        rows = [record.cells for record in read_labelled_file(path, options.text_column).records]
         texts = [row[options.text_column] for row in rows]
         parts.append((embed_texts(texts), [row[options.label_column] for row in rows]))
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))

@@ -263,11 +263,13 @@ def special_ids(tokenizer: Tokenizer, *, source: str = "the tokenizer") -> Speci
     Raises:
         InputError: if one is missing.
     """
-    vocab = tokenizer.get_vocab()
-    missing = [token for token in SPECIAL_TOKENS if token not in vocab]
+    # get_vocab() would copy the whole vocabulary: milliseconds, and this is asked at every call.
+    found = {token: tokenizer.token_to_id(token) for token in SPECIAL_TOKENS}
+    ids = {token: index for token, index in found.items() if index is not None}
+    missing = [token for token in SPECIAL_TOKENS if token not in ids]
     if missing:
         raise InputError(f"{source}: lacks {' '.join(missing)}; is it a BERT tokenizer?")
-    return SpecialIds(*(vocab[token] for token in SPECIAL_TOKENS))
+    return SpecialIds(*ids.values())
 
 
 def vocab_size_of(tokenizer: Tokenizer) -> int:

@@ -24,7 +24,7 @@ from bert_scratch.finetuning.choices import learning_rate_for, num_epochs_for
 from bert_scratch.finetuning.depth import freeze, lr_scale_of
 from bert_scratch.finetuning.finetune_config import FinetuneConfig
 from bert_scratch.finetuning.objective import TaskObjective
-from bert_scratch.finetuning.rows import Row, RowBatch
+from bert_scratch.finetuning.rows import Row, RowBatch, check_token_types
 from bert_scratch.finetuning.task import Example, Task, load_task
 from bert_scratch.model.devices import DTYPES, default_num_threads, resolve_device, resolve_dtype
 from bert_scratch.model.encoder import PretrainedModel
@@ -184,6 +184,8 @@ def assemble(config: FinetuneConfig) -> Parts:
         test=None if test is None else _encoded(task, test, tokenizer),
         reasons=[f"--dtype {dtype}: {dtype_reason}"],
     )
+    for part in filter(None, (parts.train, parts.eval, parts.test)):
+        check_token_types(part.rows, bert_config, model=config.model)
     return _resolved(parts)
 
 

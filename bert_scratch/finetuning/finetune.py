@@ -14,14 +14,14 @@ from typing import Any
 from torch import nn
 
 from bert_scratch import durable
-from bert_scratch.config import read_json_object
+from bert_scratch.config import InputError, read_json_object
 from bert_scratch.finetuning.adapters import merged
 from bert_scratch.finetuning.announce import announce
 from bert_scratch.finetuning.assemble import Parts, assemble
 from bert_scratch.finetuning.finetune_config import MAY_CHANGE_ON_RESUME, FinetuneConfig
 from bert_scratch.finetuning.inputs import check_inputs, store_inputs
 from bert_scratch.finetuning.predictions import json_lines
-from bert_scratch.finetuning.results import judge, model_card, versions
+from bert_scratch.finetuning.results import judge, model_card
 from bert_scratch.finetuning.several_seeds import RESULTS, run_seeds
 from bert_scratch.finetuning.task import LOWER_IS_BETTER
 from bert_scratch.finetuning.task_settings import TASK_FILE
@@ -34,6 +34,7 @@ from bert_scratch.training.model_folder import write_model_folder
 from bert_scratch.training.run_folder import OnChange, RunFolder, nobody
 from bert_scratch.training.runtime import measure_peak_flops, set_up, train_flops_per_token
 from bert_scratch.training.step import NonFinite
+from bert_scratch.training.versions import versions
 
 PREDICTIONS = "test_predictions.jsonl"
 
@@ -72,9 +73,9 @@ def _finetune_once(asked: FinetuneConfig, on_change: OnChange) -> FinetuneResult
         Path(asked.output_dir),
         settings=FinetuneConfig,
         resolved_name="finetune_config.json",
-        may_change=MAY_CHANGE_ON_RESUME,
         on_change=on_change,
     )
+    folder.create()
     with folder.locked():
         return _finetune_in(folder, asked)
 
@@ -83,9 +84,9 @@ def _finetune_in(folder: RunFolder[FinetuneConfig], asked: FinetuneConfig) -> Fi
     """Do what `finetune` does, in a folder that no other process is using."""
     stored = folder.stored()
     if stored is not None:
-        folder.check_unchanged(asked)
+        _check_unchanged(folder, asked)
         check_inputs(folder.path, asked)
-        if folder.is_done():
+        if folder.ended_well():
             print(f"{folder.path}: this run is done; its model is in {folder.model}")
             return FinetuneResult(
                 folder=folder.model, results=read_json_object(folder.path / RESULTS)
@@ -99,6 +100,21 @@ def _finetune_in(folder: RunFolder[FinetuneConfig], asked: FinetuneConfig) -> Fi
         folder.store(asked, parts.config)
     with stop_on_signals() as stop:
         return _Run(parts, folder, stop).go()
+
+
+def _check_unchanged(folder: RunFolder[FinetuneConfig], asked: FinetuneConfig) -> None:
+    """Refuse to go on with a run under other settings, naming each with what it was and is."""
+    changes = folder.changes(asked, may_change=MAY_CHANGE_ON_RESUME)
+    if changes:
+        listing = "\n  ".join(changes)
+        raise InputError(
+            f"{folder.path} holds a run with other settings:\n  {listing}\n"
+            f"Go on with the settings it has, or start a new run in another --output-dir"
+        )
+
+
+_MEASURES = "scikit-learn"
+"""Computes the metrics."""
 
 
 class _Run:
@@ -236,7 +252,7 @@ class _Run:
             "window": vars(progress.window),
             "evaluations": self.evaluations,
             "config": self.parts.config.to_dict(),
-            "versions": versions(),
+            "versions": versions(_MEASURES),
         }
         save_checkpoint(
             self.folder.checkpoints,
@@ -284,7 +300,7 @@ class _Run:
         results |= {
             "elapsed_s": round(self.progress.elapsed_s, 3),
             "config": parts.config.to_dict(),
-            "versions": versions(),
+            "versions": versions(_MEASURES),
         }
         durable.write_json(folder.path / RESULTS, results)
         shutil.rmtree(folder.checkpoints, ignore_errors=True)

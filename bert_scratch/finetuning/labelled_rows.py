@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bert_scratch.config import InputError, did_you_mean
-from bert_scratch.finetuning.tables import Record, Table, read_table
+from bert_scratch.data.records import Record, Table, read_table
 from bert_scratch.finetuning.task import Example
 from bert_scratch.finetuning.task_settings import TaskSettings
 
@@ -64,7 +64,7 @@ def read_labelled_texts(
     """Read texts and labels.
 
     Args:
-        file: see `tables.read_table`; or a folder that has one for each label, a text a file.
+        file: see `records.read_table`; or a folder that has one for each label, a text a file.
         settings: with the columns the user named.
         labels_needed: whether a text without its label is an error.
 

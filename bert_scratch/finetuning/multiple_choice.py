@@ -16,8 +16,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from bert_scratch.config import InputError
+from bert_scratch.data.records import Record, read_table
 from bert_scratch.finetuning.rows import Row, RowBatch
-from bert_scratch.finetuning.tables import Record, read_table
 from bert_scratch.finetuning.task import Example, Task
 from bert_scratch.finetuning.texts import encode_pairs
 from bert_scratch.model.losses import cross_entropy_sum

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from bert_scratch import durable
 from bert_scratch.config import BertConfig, InputError, Settings, check_choice
+from bert_scratch.data.records import STANDARD_INPUT
 from bert_scratch.data.wordpiece import load_tokenizer, special_ids, tokenizer_hash
 from bert_scratch.finetuning.custom_head import is_custom
 from bert_scratch.finetuning.predictions import conll_lines, json_lines, tsv_lines
-from bert_scratch.finetuning.rows import Row
+from bert_scratch.finetuning.rows import Row, check_token_types
 from bert_scratch.finetuning.scoring import score_rows
-from bert_scratch.finetuning.tables import STDIN
 from bert_scratch.finetuning.task import Task, load_task
 from bert_scratch.finetuning.task_settings import TASK_FILE, TaskSettings
 from bert_scratch.model.devices import DTYPES, default_num_threads, resolve_device, resolve_dtype
@@ -41,7 +41,7 @@ class PredictConfig(Settings):
     """The file and class of a head of one's own, FILE.py:CLASS; else the model folder says it."""
     input: str
     """Texts without labels (or with): .tsv, .csv, .jsonl, .txt, or - for standard input."""
-    output: str = STDIN
+    output: str = STANDARD_INPUT
     """Where the answers go: .jsonl, .tsv, .conll, or - for standard output."""
     format: str = "auto"
     """jsonl, tsv or conll (a word and its tag a line); auto goes by the output's
@@ -76,7 +76,7 @@ def run_predict(config: PredictConfig) -> None:
         ending = Path(config.output).suffix.lower().removeprefix(".")
         kind = ending if ending in _WRITERS else "jsonl"
     text = _WRITERS[kind](records)
-    if config.output == STDIN:
+    if config.output == STANDARD_INPUT:
         sys.stdout.write(text)
         return
     try:
@@ -177,5 +177,6 @@ def _mean_logits(
     of_models = []
     for folder in folders:
         model = task.load_model(folder, new_head=False).to(runtime.device)
+        check_token_types(rows, model.config, model=str(folder))
         of_models.append(score_rows(model, task, rows, runtime=runtime, pad_id=pad_id).logits)
     return [torch.stack(scores).mean(dim=0) for scores in zip(*of_models, strict=True)]

@@ -16,20 +16,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from tokenizers import Tokenizer
 
 from bert_scratch.config import InputError, check_choice, check_range
 from bert_scratch.finetuning.labelled_rows import read_labelled_texts
-from bert_scratch.finetuning.labelled_words import LabelledWords, read_labelled_words
+from bert_scratch.finetuning.tagged_text import TaggedText, read_tagged_texts
 from bert_scratch.finetuning.task_settings import TableSettings, TaskSettings
 from bert_scratch.inference.displaced_words import word_states
 from bert_scratch.inference.embed import ALL_LAYERS, embed
 from bert_scratch.inference.estimate import Estimate, share_of
-from bert_scratch.inference.inputs import batches, load_with_tokenizer
+from bert_scratch.inference.inputs import ModelOptions, batches
 from bert_scratch.inference.linear_probe import probe_layers
 from bert_scratch.inference.whole_words import word_spans
-from bert_scratch.model.devices import default_num_threads, resolve_device
 from bert_scratch.model.encoder import BertModel
 
 UNITS = ("text", "word")
@@ -42,13 +40,11 @@ Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeConfig(TableSettings):
+class ProbeConfig(ModelOptions, TableSettings):
     """Train a linear probe on every layer of a model, beside a control task."""
 
-    model: str
-    """A model folder, a checkpoint, or a hub id."""
     train_file: str
-    """Labelled texts as finetune takes them, or words in CoNLL columns."""
+    """Labelled texts, or tagged words and marked spans, as finetune takes them."""
     eval_file: str | None = None
     """What the probes are tested on. Left out: every third example of the training file."""
     unit: str | None = None
@@ -57,8 +53,6 @@ class ProbeConfig(TableSettings):
     """Labels that a probe learns from; it is tested on half as many. A larger file is sampled."""
     seed: int = 0
     """Draws the examples, and the labels of the control task."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
     json: bool = False
     """Print one JSON object instead of a table."""
     output_html: str | None = None
@@ -70,6 +64,7 @@ class ProbeConfig(TableSettings):
         Raises:
             InputError: naming the flag.
         """
+        super().__post_init__()
         if self.unit is not None:
             check_choice("--unit", self.unit, UNITS)
         check_range("--num-examples", self.num_examples, at_least=_MIN_EXAMPLES)
@@ -109,6 +104,16 @@ class ProbeReport:
 
 
 @dataclass(frozen=True)
+class _Labelled:
+    """A text with labels: of its words or spans, or one of the whole text."""
+
+    text: str
+    spans: Sequence[tuple[int, int]]
+    """Where each word or span stands, in characters; none where the whole text has the label."""
+    labels: Sequence[str]
+
+
+@dataclass(frozen=True)
 class _Examples:
     """Labelled words, or texts, of which each is one example."""
 
@@ -135,11 +140,8 @@ def probe(config: ProbeConfig, progress: Progress = lambda _done: None) -> Probe
         Deviation: for labels of whole texts, which it does not treat, the control label belongs
         to the first word.
     """
-    device = resolve_device(config.device)
-    torch.set_num_threads(default_num_threads())
     train, test = _read(config)
-    model, tokenizer = load_with_tokenizer(BertModel, config.model)
-    model = model.to(device)
+    model, tokenizer = config.load(BertModel)
     states = np.concatenate([_states(model, tokenizer, part, progress) for part in (train, test)])
     labels = np.array(train.labels + test.labels)
     control = control_labels(train.types + test.types, train.labels, seed=config.seed)
@@ -227,17 +229,29 @@ def _has_words(config: ProbeConfig) -> bool:
     return not path.is_dir() and _TABLES.isdisjoint(path.suffixes)
 
 
-def _labelled_words(config: ProbeConfig, file: str) -> list[LabelledWords]:
-    return read_labelled_words(file, label_column=next(iter(config.label_column), None))
-
-
-def _labelled_texts(config: ProbeConfig, file: str) -> list[LabelledWords]:
-    settings = TaskSettings(
-        task="classification",
+def _settings(config: ProbeConfig, task: str) -> TaskSettings:
+    return TaskSettings(
+        task=task,
         text_column=config.text_column,
         text_pair_column=config.text_pair_column,
         label_column=config.label_column,
     )
+
+
+def _labelled_words(config: ProbeConfig, file: str) -> list[_Labelled]:
+    settings = _settings(config, "token-classification")
+    return [_of_tagged(e) for e in read_tagged_texts(file, settings, labels_needed=True)]
+
+
+def _of_tagged(example: TaggedText) -> _Labelled:
+    if example.spans is not None:
+        places = [(start, end) for start, end, _ in example.spans]
+        return _Labelled(example.text, places, [kind for _, _, kind in example.spans])
+    return _Labelled(example.text, example.words or (), example.tags or ())
+
+
+def _labelled_texts(config: ProbeConfig, file: str) -> list[_Labelled]:
+    settings = _settings(config, "classification")
     found = []
     for example in read_labelled_texts(file, settings, labels_needed=True):
         if example.text_pair is not None:
@@ -246,13 +260,13 @@ def _labelled_texts(config: ProbeConfig, file: str) -> list[LabelledWords]:
             )
         if not isinstance(example.label, str):
             raise InputError(f"{example.place}: has several labels; a probe learns one")
-        found.append(LabelledWords(text=example.text, spans=[], labels=[example.label]))
+        found.append(_Labelled(example.text, (), [example.label]))
     return found
 
 
-def _first(examples: Sequence[LabelledWords], num_labels: int) -> _Examples:
+def _first(examples: Sequence[_Labelled], num_labels: int) -> _Examples:
     """Return the first examples, up to so many labels."""
-    chosen: list[LabelledWords] = []
+    chosen: list[_Labelled] = []
     count = 0
     for example in examples:
         if count + len(example.labels) > num_labels:
@@ -266,7 +280,7 @@ def _first(examples: Sequence[LabelledWords], num_labels: int) -> _Examples:
     ]
     return _Examples(
         sentences=[example.text for example in chosen],
-        spans=[example.spans for example in chosen] if has_words else None,
+        spans=[list(example.spans) for example in chosen] if has_words else None,
         labels=[label for example in chosen for label in example.labels],
         types=[w for own in words for w in (own if has_words else (own or [""])[:1])],
     )

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bert_scratch.config import InputError
-from bert_scratch.finetuning.tables import json_table, read_text
+from bert_scratch.data.records import json_table, read_text
 from bert_scratch.finetuning.task import Example
 
 NEARBY = 20

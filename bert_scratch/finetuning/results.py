@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 from bert_scratch.finetuning.assemble import Examples, Parts
@@ -38,12 +36,6 @@ def judge(
         values = {} if scores.loss is None else {"loss": scores.loss}
         values |= parts.task.metrics(asked.examples, answers)
     return Judgement(answers, values)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that decide a run's bits, and the one that measures."""
-    packages = ("torch", "numpy", "tokenizers", "safetensors", "scikit-learn")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
 def model_card(parts: Parts, values: dict[str, float]) -> str:

@@ -6,7 +6,7 @@ Letters: R rows, C choices, S positions, L labels.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from bert_scratch.config import BertConfig, InputError
 from bert_scratch.data.wordpiece import SpecialIds
 from bert_scratch.model.losses import IGNORED_LABEL
 
@@ -59,6 +60,27 @@ class Row:
     def num_tokens(self) -> int:
         """Tokens of all its sequences, special tokens included."""
         return sum(len(sequence.ids) for sequence in self.sequences)
+
+
+def check_token_types(rows: Iterable[Row], config: BertConfig, *, model: str) -> None:
+    """Check that a model can tell the texts of a pair apart, if there are pairs.
+
+    Args:
+        rows: of any task.
+        config: the model's.
+        model: what to call it in the error.
+
+    Raises:
+        InputError: naming the first pair, if the model has one token type only.
+    """
+    if config.type_vocab_size > 1:
+        return
+    for row in rows:
+        if any(sequence.num_first < len(sequence.ids) for sequence in row.sequences):
+            raise InputError(
+                f"{row.place}: a pair of texts needs a model with two token types; "
+                f"--model {model} has one (type_vocab_size)"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

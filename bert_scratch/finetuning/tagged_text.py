@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bert_scratch.config import InputError
-from bert_scratch.finetuning.tables import Record, json_table, read_text
+from bert_scratch.data.records import Record, json_table, read_text
 from bert_scratch.finetuning.tagging_schemes import (
     IOB2,
     OUTSIDE,

@@ -13,7 +13,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from bert_scratch.data.wordpiece import special_ids
-from bert_scratch.inference.masked_rows import MaskedLM, MaskedRows, mask_logits
+from bert_scratch.inference.inputs import MaskedLM
+from bert_scratch.inference.masked_rows import MaskedRows, mask_logits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

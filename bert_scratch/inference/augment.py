@@ -22,10 +22,9 @@ from bert_scratch.inference.inputs import (
     answering,
     batches,
     check_known,
-    pad_batch,
-    vocabulary_logits,
+    logits_at,
 )
-from bert_scratch.inference.labelled_files import LABELLED_KINDS, LabelledFile
+from bert_scratch.inference.labelled_files import LABELLED_KINDS, read_labelled_file, row_writer
 from bert_scratch.inference.pooling import word_spans
 from bert_scratch.inference.sampling import draw, drawable_tokens
 from bert_scratch.model.heads import BertForMaskedLM
@@ -150,13 +149,12 @@ class Augmenter:
         """Return the new words of all plans, one after the other."""
         rows = [EncodedText(ids=p.ids, token_type_ids=[0] * len(p.ids)) for p in plans]
         with answering(self._model) as device:
-            inputs = pad_batch(rows, pad_id=self._special.pad, device=device)
-            width = inputs["input_ids"].shape[1]
-            positions = [row * width + c for row, plan in enumerate(plans) for c in plan.columns]
-            logits = vocabulary_logits(self._model, inputs, torch.tensor(positions, device=device))
-        drawable = self._drawable.repeat(len(positions), 1)
+            columns = [plan.columns for plan in plans]
+            pad_id = self._special.pad
+            logits = logits_at(self._model, rows, columns, pad_id=pad_id, device=device)
+        drawable = self._drawable.repeat(len(logits), 1)
         before = torch.tensor([token for plan in plans for token in plan.before])
-        drawable[torch.arange(len(positions)), before] = False
+        drawable[torch.arange(len(logits)), before] = False
         options = self._options
         tokens = draw(
             logits,
@@ -217,24 +215,21 @@ def run_augment(config: AugmentConfig) -> None:
     """
     model, tokenizer = config.load(BertForMaskedLM)
     augmenter = Augmenter(model, tokenizer, config)
-    file = LabelledFile(config.input, config.text_column)
-    num_rows = num_copies = 0
+    table, column = read_labelled_file(config.input, config.text_column), config.text_column
+    num_copies = 0
     output = Path(config.output)
     with (
         durable.durable_path(output) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as written,
-        tqdm(unit=" rows", disable=not sys.stderr.isatty()) as bar,
+        tqdm(total=len(table.records), unit=" rows", disable=not sys.stderr.isatty()) as bar,
     ):
-        write = file.writer(written)
-        for rows in batches(file.rows(), _TEXTS_AT_ONCE):
-            copies = augmenter.copies([file.text(row) for row in rows])
-            for row, own in zip(rows, copies, strict=True):
-                write(row)
+        write = row_writer(output.suffix, table.columns, written)
+        for records in batches(table.records, _TEXTS_AT_ONCE):
+            copies = augmenter.copies([record.cells[column] for record in records])
+            for record, own in zip(records, copies, strict=True):
+                write(record.cells)
                 for text in own:
-                    write(file.with_text(row, text))
-                num_rows += 1
+                    write(record.cells | {column: text})
                 num_copies += len(own)
                 bar.update()
-        if not num_rows:
-            raise InputError(f"--input {config.input}: holds no examples")
-    print(f"{num_rows:,} rows and {num_copies:,} changed copies: {output}")
+    print(f"{len(table.records):,} rows and {num_copies:,} changed copies: {output}")

@@ -24,7 +24,7 @@ from bert_scratch.inference.embed import TOKENS_A_ROW, encoder_of, layer_indices
 from bert_scratch.inference.encode import Window, encode_windows, windows_of
 from bert_scratch.inference.inputs import ModelOptions
 from bert_scratch.inference.pooling import Vectors, unit_length
-from bert_scratch.inference.texts import check_pairs_given, given_pairs
+from bert_scratch.inference.texts import PairOptions
 from bert_scratch.model.encoder import BertModel
 
 _PAIRS_AT_ONCE = 1024
@@ -138,31 +138,22 @@ def _idf(references: Sequence[Window]) -> Weigh:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BertScoreConfig(ModelOptions):
-    """Judge candidate texts by how well their words match a reference's, as vectors."""
+class BertScoreConfig(PairOptions, ModelOptions):
+    """Judge candidates, A, by how well their words match those of references, B, as vectors."""
 
-    a: str | None = None
-    """A candidate; - reads pairs from standard input, candidate and reference a line with a tab
-    between."""
-    b: str | None = None
-    """Its reference."""
-    pairs: str | None = None
-    """A file of such pairs; or .jsonl, objects with "a" (the candidate) and "b"."""
     layer: int = -1
     """Whose vectors: 0 is the output of the embeddings, L or -1 the last layer."""
     idf: bool = False
     """Weigh tokens by how few references have them."""
-    json: bool = False
-    """Print one JSON object a pair."""
 
     def __post_init__(self) -> None:
-        """Check that there is one source of pairs.
+        """Check what does not depend on the model.
 
         Raises:
-            InputError: saying what to give.
+            InputError: naming the flag.
         """
-        super().__post_init__()
-        check_pairs_given(self.a, self.b, self.pairs)
+        ModelOptions.__post_init__(self)
+        PairOptions.__post_init__(self)
 
 
 def run_bert_score(config: BertScoreConfig) -> None:
@@ -171,7 +162,7 @@ def run_bert_score(config: BertScoreConfig) -> None:
     Raises:
         InputError: if the model cannot be loaded, or a pair cannot be used.
     """
-    pairs = list(given_pairs(config.a, config.b, config.pairs))
+    pairs = list(config.given())
     if not pairs:
         raise InputError("there are no pairs to judge")
     model, tokenizer = config.load(BertModel)

@@ -15,8 +15,8 @@ from torch.nn.functional import cross_entropy
 
 from bert_scratch.config import InputError
 from bert_scratch.data.wordpiece import special_ids
-from bert_scratch.inference.inputs import MASK, answering, encode_pair
-from bert_scratch.inference.masked_rows import MaskedLM, MaskedRows, hide_each_token, mask_logits
+from bert_scratch.inference.inputs import MASK, MaskedLM, answering, encode_pair
+from bert_scratch.inference.masked_rows import MaskedRows, hide_each_token, mask_logits
 from bert_scratch.inference.surgery import (
     Edit,
     Site,

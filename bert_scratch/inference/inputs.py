@@ -127,6 +127,17 @@ def check_known(highest_id: int, config: BertConfig, *, what: str = "a text") ->
         )
 
 
+def fits_row(tokenizer: Tokenizer, config: BertConfig, *texts: str, what: str = "a text") -> bool:
+    """Tell whether a text, or a pair, is no longer than a model's row.
+
+    Raises:
+        InputError: if the tokenizer is not the model's.
+    """
+    ids = [index for found in encode_texts(tokenizer, texts) for index in found.tolist()]
+    check_known(max(ids, default=0), config, what=what)
+    return len(ids) + 1 + len(texts) <= config.max_position_embeddings
+
+
 def pad_batch(
     encoded: Sequence[EncodedText], *, pad_id: int, device: torch.device
 ) -> dict[str, Tensor]:
@@ -187,6 +198,29 @@ def vocabulary_logits(model: MaskedLM, inputs: dict[str, Tensor], positions: Ten
     pretraining = isinstance(output, PreTrainingOutput)
     logits: Tensor = output.prediction_logits if pretraining else output.logits
     return logits
+
+
+def logits_at(
+    model: MaskedLM,
+    rows: Sequence[EncodedText],
+    columns: Sequence[Sequence[int]],
+    *,
+    pad_id: int,
+    device: torch.device,
+) -> Tensor:
+    """Return [R, V], the scores of the vocabulary at some places of each row.
+
+    Args:
+        model: on the device.
+        rows: B texts, of any length.
+        columns: of each row, the positions to guess, [CLS] being 0.
+        pad_id: the id of [PAD].
+        device: where the model is.
+    """
+    inputs = pad_batch(rows, pad_id=pad_id, device=device)
+    width = inputs["input_ids"].shape[1]
+    positions = [row * width + column for row, own in enumerate(columns) for column in own]
+    return vocabulary_logits(model, inputs, torch.tensor(positions, device=device))
 
 
 def batches(items: Iterable[Item], size: int = BATCH_SIZE) -> Iterator[list[Item]]:

@@ -14,8 +14,7 @@ import torch
 from tokenizers import Tokenizer
 
 from bert_scratch.data.wordpiece import special_ids
-from bert_scratch.inference.inputs import EncodedText, answering, pad_batch
-from bert_scratch.model.heads import BertForMaskedLM, BertForPreTraining, PreTrainingOutput
+from bert_scratch.inference.inputs import EncodedText, MaskedLM, answering, logits_at
 
 _TOKENS_PER_BATCH = 4096
 
@@ -41,7 +40,7 @@ class Answers(NamedTuple):
 
 
 def answer_rows(
-    model: BertForMaskedLM | BertForPreTraining, tokenizer: Tokenizer, rows: Sequence[MaskedRow]
+    model: MaskedLM, tokenizer: Tokenizer, rows: Sequence[MaskedRow]
 ) -> Iterator[tuple[list[int], list[Answers]]]:
     """Yield (indices of rows, their answers), the longest rows first.
 
@@ -59,9 +58,7 @@ def answer_rows(
         yield chosen, _answer(model, tokenizer, [rows[index] for index in chosen])
 
 
-def _answer(
-    model: BertForMaskedLM | BertForPreTraining, tokenizer: Tokenizer, rows: Sequence[MaskedRow]
-) -> list[Answers]:
+def _answer(model: MaskedLM, tokenizer: Tokenizer, rows: Sequence[MaskedRow]) -> list[Answers]:
     special = special_ids(tokenizer)
     encoded = []
     for row in rows:
@@ -70,12 +67,8 @@ def _answer(
             ids[place + 1] = special.mask
         encoded.append(EncodedText(ids=ids, token_type_ids=[0] * len(ids)))
     with answering(model) as device:
-        inputs = pad_batch(encoded, pad_id=special.pad, device=device)
-        width = inputs["input_ids"].shape[1]
-        positions = [n * width + place + 1 for n, row in enumerate(rows) for place in row.masked]
-        output = model(**inputs, masked_positions=torch.tensor(positions, device=device))
-        pretraining = isinstance(output, PreTrainingOutput)
-        logits = output.prediction_logits if pretraining else output.logits
+        columns = [[place + 1 for place in row.masked] for row in rows]
+        logits = logits_at(model, encoded, columns, pad_id=special.pad, device=device)
         scores = torch.log_softmax(logits.float(), dim=-1)  # [sum of k, V]
         targets = torch.tensor([row.ids[place] for row in rows for place in row.masked])
         losses = -scores.gather(1, targets.to(device)[:, None]).squeeze(1)

@@ -13,10 +13,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from bert_scratch.data.wordpiece import special_ids
-from bert_scratch.inference.inputs import EncodedText
-from bert_scratch.model.heads import BertForMaskedLM, BertForPreTraining, gather_positions
-
-MaskedLM = BertForMaskedLM | BertForPreTraining
+from bert_scratch.inference.inputs import EncodedText, MaskedLM
+from bert_scratch.model.heads import gather_positions
 
 _TOKENS_A_PASS = 4096
 

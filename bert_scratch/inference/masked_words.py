@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from bert_scratch.data.encoding import encode_with_offsets
 from bert_scratch.inference.count_models import EDGE, Context, NeighbourCounts
+from bert_scratch.inference.inputs import MaskedLM
 from bert_scratch.inference.masked_guesses import MaskedRow, answer_rows
 from bert_scratch.inference.whole_words import (
     Span,
@@ -20,7 +21,6 @@ from bert_scratch.inference.whole_words import (
     tokens_of_words,
     word_spans,
 )
-from bert_scratch.model.heads import BertForMaskedLM, BertForPreTraining
 
 MASKED_SHARE = 0.15
 _CONTINUES = "##"
@@ -87,7 +87,7 @@ def choose_apart(
 
 
 def restored_by_model(
-    model: BertForMaskedLM | BertForPreTraining, tokenizer: Tokenizer, hidden: HiddenWords
+    model: MaskedLM, tokenizer: Tokenizer, hidden: HiddenWords
 ) -> Iterator[tuple[list[int], list[list[bool]]]]:
     """Yield (indices of sentences, which of their hidden words a model restores).
 

@@ -5,27 +5,26 @@ Letters: N masked tokens.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from tokenizers import Encoding, Tokenizer
 
-from bert_scratch.config import Settings, check_choice, check_range
+from bert_scratch.config import check_choice, check_range
 from bert_scratch.data.corpus import DOCUMENT_RULES
 from bert_scratch.data.encoding import TextEncoder, encode_with_offsets
 from bert_scratch.data.sentences import check_sentence_rule
 from bert_scratch.data.wordpiece import unselectable_ids, vocab_size_of
 from bert_scratch.inference.estimate import Estimate, share_of
+from bert_scratch.inference.inputs import ModelOptions, fits_row
 from bert_scratch.inference.masked_guesses import Answers, MaskedRow, answer_rows
 from bert_scratch.inference.masked_words import MASKED_SHARE
-from bert_scratch.inference.score_questions import Contestant
 from bert_scratch.inference.text_sample import MIN_SENTENCES, read_text, sample_sentences
 from bert_scratch.inference.whole_words import is_word
-from bert_scratch.model.devices import default_num_threads, resolve_device
 from bert_scratch.model.heads import BertForMaskedLM
 
 FREQUENCIES = (0, 1, 10, 100, 1000, 10_000)
@@ -36,11 +35,9 @@ PARTS = ("whole word", "first piece", "middle piece", "last piece", "punctuation
 
 
 @dataclass(frozen=True, kw_only=True)
-class MlmReportConfig(Settings):
+class MlmReportConfig(ModelOptions):
     """Show where a masked language model is right, and whether its probabilities can be trusted."""
 
-    model: str
-    """A model folder, a checkpoint, or a hub id."""
     text: str
     """A file, folder or glob, as prepare's --corpus; best one that the model has not seen."""
     num_lines: int = 1000
@@ -51,8 +48,6 @@ class MlmReportConfig(Settings):
     """How lines become sentences: auto, lines, rules, or a library as of prepare."""
     seed: int = 0
     """Draws the sentences, and the tokens to mask."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
     json: bool = False
     """Print one JSON object instead of tables."""
     output_html: str | None = None
@@ -64,6 +59,7 @@ class MlmReportConfig(Settings):
         Raises:
             InputError: naming the flag.
         """
+        super().__post_init__()
         check_range("--num-lines", self.num_lines, at_least=MIN_SENTENCES)
         check_choice("--documents", self.documents, DOCUMENT_RULES)
         check_sentence_rule(self.sentences)
@@ -140,21 +136,18 @@ def mlm_report(
     Raises:
         InputError: if model or text cannot be used.
     """
-    device = resolve_device(config.device)
-    torch.set_num_threads(default_num_threads())
-    contestant = Contestant.find(config.model)
-    model = BertForMaskedLM.from_pretrained(contestant.folder).to(device)
+    model, tokenizer = config.load(BertForMaskedLM)
     sample = sample_sentences(
         read_text(config.text, documents=config.documents, sentences=config.sentences),
         num_sentences=config.num_lines,
         seed=config.seed,
-        fits=contestant.fits,
+        fits=functools.partial(fits_row, tokenizer, model.config),
     )
     tokens = masked_tokens(
         model,
-        contestant.tokenizer,
+        tokenizer,
         sample.sentences,
-        token_counts(contestant.tokenizer, sample.rest),
+        token_counts(tokenizer, sample.rest),
         seed=config.seed,
         progress=progress,
     )

@@ -22,7 +22,7 @@ from bert_scratch.inference.inputs import (
     encode_pair,
     pad_batch,
 )
-from bert_scratch.inference.texts import check_pairs_given, given_pairs
+from bert_scratch.inference.texts import PairOptions
 from bert_scratch.model.heads import (
     BertForNextSentencePrediction,
     BertForPreTraining,
@@ -100,26 +100,17 @@ def next_sentences(
 
 
 @dataclass(frozen=True, kw_only=True)
-class NextSentenceConfig(ModelOptions):
+class NextSentenceConfig(PairOptions, ModelOptions):
     """Score whether text B follows text A."""
 
-    a: str | None = None
-    """The first text; - reads pairs from standard input, A and B a line with a tab between."""
-    b: str | None = None
-    """The second text."""
-    pairs: str | None = None
-    """A file of pairs, A and B a line with a tab between; or .jsonl, objects with "a" and "b"."""
-    json: bool = False
-    """Print one JSON object a pair."""
-
     def __post_init__(self) -> None:
-        """Check that there is one source of pairs.
+        """Check what does not depend on the model.
 
         Raises:
-            InputError: saying what to give.
+            InputError: naming the flag.
         """
-        super().__post_init__()
-        check_pairs_given(self.a, self.b, self.pairs)
+        ModelOptions.__post_init__(self)
+        PairOptions.__post_init__(self)
 
 
 def run_next_sentence(config: NextSentenceConfig) -> None:
@@ -129,7 +120,7 @@ def run_next_sentence(config: NextSentenceConfig) -> None:
         InputError: if the model cannot be loaded or a pair cannot be used.
     """
     model, tokenizer = config.load(BertForNextSentencePrediction)
-    for pairs in batches(given_pairs(config.a, config.b, config.pairs)):
+    for pairs in batches(config.given()):
         for (a, b), verdict in zip(pairs, next_sentences(model, tokenizer, pairs), strict=True):
             if config.json:
                 values = {"a": a, "b": b, **dataclasses.asdict(verdict)}

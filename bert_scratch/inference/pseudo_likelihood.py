@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from tokenizers import Encoding, Tokenizer
-from torch import Tensor
 
 from bert_scratch.config import BertConfig, InputError
 from bert_scratch.data.encoding import encode_with_offsets
@@ -22,8 +21,7 @@ from bert_scratch.inference.inputs import (
     MaskedLM,
     answering,
     check_known,
-    pad_batch,
-    vocabulary_logits,
+    logits_at,
 )
 
 LogLikelihoods = npt.NDArray[np.float32]
@@ -82,7 +80,8 @@ def pseudo_log_likelihoods(
                 )
                 for text, token in tokens
             ]
-            logits = _logits_at_masks(model, copies, special, device)  # [R, V]
+            rows, columns = [c.encoded for c in copies], [[c.column] for c in copies]
+            logits = logits_at(model, rows, columns, pad_id=special.pad, device=device)  # [R, V]
             targets = torch.tensor([encodings[text].ids[token] for text, token in tokens])
             losses = torch.nn.functional.cross_entropy(
                 logits.float(), targets.to(device), reduction="none"
@@ -136,19 +135,6 @@ def _masked_copy(
     row = [special.cls, *ids, special.sep]
     encoded = EncodedText(ids=row, token_type_ids=[0] * len(row))
     return _Copy(encoded, column=token - start + 1)
-
-
-def _logits_at_masks(
-    model: MaskedLM,
-    copies: Sequence[_Copy],
-    special: SpecialIds,
-    device: torch.device,
-) -> Tensor:
-    """Return [R, V], the scores of the vocabulary for each copy's token."""
-    inputs = pad_batch([copy.encoded for copy in copies], pad_id=special.pad, device=device)
-    width = inputs["input_ids"].shape[1]
-    positions = [row * width + copy.column for row, copy in enumerate(copies)]
-    return vocabulary_logits(model, inputs, torch.tensor(positions, device=device))
 
 
 def _check_known(encodings: Sequence[Encoding], config: BertConfig) -> None:

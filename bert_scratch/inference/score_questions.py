@@ -11,8 +11,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from bert_scratch.config import BertConfig, InputError
-from bert_scratch.data.encoding import encode_texts
+from bert_scratch.config import BertConfig
 from bert_scratch.data.wordpiece import load_tokenizer
 from bert_scratch.inference.bits_per_character import (
     character_count_bits,
@@ -22,6 +21,7 @@ from bert_scratch.inference.bits_per_character import (
 )
 from bert_scratch.inference.displaced_words import DisplacedWords, displace_words
 from bert_scratch.inference.estimate import Estimate, share_of
+from bert_scratch.inference.inputs import fits_row
 from bert_scratch.inference.masked_words import HiddenWords, hide_words, restored_by_counts
 from bert_scratch.inference.sentence_pairs import (
     SentencePairs,
@@ -64,14 +64,7 @@ class Contestant:
         Raises:
             InputError: if the tokenizer is not the model's.
         """
-        ids = [index for found in encode_texts(self.tokenizer, texts) for index in found.tolist()]
-        if max(ids, default=0) >= self.config.vocab_size:
-            raise InputError(
-                f"--model {self.name}: the text has a token with id {max(ids)}, the model has "
-                f"{self.config.vocab_size} embeddings (vocab_size): the tokenizer is not the "
-                f"model's"
-            )
-        return len(ids) + 1 + len(texts) <= self.config.max_position_embeddings
+        return fits_row(self.tokenizer, self.config, *texts, what=f"--model {self.name}: a text")
 
 
 @dataclass(frozen=True, kw_only=True)

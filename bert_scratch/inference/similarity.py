@@ -15,7 +15,7 @@ from torch import nn
 from bert_scratch.config import InputError
 from bert_scratch.inference.embed import embed
 from bert_scratch.inference.text_vectors import Embed, TextVectorOptions
-from bert_scratch.inference.texts import check_pairs_given, given_pairs
+from bert_scratch.inference.texts import PairOptions
 
 
 def similarity(
@@ -46,26 +46,17 @@ def similarity(
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimilarityConfig(TextVectorOptions):
+class SimilarityConfig(PairOptions, TextVectorOptions):
     """Tell how near two texts are: the cosine of their vectors, -1 to 1."""
 
-    a: str | None = None
-    """The first text; - reads pairs from standard input, A and B a line with a tab between."""
-    b: str | None = None
-    """The second text."""
-    pairs: str | None = None
-    """A file of pairs, A and B a line with a tab between; or .jsonl, objects with "a" and "b"."""
-    json: bool = False
-    """Print one JSON object a pair."""
-
     def __post_init__(self) -> None:
-        """Check that there is one source of pairs.
+        """Check what does not depend on the model.
 
         Raises:
-            InputError: saying what to give.
+            InputError: naming the flag.
         """
-        super().__post_init__()
-        check_pairs_given(self.a, self.b, self.pairs)
+        TextVectorOptions.__post_init__(self)
+        PairOptions.__post_init__(self)
 
 
 def run_similarity(config: SimilarityConfig) -> None:
@@ -74,7 +65,7 @@ def run_similarity(config: SimilarityConfig) -> None:
     Raises:
         InputError: if the model cannot be loaded or a pair cannot be used.
     """
-    pairs = given_pairs(config.a, config.b, config.pairs)
+    pairs = config.given()
     for (a, b), cosine in _cosines(config.embedder(), pairs):
         if config.json:
             print(json.dumps({"a": a, "b": b, "cosine": round(cosine, 6)}, ensure_ascii=False))

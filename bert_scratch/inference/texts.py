@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bert_scratch.config import InputError
+from bert_scratch.config import InputError, Settings
+from bert_scratch.data.records import STANDARD_INPUT
 from bert_scratch.data.unpack import READ_ERRORS, open_bytes
-
-STANDARD_INPUT = "-"
 
 
 def read_texts(source: str, *, flag: str = "--input") -> Iterator[str]:
@@ -80,18 +80,41 @@ def given_pairs(a: str | None, b: str | None, file: str | None) -> Iterator[tupl
         yield from read_pairs(file)
 
 
-def check_pairs_given(a: str | None, b: str | None, file: str | None) -> None:
-    """Check that --a, --b and --pairs name one source of pairs.
+@dataclass(frozen=True, kw_only=True)
+class PairOptions(Settings):
+    """Which pairs of texts a command is about."""
 
-    Raises:
-        InputError: saying what to give.
-    """
-    one_pair = a not in (None, STANDARD_INPUT) and b is not None and file is None
-    stream = a == STANDARD_INPUT and b is None and file is None
-    if not (one_pair or stream or (file is not None and a is None and b is None)):
-        raise InputError(
-            "give --a TEXT --b TEXT, --a - alone to read pairs from standard input, or --pairs FILE"
-        )
+    a: str | None = None
+    """The first text; - reads pairs from standard input, A and B a line with a tab between."""
+    b: str | None = None
+    """The second text."""
+    pairs: str | None = None
+    """A file of pairs, A and B a line with a tab between; or .jsonl, objects with "a" and "b"."""
+    json: bool = False
+    """Print one JSON object a pair."""
+
+    def __post_init__(self) -> None:
+        """Check that there is one source of pairs.
+
+        Raises:
+            InputError: saying what to give.
+        """
+        a, b, file = self.a, self.b, self.pairs
+        one_pair = a not in (None, STANDARD_INPUT) and b is not None and file is None
+        stream = a == STANDARD_INPUT and b is None and file is None
+        if not (one_pair or stream or (file is not None and a is None and b is None)):
+            raise InputError(
+                "give --a TEXT --b TEXT, --a - alone to read pairs from standard input, or "
+                "--pairs FILE"
+            )
+
+    def given(self) -> Iterator[tuple[str, str]]:
+        """Yield the pairs.
+
+        Raises:
+            InputError: naming the file and the line that cannot be read or is no pair.
+        """
+        return given_pairs(self.a, self.b, self.pairs)
 
 
 def _is_jsonl(source: str) -> bool:

@@ -20,11 +20,12 @@ from tqdm import tqdm
 from bert_scratch import durable
 from bert_scratch.config import InputError, check_range
 from bert_scratch.data.encoding import encode_with_offsets
+from bert_scratch.data.records import STANDARD_INPUT
 from bert_scratch.data.wordpiece import special_ids
 from bert_scratch.inference.embed import EmbedOptions, ReadingOptions, embeddings
 from bert_scratch.inference.inputs import ModelOptions, batches
 from bert_scratch.inference.pooling import Vectors, word_spans
-from bert_scratch.inference.texts import STANDARD_INPUT, read_texts
+from bert_scratch.inference.texts import read_texts
 from bert_scratch.model.encoder import BertModel
 
 _TEXTS_AT_ONCE = 1024

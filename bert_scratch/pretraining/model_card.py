@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-from importlib.metadata import version
 from typing import Any
 
 from bert_scratch.pretraining.corpus_facts import CorpusFacts
@@ -11,12 +9,7 @@ from bert_scratch.pretraining.evaluate import Evaluation
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.training.loop import Progress
 from bert_scratch.training.metrics import duration
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that decide a run's bits."""
-    packages = ("torch", "numpy", "tokenizers", "safetensors")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+from bert_scratch.training.versions import versions as versions
 
 
 def model_card(

@@ -9,13 +9,13 @@ from bert_scratch import durable
 from bert_scratch.config import InputError, read_json_object
 from bert_scratch.data.store import MANIFEST
 from bert_scratch.pretraining.assemble import corpus_settings
-from bert_scratch.pretraining.model_card import versions
 from bert_scratch.pretraining.prepare import check_same_corpus
-from bert_scratch.pretraining.pretrain_config import PretrainConfig
+from bert_scratch.pretraining.pretrain_config import HORIZON, MAY_CHANGE_ON_RESUME, PretrainConfig
 from bert_scratch.pretraining.run_folder import RunFolder
 from bert_scratch.training.checkpoint import STATE, find_checkpoint
 from bert_scratch.training.loop import Progress
 from bert_scratch.training.metrics import Window
+from bert_scratch.training.versions import versions
 
 
 def stored_run(folder: RunFolder, asked: PretrainConfig) -> PretrainConfig | None:
@@ -35,7 +35,8 @@ def stored_run(folder: RunFolder, asked: PretrainConfig) -> PretrainConfig | Non
         raise InputError(
             f"--resume never: {folder.path} holds a run; give another --output-dir or remove it"
         )
-    changes = folder.changes(asked)
+    may_change = MAY_CHANGE_ON_RESUME | (HORIZON if asked.extend else set())
+    changes = folder.changes(asked, may_change=may_change)
     if changes:
         raise changed_world(folder, "other settings", changes)
     return stored

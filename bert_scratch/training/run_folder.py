@@ -24,19 +24,7 @@ def nobody(_: Path) -> None:
 
 
 class RunFolder(Generic[SettingsT]):
-    """Paths and small files that every kind of run has.
-
-    Args:
-        path: --output-dir; made here.
-        settings: the class of the run's settings.
-        resolved_name: of the file with the settings as resolved.
-        may_change: settings that change nothing about the result, so that a resumed run may be
-            given others.
-        on_change: called with the path when the status changes.
-
-    Raises:
-        InputError: if the folder cannot be made or written to, before any work is done.
-    """
+    """Paths and small files that every kind of run has."""
 
     def __init__(
         self,
@@ -44,20 +32,33 @@ class RunFolder(Generic[SettingsT]):
         *,
         settings: type[SettingsT],
         resolved_name: str,
-        may_change: Set[str],
         on_change: OnChange = nobody,
     ) -> None:
-        make_output_folder(path)
+        """Name what lies where; nothing is made yet.
+
+        Args:
+            path: --output-dir.
+            settings: the class of the run's settings.
+            resolved_name: of the file with the settings as resolved.
+            on_change: called with the path when the status changes.
+        """
         self.path = path
         self.on_change = on_change
         self.checkpoints = path / "checkpoints"
         self.model = path / "model"
         self.metrics = path / "metrics.jsonl"
+        self.asked = path / "asked_config.json"
         self._settings = settings
-        self._may_change = may_change
         self._resolved = path / resolved_name
-        self._asked = path / "asked_config.json"
         self._status = path / "status.json"
+
+    def create(self) -> None:
+        """Make the folder.
+
+        Raises:
+            InputError: if it cannot be made or written to, before any work is done.
+        """
+        make_output_folder(self.path)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -87,31 +88,31 @@ class RunFolder(Generic[SettingsT]):
 
     def store(self, asked: SettingsT, resolved: SettingsT) -> None:
         """Write both what was asked for and what came of it, durably."""
-        durable.write_text(self._asked, asked.to_json())
+        durable.write_text(self.asked, asked.to_json())
+        self.store_resolved(resolved)
+
+    def store_resolved(self, resolved: SettingsT) -> None:
+        """Write the resolved settings again: a time-limited run has fixed its length."""
         durable.write_text(self._resolved, resolved.to_json())
 
-    def check_unchanged(self, asked: SettingsT) -> None:
-        """Refuse settings that differ from the stored run's.
+    def changes(self, asked: SettingsT, *, may_change: Set[str]) -> list[str]:
+        """Return one line for each setting that differs from the stored run's and may not.
 
         A value counts as unchanged when it is what was asked for then, or what came of it.
 
-        Raises:
-            InputError: naming each setting with what it was and is.
+        Args:
+            asked: the settings of this start.
+            may_change: names of settings that a run may be gone on with changed.
         """
-        before = self._settings.from_json_file(self._asked).to_dict()
-        resolved = read_json_object(self._resolved)
+        before = self._settings.from_json_file(self.asked).to_dict()
+        resolved = self._settings.from_json_file(self._resolved).to_dict()
         lines = []
         for name, value in asked.to_dict().items():
             same = value == before[name] or (value is not None and value == resolved[name])
-            if name not in self._may_change and not same:
+            if name not in may_change and not same:
                 flag = "--" + name.replace("_", "-")
                 lines.append(f"{flag}: was {_shown(before[name])}, now {_shown(value)}")
-        if lines:
-            listing = "\n  ".join(lines)
-            raise InputError(
-                f"{self.path} holds a run with other settings:\n  {listing}\n"
-                f"Go on with the settings it has, or start a new run in another --output-dir"
-            )
+        return lines
 
     def write_status(self, state: str, *, code: int, step: int, message: str) -> None:
         """Write how the run stands: running, done, stopped, failed."""
@@ -120,7 +121,7 @@ class RunFolder(Generic[SettingsT]):
         )
         self.on_change(self.path)
 
-    def is_done(self) -> bool:
+    def ended_well(self) -> bool:
         """Tell whether the run has ended well and its result is there."""
         if not self._status.exists() or not self.model.is_dir():
             return False

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from html import escape
 from pathlib import Path
 
 from bert_scratch import durable
-from bert_scratch.config import InputError
 from bert_scratch.pretraining.corpus_report import CorpusReport, CorpusReportConfig, corpus_report
 from bert_scratch.pretraining.corpus_statistics import Bin, Lengths
 from bert_scratch.pretraining.repeats import RepeatReport
 from bert_scratch.views import plots
 from bert_scratch.views.corpus_text import STEPS, screen, share
-from bert_scratch.views.page import figure, page, section, table, with_flags
+from bert_scratch.views.page import check_place, figure, page, section, table, with_flags
 
 _MAX_SCRIPTS = 8
 _SCRIPTS = {"cjk": "Han"}
@@ -30,24 +28,11 @@ def run_corpus_report(config: CorpusReportConfig) -> None:
     place = None if config.output_html is None else Path(config.output_html)
     if place is not None:
         plots.check_installed()
-        _check_place(place)
+        check_place(place)
     report = corpus_report(config)
     print(json.dumps(report.to_dict(), indent=2) if config.json else screen(report))
     if place is not None:
         durable.write_text(place, corpus_page(report))
-
-
-def _check_place(place: Path) -> None:
-    """Refuse, before any work, a page that could not be written."""
-    if place.is_dir():
-        raise InputError(f"--output-html {place}: is a folder; name a file in it")
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=place.parent):
-            pass
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"--output-html {place}: cannot be written: {reason}") from error
 
 
 def corpus_page(report: CorpusReport) -> str:

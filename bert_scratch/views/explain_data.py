@@ -22,7 +22,7 @@ from bert_scratch.inference.attention_maps import (
 )
 from bert_scratch.inference.attribution import gradient_x_input, integrated_gradients
 from bert_scratch.inference.embed import encoder_of
-from bert_scratch.inference.inputs import EncodedText, answering, encode_pair
+from bert_scratch.inference.inputs import EncodedText, MaskedLM, answering, encode_pair
 from bert_scratch.inference.layer_similarity import drift, layer_similarity, token_similarity
 from bert_scratch.inference.lens import (
     Guesses,
@@ -32,7 +32,7 @@ from bert_scratch.inference.lens import (
     logit_lens,
     nearest_words,
 )
-from bert_scratch.inference.masked_rows import MaskedLM, MaskedRows, hide_each_token
+from bert_scratch.inference.masked_rows import MaskedRows, hide_each_token
 from bert_scratch.inference.whole_model import WholeModel
 from bert_scratch.model.encoder import BertModel
 from bert_scratch.model.heads import BertForPreTraining

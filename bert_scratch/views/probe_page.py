@@ -10,10 +10,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bert_scratch import durable
-from bert_scratch.config import InputError
 from bert_scratch.finetuning.probe import ProbeConfig, ProbeReport, probe
 from bert_scratch.views import plots
-from bert_scratch.views.page import figure, page, section, table
+from bert_scratch.views.page import check_place, figure, page, section, table
 
 _HEAD = ("right", "+-", "control task", "selectivity")
 
@@ -27,8 +26,7 @@ def run_probe(config: ProbeConfig) -> None:
     place = None if config.output_html is None else Path(config.output_html)
     if place is not None:
         plots.check_installed()
-        if place.is_dir() or not place.parent.is_dir():
-            raise InputError(f"--output-html {place}: name a file in a folder that exists")
+        check_place(place)
     with tqdm(unit=" texts", leave=False, disable=not sys.stderr.isatty()) as bar:
         report = probe(config, bar.update)
     print(json.dumps(report.to_dict(), indent=2) if config.json else screen(report))

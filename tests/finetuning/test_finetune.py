@@ -15,11 +15,14 @@ import pytest
 import torch
 
 from bert_scratch.config import InputError
+from bert_scratch.data.wordpiece import TokenizerFolder, load_tokenizer
 from bert_scratch.finetuning.assemble import Parts, assemble
 from bert_scratch.finetuning.finetune import finetune
 from bert_scratch.finetuning.finetune_config import FinetuneConfig
 from bert_scratch.finetuning.objective import TaskObjective
 from bert_scratch.finetuning.rows import RowBatch
+from bert_scratch.model.folder import read_config
+from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.training.interruption import Interrupted
 from bert_scratch.training.optimizer import parameter_groups
 from bert_scratch.training.step import update
@@ -214,6 +217,26 @@ def test_an_unknown_metric_is_answered_with_those_there_are(settings: Make) -> N
 def test_rows_longer_than_the_model_takes_are_refused(settings: Make) -> None:
     with pytest.raises(InputError, match=r"--max-seq-length 64: .* at most 40 tokens"):
         finetune(settings(max_seq_length=64))
+
+
+@pytest.mark.parametrize("task", ["classification", "regression", "question-answering"])
+def test_pairs_are_refused_by_a_model_of_one_token_type(
+    settings: Make, folder: Path, tmp_path: Path, task: str
+) -> None:
+    one = tmp_path / "one"
+    model = BertForPreTraining(read_config(folder).replace(type_vocab_size=1))
+    model.save_pretrained(one, TokenizerFolder(load_tokenizer(folder)))
+    file = tmp_path / "pairs.jsonl"
+    if task == "question-answering":
+        answers = {"text": ["good"], "answer_start": [2]}
+        pair = {"id": "1", "question": "was", "context": "a good film", "answers": answers}
+    else:
+        pair = {"sentence1": "a good film", "sentence2": "a bad film", "label": "1"}
+    other = {**pair, "label": "0", "id": "2"} if "label" in pair else {**pair, "id": "2"}
+    file.write_text(f"{json.dumps(pair)}\n{json.dumps(other)}\n")
+    asked = settings(task=task, model=str(one), train_file=str(file), eval_file=str(file))
+    with pytest.raises(InputError, match=r"pairs.jsonl.* needs a model with two token types"):
+        assemble(asked.replace(test_file=None))
 
 
 def test_a_run_without_progress_ends_early_and_stays_ended(

@@ -12,7 +12,6 @@ import torch
 from bert_scratch import cli
 from bert_scratch.config import BertConfig, InputError
 from bert_scratch.data.wordpiece import SPECIAL_TOKENS, TokenizerFolder, build_tokenizer
-from bert_scratch.finetuning.labelled_words import read_labelled_words
 from bert_scratch.finetuning.probe import ProbeConfig, control_labels, probe
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.views.probe_page import probe_page
@@ -104,12 +103,30 @@ def test_control_labels_belong_to_words_and_are_as_frequent_as_the_real_ones() -
     ).all()
 
 
-def test_column_of_the_label_can_be_chosen(words_file: Path) -> None:
-    by_number = read_labelled_words(str(words_file), label_column="2")
-    assert {label for found in by_number for label in found.labels} == {"X"}
-    last = read_labelled_words(str(words_file), label_column=None)
-    assert len(last) == 120 and last[0].labels == ["early"] * 4 + ["late"] * 4
-    assert [last[0].text[start:end] for start, end in last[0].spans] == sentence(0)
+def test_column_of_the_label_can_be_chosen(folder: Path, words_file: Path) -> None:
+    config = ProbeConfig(model=str(folder), train_file=str(words_file), label_column=("2",))
+    with pytest.raises(InputError, match="has one label only, 'X'"):
+        probe(config)
+
+
+@pytest.mark.parametrize("kind", ["tags", "spans"])
+def test_words_and_spans_in_json_are_probed_as_columns_are(
+    folder: Path, words_file: Path, tmp_path: Path, kind: str
+) -> None:
+    labels = ["early"] * 4 + ["late"] * 4
+    lines = []
+    for number in range(120):
+        words = sentence(number)
+        ends = [3 * place for place in range(8)]  # words of two letters, a space between two
+        spans = [[end, end + 2, label] for end, label in zip(ends, labels, strict=True)]
+        tagged: dict[str, object] = {"tokens": words, "tags": labels}
+        marked: dict[str, object] = {"text": " ".join(words), "spans": spans}
+        lines.append(json.dumps(tagged if kind == "tags" else marked))
+    path = tmp_path / "words.jsonl"
+    path.write_text("\n".join(lines))
+    found = probe(ProbeConfig(model=str(folder), train_file=str(path), unit="word"))
+    columns = probe(ProbeConfig(model=str(folder), train_file=str(words_file)))
+    assert found.layers == columns.layers
 
 
 def test_test_file_is_what_the_probes_are_tested_on(
@@ -130,14 +147,14 @@ def test_test_file_is_what_the_probes_are_tested_on(
 @pytest.mark.parametrize(
     ("content", "flags", "named"),
     [
-        ("one\n\n", [], "words.x:1: has 1 columns"),
-        ("a X\nb\n", [], "words.x:2: has 1 columns"),
-        ("\n\n", [], "holds no words"),
+        ("one\n\n", [], "words.x:1: has no tags"),
+        ("a X\nb\n", [], "words.x:2: has 1 column ('b')"),
+        ("\n\n", [], "holds no examples"),
         ("a X\n" * 9, [], "0 labels"),
         ("a X\n\n" * 90, [], "has one label only, 'X'"),
         ("a X\n", ["--label-column", "tag"], "--label-column tag"),
         ("a X\n", ["--unit", "token"], "--unit must be one of"),
-        ("a X\n", ["--output-html", "/nowhere/page.html"], "--output-html"),
+        ("a X\n", ["--output-html", "{path}/page.html"], "page.html: cannot be written"),
     ],
 )
 def test_wrong_input_is_one_line(
@@ -150,7 +167,8 @@ def test_wrong_input_is_one_line(
 ) -> None:
     path = tmp_path / "words.x"
     path.write_text(content)
-    assert cli.main(["probe", "--model", str(folder), "--train-file", str(path), *flags]) == 2
+    given = [flag.format(path=path) for flag in flags]
+    assert cli.main(["probe", "--model", str(folder), "--train-file", str(path), *given]) == 2
     error = capsys.readouterr().err
     assert named in error and error.count("\n") == 1
 

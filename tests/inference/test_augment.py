@@ -109,13 +109,18 @@ def test_command_writes_each_row_and_its_copies(
 @pytest.mark.parametrize(
     ("name", "content", "flags", "message"),
     [
-        ("a.tsv", "sentence\tlabel\nx\t1\n", [], "has no column 'text'; its first line names"),
-        ("a.tsv", "txt\tlabel\n", [], "did you mean 'txt'?"),
-        ("a.tsv", "text\tlabel\nx\n", [], "line 2: has 1 columns, the first line names 2"),
+        (
+            "a.tsv",
+            "sentence\tlabel\nx\t1\n",
+            [],
+            "no column 'text'; it has 'sentence', 'label'",
+        ),
+        ("a.tsv", "txt\tlabel\nx\t1\n", [], "did you mean 'txt'?"),
+        ("a.tsv", "text\tlabel\nx\n", [], "a.tsv:2: has 1 cells, the header 2"),
         ("a.csv", "text,text\nx,y\n", [], "names a column twice"),
         ("a.csv", "text,label\n", [], "holds no examples"),
-        ("a.jsonl", '{"text": 1}\n', [], "line 1: needs an object with a string under"),
-        ("a.jsonl", "{\n", [], "line 1: is not valid JSON"),
+        ("a.jsonl", '{"text": 1}\n', [], "a.jsonl:1: needs a string under 'text'"),
+        ("a.jsonl", "{\n", [], "a.jsonl:1: is not JSON"),
         ("a.txt", "x", [], "must both end in one of"),
         ("a.tsv", "text\nx\n", ["--replace-fraction", "2"], "--replace-fraction must be > 0"),
     ],

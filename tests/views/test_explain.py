@@ -150,7 +150,7 @@ def test_command_writes_the_page(run: Run, model_folder: Path, tmp_path: Path) -
     ("arguments", "message"),
     [
         (["--text", TEXT, "--output", "{folder}"], "is a folder; name a file"),
-        (["--text", TEXT, "--output", "{folder}/no/page.html"], "there is no folder"),
+        (["--text", TEXT, "--output", "{model}/config.json/page.html"], "cannot be written"),
         (["--text", " ", "--output", "{folder}/page.html"], "has no token to look at"),
         (["--text", "the " * 127, "--output", "{folder}/page.html"], "shows at most 128"),
         (["--text", TEXT], "needs --output"),
@@ -160,7 +160,7 @@ def test_command_writes_the_page(run: Run, model_folder: Path, tmp_path: Path) -
 def test_command_ends_wrong_input_with_one_line(
     run: Run, model_folder: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
-    given = (argument.format(folder=tmp_path) for argument in arguments)
+    given = (argument.format(folder=tmp_path, model=model_folder) for argument in arguments)
     code, out, errors = run("explain", "--model", model_folder, *given)
     assert (code, out) == (2, "")
     assert message in errors and errors.count("\n") == 1

@@ -19,7 +19,7 @@ from typing import Any
 from bert_scratch.config import InputError
 from bert_scratch.data.unpack import COMPRESSIONS, READ_ERRORS, open_bytes
 
-STDIN = "-"
+STANDARD_INPUT = "-"
 MAX_SHORT_SHARE = 1e-3
 """Lines with too few cells, of all lines, that are left out and counted; more are an error."""
 
@@ -81,10 +81,10 @@ def read_text(file: str) -> tuple[str, str]:
     Raises:
         InputError: naming the file, and the line that is not UTF-8.
     """
-    name = "standard input" if file == STDIN else file
+    name = "standard input" if file == STANDARD_INPUT else file
     path = Path(file)
     try:
-        if file == STDIN:
+        if file == STANDARD_INPUT:
             raw = sys.stdin.buffer.read()
         else:
             with open_bytes(path) as handle:
@@ -102,7 +102,7 @@ def read_text(file: str) -> tuple[str, str]:
 
 def _kind(file: str, text: str) -> str:
     """Return tsv, csv, jsonl or txt."""
-    if file == STDIN:
+    if file == STANDARD_INPUT:
         return "jsonl" if text.lstrip().startswith("{") else "tsv"
     path = Path(file)
     suffix = (path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path).suffix.lower()

@@ -1,0 +1,69 @@
+"""Pins what `read_table` makes of each kind of file. Runs anywhere: `pytest
+tests/data/test_records.py`."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from bert_scratch.config import InputError
+from bert_scratch.data.records import read_table
+
+ROWS = [{"text": 'a "b"', "label": "1"}, {"text": "c, d", "label": "2"}]
+
+
+def read(path: Path) -> list[dict[str, object]]:
+    table = read_table(str(path), is_header=lambda cells: "text" in cells)
+    return [record.cells for record in table.records]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.tsv", 'text\tlabel\na "b"\t1\n\nc, d\t2\n'),
+        ("a.csv", 'text,label\n"a ""b""",1\n"c, d",2\n'),
+        ("a.jsonl", "\n".join(map(json.dumps, ROWS))),
+    ],
+)
+def test_all_kinds_of_files_hold_the_same_records(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    assert read(tmp_path / name) == ROWS
+    packed = tmp_path / f"{name}.gz"
+    packed.write_bytes(gzip.compress(content.encode()))
+    assert read(packed) == ROWS
+
+
+def test_columns_without_a_header_are_numbered(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("x\ty\n")
+    assert read(tmp_path / "a.tsv") == [{"1": "x", "2": "y"}]
+
+
+def test_a_record_stands_where_it_begins(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('text,label\n"two\nlines",1\nx,2\n')
+    table = read_table(str(tmp_path / "a.csv"), is_header=lambda cells: "text" in cells)
+    places = [record.place.rpartition(":")[2] for record in table.records]
+    assert places == ["2", "4"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.tsv", "text\tlabel\nx\n", "a.tsv:2: has 1 cells, the header 2"),
+        ("a.tsv", "text\nx\ty\n", "a.tsv:2: has 2 cells, the header 1"),
+        ("a.csv", 'text\n"x\n', "a.csv:2: is not CSV"),
+        ("a.jsonl", '{"text": "a"}\n{"text": \n', "a.jsonl:2: is not JSON"),
+        ("a.jsonl", "{}\n[1]\n", "a.jsonl:2: must be a JSON object"),
+        ("a.jsonl", '{"text": "\\ud800"}\n', "a.jsonl:1: holds half of a surrogate pair"),
+        ("a.tsv", "text\n", "a.tsv: holds no examples"),
+        ("a.doc", "text\n", "a.doc: must end in .tsv"),
+    ],
+)
+def test_what_is_no_table_is_named_with_its_line(
+    tmp_path: Path, name: str, content: str, message: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=message):
+        read(tmp_path / name)
