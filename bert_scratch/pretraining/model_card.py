@@ -9,7 +9,7 @@ from bert_scratch.pretraining.evaluate import Evaluation
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.training.loop import Progress
 from bert_scratch.training.metrics import duration
-from bert_scratch.training.versions import versions as versions
+from bert_scratch.training.versions import versions
 
 
 def model_card(

@@ -26,7 +26,7 @@ from bert_scratch.pretraining.checkpoint_space import check_disk_space
 from bert_scratch.pretraining.evaluate import INTERVAL_EXAMPLES, Evaluation, evaluate_model
 from bert_scratch.pretraining.extend import extend
 from bert_scratch.pretraining.held_out import LOSS, HeldOut, strange_first_loss
-from bert_scratch.pretraining.model_card import model_card, versions
+from bert_scratch.pretraining.model_card import model_card
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.resolve import with_intervals
 from bert_scratch.pretraining.resume import (
@@ -56,6 +56,7 @@ from bert_scratch.training.objective import PRETRAINING
 from bert_scratch.training.profiling import profiled
 from bert_scratch.training.run_folder import OnChange, nobody
 from bert_scratch.training.step import NonFinite, sums_of
+from bert_scratch.training.versions import versions
 from bert_scratch.training.watchdog import Watchdog
 from bert_scratch.training.writers import Writers, check_writers_installed
 
