@@ -66,8 +66,8 @@ if TYPE_CHECKING:
     from bert_scratch.pretraining.evaluate import evaluate as evaluate
     from bert_scratch.pretraining.prepare import PrepareConfig as PrepareConfig
     from bert_scratch.pretraining.prepare import prepare as prepare
-    from bert_scratch.pretraining.pretrain import PretrainResult as PretrainResult
     from bert_scratch.pretraining.pretrain_config import PretrainConfig as PretrainConfig
+    from bert_scratch.pretraining.run import PretrainResult as PretrainResult
     from bert_scratch.views.reported import finetune as finetune
     from bert_scratch.views.reported import pretrain as pretrain
 
@@ -99,7 +99,7 @@ _HOMES = {
     "Pooler": "model.encoder",
     "PrepareConfig": "pretraining.prepare",
     "PretrainConfig": "pretraining.pretrain_config",
-    "PretrainResult": "pretraining.pretrain",
+    "PretrainResult": "pretraining.run",
     "TokenStore": "data.store",
     "attention_maps": "inference.attention_maps",
     "Whitening": "inference.whitening",

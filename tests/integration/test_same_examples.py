@@ -94,7 +94,7 @@ def test_time_limited_run_stopped_before_its_horizon_is_stored_starts_again(
 def test_stop_within_an_evaluation_changes_nothing(
     settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bert_scratch.pretraining import pretrain as module
+    from bert_scratch.pretraining import run as module
 
     through, stopped = settings("through"), settings("stopped")
     pretrain(through)

@@ -1,0 +1,378 @@
+"""A pretraining run, from its newest checkpoint, if any, to the result."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from bert_scratch.batch import Batch
+from bert_scratch.config import SYSTEM_ERROR_EXIT_CODE, read_json_object
+from bert_scratch.data.workers import iterate
+from bert_scratch.model.heads import BertForPreTraining
+from bert_scratch.pretraining.assemble import Parts
+from bert_scratch.pretraining.evaluate import INTERVAL_EXAMPLES, Evaluation, evaluate_model
+from bert_scratch.pretraining.held_out import LOSS, HeldOut, strange_first_loss
+from bert_scratch.pretraining.model_card import model_card
+from bert_scratch.pretraining.pretrain_config import PretrainConfig
+from bert_scratch.pretraining.resolve import with_intervals
+from bert_scratch.pretraining.resume import (
+    check_same_store,
+    corpus_digest,
+    newest_checkpoint,
+    progress_of,
+)
+from bert_scratch.pretraining.run_folder import RunFolder
+from bert_scratch.pretraining.show import FillIns
+from bert_scratch.training.all_reduce import AllReduce
+from bert_scratch.training.checkpoint import STATE, load_optimizer, save_checkpoint
+from bert_scratch.training.interruption import (
+    Interrupted,
+)
+from bert_scratch.training.loop import Hooks, Plan, Progress, train
+from bert_scratch.training.loss_scale import LossScale
+from bert_scratch.training.metrics import Display, MetricsLog
+from bert_scratch.training.model_folder import write_model_folder
+from bert_scratch.training.objective import PRETRAINING
+from bert_scratch.training.profiling import profiled
+from bert_scratch.training.step import NonFinite, sums_of
+from bert_scratch.training.versions import versions
+from bert_scratch.training.watchdog import Watchdog
+from bert_scratch.training.writers import Writers
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainResult:
+    """What a finished run left behind."""
+
+    folder: Path
+    """The model folder."""
+    num_train_steps: int
+    evaluation: Evaluation | None
+    """Over all held-out text; None when the run had been finished before."""
+
+
+def settings_from(text: str) -> PretrainConfig:
+    """Return the resolved settings that the first rank told the others."""
+    return PretrainConfig.from_dict(json.loads(text), source="the first rank")
+
+
+class Run:
+    """One process's share of a run: from its newest checkpoint, if any, to the result."""
+
+    def __init__(self, parts: Parts, folder: RunFolder, all_reduce: AllReduce) -> None:
+        self.parts, self.folder, self.all_reduce = parts, folder, all_reduce
+        self.ranks, self.stop = all_reduce.ranks, all_reduce.stop
+        found = self.ranks.from_first("checkpoint", lambda: str(newest_checkpoint(folder)))
+        checkpoint = None if found == str(None) else Path(found)
+        self.corpus_sha256 = corpus_digest(parts.store.folder)
+        if checkpoint is not None:
+            check_same_store(checkpoint, self.corpus_sha256, folder)
+        self.model = parts.build_model(checkpoint)
+        self.optimizer = parts.build_optimizer(self.model)
+        self.loss_scale: LossScale | None = None
+        if parts.runtime.dtype == torch.float16:
+            self.loss_scale = LossScale(parts.runtime.device)
+        self.progress = Progress()
+        if checkpoint is not None:
+            self.progress = progress_of(checkpoint)
+            num_updates = self.progress.step - self.progress.skipped - self.progress.overflows
+            load_optimizer(checkpoint, self.model, self.optimizer, num_updates=num_updates)
+            if self.loss_scale is not None:
+                self.loss_scale.load(read_json_object(checkpoint / STATE)["loss_scale"])
+            print(f"resumed    from {checkpoint} after {self.progress.step:,} steps")
+        kept = self.progress.step if checkpoint is not None else -1
+        is_first = self.ranks.is_first
+        writers = Writers(
+            parts.config.report_to if is_first else (),
+            folder.path,
+            parts.config.to_dict(),
+            first_step=self.progress.step,
+        )
+        self.log = MetricsLog(
+            folder.metrics if is_first else None, keep_through_step=kept, writers=writers
+        )
+        self.display = Display(first_step=self.progress.step, has_bar=is_first)
+        self.held_out: HeldOut | None = None  # the first rank judges
+        self.fill_ins = FillIns(
+            folder.fill_ins if is_first else None,
+            parts.store,
+            parts.tokenizer,
+            keep_through_step=kept,
+        )
+        if is_first:
+            self.held_out = HeldOut(self.log, self.display, folder.best, step=self.progress.step)
+        self.interval_examples = list(parts.held_out(INTERVAL_EXAMPLES))
+        self.watchdog = Watchdog(parts.config.hang_timeout_s)
+        self.evaluation_s = 0.0
+
+    def go(self) -> PretrainResult:
+        """Train to the end, evaluate and write the result."""
+        self._status("running", 0, "")
+        try:
+            self._evaluate_if_due()
+            train(
+                self.model,
+                self.optimizer,
+                plan=self.parts.plan(),
+                progress=self.progress,
+                objective=PRETRAINING,
+                runtime=self.parts.runtime,
+                hooks=Hooks(
+                    batches=self._batches,
+                    evaluate=self._evaluate,
+                    on_evaluated=self._on_evaluated,
+                    save=self._save,
+                    fix_horizon=self._fix_horizon,
+                ),
+                log=self.log,
+                display=self.display,
+                stop=self.stop,
+                all_reduce=self.all_reduce,
+                loss_scale=self.loss_scale,
+                flops_per_s=(
+                    self.parts.flops_per_token(),
+                    self.parts.peak_flops * self.ranks.world_size,
+                ),
+            )
+            if self.stop:
+                self._stop()
+            return self._finish()
+        except NonFinite as error:
+            message = str(error)
+            self.ranks.leave_together(lambda: self._status("failed", NonFinite.exit_code, message))
+            raise
+        except OSError as error:
+            with suppress(OSError):  # the disk may be full
+                self._status("failed", SYSTEM_ERROR_EXIT_CODE, str(error))
+            raise
+        finally:
+            self.watchdog.close()
+            self.log.close()
+            self.display.close()
+
+    def _batches(self, first_step: int) -> Iterator[Batch]:
+        # A time-limited run does not know its last step yet; the loop leaves the iterator early.
+        last_step = self.parts.config.num_train_steps or sys.maxsize // self.parts.loader.batch_size
+        batches = iterate(
+            self.parts.loader,
+            first_step,
+            last_step,
+            self.parts.config.num_workers,
+            pin_memory=self.parts.runtime.device.type == "cuda",
+        )
+        if self.parts.config.profile and self.ranks.is_first:
+            batches = profiled(
+                batches,
+                self.model,
+                num_steps=self.parts.config.profile,
+                trace=self.folder.profile,
+                device=self.parts.runtime.device,
+                say=self.display.line,
+            )
+        return self.watchdog.watch(batches)
+
+    def _evaluate(self, model: nn.Module) -> dict[str, float]:
+        start = time.perf_counter()
+        sums = sums_of(
+            model,
+            self.watchdog.watch(self.interval_examples),
+            objective=PRETRAINING,
+            runtime=self.parts.runtime,
+            all_reduce=self.all_reduce,
+            stop=self.stop,
+        )
+        self.evaluation_s = time.perf_counter() - start
+        return PRETRAINING.means(sums)
+
+    def _evaluate_if_due(self) -> None:
+        """Evaluate fresh weights, and what a stop in the middle of an evaluation left out."""
+        step, every = self.progress.step, self.parts.plan().eval_steps
+        is_done = self._first_knows("evaluated", lambda held_out: int(held_out.is_evaluated(step)))
+        if is_done or step == self.parts.config.num_train_steps or step % every:
+            return
+        self.model.eval()
+        values = self._evaluate(self.model)
+        self._on_evaluated(self.progress, values)
+        if step == 0 and self.parts.config.init_checkpoint is None and not self.stop:
+            strange = strange_first_loss(self.model.config, values)
+            if strange:
+                self.display.line(f"warning    {strange}")
+
+    def _on_evaluated(self, progress: Progress, values: dict[str, float]) -> bool:
+        if (
+            self.held_out is not None and not self.stop
+        ):  # else only a part of the examples was looked at
+            self.held_out.add(
+                progress,
+                values,
+                num_train_steps=self.parts.config.num_train_steps,
+                model=self.model,
+                tokenizer=self.parts.tokenizer,
+            )
+            self.fill_ins.add(progress.step, self.model)
+            self.folder.on_change(self.folder.path)
+        return True
+
+    def _fix_horizon(self, progress: Progress, step_s: float) -> Plan:
+        """Turn what is left of the time budget into a number of steps, once and for all."""
+        settings = self.ranks.from_first(
+            "horizon", lambda: self._with_horizon(progress, step_s).to_json()
+        )
+        self.parts = self.parts.with_config(settings_from(settings))
+        return self.parts.plan()
+
+    def _with_horizon(self, progress: Progress, step_s: float) -> PretrainConfig:
+        config = self.parts.config
+        assert config.max_train_seconds is not None
+        # Ten evaluations along the way, one at the end, and one over all held-out examples.
+        left_s = config.max_train_seconds - progress.elapsed_s - 11 * self.evaluation_s
+        steps = progress.step + max(1, int(left_s / step_s))
+        config = with_intervals(config.replace(num_train_steps=steps), step_s=step_s)
+        self.folder.store_resolved(config)
+        self.display.line(
+            f"horizon    {steps:,} steps fit {config.max_train_seconds:g} s at "
+            f"{step_s * 1e3:.1f} ms a step; fixed and stored"
+        )
+        return config
+
+    def _save(self, progress: Progress) -> None:
+        if not self.ranks.is_first:
+            return
+        plan = self.parts.plan()
+        state = {
+            "skipped": progress.skipped,
+            "overflows": progress.overflows,
+            "loss_scale": None if self.loss_scale is None else self.loss_scale.state(),
+            "tokens": progress.tokens,
+            "elapsed_s": progress.elapsed_s,
+            "window": vars(progress.window),
+            "config": self.parts.config.to_dict(),
+            "corpus_sha256": self.corpus_sha256,
+            "versions": versions(),
+        }
+        self.watchdog.alive()
+        save_checkpoint(
+            self.folder.checkpoints,
+            step=progress.step,
+            model=self.model,
+            optimizer=self.optimizer,
+            tokenizer=self.parts.tokenizer,
+            state=state,
+            keep=self.parts.config.keep_checkpoints,
+            also_keep=() if plan.stable_step is None else (plan.stable_step,),
+        )
+        self.watchdog.alive()
+
+    def _stop(self) -> None:
+        """Save what a later run can go on from, then say so by raising."""
+        reason = f"stopped by {self.stop.signal_name} after {self.progress.step:,} steps"
+        if self.parts.config.num_train_steps is None:
+            message = f"{reason}, before anything worth saving; the same command starts again"
+        else:
+            message = f"{reason}; the same command goes on"
+
+        def save() -> None:
+            if self.parts.config.num_train_steps is not None:
+                self._save(self.progress)
+            self._status("stopped", Interrupted.exit_code, message)
+
+        self.ranks.leave_together(save)
+        raise Interrupted(message)
+
+    def _finish(self) -> PretrainResult:
+        """Evaluate the last weights, choose the result, and write it."""
+        progress = self.progress
+        self.model.eval()
+        evaluation = self._evaluate_all(self.model)
+        values = {k: v for k, v in evaluation.to_dict().items() if k != "num_examples"}
+        self.log.append(
+            step=progress.step,
+            split="eval",
+            **values,
+            tokens=progress.tokens,
+            elapsed_s=progress.elapsed_s,
+        )
+        model, step = self._best_model()
+        if step != progress.step:
+            self.display.line(
+                f"best       the model of step {step:,}: its held-out loss was lower than that "
+                f"of the last step"
+            )
+            evaluation = self._evaluate_all(model)
+        self.ranks.leave_together(lambda: self._write_result(model, step, evaluation))
+        return PretrainResult(
+            folder=self.folder.model, num_train_steps=progress.step, evaluation=evaluation
+        )
+
+    def _write_result(self, model: BertForPreTraining, step: int, evaluation: Evaluation) -> None:
+        parts, progress = self.parts, self.progress
+        card = model_card(
+            config=parts.config,
+            facts=parts.facts,
+            evaluation=evaluation,
+            progress=progress,
+            step_of_weights=step,
+            sources=list(parts.config.corpus) or [parts.config.data or "Python's documentation"],
+            num_parameters=sum(p.numel() for p in model.parameters()),
+            corpus_sha256=self.corpus_sha256,
+        )
+        write_model_folder(
+            self.folder.model,
+            model=model,
+            tokenizer=parts.tokenizer,
+            model_card=card,
+            max_seq_length=parts.config.max_seq_length or 0,
+        )
+        self.display.close()
+        print(evaluation)
+        self.fill_ins.show(model)
+        message = f"step {step}: held-out masked-token loss {evaluation.mlm_loss:.4f}"
+        self._status("done", 0, message)
+        print(f"model      {self.folder.model}", flush=True)
+
+    def _evaluate_all(self, model: BertForPreTraining) -> Evaluation:
+        examples = takewhile(lambda _: not self.stop, self.parts.held_out(None))
+        evaluation = evaluate_model(
+            model,
+            self.watchdog.watch(examples),
+            store=self.parts.store,
+            runtime=self.parts.runtime,
+            all_reduce=self.all_reduce,
+        )
+        if self.stop:
+            self._stop()
+        return evaluation
+
+    def _best_model(self) -> tuple[BertForPreTraining, int]:
+        """Return the model of the lowest held-out loss, and its step; of equals the last."""
+        last = (self.model, self.progress.step)
+        best_step = self._first_knows("best", lambda held_out: held_out.best_step())
+        if best_step < 0:
+            return last
+        loss = self._evaluate(self.model)[LOSS]
+        if self.stop:
+            self._stop()
+        if self._first_knows("last", lambda held_out: int(loss <= held_out.best_loss())):
+            return last
+        best = BertForPreTraining.from_pretrained(self.folder.best).to(self.parts.runtime.device)
+        return best, best_step
+
+    def _first_knows(self, event: str, number: Callable[[HeldOut], int]) -> int:
+        """Return what the first rank, which judges evaluations, knows, on every rank."""
+        held_out = self.held_out
+        return int(
+            self.ranks.from_first(event, lambda: "" if held_out is None else str(number(held_out)))
+        )
+
+    def _status(self, state: str, code: int, message: str) -> None:
+        if self.ranks.is_first:
+            self.folder.write_status(state, code=code, step=self.progress.step, message=message)
