@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from bert_scratch.config import BertConfig
 from bert_scratch.pretraining.corpus_facts import CorpusFacts
-from bert_scratch.training.memory import StepMemory
+
+if TYPE_CHECKING:
+    from bert_scratch.training.memory import StepMemory
 
 RECIPES: dict[str, dict[str, object]] = {
     "huggingface": {
