@@ -33,6 +33,7 @@ _UNWINDING_S = 15.0
 
 _FAILURE = "failure"
 _LEFT = "left"
+_GONE = "gone"
 STOPPED = 75
 AGAIN = "the same command goes on with what is finished"
 
@@ -108,7 +109,7 @@ class Watch:
             raise self._ended
 
     def leave_together(self) -> None:
-        """Wait for the others to be done: the first rank's process may hold the store."""
+        """Wait for the others to be done, the first rank also for them to be gone."""
         with store_of(self._rank):
             self._leave(SILENCE_S)
 
@@ -133,11 +134,18 @@ class Watch:
             return
         self._has_left = True
         self._store.set(self._beat, _LEFT)
-        num_left = self._store.add(_LEFT, 1)
+        self._store.add(_LEFT, 1)
+        self._wait_until(_LEFT, self._world_size, timeout_s)
+        # The first rank's process may hold the store: it goes when nobody asks it any more.
+        if self._rank != 0:
+            self._store.add(_GONE, 1)
+        else:
+            self._wait_until(_GONE, self._world_size - 1, FAREWELL_S)
+
+    def _wait_until(self, counter: str, count: int, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
-        while num_left < self._world_size and time.monotonic() < deadline:
+        while self._store.add(counter, 0) < count and time.monotonic() < deadline:
             time.sleep(POLL_S)
-            num_left = self._store.add(_LEFT, 0)
 
     def _run(self) -> None:
         number = 0
