@@ -62,8 +62,14 @@ def seed_for(*parts: int | str) -> int:
 
 
 def seed_dropout(seed: int, *, step: int, micro_step: int, rank: int = 0) -> None:
-    """Make the dropout of one micro-step a function of its coordinates alone."""
-    torch.manual_seed(seed_for("dropout", seed, step, micro_step, rank))
+    """Make the dropout of one micro-step a function of its coordinates alone.
+
+    torch.manual_seed seeds devices that are not used too, which takes 0.6 ms.
+    """
+    value = seed_for("dropout", seed, step, micro_step, rank)
+    torch.default_generator.manual_seed(value)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed(value)
 
 
 def measure_peak_flops(runtime: Runtime, *, budget_s: float = 0.3) -> float:

@@ -50,6 +50,13 @@ def test_dropout_seed_differs_between_steps_micro_steps_and_ranks() -> None:
     assert len(draws) == 4
 
 
+def test_dropout_seed_fixes_what_is_drawn() -> None:
+    torch.manual_seed(seed_for("dropout", 42, 1, 2, 3))
+    expected = torch.rand(5)
+    seed_dropout(42, step=1, micro_step=2, rank=3)
+    assert torch.equal(torch.rand(5), expected)
+
+
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", "mps"])
 def test_device_that_is_not_there_is_refused(name: str) -> None:
     with pytest.raises(InputError, match="--device"):
