@@ -49,7 +49,7 @@ _OPENERS = "\"'“”‘’„‚«»([{「『【《〈（［｛〔¿¡*_-–—
 _ALWAYS = "。！？｡।॥۔։።។။༎"
 _SPACED = r".!?…؟;\u037e"
 _UNSPACED = r"\u3040-\u30ff\u3400-\u9fff"
-# With a set in front of all else `re` skips what is no stop four times as fast as with branches; the
+# A set in front of all else lets `re` skip what is no stop, four times as fast as branches do; the
 # empty groups say which branch it was, and where the run of stops ends.
 _CANDIDATE = re.compile(
     rf"[{_ALWAYS}．{_SPACED}]"
@@ -227,7 +227,7 @@ def _number_may_end(before: str, number: str, following: str) -> bool:
     """Tell whether a full stop after a number ends the sentence: not in lists, days, ordinals."""
     before = before.strip(_OPENERS)
     # "1. Introduction" at the start or after a colon; "2001. 3. 5." is a date.
-    if not before or _COLON_OR_DAY.search(before) or _DAY_AND_DOT.match(following):
+    if not before.strip() or _COLON_OR_DAY.search(before) or _DAY_AND_DOT.match(following):
         return False
     # German: "am 3. Mai".
     return len(number) > 2 or before.rsplit(None, 1)[-1].lower() not in BEFORE_ORDINAL
