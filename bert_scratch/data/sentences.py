@@ -113,14 +113,12 @@ def split_sentences(paragraph: str) -> list[str]:
     start = 0
     for match in _CANDIDATE.finditer(paragraph):
         if _ends_sentence(paragraph, match, start, lowercased):
-            sentence = paragraph[start : match.end()].strip()
+            sentences.append(paragraph[start : match.end()].strip())
             start = match.end()
-            if len(sentence) > enough:
-                sentences += _cut(sentence)
-            elif sentence:
-                sentences.append(sentence)
-    rest = paragraph[start:].strip()
-    return sentences + _cut(rest) if rest else sentences
+    sentences.append(paragraph[start:].strip())
+    if max(map(len, sentences)) > enough:
+        return [piece for sentence in sentences for piece in _cut(sentence)]
+    return [sentence for sentence in sentences if sentence]
 
 
 def _cut(sentence: str) -> list[str]:
