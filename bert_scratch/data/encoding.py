@@ -151,9 +151,9 @@ class _Memory:
     def is_full(self) -> bool:
         return len(self._numbers) > _MAX_UNITS or self._num_characters > _MAX_CHARACTERS
 
-    def number_words(self, words: list[str]) -> list[int]:
+    def number_words(self, words: list[str]) -> npt.NDArray[np.int64]:
         """Return the number of each word; a new word is given the next one."""
-        numbers = list(map(self._numbers.__getitem__, words))
+        numbers = np.fromiter(map(self._numbers.__getitem__, words), np.int64, len(words))
         self._learn(self._word_separator)
         return numbers
 

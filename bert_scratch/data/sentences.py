@@ -49,15 +49,19 @@ _OPENERS = "\"'“”‘’„‚«»([{「『【《〈（［｛〔¿¡*_-–—
 _ALWAYS = "。！？｡।॥۔։።។။༎"
 _SPACED = r".!?…؟;\u037e"
 _UNSPACED = r"\u3040-\u30ff\u3400-\u9fff"
+# A set in front of all else lets `re` skip what is no stop, four times as fast as branches do; the
+# empty groups say which branch it was, and where the run of stops ends.
 _CANDIDATE = re.compile(
-    rf"(?P<always>(?:[{_ALWAYS}]|．(?!\d))[{_ALWAYS}!?…]*{_CLOSERS})"
+    rf"[{_ALWAYS}．{_SPACED}]"
+    rf"(?:(?:(?<=[{_ALWAYS}])|(?<=．)(?!\d))[{_ALWAYS}!?…]*{_CLOSERS}(?P<always>)"
     # A run of stops is looked at once, from its first, or a million dots would take a day.
-    rf"|(?P<stop>[{_SPACED}](?<![{_SPACED}][{_SPACED}])[{_SPACED}]*+)"
+    rf"|(?<=[{_SPACED}])(?<![{_SPACED}][{_SPACED}])[{_SPACED}]*+(?P<run>)"
     rf"(?:{_CLOSERS}\s+(?=\S)|(?<=[{_UNSPACED}]{{2}}.)(?=[{_UNSPACED}“「『])"
     # An ellipsis ends a clause, not a word or two of hesitation.
-    rf"|(?:(?<=[{_UNSPACED}]{{4}}…)|(?<=[{_UNSPACED}]{{4}}……))[”」』]?(?=[{_UNSPACED}“「『（]))"
+    rf"|(?:(?<=[{_UNSPACED}]{{4}}…)|(?<=[{_UNSPACED}]{{4}}……))[”」』]?(?=[{_UNSPACED}“「『（])))"
 )
-_LAST_WORD = re.compile(r"[^\s\"'“”‘’„«»()\[\]{}—–/]*$")
+# All before the last word: to the end and back is quicker than a search for a word that ends there.
+_BEFORE_LAST_WORD = re.compile(r"(?:.*[\s\"'“”‘’„«»()\[\]{}—–/])?", re.DOTALL)
 _FIRST_WORD = re.compile(r"\w\w+|I(?=['’])|\w(?!['’])")
 _DOTTED = re.compile(r"(?:[^\W\d_]{1,2}\.-?)+[^\W\d_]{1,2}$")
 _SHORT_ABBREVIATION = re.compile(r"(?<![^\s(\"„“«])([^\W\d_]{1,2})\.\s?$")
@@ -109,14 +113,12 @@ def split_sentences(paragraph: str) -> list[str]:
     start = 0
     for match in _CANDIDATE.finditer(paragraph):
         if _ends_sentence(paragraph, match, start, lowercased):
-            sentence = paragraph[start : match.end()].strip()
+            sentences.append(paragraph[start : match.end()].strip())
             start = match.end()
-            if len(sentence) > enough:
-                sentences += _cut(sentence)
-            elif sentence:
-                sentences.append(sentence)
-    rest = paragraph[start:].strip()
-    return sentences + _cut(rest) if rest else sentences
+    sentences.append(paragraph[start:].strip())
+    if max(map(len, sentences)) > enough:
+        return [piece for sentence in sentences for piece in _cut(sentence)]
+    return [sentence for sentence in sentences if sentence]
 
 
 def _cut(sentence: str) -> list[str]:
@@ -142,27 +144,29 @@ def _cut(sentence: str) -> list[str]:
 def _ends_sentence(text: str, match: re.Match[str], start: int, lowercased: bool) -> bool:
     """Tell whether the candidate is the end of the sentence that began at start."""
     end = match.end()
-    if match["always"]:
+    if match["always"] is not None:
         return _full_width_stop_ends(text, match, start)
     following = text[end : end + 40].lstrip(_OPENERS)
     if not following or following[0] in ".!?…":
         return False
     if following[0].islower() and not lowercased and not following[1:2].isupper():
         return False  # but "iPhone" may begin a sentence
-    stop = match["stop"]
+    stop = text[match.start() : match.end("run")]
     if stop == ";" or stop == "\u037e":
         return _GREEK.match(text, match.start() - 1) is not None
     if match[0].rstrip().endswith(_CLOSING_QUOTES) and _quotation_goes_on(text, end):
         return False
     if stop[-1] in "!?؟":
         return True
-    word = _LAST_WORD.search(text, max(start, match.start() - 24), match.start())
-    if not word or not word[0]:
+    before = _BEFORE_LAST_WORD.match(text, max(start, match.start() - 24), match.start())
+    assert before is not None  # it matches the empty string too
+    word = text[before.end() : match.start()]
+    if not word:
         return True
     if stop != ".":
         first = _FIRST_WORD.match(following)  # "I... I do not know"
-        return first is None or first[0].lower() != word[0].lower()
-    return _word_may_end(text, start, word, following)
+        return first is None or first[0].lower() != word.lower()
+    return _word_may_end(text, start, before.end(), word, following)
 
 
 def _full_width_stop_ends(text: str, match: re.Match[str], start: int) -> bool:
@@ -185,34 +189,34 @@ def _quotation_goes_on(text: str, end: int) -> bool:
     return text.startswith(_CONTINUES, end) or _SPEECH.match(text, end) is not None
 
 
-def _word_may_end(text: str, start: int, word: re.Match[str], following: str) -> bool:
-    """Tell whether a full stop after this word ends the sentence, given what follows."""
-    key = word[0].lower()
+def _word_may_end(text: str, start: int, place: int, word: str, following: str) -> bool:
+    """Tell whether a full stop after this word, found at a place, ends the sentence."""
+    key = word.lower()
     if (key in BEFORE_NUMBER or key.endswith("str")) and _NUMBER.match(following):
         return False
-    if _ACRONYM.match(word[0]) and word[0] not in NEVER_LAST_IN_CAPITALS:
+    if word.isupper() and _ACRONYM.match(word) and word not in NEVER_LAST_IN_CAPITALS:
         # "II. Mehmet" at the start of a sentence is a number.
-        return _ROMAN.match(word[0]) is None or bool(
-            text[max(start, word.start() - 40) : word.start()].strip(_OPENERS)
+        return _ROMAN.match(word) is None or bool(
+            text[max(start, place - 40) : place].strip(_OPENERS)
         )
     if len(key) <= 2:
-        before = _SHORT_ABBREVIATION.search(text, max(start, word.start() - 6), word.start())
+        before = _SHORT_ABBREVIATION.search(text, max(start, place - 6), place)
         both = f"{before[1].lower()}.{key}" if before else ""
         key = both if both in NEVER_LAST or both in MAYBE_LAST else key  # "z. B." is "z.B."
-    if key in NEVER_LAST or word[0] in NEVER_LAST_IN_CAPITALS:
+    if key in NEVER_LAST or word in NEVER_LAST_IN_CAPITALS:
         return False
     if key.isdigit():
-        return _number_may_end(text[max(start, word.start() - 40) : word.start()], key, following)
+        return _number_may_end(text[max(start, place - 40) : place], key, following)
     if len(key) == 1 and following[1:2] == ".":
         return False
     if (
         (len(key) <= 4 or "." in key)
-        and key == word[0].upper()
+        and key == word.upper()
         and _OWN_STOP.search(text, max(0, start - 999), start + 999)
     ):
         return False  # where sentences end in danda, a short word with a full stop is cut short
-    initial = _INITIAL.match(word[0]) and (word[0].isupper() or not key.islower())
-    if initial or key in MAYBE_LAST or _DOTTED.match(key):
+    initial = len(word) <= 3 and _INITIAL.match(word) and (word[0].isupper() or not key.islower())
+    if initial or key in MAYBE_LAST or ("." in key and _DOTTED.match(key)):
         return _starts_sentence(following)
     return True
 
@@ -221,7 +225,7 @@ def _number_may_end(before: str, number: str, following: str) -> bool:
     """Tell whether a full stop after a number ends the sentence: not in lists, days, ordinals."""
     before = before.strip(_OPENERS)
     # "1. Introduction" at the start or after a colon; "2001. 3. 5." is a date.
-    if not before or _COLON_OR_DAY.search(before) or _DAY_AND_DOT.match(following):
+    if not before.strip() or _COLON_OR_DAY.search(before) or _DAY_AND_DOT.match(following):
         return False
     # German: "am 3. Mai".
     return len(number) > 2 or before.rsplit(None, 1)[-1].lower() not in BEFORE_ORDINAL

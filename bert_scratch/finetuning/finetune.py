@@ -165,7 +165,7 @@ class _Run:
     def _train(self) -> None:
         parts = self.parts
         per_token = train_flops_per_token(
-            self.model.config, seq_length=parts.config.max_seq_length, predicted=0.0
+            self.model.config, seq_length=parts.config.max_seq_length, predicted=None
         )
         train(
             self.model,

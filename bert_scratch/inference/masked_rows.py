@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bert_scratch.data.wordpiece import special_ids
 from bert_scratch.inference.inputs import EncodedText, MaskedLM
-from bert_scratch.model.heads import gather_positions
+from bert_scratch.model.layers import gather_positions
 
 _TOKENS_A_PASS = 4096
 

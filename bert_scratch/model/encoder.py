@@ -13,18 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from bert_scratch.config import INITIALIZERS, BertConfig, InputError, check_choice
+from bert_scratch.config import BertConfig, InputError
 from bert_scratch.model.attention import key_bias, row_of_token
+from bert_scratch.model.initial_weights import initialize
 from bert_scratch.model.layers import (
     Dropout,
     Embeddings,
     FeedForward,
     LayerNorm,
     MultiHeadAttention,
+    gather_positions,
 )
-
-POSITION_GAIN = 2.0
-"""How much larger than word embeddings `mimetic` position embeddings start."""
 
 
 class EncoderLayer(nn.Module):
@@ -52,6 +51,7 @@ class EncoderLayer(nn.Module):
         attention_bias: Tensor | None = None,
         *,
         output_attentions: bool = False,
+        positions: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Refine the hidden states once.
 
@@ -59,17 +59,20 @@ class EncoderLayer(nn.Module):
             hidden_states: [B, S, D].
             attention_bias: added to the scaled scores; broadcasts to [B, H, S, S].
             output_attentions: also return the attention weights.
+            positions: [N] int64, the flat positions whose output is wanted; None is all.
 
         Returns:
-            [B, S, D]; with output_attentions also [B, H, S, S].
+            [B, S, D], or [N, D]; with output_attentions also [B, H, S, S].
         """
         attended = self.attention(
-            hidden_states, attention_bias, output_attentions=output_attentions
+            hidden_states, attention_bias, output_attentions=output_attentions, positions=positions
         )
         attended, weights = attended if output_attentions else (attended, None)
-        hidden_states = self.attention_layer_norm(hidden_states + self.dropout(attended))
+        if positions is not None:
+            hidden_states = gather_positions(hidden_states, positions)
+        hidden_states = self.attention_layer_norm(self.dropout.added_to(hidden_states, attended))
         widened = self.feed_forward(hidden_states)
-        hidden_states = self.feed_forward_layer_norm(hidden_states + self.dropout(widened))
+        hidden_states = self.feed_forward_layer_norm(self.dropout.added_to(hidden_states, widened))
         return hidden_states if weights is None else (hidden_states, weights)
 
 
@@ -90,70 +93,6 @@ class Pooler(nn.Module):
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Map [B, S, D] to [B, D]."""
         return torch.tanh(self.dense(hidden_states[:, 0]))
-
-
-@torch.no_grad()
-def initialize(module: nn.Module, config: BertConfig, initializer: str = "normal") -> None:
-    """Draw the initial weights of a module and all its parts from torch's default generator.
-
-    Matrices are normal with standard deviation initializer_range, biases 0, LayerNorm 1 and 0,
-    the [PAD] row 0 where it is not trained.
-
-    Args:
-        module: a component or model, changed in place.
-        config: initializer_range is used.
-        initializer: normal (Hugging Face); truncated_normal (Google): values beyond two
-            standard deviations are drawn again; mimetic: normal, with positions and attention
-            as in `_start_attentive`.
-
-    Source:
-        google-research/bert `create_initializer`; transformers `_init_weights`.
-    """
-    check_choice("initializer", initializer, INITIALIZERS)
-    deviation = config.initializer_range
-    for part in module.modules():
-        if isinstance(part, nn.Linear | nn.Embedding):
-            if initializer == "truncated_normal":
-                cut = 2 * deviation
-                nn.init.trunc_normal_(part.weight, std=deviation, a=-cut, b=cut)
-            else:
-                nn.init.normal_(part.weight, std=deviation)
-        if isinstance(part, nn.Linear | LayerNorm):
-            part.bias.zero_()
-        if isinstance(part, LayerNorm):
-            part.weight.fill_(1.0)
-        if isinstance(part, nn.Embedding) and part.padding_idx is not None:
-            part.weight[part.padding_idx] = 0.0
-    if initializer == "mimetic":
-        for part in module.modules():
-            if isinstance(part, Embeddings | MultiHeadAttention):
-                _start_attentive(part, deviation)
-
-
-def _start_attentive(part: Embeddings | MultiHeadAttention, deviation: float) -> None:
-    """Let each token look at its neighbours from the first step on.
-
-    Positions start as sinusoids, so that near ones are alike, and keys as queries, so that a
-    token attends to what is like it. Training is free to change both.
-
-    Source:
-        Trockman and Kolter 2023, "Mimetic initialization of self-attention layers": trained
-        layers look like that. Theirs also ties values to outputs; that measured worse here.
-        Vaswani et al. 2017, section 3.5, for the sinusoids.
-    """
-    if isinstance(part, Embeddings):
-        positions = part.position_embeddings.weight
-        positions.copy_(2**0.5 * POSITION_GAIN * deviation * sinusoids(*positions.shape))
-    else:
-        query, key, _ = part.query_key_value.weight.chunk(3)
-        key.copy_(query)
-
-
-def sinusoids(num_positions: int, width: int) -> Tensor:
-    """Return [num_positions, width] float32: sines in even columns, cosines in odd ones."""
-    wavelengths = 10_000.0 ** (torch.arange(0, width, 2) / width)
-    angles = torch.arange(num_positions)[:, None] / wavelengths
-    return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :width]
 
 
 class PretrainedModel(nn.Module):
@@ -202,7 +141,7 @@ class EncoderOutput:
     """What `BertModel` returns."""
 
     last_hidden_state: Tensor
-    """[B, S, D], after the last layer."""
+    """[B, S, D], after the last layer; [N, D] at the output positions where some were given."""
     pooler_output: Tensor | None
     """[B, D], or [R, D] of packed rows; None without a pooler."""
     hidden_states: tuple[Tensor, ...] | None = None
@@ -270,6 +209,7 @@ class BertModel(PretrainedModel):
         extra_embeddings: Tensor | None = None,
         attention_bias: Tensor | None = None,
         row_starts: Tensor | None = None,
+        output_positions: Tensor | None = None,
         output_hidden_states: bool = False,
         output_attentions: bool = False,
     ) -> EncoderOutput:
@@ -285,14 +225,18 @@ class BertModel(PretrainedModel):
             attention_bias: [B or 1, 1 or H, S, S], added to the scaled attention scores.
             row_starts: [R+1] int32, packed rows: input_ids is [1, T], row r is the tokens from
                 row_starts[r] up to row_starts[r+1], and attends to itself alone.
+            output_positions: [N] int64, the flat positions (row * S + column) whose last hidden
+                state is wanted; None is all. In training nothing after the last layer's
+                attention is computed elsewhere, except on the first position of each row.
             output_hidden_states: also return the output of the embeddings and every layer.
             output_attentions: also return the weights of every layer (computed explicitly).
 
         Raises:
             InputError: if the inputs contradict each other or are too long.
         """
+        shape = batch_shape(input_ids, inputs_embeds)
         if row_starts is not None and position_ids is None:
-            position_ids = _positions_in_rows(row_starts, _length(input_ids, inputs_embeds))
+            position_ids = _positions_in_rows(row_starts, shape[1])
         hidden = self.embeddings(
             input_ids,
             token_type_ids,
@@ -308,23 +252,48 @@ class BertModel(PretrainedModel):
             num_tokens=hidden.shape[1],
             dtype=hidden.dtype,
         )
-        hidden_states, attentions = [hidden], []
-        for layer in self.layers:
-            if output_attentions:
-                hidden, weights = layer(hidden, bias, output_attentions=True)
-                attentions.append(weights)
-            elif self.activation_checkpointing and self.training:
-                hidden = checkpoint(layer, hidden, bias, use_reentrant=False)
-            else:
-                hidden = layer(hidden, bias)
-            hidden_states.append(hidden)
-        first = hidden if row_starts is None else _first_of_rows(hidden, row_starts)
+        starts = _first_positions(shape, row_starts, hidden.device)
+        wanted = output_positions
+        if wanted is not None and self.pooler is not None:
+            wanted = torch.cat([starts, wanted])
+        in_last_layer = wanted if self.training and not output_hidden_states else None
+        hidden_states, attentions = self._layers(hidden, bias, in_last_layer, output_attentions)
+        hidden = hidden_states[-1]
+        if wanted is not None and in_last_layer is None:
+            hidden = gather_positions(hidden, wanted)
+        pooled = None
+        if self.pooler is not None and wanted is not None:
+            first, hidden = hidden[: len(starts)], hidden[len(starts) :]
+            pooled = self.pooler(first[:, None])
+        elif self.pooler is not None:
+            pooled = self.pooler(gather_positions(hidden, starts)[:, None])
         return EncoderOutput(
             last_hidden_state=hidden,
-            pooler_output=None if self.pooler is None else self.pooler(first),
+            pooler_output=pooled,
             hidden_states=tuple(hidden_states) if output_hidden_states else None,
             attentions=tuple(attentions) if output_attentions else None,
         )
+
+    def _layers(
+        self,
+        hidden: Tensor,
+        bias: Tensor | None,
+        positions: Tensor | None,
+        output_attentions: bool,
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return what goes in and comes out of each layer, the last at positions alone."""
+        hidden_states, attentions = [hidden], []
+        for layer in self.layers:
+            wanted = positions if layer is self.layers[-1] else None
+            if output_attentions:
+                hidden, weights = layer(hidden, bias, output_attentions=True, positions=wanted)
+                attentions.append(weights)
+            elif self.activation_checkpointing and self.training:
+                hidden = checkpoint(layer, hidden, bias, positions=wanted, use_reentrant=False)
+            else:
+                hidden = layer(hidden, bias, positions=wanted)
+            hidden_states.append(hidden)
+        return hidden_states, attentions
 
 
 def _compute_dtype(values: Tensor) -> torch.dtype:
@@ -333,12 +302,16 @@ def _compute_dtype(values: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else values.dtype
 
 
-def _length(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> int:
-    """Return S, whichever of the two is given."""
+def batch_shape(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> tuple[int, int]:
+    """Return (B, S), whichever of the two is given.
+
+    Raises:
+        InputError: if neither is.
+    """
     given = input_ids if inputs_embeds is None else inputs_embeds
     if given is None:
         raise InputError("give exactly one of input_ids and inputs_embeds")
-    return given.shape[1]
+    return given.shape[0], given.shape[1]
 
 
 def _positions_in_rows(row_starts: Tensor, num_tokens: int) -> Tensor:
@@ -347,6 +320,10 @@ def _positions_in_rows(row_starts: Tensor, num_tokens: int) -> Tensor:
     return (torch.arange(num_tokens, device=starts.device) - starts)[None]
 
 
-def _first_of_rows(hidden_states: Tensor, row_starts: Tensor) -> Tensor:
-    """Return [R, 1, D], the first position of each packed row of [1, T, D]."""
-    return hidden_states[0].index_select(0, row_starts[:-1])[:, None]
+def _first_positions(
+    shape: tuple[int, int], row_starts: Tensor | None, device: torch.device
+) -> Tensor:
+    """Return [B] or [R] int64, the flat position each row or packed row begins at."""
+    if row_starts is not None:
+        return row_starts[:-1].long()
+    return torch.arange(0, shape[0] * shape[1], shape[1], device=device)

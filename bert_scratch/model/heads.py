@@ -13,7 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from bert_scratch.config import BertConfig, InputError
-from bert_scratch.model.encoder import BertModel, EncoderOptions, PretrainedModel, initialize
+from bert_scratch.model.encoder import (
+    BertModel,
+    EncoderOptions,
+    PretrainedModel,
+    batch_shape,
+)
+from bert_scratch.model.initial_weights import initialize
 from bert_scratch.model.layers import ACTIVATIONS, LayerNorm
 from bert_scratch.model.losses import IGNORED_LABEL, cross_entropy_mean
 
@@ -64,42 +70,33 @@ class NextSentenceHead(nn.Module):
         return logits
 
 
-def gather_positions(hidden_states: Tensor, positions: Tensor) -> Tensor:
-    """Pick flat positions out of [B, S, D].
-
-    An index_select, because the backward of advanced indexing differs from run to run.
+def _predicted(
+    masked_positions: Tensor | None, labels: Tensor | None, shape: tuple[int, int]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the positions to compute vocabulary logits at, None for all, and their labels.
 
     Args:
-        hidden_states: [B, S, D].
-        positions: [N] int64, row * S + column.
-
-    Returns:
-        [N, D].
+        masked_positions: [N], or None.
+        labels: [N] with masked_positions, else [B, S]; or None.
+        shape: (B, S).
     """
-    return hidden_states.reshape(-1, hidden_states.shape[-1]).index_select(0, positions)
-
-
-def _predicted(
-    hidden_states: Tensor, masked_positions: Tensor | None, labels: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
-    """Return the hidden states to compute vocabulary logits from, and their labels."""
     if masked_positions is not None:
         if labels is not None and labels.shape != masked_positions.shape:
             raise InputError(
                 f"with masked_positions {list(masked_positions.shape)} the labels must have the "
                 f"same shape; got {list(labels.shape)}"
             )
-        return gather_positions(hidden_states, masked_positions), labels
+        return masked_positions, labels
     if labels is None:
-        return hidden_states, None
-    if labels.shape != hidden_states.shape[:2]:
+        return None, None
+    if labels.shape != shape:
         raise InputError(
-            f"labels must be [B, S] = {list(hidden_states.shape[:2])}; got {list(labels.shape)}; "
+            f"labels must be [B, S] = {list(shape)}; got {list(labels.shape)}; "
             f"labels [N] go with masked_positions [N]"
         )
     flat = labels.flatten()
     positions = (flat != IGNORED_LABEL).nonzero().squeeze(1)
-    return gather_positions(hidden_states, positions), flat.index_select(0, positions)
+    return positions, flat.index_select(0, positions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,9 +209,12 @@ class BertForPreTraining(ModelWithHeads):
         Raises:
             InputError: if the inputs contradict each other or are too long.
         """
-        encoded = self.bert(input_ids, token_type_ids, attention_mask, **options)
-        states, targets = _predicted(encoded.last_hidden_state, masked_positions, labels)
-        logits = self.mlm_head(states)
+        shape = batch_shape(input_ids, options.get("inputs_embeds"))
+        positions, targets = _predicted(masked_positions, labels, shape)
+        encoded = self.bert(
+            input_ids, token_type_ids, attention_mask, output_positions=positions, **options
+        )
+        logits = self.mlm_head(encoded.last_hidden_state)
         pair_logits = self.nsp_head(encoded.pooler_output)
         mlm_loss = None if targets is None else cross_entropy_mean(logits, targets)
         nsp_loss = None
@@ -268,9 +268,12 @@ class BertForMaskedLM(ModelWithHeads):
         Raises:
             InputError: if the inputs contradict each other or are too long.
         """
-        encoded = self.bert(input_ids, token_type_ids, attention_mask, **options)
-        states, targets = _predicted(encoded.last_hidden_state, masked_positions, labels)
-        logits = self.mlm_head(states)
+        shape = batch_shape(input_ids, options.get("inputs_embeds"))
+        positions, targets = _predicted(masked_positions, labels, shape)
+        encoded = self.bert(
+            input_ids, token_type_ids, attention_mask, output_positions=positions, **options
+        )
+        logits = self.mlm_head(encoded.last_hidden_state)
         return LogitsOutput(
             loss=None if targets is None else cross_entropy_mean(logits, targets),
             logits=logits,

@@ -42,7 +42,7 @@ class LayerNorm(nn.Module):
         self.eps = config.layer_norm_eps
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """Normalise [B, S, D] over D; the statistics are float32 in any dtype."""
+        """Normalise [..., D] over D; the statistics are float32 in any dtype."""
         return F.layer_norm(hidden_states, self.weight.shape, self.weight, self.bias, self.eps)
 
 
@@ -65,24 +65,45 @@ class Dropout(nn.Module):
         super().__init__()
         self.p = p
         self.dropped = round(p * 2**16)  # of the 2^16 values of a lane
+        self.scale = 2**16 / (2**16 - self.dropped)
 
     def forward(self, values: Tensor) -> Tensor:
         """Return the values, of any shape and floating dtype, with a share p set to zero."""
         if not self.training or self.dropped == 0:
             return values
-        keep = self._keep(values.numel(), values.device).view(values.shape)
-        scale = 2**16 / (2**16 - self.dropped)
-        return (values * keep.to(values.dtype)).mul_(scale)
+        return (values * self._keep(values)).mul_(self.scale)
 
-    def _keep(self, count: int, device: torch.device) -> Tensor:
-        """Return [count] int16 of ones and zeros."""
-        words = torch.empty((count + 3) // 4, dtype=torch.int64, device=device)
+    def added_to(self, residual: Tensor, values: Tensor) -> Tensor:
+        """Return residual + dropout(values), both of one shape and dtype, in one pass."""
+        if not self.training or self.dropped == 0:
+            return residual + values
+        return torch.addcmul(residual, values, self._keep(values), value=self.scale)
+
+    def _keep(self, values: Tensor) -> Tensor:
+        """Return ones and zeros in the shape and dtype of the values."""
+        count = values.numel()
+        words = torch.empty((count + 3) // 4, dtype=torch.int64, device=values.device)
         lanes = words.random_(-(2**63), None).view(torch.int16)[:count]
-        return lanes.ge_(self.dropped - 2**15)
+        return lanes.ge_(self.dropped - 2**15).view(values.shape).to(values.dtype)
 
     def extra_repr(self) -> str:
         """Show the rate where the module is printed."""
         return f"p={self.p}"
+
+
+def gather_positions(hidden_states: Tensor, positions: Tensor) -> Tensor:
+    """Pick flat positions out of [B, S, D].
+
+    An index_select, because the backward of advanced indexing differs from run to run.
+
+    Args:
+        hidden_states: [B, S, D].
+        positions: [N] int64, row * S + column.
+
+    Returns:
+        [N, D].
+    """
+    return hidden_states.reshape(-1, hidden_states.shape[-1]).index_select(0, positions)
 
 
 class Embeddings(nn.Module):
@@ -186,6 +207,7 @@ class MultiHeadAttention(nn.Module):
         attention_bias: Tensor | None = None,
         *,
         output_attentions: bool = False,
+        positions: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Attend within each sequence.
 
@@ -193,9 +215,11 @@ class MultiHeadAttention(nn.Module):
             hidden_states: [B, S, D].
             attention_bias: added to the scaled scores; broadcasts to [B, H, S, S].
             output_attentions: also return the attention weights.
+            positions: [N] int64, the flat positions whose output is wanted; None is all.
 
         Returns:
-            [B, S, D]; with output_attentions also [B, H, S, S] (before dropout, rows sum to 1).
+            [B, S, D], or [N, D]; with output_attentions also [B, H, S, S] (before dropout, rows
+            sum to 1).
         """
         batch, length, size = hidden_states.shape
         projected = self.query_key_value(hidden_states)  # [B, S, 3D]
@@ -211,7 +235,10 @@ class MultiHeadAttention(nn.Module):
             dropout_prob=self.dropout.p if self.training else 0.0,
             need_weights=output_attentions,
         )
-        output: Tensor = self.output(mixed.transpose(1, 2).reshape(batch, length, size))
+        mixed = mixed.transpose(1, 2).reshape(batch, length, size)
+        if positions is not None:
+            mixed = gather_positions(mixed, positions)
+        output: Tensor = self.output(mixed)
         return output if weights is None else (output, weights)
 
 
@@ -232,6 +259,6 @@ class FeedForward(nn.Module):
         self.activation = ACTIVATIONS[config.hidden_act]
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """Map [B, S, D] to [B, S, D], each position on its own."""
+        """Map [..., D] to [..., D], each position on its own."""
         output: Tensor = self.narrow(self.activation(self.widen(hidden_states)))
         return output

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from bert_scratch.config import InputError, check_choice
-from bert_scratch.model.encoder import EncoderOptions, initialize
+from bert_scratch.model.encoder import EncoderOptions
 from bert_scratch.model.heads import LogitsOutput, ModelWithHeads
+from bert_scratch.model.initial_weights import initialize
 from bert_scratch.model.layers import Dropout
 from bert_scratch.model.losses import (
     IGNORED_LABEL,

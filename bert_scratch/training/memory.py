@@ -53,27 +53,42 @@ class StepMemory:
         return state + self._size * matrices
 
     @property
-    def layer_bytes(self) -> int:
-        """Kept for the gradients of one layer, for each token."""
+    def mixing_bytes(self) -> int:
+        """Kept for the gradients of one layer's attention, for each token."""
         config, size = self.config, self._size
-        d, f, h = config.hidden_size, config.intermediate_size, config.num_attention_heads
-        masks = 2 * d * bool(config.hidden_dropout_prob)
-        kept = size * (6 * d + 2 * f + masks)  # input, q, k, v, mixed, first LayerNorm's output
-        if self._is_gpu:  # LayerNorm's inputs are float32 and sdpa keeps no weights
-            return kept + 8 * d + size * d + 4 * h + 16
+        d, h = config.hidden_size, config.num_attention_heads
+        if self._is_gpu:  # input, q, k, v and what sdpa has mixed; it keeps no weights
+            return 5 * size * d + 4 * h
         weights = 3 if config.attention_probs_dropout_prob else 1
-        return kept + size * (2 * d + h * self.seq_length * weights) + 16
+        return size * (4 * d + h * self.seq_length * weights)
+
+    @property
+    def refining_bytes(self) -> int:
+        """Kept for the gradients of what a layer does with the mixed, for each token."""
+        config, size = self.config, self._size
+        d, f = config.hidden_size, config.intermediate_size
+        masks = 2 * d * bool(config.hidden_dropout_prob)
+        layer_norm_inputs = 2 * d * (4 if self._is_gpu else size)
+        return size * (2 * d + 2 * f + masks) + layer_norm_inputs + 16
+
+    @property
+    def layer_bytes(self) -> int:
+        """Kept for the gradients of one layer, for each token; the last one keeps less."""
+        return self.mixing_bytes + self.refining_bytes
 
     @property
     def held_bytes(self) -> float:
         """Kept for all gradients when the forward pass ends, for each token."""
         config, size = self.config, self._size
         d, layers = config.hidden_size, config.num_hidden_layers
+        wanted = self.predicted + 1 / self.seq_length  # and the first position of each row
         embeddings = 24 + 4 * d * (1 + bool(config.hidden_dropout_prob))
-        layer = size * d if self.activation_checkpointing else self.layer_bytes
+        held = (layers - 1) * self.layer_bytes + self.mixing_bytes + wanted * self.refining_bytes
+        if self.activation_checkpointing:
+            held = layers * size * d
         logits = max(size, 4 if self._is_gpu else 0) * config.vocab_size
-        head = self.predicted * (logits + 4 * size * d + 16)
-        return embeddings + layers * layer + size * d + head
+        head = wanted * (size * d + 8) + self.predicted * (logits + 3 * size * d + 16)
+        return embeddings + held + head
 
     @property
     def token_bytes(self) -> float:

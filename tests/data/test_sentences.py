@@ -269,3 +269,7 @@ def test_giant_sentence_makes_no_empty_section() -> None:
     parts = list(sections(["x" * 100_000, "y", "z" * 100_000]))
     assert all(parts)
     assert sum(map(len, parts)) == 3
+
+
+def test_a_number_behind_a_bullet_and_a_tab_is_no_sentence() -> None:
+    assert split_sentences("-\t5. Read on. Then stop.") == ["-\t5. Read on.", "Then stop."]

@@ -15,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert_scratch.config import BertConfig, InputError
-from bert_scratch.model.encoder import BertModel, sinusoids
+from bert_scratch.model.encoder import BertModel
 from bert_scratch.model.heads import BertForPreTraining
+from bert_scratch.model.initial_weights import sinusoids
+from bert_scratch.model.layers import Dropout, gather_positions
 
 PUBLISHED = {
     "tiny": 4_385_920,
@@ -69,6 +71,44 @@ def test_asking_for_more_outputs_changes_nothing(model, config, inputs):
     full = model(**inputs(config), output_hidden_states=True, output_attentions=True)
     assert torch.equal(plain.last_hidden_state, full.last_hidden_state)
     assert torch.equal(plain.pooler_output, full.pooler_output)
+
+
+POSITIONS = torch.tensor([0, 3, 16, 17, 40, 40])
+
+
+@pytest.mark.parametrize(
+    "path", ["training", "evaluation", "hidden states", "attentions", "checkpointing", "packed"]
+)
+def test_output_positions_give_what_all_positions_give_there(model, config, inputs, path):
+    model.train(path != "evaluation")
+    for part in model.modules():
+        if isinstance(part, Dropout):
+            part.eval()
+    model.activation_checkpointing = path == "checkpointing"
+    batch = inputs(config)
+    if path == "packed":
+        batch, _ = pack(batch)
+    options = {f"output_{path.replace(' ', '_')}": True} if "s" == path[-1] else {}
+    results = []
+    for positions in (POSITIONS, None):
+        model.zero_grad()
+        output = model(**batch, **options, output_positions=positions)
+        states = output.last_hidden_state
+        if positions is None:
+            states = gather_positions(states, POSITIONS)
+        (states.sin().sum() + output.pooler_output.cos().sum()).backward()
+        gradients = [parameter.grad.clone() for parameter in model.parameters()]
+        results.append((states, output.pooler_output, *gradients))
+    for some, every in zip(*results, strict=True):
+        torch.testing.assert_close(some, every, atol=1e-5, rtol=1e-4)
+
+
+def test_in_training_the_last_layer_runs_at_output_positions_alone(model, config, inputs):
+    sizes = []
+    for layer in model.layers:
+        layer.feed_forward.register_forward_hook(lambda *call: sizes.append(call[2].shape))
+    model.train()(**inputs(config), output_positions=POSITIONS)
+    assert sizes == [(5, 17, 21), (5 + len(POSITIONS), 21)]
 
 
 def test_pooling_layer_can_be_left_out(config):

@@ -235,6 +235,19 @@ def test_dropout_passes_the_gradient_where_it_passes_the_value():
     assert torch.equal(values.grad, dropped.detach())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_dropout_added_to_a_residual_is_their_sum(dtype):
+    residual, values = torch.randn(2, 4099, dtype=dtype).unbind()
+    for module in (Dropout(0.3), Dropout(0.3).eval(), Dropout(0.0)):
+        torch.manual_seed(5)
+        added = module.added_to(residual, values)
+        torch.manual_seed(5)
+        dropped = module(values)
+        tolerance = 4 * torch.finfo(dtype).eps  # each rounds once more or less, at values up to 4
+        torch.testing.assert_close(added, residual + dropped, atol=tolerance, rtol=tolerance)
+        assert torch.equal(added[dropped == 0], residual[dropped == 0])
+
+
 def test_dropout_does_nothing_in_evaluation_or_at_rate_zero():
     values = torch.rand(7)
     state = torch.get_rng_state()
