@@ -110,6 +110,7 @@ class Parts:
             betas=(config.adam_beta1, config.adam_beta2),
             epsilon=config.adam_epsilon,
             bias_correction=filled(config.adam_bias_correction),
+            muon_dtype=self.runtime.dtype if config.optimizer == "muon" else None,
         )
 
     def plan(self) -> Plan:

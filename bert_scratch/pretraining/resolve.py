@@ -79,7 +79,12 @@ def resolve(
 
 
 def _check_together(config: PretrainConfig, shape: BertConfig, *, shape_is_fixed: bool) -> None:
-    """Refuse examples that the model cannot take."""
+    """Refuse examples that the model cannot take, and two optimizers at once."""
+    if config.optimizer == "muon" and not config.adam_bias_correction:
+        raise InputError(
+            "--optimizer muon goes with torch's AdamW, which corrects its moments; leave it out "
+            "with --recipe google and with --no-adam-bias-correction"
+        )
     if config.pair_task != "none" and shape.type_vocab_size < 2:
         raise InputError(
             f"--pair-task {config.pair_task} needs two token types, the model has "
