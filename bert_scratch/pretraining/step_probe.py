@@ -68,7 +68,7 @@ def probe_step(
             runtime=runtime,
             step=step,
             learning_rate=0.0,
-        )
+        ).result()
         sums = sums or made.sums
         seconds.append(time.perf_counter() - start)
     return StepProbe(step_s=min(seconds[1:]), sums=sums)
