@@ -83,6 +83,22 @@ def test_examples_rates_and_losses_of_every_step_are_equal_over_five_resumes(
     assert bits(stopped) == bits(through)
 
 
+@pytest.mark.parametrize("how", [{"optimizer": "muon"}])
+def test_other_ways_to_make_a_step_resume_to_the_same_bits(
+    how: dict[str, object], settings: MakeSettings, record: Record
+) -> None:
+    through, stopped = (
+        settings(name, hidden_dropout_prob=0.1, **how) for name in ("through", "stopped")
+    )
+    pretrain(through)
+    record.stop_after = 7
+    with pytest.raises(Interrupted):
+        pretrain(stopped)
+    record.stop_after = None
+    pretrain(stopped)
+    assert bits(stopped) == bits(through)
+
+
 def test_time_limited_run_stopped_before_its_horizon_is_stored_starts_again(
     settings: MakeSettings, record: Record
 ) -> None:
