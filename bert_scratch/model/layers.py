@@ -70,6 +70,8 @@ class Dropout(nn.Module):
         """Return the values, of any shape and floating dtype, with a share p set to zero."""
         if not self.training or self.dropped == 0:
             return values
+        if torch.compiler.is_compiling():  # drawn inside the kernel that uses it
+            return F.dropout(values, self.p)
         keep = self._keep(values.numel(), values.device).view(values.shape)
         scale = 2**16 / (2**16 - self.dropped)
         return (values * keep.to(values.dtype)).mul_(scale)

@@ -170,6 +170,8 @@ class RunSettings(Settings):
     """auto, cpu, cuda or cuda:N."""
     dtype: str = "auto"
     """Of the matrix products: auto, float32, bfloat16 or float16; weights are always float32."""
+    compile: bool | None = None
+    """Compile the steps: fewer and larger kernels, for at most 8 shapes of a micro-batch. Left out: on a GPU if it measures faster, on a CPU never."""  # noqa: E501
     activation_checkpointing: bool = False
     """Compute each layer again for its gradient: less memory, a third more time, the same bits."""
     num_threads: int | None = None

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Generic
+from typing import Any, Generic
 
 import torch
 from torch import nn
@@ -53,6 +53,8 @@ class Plan:
     """Of a wsd schedule."""
     skip_non_finite: int = 0
     """How many updates of the run may be left out because they were not finite."""
+    fill_up: Callable[[Any], Any] | None = None
+    """Of the steps; see `StepSettings`."""
 
     @property
     def step_settings(self) -> StepSettings:
@@ -61,6 +63,7 @@ class Plan:
             seed=self.seed,
             micro_batch_size=self.micro_batch_size,
             max_grad_norm=self.max_grad_norm,
+            fill_up=self.fill_up,
         )
 
     @property
