@@ -38,6 +38,12 @@ from bert_scratch.model.devices import resolve_dtype
 print(resolve_dtype("auto", torch.device("cuda"))[0])')
 
 run $python -m pytest -q -m gpu
+say "compiled steps against plain ones, in the lines 'chosen'; 'needs' is the memory"
+for preset in mini base; do
+    run $python -m bert_scratch pretrain --device cuda --dtype "$dtype" --preset "$preset" \
+        --num-train-steps 1000 --dry-run --output-dir "$results/plan-$preset" \
+        | tee "$results/plan-$preset.txt"
+done
 for shape in "mini 64 128" "base 32 128" "base 8 512"; do
     read -r preset rows length <<<"$shape"
     run $python benchmarks/train.py --device cuda --dtype "$dtype" --preset "$preset" \

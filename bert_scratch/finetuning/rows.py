@@ -6,7 +6,7 @@ Letters: R rows, C choices, S positions, L labels.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -153,16 +153,21 @@ class RowBatch:
 
     def to(self, device: torch.device, *, non_blocking: bool = False) -> Self:
         """Return the batch with every tensor on the device."""
-        moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=non_blocking)
-            for name, value in vars(self).items()
-            if isinstance(value, Tensor)
-        }
-        return dataclasses.replace(self, **moved)
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Self:
+        """Return the batch in page-locked memory."""
+        return self._map(Tensor.pin_memory)
 
     def describe_examples(self) -> str:
         """Name where the first few examples stand."""
         return f"Examples {', '.join(row.place for row in self.rows[:4])}, ..."
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        changed: dict[str, Any] = {
+            name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return dataclasses.replace(self, **changed)
 
 
 def _labels(rows: Sequence[Row], width: int) -> Tensor | None:

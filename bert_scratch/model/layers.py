@@ -71,12 +71,16 @@ class Dropout(nn.Module):
         """Return the values, of any shape and floating dtype, with a share p set to zero."""
         if not self.training or self.dropped == 0:
             return values
+        if torch.compiler.is_compiling():  # drawn inside the kernel that uses it
+            return F.dropout(values, self.p)
         return (values * self._keep(values)).mul_(self.scale)
 
     def added_to(self, residual: Tensor, values: Tensor) -> Tensor:
         """Return residual + dropout(values), both of one shape and dtype, in one pass."""
         if not self.training or self.dropped == 0:
             return residual + values
+        if torch.compiler.is_compiling():
+            return residual + F.dropout(values, self.p)
         return torch.addcmul(residual, values, self._keep(values), value=self.scale)
 
     def _keep(self, values: Tensor) -> Tensor:

@@ -29,7 +29,14 @@ from bert_scratch.model.weight_files import find_folder
 from bert_scratch.pretraining.corpus_facts import CorpusFacts, corpus_facts
 from bert_scratch.pretraining.prepare import prepare
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
-from bert_scratch.pretraining.resolve import filled, micro_batch_size, resolve, resolve_length
+from bert_scratch.pretraining.resolve import (
+    fill_up_of,
+    filled,
+    micro_batch_size,
+    objective_of,
+    resolve,
+    resolve_length,
+)
 from bert_scratch.pretraining.run_folder import RunFolder
 from bert_scratch.pretraining.same_vocabulary import check_same_vocabulary
 from bert_scratch.pretraining.step_probe import Trial, measure_tokens_per_s, probe_step
@@ -110,6 +117,7 @@ class Parts:
             betas=(config.adam_beta1, config.adam_beta2),
             epsilon=config.adam_epsilon,
             bias_correction=filled(config.adam_bias_correction),
+            muon_dtype=self.runtime.dtype if config.optimizer == "muon" else None,
         )
 
     def plan(self) -> Plan:
@@ -151,6 +159,7 @@ class Parts:
             model,
             optimizer,
             self.loader.batch_at(0),
+            objective=objective_of(self.config),
             settings=self.plan().step_settings,
             runtime=self.runtime,
         )
@@ -182,6 +191,7 @@ def plan_of(config: PretrainConfig) -> Plan:
         save_steps=config.save_steps or 10**12,
         lr_decay_share=config.lr_decay_share,
         skip_non_finite=config.skip_non_finite,
+        fill_up=fill_up_of(config),
     )
 
 

@@ -184,7 +184,7 @@ def evaluate_model(
     seen = np.concatenate([np.empty(0, np.int64), *targets])
     unigram_sum = len(seen) * unigram_loss(store.token_counts, seen) if len(seen) else 0.0
     parts = torch.tensor([unigram_sum, len(seen), num_examples], dtype=torch.float64)
-    unigram_sum, num_targets, all_examples = all_reduce.totals(parts.to(runtime.device))
+    unigram_sum, num_targets, all_examples = all_reduce.totals(parts.to(runtime.device)).read()
     return Evaluation(
         mlm_loss=values["mlm_loss"],
         mlm_accuracy=values["mlm_accuracy"],

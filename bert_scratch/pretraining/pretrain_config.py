@@ -22,6 +22,7 @@ from bert_scratch.training.schedule import DECAY_SHARE, LEARNING_RATE_SCHEDULES
 from bert_scratch.training.writers import WRITERS
 
 PAIR_SAMPLINGS = ("balanced", "google")
+OPTIMIZERS = ("adamw", "muon")
 
 MAY_CHANGE_ON_RESUME = frozenset(
     {
@@ -129,6 +130,8 @@ class OptimizationSettings(Settings):
     """linear (continuous), google (drops a little when the warm-up ends) or wsd (stays at the peak, falls at the end; made to be extended)."""  # noqa: E501
     lr_decay_share: float = DECAY_SHARE
     """With wsd: the share of the updates in which the learning rate falls."""
+    optimizer: str = "adamw"
+    """adamw, or muon: for the matrices of the layers, which then learn more from each step; the rest stays with AdamW."""  # noqa: E501
     weight_decay: float = 0.1
     """Decoupled decay of every weight but biases and LayerNorm."""
     adam_beta1: float = 0.9
@@ -167,6 +170,8 @@ class RunSettings(Settings):
     """auto, cpu, cuda or cuda:N."""
     dtype: str = "auto"
     """Of the matrix products: auto, float32, bfloat16 or float16; weights are always float32."""
+    compile: bool | None = None
+    """Compile the steps: fewer and larger kernels, for at most 8 shapes of a micro-batch. Left out: on a GPU if it measures faster, on a CPU never."""  # noqa: E501
     activation_checkpointing: bool = False
     """Compute each layer again for its gradient: less memory, a third more time, the same bits."""
     num_threads: int | None = None
@@ -216,6 +221,7 @@ class PretrainConfig(
             raise InputError(
                 f"--pair-sampling google makes nsp pairs only; got --pair-task {self.pair_task}"
             )
+        check_choice("--optimizer", self.optimizer, OPTIMIZERS)
         _check_if_given("--preset", self.preset, BertConfig.PRESETS)
         _check_if_given("--hidden-act", self.hidden_act, ACTIVATIONS)
         _check_if_given("--initializer", self.initializer, INITIALIZERS)

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from bert_scratch.batch import Batch
 from bert_scratch.config import BertConfig, InputError
 from bert_scratch.pretraining import choices
 from bert_scratch.pretraining.choices import Budget, Choice
 from bert_scratch.pretraining.corpus_facts import CorpusFacts
 from bert_scratch.pretraining.pretrain_config import ModelSettings, PretrainConfig
+from bert_scratch.training.compiled import Compiled, FewShapes
 from bert_scratch.training.memory import StepMemory
+from bert_scratch.training.objective import PRETRAINING, Objective
 from bert_scratch.training.runtime import Runtime
 
 T = TypeVar("T")
@@ -79,7 +82,17 @@ def resolve(
 
 
 def _check_together(config: PretrainConfig, shape: BertConfig, *, shape_is_fixed: bool) -> None:
-    """Refuse examples that the model cannot take."""
+    """Refuse examples that the model cannot take, and two optimizers at once."""
+    if config.optimizer == "muon" and not config.adam_bias_correction:
+        raise InputError(
+            "--optimizer muon goes with torch's AdamW, which corrects its moments; leave it out "
+            "with --recipe google and with --no-adam-bias-correction"
+        )
+    if config.compile and config.deterministic and config.device != "cpu":
+        raise InputError(
+            "--compile on a GPU measures which kernels are fastest, and --deterministic promises "
+            "the same bits; leave one of them out"
+        )
     if config.pair_task != "none" and shape.type_vocab_size < 2:
         raise InputError(
             f"--pair-task {config.pair_task} needs two token types, the model has "
@@ -206,6 +219,20 @@ def micro_batch_size(config: PretrainConfig) -> int:
     """Return the examples of a forward pass, which resolving has filled in."""
     assert isinstance(config.micro_batch_size, int)
     return config.micro_batch_size
+
+
+def objective_of(config: PretrainConfig) -> Objective[Batch]:
+    """Return what a run minimises, compiled if it was chosen so."""
+    return Compiled(PRETRAINING) if config.compile else PRETRAINING
+
+
+def fill_up_of(config: PretrainConfig) -> FewShapes | None:
+    """Return what keeps the shapes of a compiled run few."""
+    if not config.compile:
+        return None
+    return FewShapes(
+        max_seq_length=filled(config.max_seq_length), masked_lm_prob=config.masked_lm_prob
+    )
 
 
 def _apply_recipe(config: PretrainConfig) -> PretrainConfig:

@@ -23,7 +23,7 @@ from bert_scratch.pretraining.evaluate import INTERVAL_EXAMPLES, Evaluation, eva
 from bert_scratch.pretraining.held_out import LOSS, HeldOut, strange_first_loss
 from bert_scratch.pretraining.model_card import model_card
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
-from bert_scratch.pretraining.resolve import with_intervals
+from bert_scratch.pretraining.resolve import objective_of, with_intervals
 from bert_scratch.pretraining.resume import (
     check_same_store,
     corpus_digest,
@@ -124,7 +124,7 @@ class Run:
                 self.optimizer,
                 plan=self.parts.plan(),
                 progress=self.progress,
-                objective=PRETRAINING,
+                objective=objective_of(self.parts.config),
                 runtime=self.parts.runtime,
                 hooks=Hooks(
                     batches=self._batches,

@@ -10,11 +10,11 @@ import torch
 from bert_scratch.batch import Batch
 from bert_scratch.config import BertConfig
 from bert_scratch.model.heads import BertForPreTraining
-from bert_scratch.training.objective import PRETRAINING
+from bert_scratch.training.objective import PRETRAINING, Objective
 from bert_scratch.training.optimizer import build_optimizer
 from bert_scratch.training.rehearsal import Rehearsal
 from bert_scratch.training.runtime import Runtime
-from bert_scratch.training.step import StepSettings, update
+from bert_scratch.training.step import StepResult, StepSettings, update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,8 @@ class StepProbe:
     step_s: float
     sums: list[float]
     """The step's sums, in the order of `PretrainingObjective.sums`."""
+    grad_norm: float
+    """Of the first step, before clipping."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,7 @@ def probe_step(
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     *,
+    objective: Objective[Batch] = PRETRAINING,
     settings: StepSettings,
     runtime: Runtime,
 ) -> StepProbe:
@@ -51,27 +54,28 @@ def probe_step(
         model: freshly initialised; it is worn out afterwards.
         optimizer: over its parameters.
         batch: a full batch of the run.
+        objective: of the run.
         settings: of the run.
         runtime: of the run.
     """
     model.train()
     seconds = []
-    sums: list[float] = []
+    made: list[StepResult] = []
     for step in range(3):
         start = time.perf_counter()
-        made = update(
+        result = update(
             model,
             optimizer,
             batch,
-            objective=PRETRAINING,
+            objective=objective,
             settings=settings,
             runtime=runtime,
             step=step,
             learning_rate=0.0,
-        )
-        sums = sums or made.sums
+        ).result()
+        made.append(result)
         seconds.append(time.perf_counter() - start)
-    return StepProbe(step_s=min(seconds[1:]), sums=sums)
+    return StepProbe(step_s=min(seconds[1:]), sums=made[0].sums, grad_norm=made[0].grad_norm)
 
 
 def measure_tokens_per_s(config: BertConfig, *, runtime: Runtime) -> float:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from bert_scratch.training.distributed import ALONE, Ranks
 from bert_scratch.training.interruption import StopRequest
+from bert_scratch.training.runtime import Reading
 
 _NEVER = timedelta(days=365)
 """Sums wait for a slow rank as long as it lives; `joined_ranks` finds the one that does not."""
@@ -30,6 +31,20 @@ class _AgreedStop(StopRequest):
 
     def agree(self) -> None:
         self.signal_name = self.asked.signal_name or "a signal to another rank"
+
+
+class Totals:
+    """[C] float64 sums over ranks, on their way to the host; the wish to stop travels along."""
+
+    def __init__(self, values: Tensor, stop: _AgreedStop | None) -> None:
+        self._reading, self._stop = Reading(values), stop
+
+    def read(self) -> list[float]:
+        """Return the sums, as soon as they are here; the ranks may then have agreed to stop."""
+        found = self._reading.read()
+        if self._stop is not None and found.pop():
+            self._stop.agree()
+        return found
 
 
 class AllReduce:
@@ -63,16 +78,16 @@ class AllReduce:
                 raise self.ranks.peer_ended(error) from error
         return values
 
-    def totals(self, values: Tensor) -> list[float]:
-        """Return [C] float64 values added over ranks, and find out whether one is to stop."""
+    def totals(self, values: Tensor) -> Totals:
+        """Add [C] float64 values over ranks, and find out whether one is to stop.
+
+        All ranks read the totals at the same place, so that they agree there.
+        """
         if not isinstance(self.stop, _AgreedStop):
-            alone: list[float] = values.tolist()
-            return alone
-        wish = values.new_tensor([float(bool(self.stop.asked))])
-        *found, wishes = self.sum_(torch.cat([values, wish])).tolist()
-        if wishes:
-            self.stop.agree()
-        return found
+            return Totals(values, None)
+        wish = torch.tensor([float(bool(self.stop.asked))], dtype=values.dtype)
+        wish = wish.to(values.device, non_blocking=True)
+        return Totals(self.sum_(torch.cat([values, wish])), self.stop)
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace gradients by their sums over ranks, which all have the same ones.

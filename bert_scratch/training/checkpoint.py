@@ -22,7 +22,7 @@ from bert_scratch.config import InputError, read_json_object
 from bert_scratch.model import huggingface
 from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.model.folder import SavesPretrained, read_safetensors
-from bert_scratch.training.optimizer import load_moments, moments
+from bert_scratch.training.optimizer import MOMENTS, load_moments, moments
 
 MANIFEST, STATE, OPTIMIZER = "manifest.json", "state.json", "optimizer.safetensors"
 FORMAT_VERSION = 1
@@ -168,11 +168,11 @@ def load_optimizer(
     Raises:
         InputError: if the file cannot be read or does not fit the model.
     """
-    kinds: dict[str, dict[str, Tensor]] = {"exp_avg": {}, "exp_avg_sq": {}}
+    kinds: dict[str, dict[str, Tensor]] = {kind: {} for kind in MOMENTS}
     for name, tensor in read_safetensors(folder / OPTIMIZER).items():
         kind, _, parameter = name.partition(".")
         if kind not in kinds:
-            raise InputError(f"{folder / OPTIMIZER}: {name} is not a moment of Adam")
+            raise InputError(f"{folder / OPTIMIZER}: {name} is not a moment of the optimizer")
         kinds[kind][parameter] = tensor
     saved = {k: huggingface.from_hf(v, model.config) for k, v in kinds.items()}
     load_moments(model, optimizer, saved, num_updates=num_updates)

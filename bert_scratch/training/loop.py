@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Generic
+from typing import Any, Generic
 
 import torch
 from torch import nn
@@ -25,7 +26,7 @@ from bert_scratch.training.module_norms import ModuleNorms
 from bert_scratch.training.objective import BatchT, Objective
 from bert_scratch.training.runtime import Runtime
 from bert_scratch.training.schedule import DECAY_SHARE, decay_start, learning_rate_at
-from bert_scratch.training.step import NonFinite, StepSettings, update
+from bert_scratch.training.step import NonFinite, PendingUpdate, StepSettings, update
 
 CALIBRATION_STEPS = 50
 """A time-limited run fixes its number of steps after half of its warm-up and at least so many, or
@@ -52,6 +53,8 @@ class Plan:
     """Of a wsd schedule."""
     skip_non_finite: int = 0
     """How many updates of the run may be left out because they were not finite."""
+    fill_up: Callable[[Any], Any] | None = None
+    """Of the steps; see `StepSettings`."""
 
     @property
     def step_settings(self) -> StepSettings:
@@ -60,6 +63,7 @@ class Plan:
             seed=self.seed,
             micro_batch_size=self.micro_batch_size,
             max_grad_norm=self.max_grad_norm,
+            fill_up=self.fill_up,
         )
 
     @property
@@ -89,6 +93,15 @@ class Plan:
     def logs_after(self, step: int) -> bool:
         """Tell whether a train line is due after so many updates."""
         return step % self.logging_steps == 0 or step == self.num_train_steps
+
+    def pauses_after(self, step: int) -> bool:
+        """Tell whether something between two updates must know of all that were made."""
+        return (
+            self.logs_after(step)
+            or self.saves_after(step)
+            or step % self.eval_steps == 0
+            or (self.num_train_steps is None and step == self.calibration_steps)
+        )
 
     def saves_after(self, step: int) -> bool:
         """Tell whether a checkpoint is due after so many updates."""
@@ -165,6 +178,7 @@ def train(
         PeerEnded: if another rank has ended.
     """
     step_seconds: list[float] = []
+    unread: deque[PendingUpdate] = deque()
     module_norms, grad_norms = ModuleNorms(model), {"grad_norm": math.nan}
     batches = hooks.batches(progress.step)
     model.train()
@@ -174,35 +188,25 @@ def train(
         batch = next(batches)
         data_wait_s = time.perf_counter() - step_start
         learning_rate = plan.learning_rate_at(progress.step)
-        try:
-            result = update(
-                model,
-                optimizer,
-                batch,
-                objective=objective,
-                settings=plan.step_settings,
-                runtime=runtime,
-                step=progress.step,
-                learning_rate=learning_rate,
-                all_reduce=all_reduce,
-                module_norms=module_norms if plan.logs_after(progress.step + 1) else None,
-                loss_scale=loss_scale,
-            )
-        except NonFinite as error:
-            if progress.skipped >= plan.skip_non_finite:
-                raise
-            progress.skipped += 1
-            progress.tokens += error.num_tokens
-            display.line(f"skipped    {progress.skipped} of {plan.skip_non_finite}: {error}")
-        else:
-            progress.window.add(result.sums)
-            progress.window.tokens += result.num_tokens
-            progress.tokens += result.num_tokens
-            progress.window.positions += result.num_positions
-            progress.overflows += result.overflowed
-            if not result.overflowed:
-                grad_norms = {"grad_norm": result.grad_norm, **result.module_grad_norms}
+        made = update(
+            model,
+            optimizer,
+            batch,
+            objective=objective,
+            settings=plan.step_settings,
+            runtime=runtime,
+            step=progress.step,
+            learning_rate=learning_rate,
+            all_reduce=all_reduce,
+            module_norms=module_norms if plan.logs_after(progress.step + 1) else None,
+            loss_scale=loss_scale,
+        )
         progress.step += 1
+        unread.append(made)
+        # A GPU computes this update while the host reads the one before.
+        may_wait = runtime.reads_late and not plan.pauses_after(progress.step)
+        while len(unread) > may_wait:
+            grad_norms = _count(unread.popleft(), progress, plan, display) or grad_norms
         progress.window.data_wait_s += data_wait_s
         step_s = time.perf_counter() - step_start
         progress.window.step_s += step_s
@@ -228,9 +232,38 @@ def train(
             hooks.save(progress)
         if last:
             break
+    while unread:  # a stop came before the last was read
+        _count(unread.popleft(), progress, plan, display)
     close = getattr(batches, "close", None)
     if close is not None:
         close()
+
+
+def _count(
+    made: PendingUpdate, progress: Progress, plan: Plan, display: Display
+) -> dict[str, float]:
+    """Add what an update left behind to the progress; return its gradient norms, if it has any.
+
+    Raises:
+        NonFinite: if it was not finite, and one more than may be left out.
+    """
+    try:
+        result = made.result()
+    except NonFinite as error:
+        if progress.skipped >= plan.skip_non_finite:
+            raise
+        progress.skipped += 1
+        progress.tokens += error.num_tokens
+        display.line(f"skipped    {progress.skipped} of {plan.skip_non_finite}: {error}")
+        return {}
+    progress.window.add(result.sums)
+    progress.window.tokens += result.num_tokens
+    progress.tokens += result.num_tokens
+    progress.window.positions += result.num_positions
+    progress.overflows += result.overflowed
+    if result.overflowed:
+        return {}
+    return {"grad_norm": result.grad_norm, **result.module_grad_norms}
 
 
 def _log_window(

@@ -48,9 +48,9 @@ class LossScale:
         self.scale = self.scale * factor
         self.updates_since = torch.where(grows, 0.0, count)
 
-    def is_lowest(self) -> bool:
-        """Tell whether the scale has fallen to where an overflow is none of its doing."""
-        return self.scale.item() < LOWEST_SCALE
+    def is_lowest(self) -> Tensor:
+        """Return [] bool, whether the scale fell to where an overflow is none of its doing."""
+        return self.scale < LOWEST_SCALE
 
     def state(self) -> dict[str, float]:
         """Return what a checkpoint keeps."""

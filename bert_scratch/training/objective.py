@@ -29,6 +29,9 @@ class StepBatch(Protocol):
     def split(self, micro_batch_size: int) -> list[Self]:
         """Cut into micro-batches of at most so many examples."""
 
+    def pin_memory(self) -> Self:
+        """Return the batch in page-locked memory, from which copies to a GPU do not wait."""
+
     def to(self, device: torch.device, *, non_blocking: bool = False) -> Self:
         """Return the batch on the device."""
 

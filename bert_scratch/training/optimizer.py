@@ -1,14 +1,17 @@
-"""AdamW with BERT's decay groups, an update gated on the device, and moments as named tensors."""
+"""The optimizer over BERT's decay groups, clipping, and moments as named tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bert_scratch.training.loss_scale import LossScale
+from bert_scratch.training.update_rules import GoogleAdamW, Muon
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def decays(name: str) -> bool:
@@ -46,63 +49,13 @@ def parameter_groups(
     ]
 
 
-class GoogleAdamW(torch.optim.Optimizer):
-    """Adam with decoupled decay and without bias correction, as Google's BERT trained.
-
-    The update is `p -= lr * (m / (sqrt(v) + eps) + decay * p)`. Like torch's fused AdamW it
-    honours `found_inf`: where that tensor is not zero, neither weights nor moments change.
-
-    Source:
-        google-research/bert `AdamWeightDecayOptimizer`; the missing correction is called an
-        oversight that warm-up makes harmless in google-research/bert issue 153.
-    """
-
-    def __init__(
-        self,
-        params: Iterable[dict[str, Any]],
-        *,
-        lr: float,
-        betas: tuple[float, float],
-        eps: float,
-    ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0})
-        self.found_inf: Tensor | None = None
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Update every parameter that has a gradient."""
-        for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            if not parameters:
-                continue
-            for p in parameters:
-                if not self.state[p]:
-                    self.state[p] = {
-                        "step": torch.zeros(()),
-                        "exp_avg": torch.zeros_like(p),
-                        "exp_avg_sq": torch.zeros_like(p),
-                    }
-            self._update(group, parameters)
-
-    def _update(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        first = [self.state[p]["exp_avg"] for p in parameters]
-        second = [self.state[p]["exp_avg_sq"] for p in parameters]
-        beta1, beta2 = group["betas"]
-        new_first = torch._foreach_lerp(first, gradients, 1.0 - beta1)
-        new_second = torch._foreach_mul(second, beta2)
-        torch._foreach_addcmul_(new_second, gradients, gradients, 1.0 - beta2)
-        divisor = torch._foreach_sqrt(new_second)
-        torch._foreach_add_(divisor, group["eps"])
-        update = torch._foreach_div(new_first, divisor)
-        torch._foreach_add_(update, parameters, alpha=group["weight_decay"])
-        new_parameters = torch._foreach_add(parameters, update, alpha=-group["lr"])
-        old = (*parameters, *first, *second)
-        for target, value in zip(old, (*new_parameters, *new_first, *new_second), strict=True):
-            target.copy_(value if self.found_inf is None else self._gated(value, target))
-
-    def _gated(self, value: Tensor, target: Tensor) -> Tensor:
-        return torch.where(self.found_inf == 0, value, target)  # type: ignore[arg-type]
+def encoder_matrices(model: nn.Module) -> dict[Tensor, int]:
+    """Return the matrices of the encoder's layers, and how many each holds: query, key, value."""
+    return {
+        p: 3 if "query_key_value" in name else 1
+        for name, p in model.named_parameters()
+        if p.requires_grad and p.ndim == 2 and "layers" in name.split(".")
+    }
 
 
 def build_optimizer(
@@ -114,12 +67,28 @@ def build_optimizer(
     epsilon: float,
     bias_correction: bool,
     lr_scale: Callable[[str], float] | None = None,
+    muon_dtype: torch.dtype | None = None,
 ) -> torch.optim.Optimizer:
-    """Return AdamW over `parameter_groups`: torch's fused one, or Google's uncorrected."""
+    """Return the optimizer over `parameter_groups`.
+
+    Args:
+        model: on its device.
+        learning_rate: before a group's `lr_scale`.
+        weight_decay: of what decays.
+        betas: of Adam's moments.
+        epsilon: added to the root of the second.
+        bias_correction: torch's fused AdamW; False is Google's uncorrected one.
+        lr_scale: see `parameter_groups`.
+        muon_dtype: move the encoder's matrices by Muon, whose products have this dtype, and the
+            rest by the fused AdamW; None: AdamW for all.
+    """
     groups = parameter_groups(model, weight_decay, lr_scale)
+    options: dict[str, Any] = {"lr": learning_rate, "betas": betas, "eps": epsilon}
+    if muon_dtype is not None:
+        return Muon(groups, num_stacked=encoder_matrices(model), arithmetic=muon_dtype, **options)
     if bias_correction:
-        return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, eps=epsilon, fused=True)
-    return GoogleAdamW(groups, lr=learning_rate, betas=betas, eps=epsilon)
+        return torch.optim.AdamW(groups, fused=True, **options)
+    return GoogleAdamW(groups, **options)
 
 
 def clip_and_step(
@@ -161,14 +130,17 @@ def clip_and_step(
 
 
 def moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
-    """Return {"exp_avg": {name: tensor}, "exp_avg_sq": {...}} under the model's own names."""
+    """Return {"exp_avg": {name: tensor}, "exp_avg_sq": {...}} under the model's own names.
+
+    What Muon moves has no `exp_avg_sq`.
+    """
     return {
         kind: {
             name: optimizer.state[p][kind]
             for name, p in model.named_parameters()
-            if p in optimizer.state
+            if p in optimizer.state and kind in optimizer.state[p]
         }
-        for kind in ("exp_avg", "exp_avg_sq")
+        for kind in MOMENTS
     }
 
 
@@ -191,6 +163,9 @@ def load_moments(
         if name in saved["exp_avg"]:
             optimizer.state[p] = {
                 "step": torch.tensor(float(num_updates), device=p.device),
-                "exp_avg": saved["exp_avg"][name].to(p.device, torch.float32).clone(),
-                "exp_avg_sq": saved["exp_avg_sq"][name].to(p.device, torch.float32).clone(),
+                **{
+                    kind: saved[kind][name].to(p.device, torch.float32).clone()
+                    for kind in MOMENTS
+                    if name in saved[kind]
+                },
             }

@@ -24,11 +24,38 @@ class Runtime:
     """Of the matrix products; weights, LayerNorm statistics, softmax and loss stay float32."""
     num_threads: int
 
+    @property
+    def reads_late(self) -> bool:
+        """Whether the host reads what a step computed only when the next one is under way."""
+        return self.device.type == "cuda"
+
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context in which the forward pass runs."""
         return torch.autocast(
             self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
         )
+
+
+class Reading:
+    """A small vector on its way to the host, which goes on meanwhile.
+
+    Args:
+        values: [C], on any device; to be left as it is until it is read.
+    """
+
+    def __init__(self, values: torch.Tensor) -> None:
+        self._values = values.to("cpu", non_blocking=True)
+        self._has_arrived: torch.cuda.Event | None = None
+        if values.is_cuda:
+            self._has_arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._has_arrived.record()
+
+    def read(self) -> list[float]:
+        """Return the values, as soon as they are here."""
+        if self._has_arrived is not None:
+            self._has_arrived.synchronize()
+        values: list[float] = self._values.tolist()
+        return values
 
 
 def set_up(runtime: Runtime, *, deterministic: bool) -> None:

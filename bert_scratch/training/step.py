@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.profiler import record_function
 
-from bert_scratch.training.all_reduce import IN_ONE_PROCESS, AllReduce
+from bert_scratch.training.all_reduce import IN_ONE_PROCESS, AllReduce, Totals
 from bert_scratch.training.distributed import Ranks
 from bert_scratch.training.interruption import StopRequest
 from bert_scratch.training.loss_scale import LossScale
@@ -46,6 +47,8 @@ class StepSettings:
     """Examples of a forward pass."""
     max_grad_norm: float
     """The global norm above which gradients are scaled down; 0 never scales."""
+    fill_up: Callable[[Any], Any] | None = None
+    """Pads each micro-batch to one of few shapes, for a compiled objective."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +69,49 @@ class StepResult:
     """The gradients were too large for float16: the update was left out and the scale lowered."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class PendingUpdate:
+    """An update that is made, or under way on the device, and whose sums nobody has read yet."""
+
+    step: int
+    batch: StepBatch
+    objective: Objective[Any]
+    totals: Totals
+    """The sums, the norm of the gradients, whether the loss scale is the lowest, and the sizes."""
+    own_sums: Tensor
+    """Of this rank."""
+    own_norm: Tensor
+    """Of this rank."""
+    ranks: Ranks
+    module_grad_norms: dict[str, float]
+    is_scaled: bool
+    """Whether there is a loss scale."""
+
+    def result(self) -> StepResult:
+        """Return what the update left behind, as soon as it is known; to be called once.
+
+        Raises:
+            NonFinite: when a loss or gradient is not finite, on all ranks; the update was not
+                made. With a loss scale only when lowering it cannot help.
+        """
+        *sums, norm, is_lowest, num_tokens, num_positions = self.totals.read()
+        result = StepResult(
+            sums=sums,
+            grad_norm=norm / self.ranks.world_size,
+            num_tokens=int(num_tokens),
+            num_positions=int(num_positions),
+            module_grad_norms=self.module_grad_norms,
+        )
+        if _are_finite(*sums, norm):
+            return result
+        if self.is_scaled and not is_lowest and _are_finite(*sums):
+            return replace(result, overflowed=True)
+        own = dict(zip(self.objective.sums, self.own_sums.tolist(), strict=True))
+        own["gradient norm"] = self.own_norm.item()
+        message = _non_finite_message(own, self.step, self.batch, self.ranks)
+        raise NonFinite(message, result.num_tokens)
+
+
 def update(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -79,8 +125,11 @@ def update(
     all_reduce: AllReduce = IN_ONE_PROCESS,
     module_norms: ModuleNorms | None = None,
     loss_scale: LossScale | None = None,
-) -> StepResult:
-    """Make one update from one batch, in micro-batches.
+) -> PendingUpdate:
+    """Make one update from one batch, in micro-batches, without waiting for the device.
+
+    A loss or gradient that is not finite changes neither weights nor moments, whenever that is
+    found out.
 
     Args:
         model: in training mode, on the runtime's device; the same on all ranks.
@@ -96,8 +145,6 @@ def update(
         loss_scale: for float16; adapted after each update.
 
     Raises:
-        NonFinite: when a loss or gradient is not finite, on all ranks; the update was not made.
-            With a loss scale only when lowering it cannot help.
         PeerEnded: if another rank has ended; the update was not made.
     """
     counts = objective.counts(batch).to(runtime.device, non_blocking=True)
@@ -105,7 +152,11 @@ def update(
     total = torch.zeros(len(objective.sums), device=runtime.device)
     num_positions = 0
     for micro_step, micro_batch in enumerate(batch.split(settings.micro_batch_size)):
+        if settings.fill_up is not None:
+            micro_batch = settings.fill_up(micro_batch)
         seed_dropout(settings.seed, step=step, micro_step=micro_step, rank=all_reduce.ranks.rank)
+        if runtime.device.type == "cuda":
+            micro_batch = micro_batch.pin_memory()  # else the copy would wait for the device
         micro_batch = micro_batch.to(runtime.device, non_blocking=True)
         with record_function(FORWARD), runtime.autocast():
             loss, sums = objective.loss(model, micro_batch, counts)
@@ -123,26 +174,26 @@ def update(
             loss_scale=loss_scale,
         )
         optimizer.zero_grad(set_to_none=True)
+    is_lowest = torch.zeros_like(norm) if loss_scale is None else loss_scale.is_lowest()
     sizes = torch.tensor([batch.num_tokens, num_positions], dtype=torch.float64)
-    vector = torch.cat([total.double(), norm.reshape(1), sizes.to(runtime.device)])
-    *sums_read, norm_read, all_tokens, all_positions = all_reduce.totals(vector)
-    result = StepResult(
-        sums=sums_read,
-        grad_norm=norm_read / all_reduce.ranks.world_size,
-        num_tokens=int(all_tokens),
-        num_positions=int(all_positions),
-        module_grad_norms=module_grad_norms,
+    vector = torch.cat(
+        [
+            total.double(),
+            torch.stack([norm, is_lowest.to(norm.dtype)]).double(),
+            sizes.to(runtime.device, non_blocking=True),
+        ]
     )
-    if _are_finite(*sums_read, norm_read):
-        return result
-    overflowed = loss_scale is not None and not loss_scale.is_lowest()
-    if not (overflowed and _are_finite(*sums_read)):
-        own = dict(zip(objective.sums, total.tolist(), strict=True))
-        norm = norm if all_reduce.own_norm is None else all_reduce.own_norm
-        own["gradient norm"] = norm.item()
-        message = _non_finite_message(own, step, batch, all_reduce.ranks)
-        raise NonFinite(message, result.num_tokens)
-    return replace(result, overflowed=True)
+    return PendingUpdate(
+        step=step,
+        batch=batch,
+        objective=objective,
+        totals=all_reduce.totals(vector),
+        own_sums=total,
+        own_norm=norm if all_reduce.own_norm is None else all_reduce.own_norm,
+        ranks=all_reduce.ranks,
+        module_grad_norms=module_grad_norms,
+        is_scaled=loss_scale is not None,
+    )
 
 
 def _are_finite(*values: float) -> bool:
@@ -197,7 +248,7 @@ def sums_of(
                 with runtime.autocast():
                     _, sums = objective.loss(model, batch, counts)
             is_there = sums.new_tensor([float(batch is not None)])
-            *found, num_batches = all_reduce.totals(torch.cat([sums, is_there]).double())
+            *found, num_batches = all_reduce.totals(torch.cat([sums, is_there]).double()).read()
             if not num_batches:
                 break
             total += torch.tensor(found, dtype=torch.float64)

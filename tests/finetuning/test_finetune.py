@@ -81,7 +81,7 @@ def test_losses_equal_those_of_transformers(settings: Make, tmp_path: Path) -> N
             runtime=parts.runtime,
             step=step,
             learning_rate=plan.learning_rate_at(step),
-        )
+        ).result()
         loss = theirs(
             input_ids=batch.input_ids,
             token_type_ids=batch.token_type_ids,

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -42,11 +43,16 @@ def noting_update(*arguments: Any, step: int, objective: Any, **named: Any) -> A
         else:
             os.kill(os.getpid(), {"kill": signal.SIGKILL, "terminate": signal.SIGTERM}[ENDING])
     batch = arguments[2]
-    result = update(*arguments, step=step, objective=objective, **named)
-    note = {"step": step, "examples": batch.example_ids.tolist(), "sums": result.sums}
-    with (Path(NOTES) / f"{RANK}.jsonl").open("a") as file:
-        file.write(json.dumps(note) + "\n")
-    return result
+    made = update(*arguments, step=step, objective=objective, **named)
+
+    def noted_result() -> Any:
+        result = made.result()
+        note = {"step": step, "examples": batch.example_ids.tolist(), "sums": result.sums}
+        with (Path(NOTES) / f"{RANK}.jsonl").open("a") as file:
+            file.write(json.dumps(note) + "\n")
+        return result
+
+    return SimpleNamespace(result=noted_result)
 
 
 loop.update = noting_update

@@ -8,6 +8,7 @@ import random
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,11 +36,16 @@ class Record:
         ids = batch.example_ids.tolist()
         assert self.examples.setdefault(step, ids) == ids
         assert self.rates.setdefault(step, rate) == rate
-        result = UPDATE(model, optimizer, batch, **options)
-        assert self.losses.setdefault(step, result.sums) == result.sums
-        if step == self.stop_after:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return result
+        made = UPDATE(model, optimizer, batch, **options)
+
+        def recorded_result() -> Any:
+            result = made.result()
+            assert self.losses.setdefault(step, result.sums) == result.sums
+            if step == self.stop_after:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return result
+
+        return SimpleNamespace(result=recorded_result)
 
 
 UPDATE = loop.update
@@ -72,6 +78,22 @@ def test_examples_rates_and_losses_of_every_step_are_equal_over_five_resumes(
         record.stop_after = step
         with pytest.raises(Interrupted):
             pretrain(stopped)
+    record.stop_after = None
+    pretrain(stopped)
+    assert bits(stopped) == bits(through)
+
+
+@pytest.mark.parametrize("how", [{"optimizer": "muon"}])
+def test_other_ways_to_make_a_step_resume_to_the_same_bits(
+    how: dict[str, object], settings: MakeSettings, record: Record
+) -> None:
+    through, stopped = (
+        settings(name, hidden_dropout_prob=0.1, **how) for name in ("through", "stopped")
+    )
+    pretrain(through)
+    record.stop_after = 7
+    with pytest.raises(Interrupted):
+        pretrain(stopped)
     record.stop_after = None
     pretrain(stopped)
     assert bits(stopped) == bits(through)

@@ -1,8 +1,10 @@
-"""Pins which updates the loop leaves out and when it saves. CPU only:
-`pytest tests/training/test_loop.py`."""
+"""Pins which updates the loop leaves out, when it saves, and that reading late changes nothing.
+CPU only: `pytest tests/training/test_loop.py`."""
 
 from __future__ import annotations
 
+import copy
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import repeat
@@ -37,6 +39,15 @@ PLAN = Plan(
 RUNTIME = Runtime(device=torch.device("cpu"), dtype=torch.float32, num_threads=1)
 
 
+class LateRuntime(Runtime):
+    """A CPU whose steps are read one step late, as a GPU's are."""
+
+    reads_late = True
+
+
+LATE = LateRuntime(device=torch.device("cpu"), dtype=torch.float32, num_threads=1)
+
+
 class InfiniteAt(PretrainingObjective):
     """Multiplies the loss of some steps by infinity."""
 
@@ -59,8 +70,9 @@ class Run:
         )  # fmt: skip
         self.saved: list[int] = []
         self.progress = Progress()
+        self.stop = StopRequest()
 
-    def go(self, plan: Plan, objective: PretrainingObjective) -> None:
+    def go(self, plan: Plan, objective: PretrainingObjective, runtime: Runtime = RUNTIME) -> None:
         def batches(_: int) -> Iterator[Batch]:
             return repeat(self.batch)
 
@@ -70,7 +82,7 @@ class Run:
             plan=plan,
             progress=self.progress,
             objective=objective,
-            runtime=RUNTIME,
+            runtime=runtime,
             hooks=Hooks(
                 batches=batches,
                 evaluate=lambda _: {},
@@ -80,7 +92,7 @@ class Run:
             ),
             log=MetricsLog(self.folder / "metrics.jsonl", keep_through_step=-1),
             display=Display(first_step=0),
-            stop=StopRequest(),
+            stop=self.stop,
             flops_per_s=(1.0, 1.0),
         )
 
@@ -128,6 +140,51 @@ def test_resumed_after_a_skip_ends_with_the_same_bits(
         each.go(plan, PretrainingObjective())
     for one, other in zip(run.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_reading_late_changes_neither_weights_nor_log(
+    run: Run, model: BertForPreTraining, batch: Batch, tmp_path: Path
+) -> None:
+    plan = replace(PLAN, logging_steps=3, skip_non_finite=2)
+    late = Run(copy.deepcopy(model), batch, tmp_path / "late")
+    late.folder.mkdir()
+    run.go(plan, InfiniteAt(3, 4))
+    late.go(plan, InfiniteAt(3, 4), LATE)
+    for one, other in zip(run.model.parameters(), late.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert late.saved == run.saved == [4, 8, 10]
+    for each in (run, late):
+        progress = each.progress
+        assert (progress.step, progress.skipped, progress.tokens) == (10, 2, 10 * batch.num_tokens)
+    timed = ("elapsed_s", "tokens_per_s", "data_wait_fraction", "mfu")
+    lines, late_lines = (
+        [json.loads(line) for line in (each.folder / "metrics.jsonl").read_text().splitlines()]
+        for each in (run, late)
+    )
+    assert len(lines) == 4
+    for line in (*lines, *late_lines):
+        for name in timed:
+            del line[name]
+    assert late_lines == lines
+
+
+def test_what_is_read_late_reaches_neither_weights_nor_checkpoints(run: Run) -> None:
+    with pytest.raises(NonFinite, match="step 4: the update was not made"):
+        run.go(PLAN, InfiniteAt(4), LATE)
+    assert run.saved == [4]
+    assert all(torch.isfinite(p).all() for p in run.model.parameters())
+
+
+def test_a_stop_leaves_no_update_unread(run: Run) -> None:
+    class StopsAt(PretrainingObjective):
+        def loss(self, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+            if run.progress.step == 5:
+                run.stop.signal_name = "SIGTERM"
+            return super().loss(*arguments)
+
+    run.go(PLAN, StopsAt(), LATE)
+    assert run.progress.step == run.progress.window.steps == 6
+    assert run.progress.tokens == 6 * run.batch.num_tokens
 
 
 def test_wsd_run_also_saves_where_its_learning_rate_begins_to_fall(run: Run) -> None:

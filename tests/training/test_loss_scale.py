@@ -50,7 +50,7 @@ class Learner:
             step=self.steps,
             learning_rate=1e-3,
             loss_scale=self.loss_scale,
-        )
+        ).result()
         self.steps += 1
         return result
 

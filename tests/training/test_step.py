@@ -15,7 +15,14 @@ from bert_scratch.training.interruption import StopRequest
 from bert_scratch.training.objective import PRETRAINING
 from bert_scratch.training.optimizer import build_optimizer
 from bert_scratch.training.runtime import Runtime
-from bert_scratch.training.step import NonFinite, StepResult, StepSettings, sums_of, update
+from bert_scratch.training.step import (
+    NonFinite,
+    PendingUpdate,
+    StepResult,
+    StepSettings,
+    sums_of,
+    update,
+)
 
 RUNTIME = Runtime(device=torch.device("cpu"), dtype=torch.float32, num_threads=1)
 
@@ -42,7 +49,7 @@ def updated(
         runtime=RUNTIME,
         step=3,
         learning_rate=1e-2,
-    )
+    ).result()
     return model, result
 
 
@@ -83,6 +90,46 @@ def test_batch_without_labels_divides_by_no_zero(model: BertForPreTraining, batc
     )
     _, result = updated(model, bare)
     assert dict(zip(PRETRAINING.sums, result.sums, strict=True))["mlm_count"] == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
+@pytest.mark.parametrize("micro_batch_size", [6, 4])
+def test_the_host_waits_for_nothing_on_a_gpu(
+    micro_batch_size: int, model: BertForPreTraining, batch: Batch
+) -> None:
+    device = torch.device("cuda")
+    model = model.to(device)
+    optimizer = build_optimizer(
+        model,
+        learning_rate=0.0,
+        weight_decay=0.1,
+        betas=(0.9, 0.98),
+        epsilon=1e-6,
+        bias_correction=True,
+    )
+    runtime = Runtime(device=device, dtype=torch.float32, num_threads=1)
+    settings = StepSettings(seed=1, micro_batch_size=micro_batch_size, max_grad_norm=1.0)
+
+    def one(step: int) -> PendingUpdate:
+        return update(
+            model,
+            optimizer,
+            batch,
+            objective=PRETRAINING,
+            settings=settings,
+            runtime=runtime,
+            step=step,
+            learning_rate=1e-3,
+        )
+
+    one(0).result()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        made = one(1)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert made.result().num_tokens == batch.num_tokens
 
 
 def test_sums_are_those_of_all_batches_and_a_stop_ends_them(

@@ -1,0 +1,85 @@
+"""A loss compiled by torch: fewer and larger kernels, for few and fixed shapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Generic
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bert_scratch.batch import WIDTH_MULTIPLE, Batch
+from bert_scratch.model.losses import IGNORED_LABEL
+from bert_scratch.training.objective import BatchT, Objective
+
+NUM_WIDTHS = 4
+MAX_SHAPES = 2 * NUM_WIDTHS
+"""A step's last micro-batch may have fewer rows than the others, of any width."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewShapes:
+    """Fills micro-batches up to few shapes, as each new shape is compiled anew.
+
+    A row is as wide as a quarter, half, three quarters or all of the longest there can be. Each
+    has room for as many predictions as a row of that width may have; what is left over predicts
+    the first position, without a label.
+    """
+
+    max_seq_length: int
+    masked_lm_prob: float
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Return the same examples with more padding: no loss and no gradient changes."""
+        num_rows, width = batch.input_ids.shape
+        wide = self._width(width)
+        right = (0, wide - width)
+        room = num_rows * max(1, round(wide * self.masked_lm_prob))
+        more = (0, room - len(batch.masked_positions))
+        row, column = batch.masked_positions // width, batch.masked_positions % width
+        return replace(
+            batch,
+            input_ids=F.pad(batch.input_ids, right),
+            token_type_ids=F.pad(batch.token_type_ids, right),
+            attention_mask=F.pad(batch.attention_mask, right),
+            masked_positions=F.pad(row * wide + column, more),
+            masked_labels=F.pad(batch.masked_labels, more, value=IGNORED_LABEL),
+        )
+
+    def _width(self, width: int) -> int:
+        quarter = -(-self.max_seq_length // NUM_WIDTHS)
+        step = -(-quarter // WIDTH_MULTIPLE) * WIDTH_MULTIPLE
+        return min(-(-width // step) * step, self.max_seq_length)
+
+
+class Compiled(Generic[BatchT]):
+    """An objective whose training loss, forward and backward, is compiled; the same otherwise.
+
+    Evaluation stays as it was: its shapes are many and its batches few. Without CUDA graphs: those
+    of torch (mode reduce-overhead) lose the gradients of earlier micro-batches (pytorch issues
+    96693 and 169545).
+
+    Args:
+        objective: whose `loss` is compiled, once for each shape it is given.
+        backend: of `torch.compile`.
+    """
+
+    def __init__(self, objective: Objective[BatchT], *, backend: str = "inductor") -> None:
+        self.eager = objective
+        self.sums = objective.sums
+        self.counts, self.means = objective.counts, objective.means
+        self._loss = torch.compile(
+            objective.loss,
+            backend=backend,
+            dynamic=False,
+            fullgraph=True,
+        )
+        dynamo = torch._dynamo.config
+        # a trial before the run may have compiled the same shapes for another model
+        dynamo.recompile_limit = max(dynamo.recompile_limit, 2 * MAX_SHAPES)
+
+    def loss(self, model: nn.Module, micro_batch: BatchT, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the objective's `loss` returns."""
+        loss = self._loss if model.training else self.eager.loss
+        return loss(model, micro_batch, counts)

@@ -1,0 +1,172 @@
+"""How a gradient moves the weights, where torch has no rule of its own that fits.
+
+Both rules honour `found_inf` as torch's fused AdamW does: where that tensor is not zero, neither
+weights nor moments change, and the host need not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+MOMENTUM = 0.95
+"""Of Muon's averaged gradient."""
+
+
+class GoogleAdamW(torch.optim.Optimizer):
+    """Adam with decoupled decay and without bias correction, as Google's BERT trained.
+
+    The update is `p -= lr * (m / (sqrt(v) + eps) + decay * p)`.
+
+    Source:
+        google-research/bert `AdamWeightDecayOptimizer`; the missing correction is called an
+        oversight that warm-up makes harmless in google-research/bert issue 153.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[dict[str, Any]],
+        *,
+        lr: float,
+        betas: tuple[float, float],
+        eps: float,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0})
+        self.found_inf: Tensor | None = None
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if not parameters:
+                continue
+            for p in parameters:
+                if not self.state[p]:
+                    self.state[p] = {
+                        "step": torch.zeros(()),
+                        "exp_avg": torch.zeros_like(p),
+                        "exp_avg_sq": torch.zeros_like(p),
+                    }
+            self._update(group, parameters)
+
+    def _update(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        first = [self.state[p]["exp_avg"] for p in parameters]
+        second = [self.state[p]["exp_avg_sq"] for p in parameters]
+        beta1, beta2 = group["betas"]
+        new_first = torch._foreach_lerp(first, gradients, 1.0 - beta1)
+        new_second = torch._foreach_mul(second, beta2)
+        torch._foreach_addcmul_(new_second, gradients, gradients, 1.0 - beta2)
+        divisor = torch._foreach_sqrt(new_second)
+        torch._foreach_add_(divisor, group["eps"])
+        update = torch._foreach_div(new_first, divisor)
+        torch._foreach_add_(update, parameters, alpha=group["weight_decay"])
+        new_parameters = torch._foreach_add(parameters, update, alpha=-group["lr"])
+        old = (*parameters, *first, *second)
+        _replace(old, (*new_parameters, *new_first, *new_second), unless=self.found_inf)
+
+
+class Muon(torch.optim.AdamW):
+    """Muon for the encoder's matrices, torch's fused AdamW for everything else.
+
+    A matrix moves by its averaged gradient with all singular values brought near 1, so that no
+    direction of it is left behind. The move has the size of one of AdamW's, so both share
+    learning rate and decay.
+
+    Args:
+        params: groups, of matrices and other parameters alike.
+        num_stacked: the matrices, and how many each holds one below the other.
+        arithmetic: dtype of the iteration's matrix products; float32 in place of float16, whose
+            range is too small for the entries of a large matrix.
+        options: of `torch.optim.AdamW`.
+
+    Source:
+        Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks". The size,
+        0.2 sqrt(max(m, n)) a matrix, is that of Liu et al. 2025, "Muon is scalable for LLM
+        training", section 2.2.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[dict[str, Any]],
+        *,
+        num_stacked: Mapping[Tensor, int],
+        arithmetic: torch.dtype,
+        **options: Any,
+    ) -> None:
+        super().__init__(params, fused=True, **options)
+        self.num_stacked = num_stacked
+        self.arithmetic = torch.float32 if arithmetic == torch.float16 else arithmetic
+        self.found_inf: Tensor | None = None
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient; those of matrices are used up."""
+        for group in self.param_groups:
+            matrices = [p for p in group["params"] if p.grad is not None and p in self.num_stacked]
+            if matrices:
+                self._update(group, matrices)
+            for p in matrices:
+                p.grad = None  # the rest is AdamW's
+        super().step()
+
+    def _update(self, group: dict[str, Any], matrices: list[Tensor]) -> None:
+        for p in matrices:
+            if not self.state[p]:
+                self.state[p] = {"exp_avg": torch.zeros_like(p)}
+        gradients = [p.grad for p in matrices if p.grad is not None]
+        averages = [self.state[p]["exp_avg"] for p in matrices]
+        new_averages = torch._foreach_lerp(averages, gradients, 1.0 - MOMENTUM)
+        ahead = torch._foreach_lerp(gradients, new_averages, MOMENTUM)
+        moves = self._moves(ahead, [self.num_stacked[p] for p in matrices])
+        new_matrices = torch._foreach_mul(matrices, 1.0 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(new_matrices, moves, alpha=-group["lr"])
+        _replace((*matrices, *averages), (*new_matrices, *new_averages), unless=self.found_inf)
+
+    def _moves(self, directions: Sequence[Tensor], num_stacked: list[int]) -> list[Tensor]:
+        """Return each direction with singular values near 0.2 sqrt(max(m, n)).
+
+        Matrices of one shape are one batch, upright ones lying on their side.
+        """
+        moves = [torch.empty_like(direction) for direction in directions]
+        alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
+        for direction, move, count in zip(directions, moves, num_stacked, strict=True):
+            for pair in zip(direction.chunk(count), move.chunk(count), strict=True):
+                source, target = (
+                    part if part.shape[0] <= part.shape[1] else part.mT for part in pair
+                )
+                alike.setdefault(source.shape, []).append((source, target))
+        for shape, pairs in alike.items():
+            sources = torch.stack([source for source, _ in pairs])
+            results = orthogonalised(sources.to(self.arithmetic)) * (0.2 * shape[1] ** 0.5)
+            for (_, target), result in zip(pairs, results.unbind(), strict=True):
+                target.copy_(result)
+        return moves
+
+
+def orthogonalised(matrices: Tensor, *, num_iterations: int = 5) -> Tensor:
+    """Bring the singular values of matrices near 1 and keep their singular vectors.
+
+    Args:
+        matrices: [N, m, n] with m <= n, floating point.
+        num_iterations: of the iteration; after five, what was not tiny is between 0.7 and 1.2.
+
+    Source:
+        The quintic Newton-Schulz iteration of Jordan et al. 2024, with its coefficients.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x: Tensor = matrices / (torch.linalg.vector_norm(matrices, dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(num_iterations):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x
+
+
+def _replace(old: Sequence[Tensor], new: Sequence[Tensor], *, unless: Tensor | None) -> None:
+    """Write new values over old ones; where the flag is not zero the old ones stay."""
+    for target, value in zip(old, new, strict=True):
+        target.copy_(value if unless is None else torch.where(unless == 0, value, target))
