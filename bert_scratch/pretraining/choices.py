@@ -1,8 +1,7 @@
 """What the user leaves out is chosen here, each value by a stated rule with its reason.
 
-The rules were set from runs of a few minutes on two CPU cores (docs/decisions.md): under a short
-budget the smallest model learns fastest, and a model wants some twenty tokens seen for each of
-its parameters before a larger one pays.
+The rules were set from runs on CPU cores (docs/benchmarks.md, docs/decisions.md). `pretrain` and
+`plan` both choose with them.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bert_scratch.config import BertConfig
 from bert_scratch.pretraining.corpus_facts import CorpusFacts
+from bert_scratch.pretraining.plan_loss import encoder_parameters, expected_loss
 
 if TYPE_CHECKING:
     from bert_scratch.training.memory import StepMemory
@@ -39,13 +39,21 @@ Face's initial weights, plain normal ones, are for a wide model what `choose_ini
 
 DEFAULT_PASSES = 40
 CPU_TOKENS_PER_PASS = 16384
-TOKENS_PER_PARAMETER = 20
-TOKENS_WORTH_LONG_SEQUENCES = 200e6
+TOKENS_PER_PARAMETER = 3
+"""Of the encoder: a model that sees fewer is still learning word frequencies."""
+PREDICTED_SHARE = 0.15
+SENTENCES_WORTH_PAIRS = 2
+"""In a document, on average."""
+TOKENS_WORTH_LONG_SEQUENCES = 30e6
 PASSES_WORTH_DROPOUT = 20
 PUBLISHED_WIDTH, PUBLISHED_INITIALIZER_RANGE = 768, 0.02
 WARMUP_SHARE = 0.08
-PEAK_LEARNING_RATE, LOWEST_LEARNING_RATE = 2e-3, 1e-4
-"""Of width 128 and 2,048 tokens an update; the published base size had the lowest."""
+PEAK_LEARNING_RATE = 2e-3
+"""Of width 128 and 2,048 tokens an update."""
+SHALLOW = 4
+"""Layers up to which the learning rate does not fall: 8 layers of width 256 failed at what 4
+learn well with."""
+PUBLISHED_DEPTH, PUBLISHED_LEARNING_RATE = 12, 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,35 +82,80 @@ def expected_tokens(budget: Budget, facts: CorpusFacts, config: BertConfig) -> f
     if budget.num_train_steps is not None:
         return budget.num_train_steps * 2048.0
     if budget.max_train_seconds is not None:
-        return budget.max_train_seconds * budget.tokens_per_s(config)
+        return budget.max_train_seconds * budget.tokens_per_s(timed_shape(config))
     return float(DEFAULT_PASSES * facts.train_tokens)
 
 
-def choose_seq_length(budget: Budget, facts: CorpusFacts) -> Choice:
-    """Choose the sequence length: 128, or 64 while the budget is too short to profit from it."""
-    tokens = expected_tokens(budget, facts, preset_shape("tiny", facts))
+def timed_shape(shape: BertConfig) -> BertConfig:
+    """Return a shape reduced to what decides its speed, so that none is timed twice."""
+    return BertConfig(
+        vocab_size=shape.vocab_size,
+        hidden_size=shape.hidden_size,
+        num_hidden_layers=shape.num_hidden_layers,
+        num_attention_heads=shape.num_attention_heads,
+        intermediate_size=shape.intermediate_size,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+
+
+def choose_pair_task(facts: CorpusFacts) -> Choice:
+    """Choose nsp where a document has two sentences or more on average, else no pairs."""
+    if not facts.pairs_possible:
+        return Choice("none", "the corpus has no documents of several sentences to make pairs from")
+    if facts.train_sentences < SENTENCES_WORTH_PAIRS * facts.train_documents:
+        return Choice("none", "most documents have one sentence, and a pair needs two")
+    return Choice("nsp", "the corpus has documents of several sentences")
+
+
+def choose_preset(budget: Budget, facts: CorpusFacts) -> Choice:
+    """Choose the size that is expected to end with the lowest loss, smallest first.
+
+    Given a time, two sizes are compared at that time. Given a number of tokens, the smaller one
+    is granted as many more as the same arithmetic allows, so that size is not for free.
+    """
+    names = list(BertConfig.PRESETS)
+    chosen, shape = names[0], preset_shape(names[0], facts)
+    tokens = expected_tokens(budget, facts, shape)
+    reason = "the smallest"
+    for name in names[1:]:
+        larger = preset_shape(name, facts)
+        larger_tokens = expected_tokens(budget, facts, larger)
+        if budget.max_train_seconds is None:
+            tokens = larger_tokens * work_per_token(larger) / work_per_token(shape)
+        if larger_tokens < TOKENS_PER_PARAMETER * encoder_parameters(larger):
+            rule = f"{TOKENS_PER_PARAMETER} tokens for each parameter of its encoder"
+            reason = f"{name} would see {larger_tokens / 1e6:,.1f} M tokens, below {rule}"
+            break
+        smaller_loss = expected_loss(shape, tokens=tokens, facts=facts)
+        larger_loss = expected_loss(larger, tokens=larger_tokens, facts=facts)
+        reason = f"{larger_loss:.2f} nats expected of {name}, {smaller_loss:.2f} of {chosen}"
+        if larger_loss >= smaller_loss:
+            break
+        chosen, shape, tokens = name, larger, larger_tokens
+    return Choice(chosen, reason)
+
+
+def choose_seq_length(tokens: float) -> Choice:
+    """Choose the sequence length: 128, or 64 while the run is too short to profit from it.
+
+    Args:
+        tokens: the run sees in all.
+    """
     limit = f"{TOKENS_WORTH_LONG_SEQUENCES / 1e6:,.0f} M"
     if tokens < TOKENS_WORTH_LONG_SEQUENCES:
         return Choice(64, f"about {tokens / 1e6:,.0f} M tokens fit the budget, below {limit}")
     return Choice(128, f"the usual length; {limit} tokens or more fit the budget")
 
 
-def choose_preset(budget: Budget, facts: CorpusFacts) -> Choice:
-    """Choose the largest preset that sees `TOKENS_PER_PARAMETER` tokens for each parameter."""
-    chosen = Choice("tiny", "the smallest: no larger one sees enough tokens within the budget")
-    for preset in BertConfig.PRESETS:
-        config = preset_shape(preset, facts)
-        ratio = expected_tokens(budget, facts, config) / approximate_parameters(config)
-        if ratio < TOKENS_PER_PARAMETER:
-            break
-        rule = f"at least {TOKENS_PER_PARAMETER} tokens seen for each parameter"
-        chosen = Choice(preset, f"the largest with {rule}; here about {ratio:,.0f}")
-    return chosen
-
-
 def preset_shape(preset: str, facts: CorpusFacts) -> BertConfig:
     """Return a preset's shape with the corpus's vocabulary."""
     return BertConfig.preset(preset, vocab_size=facts.vocab_size)
+
+
+def work_per_token(shape: BertConfig) -> float:
+    """Return the multiplications of a token in the encoder and of its share of the logits."""
+    return encoder_parameters(shape) + PREDICTED_SHARE * shape.hidden_size * shape.vocab_size
 
 
 def choose_initializer_range(hidden_size: int) -> Choice:
@@ -166,11 +219,20 @@ def choose_micro_batch(batch_size: int, memory: StepMemory, free_bytes: int) -> 
     return Choice(fit, reason)
 
 
-def choose_learning_rate(hidden_size: int, tokens_per_step: int) -> Choice:
-    """Choose the peak learning rate: falls with the width, rises with the root of the batch."""
-    rate = PEAK_LEARNING_RATE * (128 / hidden_size) * (tokens_per_step / 2048) ** 0.5
-    rate = min(PEAK_LEARNING_RATE, max(LOWEST_LEARNING_RATE, rate))
-    reason = f"{PEAK_LEARNING_RATE:g} at width 128 and 2,048 tokens, less for wider models"
+def choose_learning_rate(shape: BertConfig, tokens_per_step: int) -> Choice:
+    """Choose the peak learning rate: falls with width and depth, rises with the root of the batch.
+
+    A model as deep as the published ones takes theirs, whatever the batch.
+    """
+    if shape.num_hidden_layers >= PUBLISHED_DEPTH:
+        return Choice(PUBLISHED_LEARNING_RATE, "as published for so many layers")
+    rate = PEAK_LEARNING_RATE * (128 / shape.hidden_size) * (tokens_per_step / 2048) ** 0.5
+    rate *= min(1.0, SHALLOW / shape.num_hidden_layers)
+    rate = min(PEAK_LEARNING_RATE, max(PUBLISHED_LEARNING_RATE, rate))
+    reason = (
+        f"{PEAK_LEARNING_RATE:g} at width 128 and 2,048 tokens, less for wider models and for more "
+        f"than {SHALLOW} layers"
+    )
     return Choice(float(f"{rate:.2g}"), reason)
 
 
@@ -188,35 +250,3 @@ def approximate_parameters(config: BertConfig) -> int:
     rows = config.vocab_size + config.max_position_embeddings + config.type_vocab_size
     layer = 4 * d * d + 2 * d * f + 9 * d + f
     return rows * d + 2 * d + config.num_hidden_layers * layer + d * d + d
-
-
-def verdict(facts: CorpusFacts, *, parameters: int, tokens: float, passes: float) -> list[str]:
-    """Say in words whether the model is too large or the corpus too small to learn from.
-
-    Args:
-        facts: of the prepared corpus.
-        parameters: of the model.
-        tokens: the run will see in all.
-        passes: it will make over the train text.
-    """
-    per_parameter = tokens / parameters
-    lines = []
-    if facts.train_tokens < 200_000:
-        lines.append(
-            f"too small: {facts.train_tokens:,} train tokens are below 200,000, too few to learn a "
-            f"language from; continue an existing model with --init-checkpoint instead"
-        )
-    if per_parameter < TOKENS_PER_PARAMETER / 4:
-        lines.append(
-            f"too large: the model sees {per_parameter:.1f} tokens for each parameter, below "
-            f"{TOKENS_PER_PARAMETER / 4:.0f}; take a smaller --preset or train longer"
-        )
-    if passes > 100:
-        lines.append(
-            f"repetitive: {passes:,.0f} passes over the same text, above 100; the held-out loss "
-            f"may rise before the end; train for less time or on more text"
-        )
-    return lines or [
-        f"sound: {per_parameter:.0f} tokens seen for each parameter (wanted: "
-        f"{TOKENS_PER_PARAMETER / 4:.0f} or more), {passes:.1f} passes over the text (100 at most)"
-    ]

@@ -64,8 +64,7 @@ def resolve(
         dtype=str(runtime.dtype).removeprefix("torch."),
         num_threads=runtime.num_threads,
     )
-    chooser.fill("pair_task", lambda: _pair_task(facts))
-    chooser.fill("max_seq_length", lambda: choices.choose_seq_length(budget, facts))
+    chooser.fill("pair_task", lambda: choices.choose_pair_task(facts))
     bert_config = initial or _fill_shape(chooser, budget, facts, pad_token_id)
     _fill_optimization(chooser, budget, facts, bert_config)
     memory = step_memory(chooser.config, bert_config, runtime)
@@ -129,7 +128,11 @@ def _fill_shape(
 def _fill_optimization(
     chooser: _Chooser, budget: Budget, facts: CorpusFacts, shape: BertConfig
 ) -> None:
-    """Fill in batch and learning rate."""
+    """Fill in sequence length, batch and learning rate."""
+    chooser.fill(
+        "max_seq_length",
+        lambda: choices.choose_seq_length(choices.expected_tokens(budget, facts, shape)),
+    )
     seq_length = filled(chooser.config.max_seq_length)
     chooser.fill(
         "train_batch_size",
@@ -140,7 +143,7 @@ def _fill_optimization(
     batch_size = filled(chooser.config.train_batch_size)
     chooser.fill(
         "learning_rate",
-        lambda: choices.choose_learning_rate(shape.hidden_size, batch_size * seq_length),
+        lambda: choices.choose_learning_rate(shape, batch_size * seq_length),
     )
 
 
@@ -213,12 +216,6 @@ def _apply_recipe(config: PretrainConfig) -> PretrainConfig:
     if config.init_checkpoint is not None:
         del recipe["hidden_act"]  # the checkpoint's shape decides
     return config.replace(**{k: v for k, v in recipe.items() if getattr(config, k) is None})
-
-
-def _pair_task(facts: CorpusFacts) -> Choice:
-    if facts.pairs_possible:
-        return Choice("nsp", "the corpus has documents of several sentences")
-    return Choice("none", "the corpus has no documents of several sentences to make pairs from")
 
 
 def _shape(config: PretrainConfig, facts: CorpusFacts, pad_token_id: int) -> BertConfig:

@@ -74,9 +74,18 @@ def probe_step(
     return StepProbe(step_s=min(seconds[1:]), sums=sums)
 
 
-def measure_tokens_per_s(config: BertConfig, *, runtime: Runtime) -> float:
-    """Measure how fast a model of a shape trains, on a made-up batch of 32 rows of 64 tokens."""
-    rows, width = 32, min(64, config.max_position_embeddings)
+def measure_tokens_per_s(
+    config: BertConfig, *, runtime: Runtime, rows: int = 32, seq_length: int = 64
+) -> float:
+    """Measure how fast a model of a shape trains, on a made-up batch.
+
+    Args:
+        config: the shape.
+        runtime: of the run.
+        rows: examples of the batch, all of one forward pass.
+        seq_length: tokens of each, no more than the model takes.
+    """
+    width = min(seq_length, config.max_position_embeddings)
     torch.manual_seed(0)
     ids = torch.randint(config.vocab_size, (rows, width))
     positions = torch.arange(0, rows * width, 7)

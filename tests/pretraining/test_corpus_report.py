@@ -84,9 +84,11 @@ def test_report_agrees_with_what_prepare_and_the_store_find(corpus: Path, tmp_pa
     train = store.shards("train")
     assert report.vocabulary.vocab_size == store.vocab_size
     assert report.num_tokens == sum(s.num_tokens for s in [*train, *store.shards("eval")])
-    assert expected.train_documents == sum(len(shard.documents) for shard in train)
-    assert expected.eval_documents == sum(len(shard.documents) for shard in store.shards("eval"))
-    assert expected.train_tokens == int(store.token_counts.sum())
+    assert expected.facts.train_documents == sum(len(shard.documents) for shard in train)
+    assert expected.facts.eval_documents == sum(
+        len(shard.documents) for shard in store.shards("eval")
+    )
+    assert expected.facts.train_tokens == int(store.token_counts.sum())
     assert expected.num_examples == sum(
         math.ceil(shard.num_tokens / (expected.max_seq_length - 3)) for shard in train
     )
