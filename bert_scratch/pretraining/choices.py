@@ -6,6 +6,7 @@ The rules were set from runs on CPU cores (docs/benchmarks.md, docs/decisions.md
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -39,13 +40,14 @@ Face's initial weights, plain normal ones, are for a wide model what `choose_ini
 
 DEFAULT_PASSES = 40
 CPU_TOKENS_PER_PASS = 16384
-TOKENS_PER_PARAMETER = 3
-"""Of the encoder: a model that sees fewer is still learning word frequencies."""
-PREDICTED_SHARE = 0.15
+TOKENS_PER_PARAMETER = 20
+LEAST_TOKENS_PER_PARAMETER = 3
+"""Of the encoder: a model that sees fewer is hardly past word frequencies."""
 SENTENCES_WORTH_PAIRS = 2
 """In a document, on average."""
 TOKENS_WORTH_LONG_SEQUENCES = 30e6
-PASSES_WORTH_DROPOUT = 20
+PASSES_WORTH_DROPOUT, PARAMETERS_WORTH_DROPOUT = 20, 2
+"""More passes than that by a model with more parameters than that for each token of the text."""
 PUBLISHED_WIDTH, PUBLISHED_INITIALIZER_RANGE = 768, 0.02
 WARMUP_SHARE = 0.08
 PEAK_LEARNING_RATE = 2e-3
@@ -109,31 +111,32 @@ def choose_pair_task(facts: CorpusFacts) -> Choice:
 
 
 def choose_preset(budget: Budget, facts: CorpusFacts) -> Choice:
-    """Choose the size that is expected to end with the lowest loss, smallest first.
+    """Choose the size: within a time, the one that is expected to end with the lowest loss.
 
-    Given a time, two sizes are compared at that time. Given a number of tokens, the smaller one
-    is granted as many more as the same arithmetic allows, so that size is not for free.
+    Sizes are tried smallest first. Without a time limit it is the largest that sees
+    `TOKENS_PER_PARAMETER` tokens for each parameter.
     """
-    names = list(BertConfig.PRESETS)
-    chosen, shape = names[0], preset_shape(names[0], facts)
-    tokens = expected_tokens(budget, facts, shape)
-    reason = "the smallest"
-    for name in names[1:]:
-        larger = preset_shape(name, facts)
-        larger_tokens = expected_tokens(budget, facts, larger)
+    chosen = Choice("tiny", "the smallest: no larger one sees enough tokens")
+    lowest = math.inf
+    for preset in BertConfig.PRESETS:
+        shape = preset_shape(preset, facts)
+        tokens = expected_tokens(budget, facts, shape)
         if budget.max_train_seconds is None:
-            tokens = larger_tokens * work_per_token(larger) / work_per_token(shape)
-        if larger_tokens < TOKENS_PER_PARAMETER * encoder_parameters(larger):
-            rule = f"{TOKENS_PER_PARAMETER} tokens for each parameter of its encoder"
-            reason = f"{name} would see {larger_tokens / 1e6:,.1f} M tokens, below {rule}"
+            ratio = tokens / approximate_parameters(shape)
+            if ratio < TOKENS_PER_PARAMETER:
+                break
+            rule = f"at least {TOKENS_PER_PARAMETER} tokens seen for each parameter"
+            chosen = Choice(preset, f"the largest with {rule}; here about {ratio:,.0f}")
+            continue
+        if preset != "tiny" and tokens < LEAST_TOKENS_PER_PARAMETER * encoder_parameters(shape):
             break
-        smaller_loss = expected_loss(shape, tokens=tokens, facts=facts)
-        larger_loss = expected_loss(larger, tokens=larger_tokens, facts=facts)
-        reason = f"{larger_loss:.2f} nats expected of {name}, {smaller_loss:.2f} of {chosen}"
-        if larger_loss >= smaller_loss:
+        loss = expected_loss(shape, tokens=tokens, facts=facts)
+        if loss >= lowest:
             break
-        chosen, shape, tokens = name, larger, larger_tokens
-    return Choice(chosen, reason)
+        lowest = loss
+        reason = f"about {tokens / 1e6:,.0f} M tokens fit the time, {loss:.2f} nats expected"
+        chosen = Choice(preset, f"{reason}; a larger one would see too few")
+    return chosen
 
 
 def choose_seq_length(tokens: float) -> Choice:
@@ -151,11 +154,6 @@ def choose_seq_length(tokens: float) -> Choice:
 def preset_shape(preset: str, facts: CorpusFacts) -> BertConfig:
     """Return a preset's shape with the corpus's vocabulary."""
     return BertConfig.preset(preset, vocab_size=facts.vocab_size)
-
-
-def work_per_token(shape: BertConfig) -> float:
-    """Return the multiplications of a token in the encoder and of its share of the logits."""
-    return encoder_parameters(shape) + PREDICTED_SHARE * shape.hidden_size * shape.vocab_size
 
 
 def choose_initializer_range(hidden_size: int) -> Choice:
@@ -178,14 +176,18 @@ def choose_initializer(hidden_size: int) -> Choice:
     return Choice("mimetic", f"{reason} to each other from the start")
 
 
-def choose_dropout(tokens: float, facts: CorpusFacts) -> Choice:
-    """Choose the dropout: none while the text is seen too few times to be learned by heart."""
+def choose_dropout(tokens: float, facts: CorpusFacts, shape: BertConfig) -> Choice:
+    """Choose the dropout: none unless the text is seen often by a model that could learn it."""
     passes = tokens / max(1, facts.train_tokens)
     if passes <= PASSES_WORTH_DROPOUT:
         return Choice(
             0.0, f"about {passes:.0f} passes over the text, {PASSES_WORTH_DROPOUT} at most"
         )
-    return Choice(0.1, f"about {passes:.0f} passes over the text, more than {PASSES_WORTH_DROPOUT}")
+    size = encoder_parameters(shape) / max(1, facts.train_tokens)
+    sized = f"the encoder has {size:.1f} parameters for each token of the text"
+    if size <= PARAMETERS_WORTH_DROPOUT:
+        return Choice(0.0, f"{sized}, {PARAMETERS_WORTH_DROPOUT} at most")
+    return Choice(0.1, f"about {passes:.0f} passes over the text, and {sized}")
 
 
 def choose_batch_size(tokens: float, *, seq_length: int) -> Choice:

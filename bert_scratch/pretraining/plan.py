@@ -45,7 +45,7 @@ from bert_scratch.training.memory import free_bytes
 from bert_scratch.training.metrics import duration
 from bert_scratch.training.runtime import Runtime, set_up
 
-EXISTING_MODELS = {"CJK": "google-bert/bert-base-chinese"}
+EXISTING_MODELS = {"Han": "google-bert/bert-base-chinese"}
 MULTILINGUAL_MODEL = "google-bert/bert-base-multilingual-cased"
 """What a small corpus is continued from, by its commonest script; one of its language is better."""
 
@@ -264,10 +264,13 @@ def _command(config: PlanConfig, report: CorpusReport, made: Outlook, pair_task:
     if too_small:
         drop |= {"tokenizer", "vocab_size", "lowercase", "strip_accents"}
     for field in fields(config):
-        value = getattr(config, field.name)
-        if value != field.default and field.name not in drop:
-            values = value if isinstance(value, tuple) else (value,)
-            words += [f"--{field.name.replace('_', '-')}", *map(_word, values)]
+        value, name = getattr(config, field.name), field.name.replace("_", "-")
+        if value == field.default or field.name in drop:
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no-{name}")
+        else:
+            words += [f"--{name}", *map(_word, value if isinstance(value, tuple) else (value,))]
     if too_small:
         script = next(iter(report.characters.scripts), "")
         words += ["--init-checkpoint", EXISTING_MODELS.get(script, MULTILINGUAL_MODEL)]

@@ -13,9 +13,9 @@ from bert_scratch.config import BertConfig
 from bert_scratch.pretraining.corpus_facts import CorpusFacts
 
 # loss / unigram entropy = FLOOR + SIZE / parameters ** SIZE_POWER + SEEN / tokens ** SEEN_POWER
-FLOOR = 0.2
-SIZE, SIZE_POWER = 5.0, 0.34
-SEEN, SEEN_POWER = 700.0, 0.5
+FLOOR = 0.28
+SIZE, SIZE_POWER = 8.6, 0.34
+SEEN, SEEN_POWER = 775.0, 0.5
 PASSES_WORTH_MORE = 15.4
 """Each further pass over a text is worth less: so many are worth 1 - 1 / e of as much new text."""
 TYPICAL_ERROR = 0.25
@@ -36,8 +36,8 @@ def expected_loss(shape: BertConfig, *, tokens: float, facts: CorpusFacts) -> fl
         tokens: the run sees in all.
         facts: of the corpus.
     """
-    size = SIZE / encoder_parameters(shape) ** SIZE_POWER
-    seen = SEEN / max(1.0, tokens_worth(tokens, facts.train_tokens)) ** SEEN_POWER
+    size: float = SIZE / encoder_parameters(shape) ** SIZE_POWER
+    seen: float = SEEN / max(1.0, tokens_worth(tokens, facts.train_tokens)) ** SEEN_POWER
     return facts.unigram_entropy * min(1.0, FLOOR + size + seen)
 
 

@@ -120,7 +120,9 @@ def _fill_shape(
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
         chooser.fill(
             name,
-            lambda: choices.choose_dropout(choices.expected_tokens(budget, facts, shape), facts),
+            lambda: choices.choose_dropout(
+                choices.expected_tokens(budget, facts, shape), facts, shape
+            ),
         )
     return _shape(chooser.config, facts, pad_token_id)
 

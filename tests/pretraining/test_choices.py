@@ -12,7 +12,7 @@ from bert_scratch.config import BertConfig
 from bert_scratch.pretraining import choices
 from bert_scratch.pretraining.choices import Budget
 from bert_scratch.pretraining.corpus_facts import CorpusFacts, unigram_loss
-from bert_scratch.pretraining.plan_loss import encoder_parameters
+from bert_scratch.pretraining.plan_loss import encoder_parameters, expected_loss
 
 
 def facts(train_tokens: int = 2_000_000) -> CorpusFacts:
@@ -52,13 +52,22 @@ def test_preset_counts_the_tokens_that_a_model_of_that_size_would_see() -> None:
     choice = choices.choose_preset(budget(seconds=7200), facts())
     shape = choices.preset_shape(str(choice.value), facts())
     seen = choices.expected_tokens(budget(seconds=7200), facts(), shape)
-    assert seen >= choices.TOKENS_PER_PARAMETER * encoder_parameters(shape)
+    assert seen >= choices.LEAST_TOKENS_PER_PARAMETER * encoder_parameters(shape)
 
 
-def test_larger_size_has_to_beat_the_smaller_one_given_the_same_work() -> None:
-    steps = [choices.choose_preset(budget(steps=n), facts()).value for n in (1_000, 10**6)]
-    assert steps[0] == "tiny"
-    assert steps[1] != "tiny"
+@pytest.mark.parametrize(("steps", "preset"), [(1_000, "tiny"), (60_000, "mini")])
+def test_without_a_time_limit_each_parameter_sees_twenty_tokens(steps: int, preset: str) -> None:
+    assert choices.choose_preset(budget(steps=steps), facts()).value == preset
+
+
+def test_size_within_a_time_is_the_one_that_is_expected_to_end_lowest() -> None:
+    hour = budget(seconds=7200)
+    expected = {}
+    for name in ("tiny", "mini"):
+        shape = choices.preset_shape(name, facts())
+        tokens = choices.expected_tokens(hour, facts(), shape)
+        expected[name] = expected_loss(shape, tokens=tokens, facts=facts())
+    assert choices.choose_preset(hour, facts()).value == min(expected, key=expected.__getitem__)
 
 
 def test_speed_is_asked_once_for_each_size() -> None:
@@ -121,9 +130,15 @@ def test_initial_weights_spread_wider_in_narrow_models_only() -> None:
     assert choices.choose_initializer_range(1024).value == 0.02
 
 
-def test_dropout_is_left_out_while_the_text_is_seen_few_times() -> None:
-    assert choices.choose_dropout(20 * 2e6, facts()).value == 0.0
-    assert choices.choose_dropout(21 * 2e6, facts()).value == 0.1
+@pytest.mark.parametrize(
+    ("preset", "passes", "dropout"),
+    [("small", 20, 0.0), ("small", 21, 0.1), ("mini", 100, 0.0), ("tiny", 100, 0.0)],
+)
+def test_dropout_is_for_models_that_could_learn_the_text_by_heart(
+    preset: str, passes: int, dropout: float
+) -> None:
+    shape = BertConfig.preset(preset)
+    assert choices.choose_dropout(passes * 2e6, facts(), shape).value == dropout
 
 
 def test_approximate_parameters_are_those_of_the_published_base() -> None:

@@ -133,8 +133,8 @@ def test_expected_padding_is_that_of_drawn_windows(seq_length: int) -> None:
 def test_steps_follow_the_length_asked_for(corpus: Path) -> None:
     short, long = (report_on(corpus, max_seq_length=length).expectation for length in (32, 256))
     assert (short.max_seq_length, long.max_seq_length) == (32, 256)
-    assert short.num_examples == math.ceil(short.train_tokens / 29)
-    assert long.num_examples == math.ceil(long.train_tokens / 253)
+    assert short.num_examples == math.ceil(short.facts.train_tokens / 29)
+    assert long.num_examples == math.ceil(long.facts.train_tokens / 253)
 
 
 def test_blank_line_between_all_lines_is_named_with_its_mend(tmp_path: Path) -> None:
