@@ -22,22 +22,14 @@ from typing import Any
 
 import numpy as np
 from measure import print_table
-from scipy.optimize import least_squares
 
 from bert_scratch.config import BertConfig, read_json_object
 from bert_scratch.pretraining.corpus_facts import CorpusFacts
-from bert_scratch.pretraining.plan_loss import (
-    SIZE_POWER,
-    encoder_parameters,
-    expected_loss,
-    tokens_worth,
-)
+from bert_scratch.pretraining.plan_loss import POWER, expected_loss, tokens_learned
 from bert_scratch.pretraining.pretrain import pretrain
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 
 TOKENS_PER_STEP = 2048
-START = (0.3, 5.0, 700.0, 0.5)
-"""From which the fit sets out: floor, size, seen, power of seen."""
 
 
 def main() -> None:
@@ -114,21 +106,23 @@ def settings_of(model: str) -> dict[str, Any]:
 
 
 def fit(points: Sequence[dict[str, Any]]) -> None:
-    """Print the constants of the law that lie nearest the points."""
-    size = np.array([encoder_parameters(shape_of(point)) for point in points], dtype=np.float64)
-    seen = np.array([tokens_worth(point["tokens"], point["distinct_tokens"]) for point in points])
-    entropy = np.array([point["unigram_entropy"] for point in points])
-    loss = np.array([point["mlm_loss"] for point in points])
-
-    def misses(law: Sequence[float]) -> Any:
-        floor, by_size, by_seen, power = law
-        return entropy * (floor + by_size / size**SIZE_POWER + by_seen / seen**power) - loss
-
-    found = least_squares(misses, START, bounds=(0, np.inf), x_scale=START)
-    names = ("FLOOR", "SIZE", "SEEN", "SEEN_POWER")
-    print(", ".join(f"{name} = {value:.4g}" for name, value in zip(names, found.x, strict=True)))
-    rms = float(np.sqrt(np.mean(found.fun**2)))
-    print(f"root mean square of what it misses: {rms:.3f} nats, {len(points)} points\n")
+    """Print the constants of the law that lie nearest the points, by least squares."""
+    shares = [
+        tokens_learned(
+            shape_of(point), tokens=point["tokens"], distinct_tokens=point["distinct_tokens"]
+        )
+        ** -POWER
+        for point in points
+    ]
+    loss = np.array([point["mlm_loss"] / point["unigram_entropy"] for point in points])
+    terms = np.stack([np.ones(len(points)), np.array(shares)], axis=1)
+    (floor, seen), *_ = np.linalg.lstsq(terms, loss, rcond=None)
+    missed = np.array([point["unigram_entropy"] for point in points]) * (
+        terms @ np.array([floor, seen]) - loss
+    )
+    rms = float(np.sqrt(np.mean(missed**2)))
+    print(f"FLOOR, SEEN = {floor:.4g}, {seen:.4g}, from {len(points)} points; it misses them by")
+    print(f"{rms:.3f} nats (root mean square)\n")
 
 
 def report(points: Sequence[dict[str, Any]]) -> None:

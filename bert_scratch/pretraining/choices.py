@@ -41,8 +41,6 @@ Face's initial weights, plain normal ones, are for a wide model what `choose_ini
 DEFAULT_PASSES = 40
 CPU_TOKENS_PER_PASS = 16384
 TOKENS_PER_PARAMETER = 20
-LEAST_TOKENS_PER_PARAMETER = 3
-"""Of the encoder: a model that sees fewer is hardly past word frequencies."""
 SENTENCES_WORTH_PAIRS = 2
 """In a document, on average."""
 TOKENS_WORTH_LONG_SEQUENCES = 30e6
@@ -128,14 +126,12 @@ def choose_preset(budget: Budget, facts: CorpusFacts) -> Choice:
             rule = f"at least {TOKENS_PER_PARAMETER} tokens seen for each parameter"
             chosen = Choice(preset, f"the largest with {rule}; here about {ratio:,.0f}")
             continue
-        if preset != "tiny" and tokens < LEAST_TOKENS_PER_PARAMETER * encoder_parameters(shape):
-            break
         loss = expected_loss(shape, tokens=tokens, facts=facts)
         if loss >= lowest:
-            break
+            return Choice(chosen.value, f"{chosen.reason}, {loss:.2f} of {preset}")
         lowest = loss
         reason = f"about {tokens / 1e6:,.0f} M tokens fit the time, {loss:.2f} nats expected"
-        chosen = Choice(preset, f"{reason}; a larger one would see too few")
+        chosen = Choice(preset, reason)
     return chosen
 
 

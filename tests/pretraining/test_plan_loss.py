@@ -38,6 +38,23 @@ def test_more_tokens_more_text_and_more_parameters_all_lower_the_loss() -> None:
     assert expected_loss(mini, tokens=10e6, facts=facts(2_000_000)) < short
 
 
+def test_law_meets_the_runs_it_was_fitted_to() -> None:
+    tiny = BertConfig.preset("tiny")
+    for tokens, loss in ((3.81e6, 5.576), (9.77e6, 4.582), (12.87e6, 4.370)):
+        expected = expected_loss(tiny, tokens=tokens, facts=facts(2_457_551, 7.11))
+        assert expected == pytest.approx(loss, abs=0.01)
+
+
+def test_size_matters_once_a_model_has_seen_much_for_its_size() -> None:
+    tiny, mini = BertConfig.preset("tiny"), BertConfig.preset("mini")
+    gains = [
+        expected_loss(tiny, tokens=tokens, facts=facts(10**9))
+        - expected_loss(mini, tokens=tokens, facts=facts(10**9))
+        for tokens in (4e6, 40e6, 400e6)
+    ]
+    assert 0 < gains[0] < gains[1] < gains[2]
+
+
 def test_model_that_sees_nothing_knows_word_frequencies_at_best() -> None:
     assert expected_loss(BertConfig.preset("tiny"), tokens=0, facts=facts(2_000_000)) == 7.1
 
