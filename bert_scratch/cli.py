@@ -53,6 +53,7 @@ COMMANDS = {
     "corpus-report": Command(
         "pretraining.corpus_report:CorpusReportConfig", "views.corpus_page:run_corpus_report"
     ),
+    "plan": Command("pretraining.plan:PlanConfig", "pretraining.plan:run_plan"),
     "pretrain": Command("pretraining.pretrain_config:PretrainConfig", "views.reported:pretrain"),
     "report": Command("views.report:ReportConfig", "views.report:run_report"),
     "evaluate": Command("pretraining.evaluate:EvaluateConfig", "pretraining.evaluate:run_evaluate"),

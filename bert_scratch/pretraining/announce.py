@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import shutil
 
-from bert_scratch.config import counted
 from bert_scratch.data.loader import ExampleLoader
 from bert_scratch.data.mixed_examples import MixedExamples
 from bert_scratch.data.mixture import BLOCK_PLACES, mixture_components
 from bert_scratch.pretraining.assemble import Parts, expected_steps
 from bert_scratch.pretraining.checkpoint_space import disk_bytes
-from bert_scratch.pretraining.choices import PASSES_WORTH_DROPOUT, verdict
-from bert_scratch.pretraining.corpus_facts import PAIR_CHANCE_LOSS
+from bert_scratch.pretraining.choices import PASSES_WORTH_DROPOUT
+from bert_scratch.pretraining.plan_outlook import (
+    describe_bytes,
+    describe_outlook,
+    describe_start,
+    outlook_on,
+)
 from bert_scratch.pretraining.resolve import filled, step_memory
 from bert_scratch.pretraining.run_folder import RunFolder
 from bert_scratch.pretraining.step_probe import StepProbe, Trial
-from bert_scratch.training.metrics import describe, duration
+from bert_scratch.training.metrics import describe
 from bert_scratch.training.objective import PRETRAINING
 
 
@@ -25,51 +29,37 @@ def announce(parts: Parts, trial: Trial, folder: RunFolder) -> None:
     probe, rehearsal = trial.step, trial.checkpoint
     parameters = rehearsal.num_parameters
     steps = expected_steps(config, probe.step_s)
-    # the shares of all ranks are much the same
-    tokens_per_step = parts.ranks.world_size * parts.loader.batch_at(0).num_tokens
-    tokens = float(steps * tokens_per_step)
-    num_drawn = steps * filled(config.train_batch_size)
-    passes = num_drawn / parts.loader.num_examples
-    print(
-        f"corpus     {counted(facts.train_documents, 'document')}, "
-        f"{counted(facts.train_sentences, 'sentence')}, {facts.train_tokens:,} tokens; held out "
-        f"{counted(facts.eval_documents, 'document')}, {facts.eval_tokens:,} tokens; "
-        f"[UNK] {facts.unknown_share:.3%}"
+    outlook = outlook_on(
+        config,
+        shape,
+        facts,
+        num_train_steps=steps,
+        num_examples=parts.loader.num_examples,
+        # the shares of all ranks are much the same
+        tokens_per_step=parts.ranks.world_size * parts.loader.batch_at(0).num_tokens,
+        step_s=probe.step_s,
     )
-    print(
-        f"model      {shape.num_hidden_layers} layers, width {shape.hidden_size}, "
-        f"{shape.num_attention_heads} heads, vocabulary {shape.vocab_size:,}: "
-        f"{parameters:,} parameters"
-    )
-    for reason in parts.reasons:
-        print(f"chosen     {reason}")
-    print(
-        f"references ln V {facts.uniform_loss:.3f}, unigram entropy of the train text "
-        f"{facts.unigram_entropy:.3f}, chance for pairs {PAIR_CHANCE_LOSS:.3f} (nats)"
-    )
-    print(
-        f"plan       about {steps:,} steps of {tokens_per_step:,} tokens = {tokens:,.0f} tokens, "
-        f"{passes:.1f} passes over the text, about "
-        f"{duration(config.max_train_seconds or steps * probe.step_s)} on {parts.runtime.device}"
-    )
-    for line in describe_mixture(parts.loader, num_drawn):
-        print(f"mixture    {line}")
-    for line in verdict(facts, parameters=parameters, tokens=tokens, passes=passes):
-        print(f"verdict    {line}")
+    mixture = describe_mixture(parts.loader, steps * filled(config.train_batch_size))
+    for line in (
+        *describe_start(facts, shape, parameters, parts.reasons),
+        *describe_outlook(outlook, str(parts.runtime.device)),
+        *(f"mixture    {component}" for component in mixture),
+    ):
+        print(line)
     free = shutil.disk_usage(folder.path).free
     print(
-        f"needs      {_bytes(trial.peak_memory_bytes)} of memory (measured), "
-        f"{_bytes(disk_bytes(config, parameters))} on disk for checkpoints and models "
-        f"({_bytes(free)} free)"
+        f"needs      {describe_bytes(trial.peak_memory_bytes)} of memory (measured), "
+        f"{describe_bytes(disk_bytes(config, parameters))} on disk for checkpoints and models "
+        f"({describe_bytes(free)} free)"
     )
     memory = step_memory(config, shape, parts.runtime)
     print(
-        f"memory     {_bytes(memory.state_bytes)} of weights, gradients and moments, and "
-        f"{_bytes(memory.token_bytes)} a token of a forward pass of {config.micro_batch_size} "
-        f"examples (by the shapes)"
+        f"memory     {describe_bytes(memory.state_bytes)} of weights, gradients and moments, and "
+        f"{describe_bytes(memory.token_bytes)} a token of a forward pass of "
+        f"{config.micro_batch_size} examples (by the shapes)"
     )
     print(
-        f"checkpoint {_bytes(rehearsal.num_bytes)}, one was written and verified in "
+        f"checkpoint {describe_bytes(rehearsal.num_bytes)}, one was written and verified in "
         f"{rehearsal.write_s:.2f} s and read back in {rehearsal.read_s:.2f} s",
         flush=True,
     )
@@ -110,11 +100,3 @@ def announce_dry_run(parts: Parts, probe: StepProbe) -> None:
     values = PRETRAINING.means(probe.sums)
     print(f"\none step   {describe(1, None, values)}  in {probe.step_s * 1e3:.1f} ms")
     print("dry run: nothing was trained; the prepared corpus is kept for the real run")
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "KB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"

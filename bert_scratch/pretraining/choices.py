@@ -1,18 +1,19 @@
 """What the user leaves out is chosen here, each value by a stated rule with its reason.
 
-The rules were set from runs of a few minutes on two CPU cores (docs/decisions.md): under a short
-budget the smallest model learns fastest, and a model wants some twenty tokens seen for each of
-its parameters before a larger one pays.
+The rules were set from runs on CPU cores (docs/benchmarks.md, docs/decisions.md). `pretrain` and
+`plan` both choose with them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bert_scratch.config import BertConfig
 from bert_scratch.pretraining.corpus_facts import CorpusFacts
+from bert_scratch.pretraining.plan_loss import encoder_parameters, expected_loss
 
 if TYPE_CHECKING:
     from bert_scratch.training.memory import StepMemory
@@ -40,12 +41,19 @@ Face's initial weights, plain normal ones, are for a wide model what `choose_ini
 DEFAULT_PASSES = 40
 CPU_TOKENS_PER_PASS = 16384
 TOKENS_PER_PARAMETER = 20
-TOKENS_WORTH_LONG_SEQUENCES = 200e6
-PASSES_WORTH_DROPOUT = 20
+SENTENCES_WORTH_PAIRS = 2
+"""In a document, on average."""
+TOKENS_WORTH_LONG_SEQUENCES = 30e6
+PASSES_WORTH_DROPOUT, PARAMETERS_WORTH_DROPOUT = 20, 2
+"""More passes than that by a model with more parameters than that for each token of the text."""
 PUBLISHED_WIDTH, PUBLISHED_INITIALIZER_RANGE = 768, 0.02
 WARMUP_SHARE = 0.08
-PEAK_LEARNING_RATE, LOWEST_LEARNING_RATE = 2e-3, 1e-4
-"""Of width 128 and 2,048 tokens an update; the published base size had the lowest."""
+PEAK_LEARNING_RATE = 2e-3
+"""Of width 128 and 2,048 tokens an update."""
+SHALLOW = 4
+"""Layers up to which the learning rate does not fall: 8 layers of width 256 failed at what 4
+learn well with."""
+PUBLISHED_DEPTH, PUBLISHED_LEARNING_RATE = 12, 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,30 +82,69 @@ def expected_tokens(budget: Budget, facts: CorpusFacts, config: BertConfig) -> f
     if budget.num_train_steps is not None:
         return budget.num_train_steps * 2048.0
     if budget.max_train_seconds is not None:
-        return budget.max_train_seconds * budget.tokens_per_s(config)
+        return budget.max_train_seconds * budget.tokens_per_s(timed_shape(config))
     return float(DEFAULT_PASSES * facts.train_tokens)
 
 
-def choose_seq_length(budget: Budget, facts: CorpusFacts) -> Choice:
-    """Choose the sequence length: 128, or 64 while the budget is too short to profit from it."""
-    tokens = expected_tokens(budget, facts, preset_shape("tiny", facts))
+def timed_shape(shape: BertConfig) -> BertConfig:
+    """Return a shape reduced to what decides its speed, so that none is timed twice."""
+    return BertConfig(
+        vocab_size=shape.vocab_size,
+        hidden_size=shape.hidden_size,
+        num_hidden_layers=shape.num_hidden_layers,
+        num_attention_heads=shape.num_attention_heads,
+        intermediate_size=shape.intermediate_size,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+
+
+def choose_pair_task(facts: CorpusFacts) -> Choice:
+    """Choose nsp where a document has two sentences or more on average, else no pairs."""
+    if not facts.pairs_possible:
+        return Choice("none", "the corpus has no documents of several sentences to make pairs from")
+    if facts.train_sentences < SENTENCES_WORTH_PAIRS * facts.train_documents:
+        return Choice("none", "most documents have one sentence, and a pair needs two")
+    return Choice("nsp", "the corpus has documents of several sentences")
+
+
+def choose_preset(budget: Budget, facts: CorpusFacts) -> Choice:
+    """Choose the size: within a time, the one that is expected to end with the lowest loss.
+
+    Sizes are tried smallest first. Without a time limit it is the largest that sees
+    `TOKENS_PER_PARAMETER` tokens for each parameter.
+    """
+    chosen = Choice("tiny", "the smallest: no larger one sees enough tokens")
+    lowest = math.inf
+    for preset in BertConfig.PRESETS:
+        shape = preset_shape(preset, facts)
+        tokens = expected_tokens(budget, facts, shape)
+        if budget.max_train_seconds is None:
+            ratio = tokens / approximate_parameters(shape)
+            if ratio < TOKENS_PER_PARAMETER:
+                break
+            rule = f"at least {TOKENS_PER_PARAMETER} tokens seen for each parameter"
+            chosen = Choice(preset, f"the largest with {rule}; here about {ratio:,.0f}")
+            continue
+        loss = expected_loss(shape, tokens=tokens, facts=facts)
+        if loss >= lowest:
+            return Choice(chosen.value, f"{chosen.reason}, {loss:.2f} of {preset}")
+        lowest = loss
+        reason = f"about {tokens / 1e6:,.0f} M tokens fit the time, {loss:.2f} nats expected"
+        chosen = Choice(preset, reason)
+    return chosen
+
+
+def choose_seq_length(tokens: float) -> Choice:
+    """Choose the sequence length: 128, or 64 while the run is too short to profit from it.
+
+    Args:
+        tokens: the run sees in all.
+    """
     limit = f"{TOKENS_WORTH_LONG_SEQUENCES / 1e6:,.0f} M"
     if tokens < TOKENS_WORTH_LONG_SEQUENCES:
         return Choice(64, f"about {tokens / 1e6:,.0f} M tokens fit the budget, below {limit}")
     return Choice(128, f"the usual length; {limit} tokens or more fit the budget")
-
-
-def choose_preset(budget: Budget, facts: CorpusFacts) -> Choice:
-    """Choose the largest preset that sees `TOKENS_PER_PARAMETER` tokens for each parameter."""
-    chosen = Choice("tiny", "the smallest: no larger one sees enough tokens within the budget")
-    for preset in BertConfig.PRESETS:
-        config = preset_shape(preset, facts)
-        ratio = expected_tokens(budget, facts, config) / approximate_parameters(config)
-        if ratio < TOKENS_PER_PARAMETER:
-            break
-        rule = f"at least {TOKENS_PER_PARAMETER} tokens seen for each parameter"
-        chosen = Choice(preset, f"the largest with {rule}; here about {ratio:,.0f}")
-    return chosen
 
 
 def preset_shape(preset: str, facts: CorpusFacts) -> BertConfig:
@@ -125,14 +172,18 @@ def choose_initializer(hidden_size: int) -> Choice:
     return Choice("mimetic", f"{reason} to each other from the start")
 
 
-def choose_dropout(tokens: float, facts: CorpusFacts) -> Choice:
-    """Choose the dropout: none while the text is seen too few times to be learned by heart."""
+def choose_dropout(tokens: float, facts: CorpusFacts, shape: BertConfig) -> Choice:
+    """Choose the dropout: none unless the text is seen often by a model that could learn it."""
     passes = tokens / max(1, facts.train_tokens)
     if passes <= PASSES_WORTH_DROPOUT:
         return Choice(
             0.0, f"about {passes:.0f} passes over the text, {PASSES_WORTH_DROPOUT} at most"
         )
-    return Choice(0.1, f"about {passes:.0f} passes over the text, more than {PASSES_WORTH_DROPOUT}")
+    size = encoder_parameters(shape) / max(1, facts.train_tokens)
+    sized = f"the encoder has {size:.1f} parameters for each token of the text"
+    if size <= PARAMETERS_WORTH_DROPOUT:
+        return Choice(0.0, f"{sized}, {PARAMETERS_WORTH_DROPOUT} at most")
+    return Choice(0.1, f"about {passes:.0f} passes over the text, and {sized}")
 
 
 def choose_batch_size(tokens: float, *, seq_length: int) -> Choice:
@@ -166,11 +217,20 @@ def choose_micro_batch(batch_size: int, memory: StepMemory, free_bytes: int) -> 
     return Choice(fit, reason)
 
 
-def choose_learning_rate(hidden_size: int, tokens_per_step: int) -> Choice:
-    """Choose the peak learning rate: falls with the width, rises with the root of the batch."""
-    rate = PEAK_LEARNING_RATE * (128 / hidden_size) * (tokens_per_step / 2048) ** 0.5
-    rate = min(PEAK_LEARNING_RATE, max(LOWEST_LEARNING_RATE, rate))
-    reason = f"{PEAK_LEARNING_RATE:g} at width 128 and 2,048 tokens, less for wider models"
+def choose_learning_rate(shape: BertConfig, tokens_per_step: int) -> Choice:
+    """Choose the peak learning rate: falls with width and depth, rises with the root of the batch.
+
+    A model as deep as the published ones takes theirs, whatever the batch.
+    """
+    if shape.num_hidden_layers >= PUBLISHED_DEPTH:
+        return Choice(PUBLISHED_LEARNING_RATE, "as published for so many layers")
+    rate = PEAK_LEARNING_RATE * (128 / shape.hidden_size) * (tokens_per_step / 2048) ** 0.5
+    rate *= min(1.0, SHALLOW / shape.num_hidden_layers)
+    rate = min(PEAK_LEARNING_RATE, max(PUBLISHED_LEARNING_RATE, rate))
+    reason = (
+        f"{PEAK_LEARNING_RATE:g} at width 128 and 2,048 tokens, less for wider models and for more "
+        f"than {SHALLOW} layers"
+    )
     return Choice(float(f"{rate:.2g}"), reason)
 
 
@@ -188,35 +248,3 @@ def approximate_parameters(config: BertConfig) -> int:
     rows = config.vocab_size + config.max_position_embeddings + config.type_vocab_size
     layer = 4 * d * d + 2 * d * f + 9 * d + f
     return rows * d + 2 * d + config.num_hidden_layers * layer + d * d + d
-
-
-def verdict(facts: CorpusFacts, *, parameters: int, tokens: float, passes: float) -> list[str]:
-    """Say in words whether the model is too large or the corpus too small to learn from.
-
-    Args:
-        facts: of the prepared corpus.
-        parameters: of the model.
-        tokens: the run will see in all.
-        passes: it will make over the train text.
-    """
-    per_parameter = tokens / parameters
-    lines = []
-    if facts.train_tokens < 200_000:
-        lines.append(
-            f"too small: {facts.train_tokens:,} train tokens are below 200,000, too few to learn a "
-            f"language from; continue an existing model with --init-checkpoint instead"
-        )
-    if per_parameter < TOKENS_PER_PARAMETER / 4:
-        lines.append(
-            f"too large: the model sees {per_parameter:.1f} tokens for each parameter, below "
-            f"{TOKENS_PER_PARAMETER / 4:.0f}; take a smaller --preset or train longer"
-        )
-    if passes > 100:
-        lines.append(
-            f"repetitive: {passes:,.0f} passes over the same text, above 100; the held-out loss "
-            f"may rise before the end; train for less time or on more text"
-        )
-    return lines or [
-        f"sound: {per_parameter:.0f} tokens seen for each parameter (wanted: "
-        f"{TOKENS_PER_PARAMETER / 4:.0f} or more), {passes:.1f} passes over the text (100 at most)"
-    ]

@@ -12,6 +12,8 @@ from bert_scratch.pretraining import choices
 from bert_scratch.pretraining.choices import Budget
 from bert_scratch.pretraining.corpus_facts import CorpusFacts
 from bert_scratch.pretraining.corpus_statistics import CorpusTally, VocabularyUse
+from bert_scratch.pretraining.plan_loss import expected_loss
+from bert_scratch.pretraining.plan_verdict import verdict
 from bert_scratch.pretraining.pretrain_config import ExampleSettings
 
 PADDING_LENGTHS = (64, 128, 512)
@@ -28,9 +30,8 @@ class Expectation:
     max_seq_length: int
     preset: str
     train_batch_size: int
-    train_documents: int
-    eval_documents: int
-    train_tokens: int
+    facts: CorpusFacts
+    """As preparing would find them."""
     num_examples: int
     """Of one pass over the text."""
     num_steps: int
@@ -55,13 +56,13 @@ def expect(
     """
     facts = _facts(tally, use, scale)
     budget = Budget(num_train_steps=None, max_train_seconds=None, tokens_per_s=_not_timed)
-    pair_task = "nsp" if facts.pairs_possible else "none"
-    seq_length = max_seq_length or int(choices.choose_seq_length(budget, facts).value)
+    pair_task = str(choices.choose_pair_task(facts).value)
     preset = str(choices.choose_preset(budget, facts).value)
     shape = choices.preset_shape(preset, facts)
     tokens = choices.expected_tokens(budget, facts, shape)
+    seq_length = max_seq_length or int(choices.choose_seq_length(tokens).value)
     batch_size = int(choices.choose_batch_size(tokens, seq_length=seq_length).value)
-    num_examples = math.ceil(facts.train_tokens / (seq_length - _num_special(pair_task)))
+    num_examples = examples_of_pass(facts, max_seq_length=seq_length, pair_task=pair_task)
     # Without pairs, documents follow each other in a row as if they were one.
     windows = tally.pair_document_tokens if pair_task == "nsp" else Counter([use.num_tokens])
     num_single = tally.num_documents - tally.pair_document_tokens.total()
@@ -71,19 +72,21 @@ def expect(
         max_seq_length=seq_length,
         preset=preset,
         train_batch_size=batch_size,
-        train_documents=facts.train_documents,
-        eval_documents=facts.eval_documents,
-        train_tokens=facts.train_tokens,
+        facts=facts,
         num_examples=num_examples,
         num_steps=math.ceil(num_examples / batch_size),
         padding={str(length): expected_padding(windows, length) for length in PADDING_LENGTHS},
-        verdict=choices.verdict(
+        verdict=verdict(
             facts,
-            parameters=choices.approximate_parameters(shape),
-            tokens=tokens,
             passes=choices.DEFAULT_PASSES,
+            loss=expected_loss(shape, tokens=tokens, facts=facts),
         ),
     )
+
+
+def examples_of_pass(facts: CorpusFacts, *, max_seq_length: int, pair_task: str) -> int:
+    """Return how many examples one pass over the train text gives, were it one shard."""
+    return math.ceil(facts.train_tokens / (max_seq_length - _num_special(pair_task)))
 
 
 def expected_padding(document_tokens: Counter[int], max_seq_length: int) -> float:

@@ -91,9 +91,9 @@ class ModelSettings(Settings):
     hidden_act: str | None = None
     """gelu (erf), gelu_new (tanh form), gelu_pytorch_tanh, relu or silu."""
     hidden_dropout_prob: float | None = None
-    """Dropout on hidden states. Left out: 0.1, or 0 for few passes over the text."""
+    """Dropout on hidden states. Left out: 0, or 0.1 for many passes of a large model."""
     attention_probs_dropout_prob: float | None = None
-    """Dropout on attention probabilities. Left out: 0.1, or 0 for few passes over the text."""
+    """Dropout on attention probabilities. Left out: 0, or 0.1 for many passes of a large model."""
     max_position_embeddings: int | None = None
     """The longest sequence the model can ever take. Left out: 512, as published."""
     type_vocab_size: int | None = None

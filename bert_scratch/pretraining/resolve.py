@@ -67,8 +67,7 @@ def resolve(
         dtype=str(runtime.dtype).removeprefix("torch."),
         num_threads=runtime.num_threads,
     )
-    chooser.fill("pair_task", lambda: _pair_task(facts))
-    chooser.fill("max_seq_length", lambda: choices.choose_seq_length(budget, facts))
+    chooser.fill("pair_task", lambda: choices.choose_pair_task(facts))
     bert_config = initial or _fill_shape(chooser, budget, facts, pad_token_id)
     _fill_optimization(chooser, budget, facts, bert_config)
     memory = step_memory(chooser.config, bert_config, runtime)
@@ -134,7 +133,9 @@ def _fill_shape(
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
         chooser.fill(
             name,
-            lambda: choices.choose_dropout(choices.expected_tokens(budget, facts, shape), facts),
+            lambda: choices.choose_dropout(
+                choices.expected_tokens(budget, facts, shape), facts, shape
+            ),
         )
     return _shape(chooser.config, facts, pad_token_id)
 
@@ -142,7 +143,11 @@ def _fill_shape(
 def _fill_optimization(
     chooser: _Chooser, budget: Budget, facts: CorpusFacts, shape: BertConfig
 ) -> None:
-    """Fill in batch and learning rate."""
+    """Fill in sequence length, batch and learning rate."""
+    chooser.fill(
+        "max_seq_length",
+        lambda: choices.choose_seq_length(choices.expected_tokens(budget, facts, shape)),
+    )
     seq_length = filled(chooser.config.max_seq_length)
     chooser.fill(
         "train_batch_size",
@@ -153,7 +158,7 @@ def _fill_optimization(
     batch_size = filled(chooser.config.train_batch_size)
     chooser.fill(
         "learning_rate",
-        lambda: choices.choose_learning_rate(shape.hidden_size, batch_size * seq_length),
+        lambda: choices.choose_learning_rate(shape, batch_size * seq_length),
     )
 
 
@@ -240,12 +245,6 @@ def _apply_recipe(config: PretrainConfig) -> PretrainConfig:
     if config.init_checkpoint is not None:
         del recipe["hidden_act"]  # the checkpoint's shape decides
     return config.replace(**{k: v for k, v in recipe.items() if getattr(config, k) is None})
-
-
-def _pair_task(facts: CorpusFacts) -> Choice:
-    if facts.pairs_possible:
-        return Choice("nsp", "the corpus has documents of several sentences")
-    return Choice("none", "the corpus has no documents of several sentences to make pairs from")
 
 
 def _shape(config: PretrainConfig, facts: CorpusFacts, pad_token_id: int) -> BertConfig:

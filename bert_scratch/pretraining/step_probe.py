@@ -16,6 +16,9 @@ from bert_scratch.training.rehearsal import Rehearsal
 from bert_scratch.training.runtime import Runtime
 from bert_scratch.training.step import StepResult, StepSettings, update
 
+MIN_UPDATES, MAX_UPDATES, PROBE_S = 3, 20, 1.0
+"""The fastest of many short updates is that of a machine left alone for a moment."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StepProbe:
@@ -48,7 +51,7 @@ def probe_step(
     settings: StepSettings,
     runtime: Runtime,
 ) -> StepProbe:
-    """Make three updates and report the fastest of the last two.
+    """Make updates for about a second, three at least, and report the fastest but the first.
 
     Args:
         model: freshly initialised; it is worn out afterwards.
@@ -61,7 +64,8 @@ def probe_step(
     model.train()
     seconds = []
     made: list[StepResult] = []
-    for step in range(3):
+    began = time.perf_counter()
+    for step in range(MAX_UPDATES):
         start = time.perf_counter()
         result = update(
             model,
@@ -75,12 +79,23 @@ def probe_step(
         ).result()
         made.append(result)
         seconds.append(time.perf_counter() - start)
+        if len(seconds) >= MIN_UPDATES and time.perf_counter() - began > PROBE_S:
+            break
     return StepProbe(step_s=min(seconds[1:]), sums=made[0].sums, grad_norm=made[0].grad_norm)
 
 
-def measure_tokens_per_s(config: BertConfig, *, runtime: Runtime) -> float:
-    """Measure how fast a model of a shape trains, on a made-up batch of 32 rows of 64 tokens."""
-    rows, width = 32, min(64, config.max_position_embeddings)
+def measure_tokens_per_s(
+    config: BertConfig, *, runtime: Runtime, rows: int = 32, seq_length: int = 64
+) -> float:
+    """Measure how fast a model of a shape trains, on a made-up batch.
+
+    Args:
+        config: the shape.
+        runtime: of the run.
+        rows: examples of the batch, all of one forward pass.
+        seq_length: tokens of each, no more than the model takes.
+    """
+    width = min(seq_length, config.max_position_embeddings)
     torch.manual_seed(0)
     ids = torch.randint(config.vocab_size, (rows, width))
     positions = torch.arange(0, rows * width, 7)

@@ -173,9 +173,9 @@ def _training(report: CorpusReport) -> Iterator[tuple[str, str]]:
         "an epoch",
         f"{counted(expected.num_examples, 'example')} of {expected.max_seq_length} tokens, "
         f"{counted(expected.num_steps, 'step')} of {expected.train_batch_size} "
-        f"(preset {expected.preset}); {counted(expected.train_documents, 'document')} and "
-        f"{expected.train_tokens:,} tokens to learn from, "
-        f"{counted(expected.eval_documents, 'document')} held out",
+        f"(preset {expected.preset}); {counted(expected.facts.train_documents, 'document')} and "
+        f"{expected.facts.train_tokens:,} tokens to learn from, "
+        f"{counted(expected.facts.eval_documents, 'document')} held out",
     )
     padding = ", ".join(f"{share(part)} at {length}" for length, part in expected.padding.items())
     yield "padding", f"{padding} tokens, were each example padded; batches are packed"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import pytest
@@ -11,6 +12,7 @@ from bert_scratch.config import BertConfig
 from bert_scratch.pretraining import choices
 from bert_scratch.pretraining.choices import Budget
 from bert_scratch.pretraining.corpus_facts import CorpusFacts, unigram_loss
+from bert_scratch.pretraining.plan_loss import expected_loss
 
 
 def facts(train_tokens: int = 2_000_000) -> CorpusFacts:
@@ -42,14 +44,38 @@ def budget(
     ("seconds", "preset"), [(240, "tiny"), (7200, "mini"), (1e5, "small"), (1e8, "large")]
 )
 def test_preset_grows_with_the_budget(seconds: float, preset: str) -> None:
-    assert choices.choose_preset(budget(seconds=seconds), facts()).value == preset
+    large = facts(100_000_000)
+    assert choices.choose_preset(budget(seconds=seconds), large).value == preset
 
 
-def test_preset_counts_the_tokens_that_a_model_of_that_size_would_see() -> None:
-    choice = choices.choose_preset(budget(seconds=7200), facts())
-    config = choices.preset_shape(str(choice.value), facts())
-    seen = choices.expected_tokens(budget(seconds=7200), facts(), config)
-    assert seen / choices.approximate_parameters(config) >= choices.TOKENS_PER_PARAMETER
+@pytest.mark.parametrize(("steps", "preset"), [(1_000, "tiny"), (60_000, "mini")])
+def test_without_a_time_limit_each_parameter_sees_twenty_tokens(steps: int, preset: str) -> None:
+    assert choices.choose_preset(budget(steps=steps), facts()).value == preset
+
+
+def test_size_within_a_time_is_the_one_that_is_expected_to_end_lowest() -> None:
+    hour = budget(seconds=7200)
+    expected = {}
+    for name in ("tiny", "mini"):
+        shape = choices.preset_shape(name, facts())
+        tokens = choices.expected_tokens(hour, facts(), shape)
+        expected[name] = expected_loss(shape, tokens=tokens, facts=facts())
+    assert choices.choose_preset(hour, facts()).value == min(expected, key=expected.__getitem__)
+
+
+def test_speed_is_asked_once_for_each_size() -> None:
+    asked = []
+
+    def speed(shape: BertConfig) -> float:
+        asked.append(shape)
+        return 20_000.0
+
+    timed = Budget(
+        num_train_steps=None, max_train_seconds=3600, tokens_per_s=functools.cache(speed)
+    )
+    shape = choices.preset_shape(str(choices.choose_preset(timed, facts()).value), facts())
+    choices.expected_tokens(timed, facts(), shape.replace(initializer_range=0.5, pad_token_id=3))
+    assert len(asked) == len({(s.num_hidden_layers, s.hidden_size) for s in asked})
 
 
 def test_without_a_budget_passes_over_the_corpus_count() -> None:
@@ -58,9 +84,17 @@ def test_without_a_budget_passes_over_the_corpus_count() -> None:
     assert tokens == choices.DEFAULT_PASSES * 2_000_000
 
 
-def test_short_budgets_get_short_sequences() -> None:
-    assert choices.choose_seq_length(budget(seconds=240), facts()).value == 64
-    assert choices.choose_seq_length(budget(seconds=7200), facts()).value == 128
+def test_short_runs_get_short_sequences() -> None:
+    limit = choices.TOKENS_WORTH_LONG_SEQUENCES
+    assert choices.choose_seq_length(limit - 1).value == 64
+    assert choices.choose_seq_length(limit).value == 128
+
+
+@pytest.mark.parametrize(("sentences", "task"), [(1_900, "nsp"), (1_100, "none"), (500, "none")])
+def test_pairs_need_documents_of_two_sentences(sentences: int, task: str) -> None:
+    found = facts().replace(train_documents=500 if sentences != 1_100 else 600)
+    choice = choices.choose_pair_task(found.replace(train_sentences=sentences))
+    assert choice.value == task
 
 
 def test_batch_grows_with_the_tokens_to_see() -> None:
@@ -68,9 +102,19 @@ def test_batch_grows_with_the_tokens_to_see() -> None:
     assert sizes == [32, 64, 256, 1024, 2048]
 
 
-def test_learning_rate_falls_with_the_width() -> None:
-    rates = [choices.choose_learning_rate(width, 2048).value for width in (128, 256, 768)]
-    assert rates == [2e-3, 1e-3, 3.3e-4]
+def test_learning_rate_falls_with_width_and_depth() -> None:
+    presets = [BertConfig.preset(name) for name in BertConfig.PRESETS]
+    rates = [choices.choose_learning_rate(shape, 2048).value for shape in presets]
+    assert rates == [2e-3, 1e-3, 5e-4, 2.5e-4, 1e-4, 1e-4]
+
+
+def test_learning_rate_of_a_deep_narrow_model_is_half_of_what_it_failed_at() -> None:
+    shape = BertConfig.preset("mini", num_hidden_layers=8)
+    assert choices.choose_learning_rate(shape, 2048).value == 5e-4
+
+
+def test_batch_does_not_raise_the_learning_rate_of_published_depths() -> None:
+    assert choices.choose_learning_rate(BertConfig.preset("base"), 131072).value == 1e-4
 
 
 def test_initial_weights_spread_wider_in_narrow_models_only() -> None:
@@ -79,25 +123,15 @@ def test_initial_weights_spread_wider_in_narrow_models_only() -> None:
     assert choices.choose_initializer_range(1024).value == 0.02
 
 
-def test_dropout_is_left_out_while_the_text_is_seen_few_times() -> None:
-    assert choices.choose_dropout(20 * 2e6, facts()).value == 0.0
-    assert choices.choose_dropout(21 * 2e6, facts()).value == 0.1
-
-
 @pytest.mark.parametrize(
-    ("train_tokens", "tokens", "passes", "word"),
-    [
-        (100_000, 3e7, 30, "too small"),
-        (2_000_000, 1e6, 1, "too large"),
-        (2_000_000, 4e8, 200, "repetitive"),
-        (2_000_000, 4e7, 20, "sound"),
-    ],
+    ("preset", "passes", "dropout"),
+    [("small", 20, 0.0), ("small", 21, 0.1), ("mini", 100, 0.0), ("tiny", 100, 0.0)],
 )
-def test_verdict_names_what_is_wrong(
-    train_tokens: int, tokens: float, passes: float, word: str
+def test_dropout_is_for_models_that_could_learn_the_text_by_heart(
+    preset: str, passes: int, dropout: float
 ) -> None:
-    lines = choices.verdict(facts(train_tokens), parameters=1_500_000, tokens=tokens, passes=passes)
-    assert any(line.startswith(word) for line in lines)
+    shape = BertConfig.preset(preset)
+    assert choices.choose_dropout(passes * 2e6, facts(), shape).value == dropout
 
 
 def test_approximate_parameters_are_those_of_the_published_base() -> None:

@@ -84,9 +84,11 @@ def test_report_agrees_with_what_prepare_and_the_store_find(corpus: Path, tmp_pa
     train = store.shards("train")
     assert report.vocabulary.vocab_size == store.vocab_size
     assert report.num_tokens == sum(s.num_tokens for s in [*train, *store.shards("eval")])
-    assert expected.train_documents == sum(len(shard.documents) for shard in train)
-    assert expected.eval_documents == sum(len(shard.documents) for shard in store.shards("eval"))
-    assert expected.train_tokens == int(store.token_counts.sum())
+    assert expected.facts.train_documents == sum(len(shard.documents) for shard in train)
+    assert expected.facts.eval_documents == sum(
+        len(shard.documents) for shard in store.shards("eval")
+    )
+    assert expected.facts.train_tokens == int(store.token_counts.sum())
     assert expected.num_examples == sum(
         math.ceil(shard.num_tokens / (expected.max_seq_length - 3)) for shard in train
     )
@@ -131,8 +133,8 @@ def test_expected_padding_is_that_of_drawn_windows(seq_length: int) -> None:
 def test_steps_follow_the_length_asked_for(corpus: Path) -> None:
     short, long = (report_on(corpus, max_seq_length=length).expectation for length in (32, 256))
     assert (short.max_seq_length, long.max_seq_length) == (32, 256)
-    assert short.num_examples == math.ceil(short.train_tokens / 29)
-    assert long.num_examples == math.ceil(long.train_tokens / 253)
+    assert short.num_examples == math.ceil(short.facts.train_tokens / 29)
+    assert long.num_examples == math.ceil(long.facts.train_tokens / 253)
 
 
 def test_blank_line_between_all_lines_is_named_with_its_mend(tmp_path: Path) -> None:

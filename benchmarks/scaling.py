@@ -1,0 +1,189 @@
+"""Measure how the held-out loss falls with a model's size and the tokens it sees, and fit a law.
+
+    uv run benchmarks/scaling.py --data prepared --points tiny:4e6,mini:8e6 --output grid.jsonl
+    uv run benchmarks/scaling.py --fit grid.jsonl --fit-on prepared
+
+A point is a whole run of `pretrain` with a fixed number of steps and all else as it chooses, so a
+busy machine changes its time and not its loss. Each adds one line to the file; points that are
+there already are skipped, so a grid that was stopped goes on. The law is that of
+`bert_scratch.pretraining.plan_loss`, whose constants --fit prints; points of corpora that it was
+not fitted on show what it is worth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measure import print_table
+
+from bert_scratch.config import BertConfig, read_json_object
+from bert_scratch.pretraining.corpus_facts import CorpusFacts
+from bert_scratch.pretraining.plan_loss import POWER, expected_loss, tokens_learned
+from bert_scratch.pretraining.pretrain import pretrain
+from bert_scratch.pretraining.pretrain_config import PretrainConfig
+
+TOKENS_PER_STEP = 2048
+
+
+def main() -> None:
+    options = parse_arguments()
+    if options.fit is None:
+        run_points(options)
+        return
+    points = list(lines_of(Path(options.fit)))
+    fit([point for point in points if options.fit_on in (None, point["data"])])
+    report(points)
+
+
+def run_points(options: argparse.Namespace) -> None:
+    """Run the points that the file does not hold yet."""
+    output = Path(options.output)
+    for name in options.points.split(","):
+        model, _, tokens = name.partition(":")
+        point = {
+            "data": options.data,
+            "model": model,
+            "num_train_steps": round(float(tokens) / TOKENS_PER_STEP),
+            "max_seq_length": options.max_seq_length,
+            "dropout": options.dropout,
+            "seed": options.seed,
+        }
+        if all(point != {key: line.get(key) for key in point} for line in lines_of(output)):
+            with output.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({**point, **run_point(point, options.num_threads)}) + "\n")
+
+
+def run_point(point: dict[str, Any], num_threads: int) -> dict[str, Any]:
+    """Pretrain as the point says; return its sizes, its losses and its seconds of CPU time."""
+    before = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        pretrain(
+            PretrainConfig(
+                data=point["data"],
+                **settings_of(point["model"]),
+                max_seq_length=point["max_seq_length"],
+                train_batch_size=TOKENS_PER_STEP // point["max_seq_length"],
+                num_train_steps=point["num_train_steps"],
+                hidden_dropout_prob=point["dropout"],
+                attention_probs_dropout_prob=point["dropout"],
+                seed=point["seed"],
+                num_threads=num_threads,
+                save_steps=point["num_train_steps"],
+                output_dir=folder,
+            )
+        )
+        facts = CorpusFacts.from_json_file(Path(folder, "corpus.json"))
+        shape = read_json_object(Path(folder, "model", "config.json"))
+        metrics = lines_of(Path(folder, "metrics.jsonl"))
+        evaluations = [line for line in metrics if line["split"] == "eval"]
+    return {
+        "layers": shape["num_hidden_layers"],
+        "width": shape["hidden_size"],
+        "vocab_size": facts.vocab_size,
+        "tokens": evaluations[-1]["tokens"],
+        "distinct_tokens": facts.train_tokens,
+        "unigram_entropy": facts.unigram_entropy,
+        "mlm_loss": evaluations[-1]["mlm_loss"],
+        "nsp_accuracy": evaluations[-1].get("nsp_accuracy"),
+        "curve": [(line["step"], round(line["mlm_loss"], 4)) for line in evaluations],
+        "cpu_s": time.process_time() - before,
+    }
+
+
+def settings_of(model: str) -> dict[str, Any]:
+    """Return the settings of a preset's name, or of layers by width, as in 4x384."""
+    if model in BertConfig.PRESETS:
+        return {"preset": model}
+    layers, width = map(int, model.split("x"))
+    return {"preset": "tiny", "num_hidden_layers": layers, "hidden_size": width}
+
+
+def fit(points: Sequence[dict[str, Any]]) -> None:
+    """Print the constants of the law that lie nearest the points, by least squares."""
+    shares = [
+        tokens_learned(
+            shape_of(point), tokens=point["tokens"], distinct_tokens=point["distinct_tokens"]
+        )
+        ** -POWER
+        for point in points
+    ]
+    loss = np.array([point["mlm_loss"] / point["unigram_entropy"] for point in points])
+    terms = np.stack([np.ones(len(points)), np.array(shares)], axis=1)
+    (floor, seen), *_ = np.linalg.lstsq(terms, loss, rcond=None)
+    missed = np.array([point["unigram_entropy"] for point in points]) * (
+        terms @ np.array([floor, seen]) - loss
+    )
+    rms = float(np.sqrt(np.mean(missed**2)))
+    print(f"FLOOR, SEEN = {floor:.4g}, {seen:.4g}, from {len(points)} points; it misses them by")
+    print(f"{rms:.3f} nats (root mean square)\n")
+
+
+def report(points: Sequence[dict[str, Any]]) -> None:
+    """Print each point beside what the package's law expects of it."""
+    rows = []
+    for point in points:
+        facts = CorpusFacts(
+            vocab_size=point["vocab_size"],
+            train_documents=0,
+            train_sentences=0,
+            train_tokens=point["distinct_tokens"],
+            eval_documents=0,
+            eval_sentences=0,
+            eval_tokens=0,
+            unknown_share=0.0,
+            uniform_loss=0.0,
+            unigram_entropy=point["unigram_entropy"],
+        )
+        expected = expected_loss(shape_of(point), tokens=point["tokens"], facts=facts)
+        rows.append(
+            {
+                "corpus": Path(point["data"]).name,
+                "model": point["model"],
+                "tokens, M": f"{point['tokens'] / 1e6:.1f}",
+                "passes": f"{point['tokens'] / point['distinct_tokens']:.1f}",
+                "length": point["max_seq_length"],
+                "dropout": point["dropout"],
+                "unigram": f"{point['unigram_entropy']:.2f}",
+                "loss": f"{point['mlm_loss']:.3f}",
+                "expected": f"{expected:.3f}",
+                "pairs": f"{point['nsp_accuracy']:.3f}",
+            }
+        )
+    print_table(rows)
+
+
+def shape_of(point: dict[str, Any]) -> BertConfig:
+    width = point["width"]
+    return BertConfig.preset("tiny", num_hidden_layers=point["layers"], hidden_size=width)
+
+
+def lines_of(path: Path) -> Iterator[dict[str, Any]]:
+    if path.exists():
+        yield from map(json.loads, path.read_text(encoding="utf-8").splitlines())
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", help="a corpus prepared by `bert-scratch prepare`")
+    parser.add_argument("--points", help="MODEL:TOKENS,...; a preset, or layers by width as 4x384")
+    parser.add_argument("--max-seq-length", type=int, default=64)
+    parser.add_argument("--dropout", type=float, default=0.0)
+    parser.add_argument("--num-threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--output", help="one JSON line for each point")
+    parser.add_argument("--fit", help="such a file: fit the law and show what it misses")
+    parser.add_argument("--fit-on", help="only the points of this corpus, as --data named it")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

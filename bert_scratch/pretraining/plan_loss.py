@@ -1,0 +1,61 @@
+"""The held-out loss that a model of a size is expected to reach, by a law fitted to measured runs.
+
+    loss = unigram entropy x (FLOOR + SEEN / learned ** POWER)
+    1 / learned = 1 / tokens + 1 / (TOKENS_PER_PARAMETER x parameters of the encoder)
+
+The form is that of Kaplan et al. 2020 (equation 1.5): while a model sees few tokens for its size,
+its size does not matter. The loss is told as a share of what word frequencies alone would pay, so
+that corpora and vocabularies compare.
+"""
+
+from __future__ import annotations
+
+import math
+
+from bert_scratch.config import BertConfig
+from bert_scratch.pretraining.corpus_facts import CorpusFacts
+
+FLOOR, SEEN = 0.0796, 48.02
+"""Fitted to tiny on 10 MB of English Wikipedia, 4 to 13 million tokens (docs/benchmarks.md)."""
+POWER = 0.28
+"""Of Hoffmann et al. 2022, equation 10."""
+TOKENS_PER_PARAMETER = 20 / 0.15
+"""From which on size limits what is learned: the 20 of Hoffmann et al. 2022, of the 15 % of tokens
+that give a loss. Not measured here."""
+PASSES_WORTH_MORE = 15.4
+"""Each further pass over a text is worth less: so many are worth 1 - 1 / e of as much new text.
+Of Muennighoff et al. 2023, equation 5."""
+TYPICAL_ERROR = 0.25
+"""Of the expected loss, in nats."""
+
+
+def encoder_parameters(shape: BertConfig) -> int:
+    """Count the weights of the encoder's matrices: what a token is worked on with."""
+    d, f = shape.hidden_size, shape.intermediate_size
+    return shape.num_hidden_layers * (4 * d * d + 2 * d * f)
+
+
+def expected_loss(shape: BertConfig, *, tokens: float, facts: CorpusFacts) -> float:
+    """Return the held-out masked-token loss, in nats, that a run is expected to end with.
+
+    Args:
+        shape: of the model.
+        tokens: the run sees in all.
+        facts: of the corpus.
+    """
+    learned = tokens_learned(shape, tokens=tokens, distinct_tokens=facts.train_tokens)
+    return facts.unigram_entropy * min(1.0, FLOOR + SEEN * math.pow(learned, -POWER))
+
+
+def tokens_learned(shape: BertConfig, *, tokens: float, distinct_tokens: int) -> float:
+    """Return how many tokens of new text, seen by a model of any size, teach as much."""
+    worth = max(1.0, tokens_worth(tokens, distinct_tokens))
+    return 1 / (1 / worth + 1 / (TOKENS_PER_PARAMETER * encoder_parameters(shape)))
+
+
+def tokens_worth(tokens: float, distinct_tokens: int) -> float:
+    """Return how many tokens of new text are worth as much as tokens with repeats."""
+    again = max(0.0, tokens / max(1, distinct_tokens) - 1)
+    if again == 0:
+        return tokens
+    return distinct_tokens * (1 + PASSES_WORTH_MORE * (1 - math.exp(-again / PASSES_WORTH_MORE)))

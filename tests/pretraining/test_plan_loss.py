@@ -1,0 +1,67 @@
+"""Pins the law of the expected loss. Anywhere: `pytest tests/pretraining/test_plan_loss.py`."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from bert_scratch.config import BertConfig
+from bert_scratch.pretraining.corpus_facts import CorpusFacts
+from bert_scratch.pretraining.plan_loss import encoder_parameters, expected_loss, tokens_worth
+
+
+def facts(train_tokens: int, unigram_entropy: float = 7.1) -> CorpusFacts:
+    return CorpusFacts(
+        vocab_size=8192,
+        train_documents=500,
+        train_sentences=70_000,
+        train_tokens=train_tokens,
+        eval_documents=24,
+        eval_sentences=3_000,
+        eval_tokens=110_000,
+        unknown_share=0.0,
+        uniform_loss=math.log(8192),
+        unigram_entropy=unigram_entropy,
+    )
+
+
+def test_encoder_parameters_are_those_of_the_published_base() -> None:
+    assert encoder_parameters(BertConfig.preset("base")) == 12 * 12 * 768 * 768
+
+
+def test_more_tokens_more_text_and_more_parameters_all_lower_the_loss() -> None:
+    tiny, mini = BertConfig.preset("tiny"), BertConfig.preset("mini")
+    short = expected_loss(tiny, tokens=10e6, facts=facts(2_000_000))
+    assert expected_loss(tiny, tokens=20e6, facts=facts(2_000_000)) < short
+    assert expected_loss(tiny, tokens=10e6, facts=facts(20_000_000)) < short
+    assert expected_loss(mini, tokens=10e6, facts=facts(2_000_000)) < short
+
+
+def test_law_meets_the_runs_it_was_fitted_to() -> None:
+    tiny = BertConfig.preset("tiny")
+    for tokens, loss in ((3.81e6, 5.576), (9.77e6, 4.582), (12.87e6, 4.370)):
+        expected = expected_loss(tiny, tokens=tokens, facts=facts(2_457_551, 7.11))
+        assert expected == pytest.approx(loss, abs=0.01)
+
+
+def test_size_matters_once_a_model_has_seen_much_for_its_size() -> None:
+    tiny, mini = BertConfig.preset("tiny"), BertConfig.preset("mini")
+    gains = [
+        expected_loss(tiny, tokens=tokens, facts=facts(10**9))
+        - expected_loss(mini, tokens=tokens, facts=facts(10**9))
+        for tokens in (4e6, 40e6, 400e6)
+    ]
+    assert 0 < gains[0] < gains[1] < gains[2]
+
+
+def test_model_that_sees_nothing_knows_word_frequencies_at_best() -> None:
+    assert expected_loss(BertConfig.preset("tiny"), tokens=0, facts=facts(2_000_000)) == 7.1
+
+
+def test_repeated_text_is_worth_less_than_new_text_and_never_more_than_a_limit() -> None:
+    assert tokens_worth(1e6, 1_000_000) == 1e6
+    worth = [tokens_worth(n * 1e6, 1_000_000) for n in (2, 4, 40, 4000)]
+    assert worth == sorted(worth)
+    assert worth[0] == pytest.approx(2e6, rel=0.05)
+    assert worth[-1] < worth[-2] * 1.5
