@@ -12,6 +12,7 @@ from bert_scratch.pretraining.assemble import Parts, expected_steps
 from bert_scratch.pretraining.checkpoint_space import disk_bytes
 from bert_scratch.pretraining.choices import PASSES_WORTH_DROPOUT, verdict
 from bert_scratch.pretraining.corpus_facts import PAIR_CHANCE_LOSS
+from bert_scratch.pretraining.initial_weights import describe_new_rows
 from bert_scratch.pretraining.resolve import filled, step_memory
 from bert_scratch.pretraining.run_folder import RunFolder
 from bert_scratch.pretraining.step_probe import StepProbe, Trial
@@ -41,6 +42,11 @@ def announce(parts: Parts, trial: Trial, folder: RunFolder) -> None:
         f"{shape.num_attention_heads} heads, vocabulary {shape.vocab_size:,}: "
         f"{parameters:,} parameters"
     )
+    if parts.word_vectors is not None:
+        print(f"weights    --init-word-vectors {config.init_word_vectors}: {parts.word_vectors()}")
+    if parts.added_tokens:
+        tokenizer = parts.tokenizer.tokenizer
+        print(f"weights    {describe_new_rows(parts.added_tokens, tokenizer, parts.store)}")
     for reason in parts.reasons:
         print(f"chosen     {reason}")
     print(
