@@ -23,10 +23,7 @@ from bert_scratch.data.wordpiece import (
     special_ids,
     unselectable_ids,
 )
-from bert_scratch.inference.word_embeddings import (
-    InitialEmbeddings,
-    word_embeddings_from_vectors,
-)
+from bert_scratch.inference.word_embeddings import InitialEmbeddings
 from bert_scratch.model.devices import DTYPES, default_num_threads, resolve_device, resolve_dtype
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.model.weight_files import find_folder
@@ -37,6 +34,7 @@ from bert_scratch.pretraining.initial_weights import (
     new_tokens,
     stored_model,
     with_new_rows,
+    word_vectors_of,
 )
 from bert_scratch.pretraining.prepare import prepare
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
@@ -242,7 +240,7 @@ def assemble(basis: PretrainConfig, store: TokenStore, ranks: Ranks = ALONE) -> 
         ranks=ranks,
         loader=_loader(resolved.config, store, tokenizer, ranks),
         added_tokens=added_tokens,
-        word_vectors=_word_vectors(resolved.config, resolved.bert_config, tokenizer),
+        word_vectors=word_vectors_of(resolved.config, resolved.bert_config, tokenizer),
         reasons=[
             *resolved.reasons,
             *words_of_ideographs(resolved.config.mask_unit, store, tokenizer),
@@ -273,22 +271,6 @@ def _loader(
         mask_special=filled(config.mask_special),
         rank=ranks.rank,
         world_size=ranks.world_size,
-    )
-
-
-def _word_vectors(
-    config: PretrainConfig, shape: BertConfig, tokenizer: Tokenizer
-) -> Callable[[], InitialEmbeddings] | None:
-    path = config.init_word_vectors
-    if path is None:
-        return None
-    return functools.cache(
-        lambda: word_embeddings_from_vectors(
-            tokenizer,
-            path,
-            hidden_size=shape.hidden_size,
-            standard_deviation=shape.initializer_range,
-        )
     )
 
 

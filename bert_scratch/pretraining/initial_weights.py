@@ -8,7 +8,8 @@ Letters: V vocabulary, D hidden.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -17,7 +18,10 @@ from tokenizers import Tokenizer
 from bert_scratch.config import BertConfig, InputError
 from bert_scratch.data.store import TokenStore
 from bert_scratch.data.wordpiece import load_tokenizer, vocab_size_of
-from bert_scratch.inference.word_embeddings import InitialEmbeddings
+from bert_scratch.inference.word_embeddings import (
+    InitialEmbeddings,
+    word_embeddings_from_vectors,
+)
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.model.weight_files import find_folder
 from bert_scratch.pretraining.added_tokens import pieces_of_added
@@ -27,6 +31,23 @@ from bert_scratch.pretraining.resolve import filled
 _ROWS = ("bert.embeddings.word_embeddings.weight", "mlm_head.decoder.bias")
 """What has a row or number for each token; the decoder's matrix is the first of them."""
 _SHOWN = 5
+
+
+def word_vectors_of(
+    config: PretrainConfig, shape: BertConfig, tokenizer: Tokenizer
+) -> Callable[[], InitialEmbeddings] | None:
+    """Return what reads --init-word-vectors, once; None where it was left out."""
+    path = config.init_word_vectors
+    if path is None:
+        return None
+    return functools.cache(
+        lambda: word_embeddings_from_vectors(
+            tokenizer,
+            path,
+            hidden_size=shape.hidden_size,
+            standard_deviation=shape.initializer_range,
+        )
+    )
 
 
 def drawn_model(

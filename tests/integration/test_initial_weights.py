@@ -44,15 +44,18 @@ def bits(folder: Path) -> bytes:
 
 
 def test_added_words_are_learned_and_a_stopped_run_ends_with_the_same_bits(
-    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    settings: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     from transformers import AutoModelForPreTraining, AutoTokenizer
 
     pretrain(settings("first", vocab_size=70))
     words = tmp_path / "words.txt"
     known = load_tokenizer(tmp_path / "first" / "model").get_vocab()
-    new = [word for word in ("goat", "kitchen", "unseen") if word not in known]
-    assert new == ["goat", "kitchen", "unseen"]
+    new = ["kitchen", "forest", "unseen"]
+    assert not known.keys() & set(new)
     words.write_text("".join(f"{word}\n" for word in new))
 
     def second(name: str) -> PretrainConfig:
@@ -69,7 +72,7 @@ def test_added_words_are_learned_and_a_stopped_run_ends_with_the_same_bits(
     assert bits(tmp_path / "through") == bits(tmp_path / "stopped")
 
     folder = tmp_path / "through" / "model"
-    text = "The goat sees the horse in the kitchen."
+    text = "The goat sees the horse in the kitchen forest."
     theirs = AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")
     assert theirs["input_ids"][0].tolist() == load_tokenizer(folder).encode(text).ids
     assert set(new[:-1]) <= set(load_tokenizer(folder).encode(text).tokens)
@@ -85,7 +88,10 @@ def test_added_words_are_learned_and_a_stopped_run_ends_with_the_same_bits(
 
 
 def test_word_vectors_are_covered_and_other_ones_refused(
-    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    settings: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     vectors = tmp_path / "vectors.txt"
     numbers = [" ".join(str((7 * n + 3 * k) % 11 - 5) for k in range(32)) for n in range(3)]
