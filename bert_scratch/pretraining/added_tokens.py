@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -84,4 +85,6 @@ def _check_word(tokenizer: Tokenizer, token: str, place: str) -> None:
             f"such file either)"
         )
     if words and words != [token]:
-        raise InputError(f"{place}: the tokenizer makes {words[0]!r} of {token!r}; write that")
+        alike = unicodedata.normalize("NFC", token) == words[0]  # looks the same on a screen
+        given = ascii(token) if alike else repr(token)
+        raise InputError(f"{place}: the tokenizer makes {words[0]!r} of {given}; write that")

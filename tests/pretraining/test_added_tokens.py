@@ -64,6 +64,7 @@ def test_transformers_gives_the_enlarged_tokenizer_equal_ids(
         ("", r"words.txt: holds no words"),
         ("long covid\n", r"words.txt:1: 'long covid' has spaces; only single words"),
         ("Covid\n", r"words.txt:1: the tokenizer makes 'covid' of 'Covid'; write that"),
+        ("no\u0301\n", r"words.txt:1: the tokenizer makes 'n\u00f3' of 'no\\u0301'; write that"),
         ("covid-19\n", r"words.txt:1: the tokenizer cuts 'covid-19' into covid - 19"),
         ("##vids\n", r"words.txt:1: the tokenizer cuts '##vids' into # # vids"),
         ("新冠\n", r"words.txt:1: the tokenizer cuts '新冠' into 新 冠"),
