@@ -1,19 +1,36 @@
-"""Adapters: a few new parameters learn in place of the encoder's, and merge into it on export."""
+"""Adapters: a few new parameters learn in place of the encoder's.
+
+Three kinds behind one interface. Low-rank changes merge into the matrices, so their result is an
+ordinary model. Bottlenecks and prefixes compute what no ordinary BERT computes: their folder has
+its weights under a name that only this package looks for, so that nothing loads half of them.
+
+Letters: B rows, S positions, D hidden, P positions of a prefix.
+"""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from bert_scratch import durable
+from bert_scratch.config import BertConfig, InputError
+from bert_scratch.finetuning.adapter_settings import AdapterSettings
 from bert_scratch.finetuning.depth import freeze
 from bert_scratch.model import huggingface
 from bert_scratch.model.encoder import PretrainedModel
-from bert_scratch.model.folder import read_safetensors
+from bert_scratch.model.folder import SavesPretrained, read_config, read_safetensors
 from bert_scratch.model.weight_files import WEIGHTS
+
+ADAPTED_WEIGHTS, ADAPTER_FILE = "adapted_model.safetensors", "adapter.json"
+"""Of a model whose adapters cannot be merged: all its weights, and what kind they are of."""
+
+Model = TypeVar("Model", bound=PretrainedModel)
 
 
 class LowRank(nn.Module):
@@ -41,33 +58,158 @@ class LowRank(nn.Module):
         return weight + self._scale * (self.up @ self.down)
 
 
-def add_adapters(model: PretrainedModel, *, rank: int, alpha: float) -> None:
-    """Freeze the encoder and give each matrix of its layers a low-rank change that learns.
+class Bottleneck(nn.Module):
+    """A narrow block behind attention and feed-forward; it starts as no change.
+
+    Args:
+        hidden_size: D.
+        size: its inner width.
+
+    Source:
+        Houlsby et al. 2019, "Parameter-efficient transfer learning for NLP", with both places
+        of each layer. Deviation: LayerNorms stay as pretrained.
+    """
+
+    def __init__(self, hidden_size: int, size: int) -> None:
+        super().__init__()
+        self.down = nn.Linear(hidden_size, size)
+        self.up = nn.Linear(size, hidden_size)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Map [B, S, D] to [B, S, D]."""
+        change: Tensor = self.up(F.gelu(self.down(hidden_states)))
+        return hidden_states + change
+
+
+class Prefix(nn.Module):
+    """Positions in front of a row that its tokens attend to, other ones in each layer.
+
+    Args:
+        config: hidden_size and initializer_range are used.
+        size: P.
+
+    Source:
+        Li and Liang 2021, "Prefix-tuning"; as in Liu et al. 2022, "P-tuning v2", the positions
+        are learned themselves, here as hidden states that the layer's own matrices make keys
+        and values of.
+    """
+
+    def __init__(self, config: BertConfig, size: int) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.randn(size, config.hidden_size))
+        with torch.no_grad():
+            self.positions.mul_(config.initializer_range)
+
+    def put_before(self, _layer: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Make [B, P + S, D] of a layer's [B, S, D], and its bias [B, 1, 1 or S, S] fit."""
+        hidden, bias, *rest = given
+        size = len(self.positions)
+        before = self.positions.to(hidden.dtype).expand(len(hidden), -1, -1)
+        if bias is not None:
+            bias = F.pad(bias, (size, 0, size if bias.shape[-2] > 1 else 0, 0))
+        return (torch.cat([before, hidden], dim=1), bias, *rest)
+
+    def take_away(self, _layer: nn.Module, _given: tuple[Any, ...], output: Tensor) -> Tensor:
+        """Return the [B, S, D] behind the prefix."""
+        return output[:, len(self.positions) :]
+
+
+def add_adapters(model: PretrainedModel, settings: AdapterSettings) -> None:
+    """Freeze the encoder and give its layers adapters that learn.
 
     Args:
         model: changed in place; pooler and head learn as they are.
-        rank: of the changes.
-        alpha: how much they count, over the rank.
+        settings: of which kind.
     """
     freeze(model, "all")
-    for module in model.get_submodule("bert.layers").modules():
-        if isinstance(module, nn.Linear):
-            low_rank = LowRank(module.weight.shape, rank=rank, alpha=alpha)
-            parametrize.register_parametrization(module, "weight", low_rank)
+    size, config = settings.adapter_size, model.config
+    for layer in model.get_submodule("bert.layers").children():
+        if settings.adapter == "lora":
+            for module in [part for part in layer.modules() if isinstance(part, nn.Linear)]:
+                low_rank = LowRank(
+                    module.weight.shape, rank=settings.lora_rank, alpha=settings.lora_alpha
+                )
+                parametrize.register_parametrization(module, "weight", low_rank)
+        elif settings.adapter == "bottleneck":
+            for name in ("attention", "feed_forward"):
+                place = layer.get_submodule(name)
+                place.add_module("adapter", Bottleneck(config.hidden_size, size))
+                place.register_forward_hook(_through_adapter)
+        else:
+            prefix = Prefix(config, size)
+            layer.add_module("adapter", prefix)
+            layer.register_forward_pre_hook(prefix.put_before)
+            layer.register_forward_hook(prefix.take_away)
 
 
-def merged(model: PretrainedModel) -> PretrainedModel:
-    """Return a model of the same class without adapters: what they changed is in the weights."""
-    plain = type(model)(model.config)
+def _through_adapter(place: nn.Module, _given: tuple[Any, ...], output: Tensor) -> Tensor:
+    adapted: Tensor = place.get_submodule("adapter")(output)
+    return adapted
+
+
+def result_of(model: Model, settings: AdapterSettings) -> Model:
+    """Return the model that is the result: what merges is merged.
+
+    A head that learned beside the task's, of masked tokens, is left out.
+    """
+    made = type(model)(model.config)
+    if not settings.merges:
+        add_adapters(made, settings)
     state = {}
-    for name in plain.state_dict():
+    for name in made.state_dict():
         owner, _, attribute = name.rpartition(".")
         state[name] = getattr(model.get_submodule(owner), attribute).detach()
-    plain.load_state_dict(state)
-    return plain.train(model.training)
+    made.load_state_dict(state)
+    return made.train(model.training)
 
 
-def load_with_adapters(model: PretrainedModel, checkpoint: Path) -> None:
-    """Put the weights of a checkpoint, adapters and all, into a model that has adapters."""
-    stored = read_safetensors(checkpoint / WEIGHTS)
-    model.load_state_dict(huggingface.from_hf(stored, model.config))
+def load_weights(model: PretrainedModel, file: Path) -> None:
+    """Put stored weights, adapters and all, into a model that has adapters."""
+    model.load_state_dict(huggingface.from_hf(read_safetensors(file), model.config))
+
+
+def write_adapted_folder(
+    folder: Path,
+    *,
+    model: PretrainedModel,
+    tokenizer: SavesPretrained,
+    settings: AdapterSettings,
+    model_card: str,
+) -> None:
+    """Write a model whose adapters cannot be merged; only `load_adapted` reads it.
+
+    Under the usual name of the weights other programs would load the encoder without its
+    adapters, and answer wrongly.
+    """
+    with durable.durable_folder(folder) as temporary:
+        model.save_pretrained(temporary, tokenizer)
+        (temporary / WEIGHTS).rename(temporary / ADAPTED_WEIGHTS)
+        durable.write_text(temporary / ADAPTER_FILE, settings.to_json())
+        durable.write_text(temporary / "README.md", model_card)
+
+
+def is_adapted(folder: str | Path) -> bool:
+    """Tell whether a folder is one that `write_adapted_folder` wrote."""
+    return (Path(folder) / ADAPTED_WEIGHTS).is_file()
+
+
+def load_adapted(model_class: type[Model], folder: Path, **overrides: Any) -> Model:
+    """Load what `write_adapted_folder` wrote, in evaluation mode on the CPU.
+
+    Args:
+        model_class: of the task.
+        folder: with the weights.
+        overrides: `BertConfig` fields.
+
+    Raises:
+        InputError: if the folder is damaged.
+    """
+    model = model_class(read_config(folder).replace(**overrides))
+    add_adapters(model, AdapterSettings.from_json_file(folder / ADAPTER_FILE))
+    try:
+        load_weights(model, folder / ADAPTED_WEIGHTS)
+    except RuntimeError as error:
+        raise InputError(f"{folder / ADAPTED_WEIGHTS}: does not fit: {error}") from error
+    return model.eval()

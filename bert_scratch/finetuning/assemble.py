@@ -16,20 +16,29 @@ import torch
 from tokenizers import Tokenizer
 
 from bert_scratch.config import BertConfig, InputError, check_choice
+from bert_scratch.data.masking import Masker
 from bert_scratch.data.philox import permuted
-from bert_scratch.data.wordpiece import TokenizerFolder, load_tokenizer, special_ids, vocab_size_of
-from bert_scratch.finetuning.adapters import add_adapters, load_with_adapters
+from bert_scratch.data.wordpiece import (
+    TokenizerFolder,
+    load_tokenizer,
+    special_ids,
+    unselectable_ids,
+    vocab_size_of,
+)
+from bert_scratch.finetuning.adapters import add_adapters, is_adapted, load_weights
 from bert_scratch.finetuning.adversarial import AdversarialObjective
+from bert_scratch.finetuning.auxiliary_mlm import AuxiliaryObjective, add_mlm_head, has_mlm_head
 from bert_scratch.finetuning.choices import learning_rate_for, num_epochs_for
 from bert_scratch.finetuning.depth import freeze, lr_scale_of
 from bert_scratch.finetuning.finetune_config import FinetuneConfig
+from bert_scratch.finetuning.fresh_head import draw_head, why_fresh
 from bert_scratch.finetuning.objective import TaskObjective
 from bert_scratch.finetuning.rows import Row, RowBatch, check_token_types
 from bert_scratch.finetuning.task import Example, Task, load_task
 from bert_scratch.model.devices import DTYPES, default_num_threads, resolve_device, resolve_dtype
 from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.model.folder import read_config
-from bert_scratch.model.weight_files import find_folder
+from bert_scratch.model.weight_files import WEIGHTS, find_folder
 from bert_scratch.training.loop import Plan
 from bert_scratch.training.optimizer import build_optimizer
 from bert_scratch.training.runtime import Runtime, seed_for
@@ -60,6 +69,8 @@ class Parts:
     train: Examples
     eval: Examples
     test: Examples | None
+    has_fresh_head: bool
+    """Whether the classifier that the model has was made for something else."""
     reasons: list[str]
     """One line for each value that was chosen for the user."""
 
@@ -84,7 +95,10 @@ class Parts:
             epoch, number = divmod(step, self.steps_per_epoch)
             places = np.arange(number * size, min((number + 1) * size, num_rows))
             chosen = permuted(places, num_rows, self.config.seed, epoch).tolist()
-            yield RowBatch.of([self.train.rows[index] for index in chosen], pad_id=self.pad_id)
+            rows = [
+                dataclasses.replace(self.train.rows[index], key=(epoch, index)) for index in chosen
+            ]
+            yield RowBatch.of(rows, pad_id=self.pad_id)
             step += 1
 
     def build_model(self, checkpoint: Path | None = None) -> PretrainedModel:
@@ -93,17 +107,22 @@ class Parts:
         config = self.config
         has_adapters = config.adapter != "none"
         is_new = checkpoint is None or has_adapters
+        source = config.model if is_new else str(checkpoint)
         model = self.task.load_model(
-            config.model if is_new else str(checkpoint),
+            source,
             new_head=is_new,
             hidden_dropout_prob=config.dropout,
             attention_probs_dropout_prob=config.dropout,
         )
+        if is_new and self.has_fresh_head:
+            draw_head(model)
+        if config.auxiliary_mlm:
+            add_mlm_head(model, source)
         freeze(model, config.freeze_layers)
         if has_adapters:
-            add_adapters(model, rank=config.lora_rank, alpha=config.lora_alpha)
+            add_adapters(model, config)
             if checkpoint is not None:
-                load_with_adapters(model, checkpoint)
+                load_weights(model, checkpoint / WEIGHTS)
         return model.to(self.runtime.device)
 
     def build_optimizer(self, model: PretrainedModel) -> torch.optim.Optimizer:
@@ -124,11 +143,21 @@ class Parts:
             ),
         )
 
-    def objective(self) -> TaskObjective:
+    def objective(self) -> TaskObjective | AuxiliaryObjective:
         """Return what is minimised."""
-        if self.config.adversarial == "fgm":
-            return AdversarialObjective(self.task, self.config.adversarial_epsilon)
-        return TaskObjective(self.task)
+        config, tokenizer = self.config, self.tokenizer.tokenizer
+        objective = TaskObjective(self.task)
+        if config.adversarial == "fgm":
+            objective = AdversarialObjective(self.task, config.adversarial_epsilon)
+        if not config.auxiliary_mlm:
+            return objective
+        masker = Masker(
+            vocab_size=vocab_size_of(tokenizer),
+            special_ids=special_ids(tokenizer),
+            unselectable_ids=unselectable_ids(tokenizer),
+            seed=config.seed,
+        )
+        return AuxiliaryObjective(objective, masker, config.auxiliary_mlm)
 
     def plan(self) -> Plan:
         """Return what the loop does when."""
@@ -159,7 +188,7 @@ def assemble(config: FinetuneConfig) -> Parts:
     """
     folder = find_folder(config.model)
     bert_config, tokenizer = read_config(folder), load_tokenizer(folder)
-    _check_model(config, bert_config, tokenizer)
+    _check_model(config, folder, bert_config, tokenizer)
     task = load_task(config)
     train = task.read(config.train_file, labels_needed=True)
     if config.few_shot is not None:
@@ -172,6 +201,7 @@ def assemble(config: FinetuneConfig) -> Parts:
     device = resolve_device(config.device)
     dtype, dtype_reason = resolve_dtype(config.dtype, device)
     num_threads = config.num_threads or default_num_threads()
+    fresh = why_fresh(folder, bert_config, task)
     parts = Parts(
         config=config.replace(num_threads=num_threads, dtype=dtype),
         bert_config=bert_config,
@@ -182,7 +212,11 @@ def assemble(config: FinetuneConfig) -> Parts:
         train=_encoded(task, train, tokenizer),
         eval=_encoded(task, held_out, tokenizer),
         test=None if test is None else _encoded(task, test, tokenizer),
-        reasons=[f"--dtype {dtype}: {dtype_reason}"],
+        has_fresh_head=fresh is not None,
+        reasons=[
+            *([] if fresh is None else [f"a fresh head: that of {config.model} is for {fresh}"]),
+            f"--dtype {dtype}: {dtype_reason}",
+        ],
     )
     for part in filter(None, (parts.train, parts.eval, parts.test)):
         check_token_types(part.rows, bert_config, model=config.model)
@@ -244,7 +278,19 @@ def _encoded(task: Task[Any, Any], examples: Sequence[Example], tokenizer: Token
     return Examples(list(examples), task.encode(examples, tokenizer), labelled)
 
 
-def _check_model(config: FinetuneConfig, bert_config: BertConfig, tokenizer: Tokenizer) -> None:
+def _check_model(
+    config: FinetuneConfig, folder: Path, bert_config: BertConfig, tokenizer: Tokenizer
+) -> None:
+    if is_adapted(folder):
+        raise InputError(
+            f"--model {config.model}: has adapters that cannot be merged; fine-tune the model "
+            f"that it was made from"
+        )
+    if config.auxiliary_mlm and not has_mlm_head(folder):
+        raise InputError(
+            f"--auxiliary-mlm {config.auxiliary_mlm:g}: --model {config.model} cannot guess masked "
+            f"tokens (it has no cls.predictions); take the model that pretraining left, or 0"
+        )
     longest = bert_config.max_position_embeddings
     if config.max_seq_length > longest:
         raise InputError(

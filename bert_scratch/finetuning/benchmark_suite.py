@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +11,19 @@ from typing import Any
 
 from bert_scratch import durable
 from bert_scratch.config import InputError, Settings, did_you_mean, make_output_folder
+from bert_scratch.data.records import read_text
 from bert_scratch.finetuning.finetune import finetune
 from bert_scratch.finetuning.finetune_config import FinetuneConfig
 from bert_scratch.finetuning.labelled_rows import read_labelled_texts
+from bert_scratch.finetuning.tagging_schemes import OUTSIDE, is_entity_tag
 from bert_scratch.finetuning.task_settings import TaskSettings
 
 HELD_OUT = ("dev", "validation", "valid", "eval", "dev_matched")
 ENDINGS = (".tsv", ".csv", ".jsonl", ".json")
+COLUMN_ENDINGS = (".conll", ".bio", ".bioes", ".bmes", ".iob", ".iob2", ".txt")
+"""Of files with a word and its tag a line."""
 METRICS = {"cola": "matthews_corrcoef", "mrpc": "f1", "qqp": "f1"}
-"""Of sets that are measured otherwise than by accuracy, or by Pearson's correlation of numbers."""
+"""Of sets of texts that are measured otherwise than by accuracy, or Pearson's correlation."""
 MAX_CLASSES = 50
 """Numbers of more different values than this are scores, not classes."""
 
@@ -58,7 +64,8 @@ class DataSet:
 
     name: str
     task: str
-    metric: str
+    metric: str | None
+    """None for the task's own: f1 of entities and of answers."""
     train_file: str
     eval_file: str
 
@@ -75,11 +82,12 @@ def run_benchmark_suite(config: BenchmarkSuiteConfig) -> None:
     for data_set in find_sets(config):
         print(f"\n{data_set.name}: {data_set.task}", flush=True)
         values = finetune(_settings(config, data_set)).results
+        metric = values["metric"]
         results[data_set.name] = {
             "task": data_set.task,
-            "metric": data_set.metric,
-            "mean": values[data_set.metric],
-            "std": values["std"][data_set.metric],
+            "metric": metric,
+            "mean": values[metric],
+            "std": values["std"][metric],
             "seeds": values["seeds"],
         }
         durable.write_json(out / "suite.json", {"model": config.model, "sets": results})
@@ -100,7 +108,7 @@ def find_sets(config: BenchmarkSuiteConfig) -> list[DataSet]:
     if not found:
         raise InputError(
             f"--folder {config.folder}: holds no data set: a folder with train{ENDINGS[0]} and "
-            f"dev{ENDINGS[0]} (or {', '.join(ENDINGS[1:])})"
+            f"dev{ENDINGS[0]} (or {', '.join((*ENDINGS[1:], *COLUMN_ENDINGS))})"
         )
     for name in config.sets:
         if name not in found:
@@ -117,20 +125,61 @@ def _sets_in(folder: Path) -> Iterator[DataSet]:
         train, held_out = _file(path, ("train",)), _file(path, HELD_OUT)
         if train is None or held_out is None:
             continue
-        asked = TaskSettings(task="classification")
-        labels = [
-            example.label for example in read_labelled_texts(train, asked, labels_needed=True)
-        ]
-        if _are_scores(labels):
-            yield DataSet(path.name, "regression", "pearson", train, held_out)
-        else:
+        task, metric = _task_of(train), None
+        if task == "classification":
             metric = METRICS.get(path.name.lower(), "accuracy")
-            yield DataSet(path.name, "classification", metric, train, held_out)
+        elif task == "regression":
+            metric = "pearson"
+        yield DataSet(path.name, task, metric, train, held_out)
 
 
 def _file(folder: Path, names: tuple[str, ...]) -> str | None:
-    candidates = (folder / (name + ending) for name in names for ending in ENDINGS)
-    return next((str(path) for path in candidates if path.is_file()), None)
+    """Return the first file so named: train.tsv, train.char.bmes, train-v1.1.json."""
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    for name in names:
+        for ending in (*ENDINGS, *COLUMN_ENDINGS):
+            for path in files:
+                is_named = re.fullmatch(rf"{name}(-v\d+)?", path.name.partition(".")[0])
+                if is_named and path.suffix == ending:
+                    return str(path)
+    return None
+
+
+def _task_of(file: str) -> str:
+    """Tell by a file's ending and beginning which task it is for."""
+    _, text = read_text(file)
+    if Path(file).suffix in COLUMN_ENDINGS or _has_tags(text):
+        return "token-classification"
+    if text.lstrip().startswith("{") and _is_of_questions(text):
+        return "question-answering"
+    asked = TaskSettings(task="classification")
+    examples = read_labelled_texts(file, asked, labels_needed=True)
+    return "regression" if _are_scores([e.label for e in examples]) else "classification"
+
+
+def _has_tags(text: str) -> bool:
+    """Tell whether the first object marks words or spans, or the first row of a table does."""
+    first, _, rest = text.partition("\n")
+    if text.lstrip().startswith("{"):
+        record = _object(first)
+        return isinstance(record.get("label"), dict) or bool({"tags", "spans"} & record.keys())
+    tags = rest.partition("\n")[0].rpartition("\t")[2].split()
+    return len(tags) > 1 and all(tag == OUTSIDE or is_entity_tag(tag) for tag in tags)
+
+
+def _is_of_questions(text: str) -> bool:
+    """Tell whether the first object is a question, or the whole is SQuAD's document."""
+    first = _object(text.partition("\n")[0])
+    return {"question", "context"} <= first.keys() or "data" in (first or _object(text))
+
+
+def _object(text: str) -> dict[str, Any]:
+    """Return a JSON object, an empty one where there is none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _are_scores(labels: list[Any]) -> bool:

@@ -15,7 +15,7 @@ from torch import nn
 
 from bert_scratch import durable
 from bert_scratch.config import InputError, read_json_object
-from bert_scratch.finetuning.adapters import merged
+from bert_scratch.finetuning.adapters import result_of, write_adapted_folder
 from bert_scratch.finetuning.announce import announce
 from bert_scratch.finetuning.assemble import Parts, assemble
 from bert_scratch.finetuning.finetune_config import MAY_CHANGE_ON_RESUME, FinetuneConfig
@@ -234,14 +234,26 @@ class _Run:
         return max(self.evaluations, key=lambda values: sign * values[metric], default=None)
 
     def _write_model(self, values: dict[str, float]) -> None:
-        parts = self.parts
-        write_model_folder(
-            self.folder.model,
-            model=merged(self.model) if parts.config.adapter != "none" else self.model,
-            tokenizer=parts.tokenizer,
-            model_card=model_card(parts, values),
-            max_seq_length=parts.config.max_seq_length,
-        )
+        parts, config = self.parts, self.parts.config
+        card = model_card(parts, values)
+        is_result = config.adapter == "none" and not config.auxiliary_mlm
+        model = self.model if is_result else result_of(self.model, config)
+        if config.merges:
+            write_model_folder(
+                self.folder.model,
+                model=model,
+                tokenizer=parts.tokenizer,
+                model_card=card,
+                max_seq_length=config.max_seq_length,
+            )
+        else:
+            write_adapted_folder(
+                self.folder.model,
+                model=model,
+                tokenizer=parts.tokenizer,
+                settings=config.adapter_settings(),
+                model_card=card,
+            )
         settings = parts.task.settings.for_prediction()
         durable.write_text(self.folder.model / TASK_FILE, settings.to_json())
 

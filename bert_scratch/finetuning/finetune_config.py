@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bert_scratch.config import InputError, Settings, check_choice, check_range
+from bert_scratch.finetuning.adapter_settings import AdapterSettings
 from bert_scratch.finetuning.task_settings import TaskSettings
 
 KEEP = ("best", "last")
-ADAPTERS = ("none", "lora")
 ADVERSARIAL = ("none", "fgm")
 FREEZE = ("none", "embeddings", "all")
 
@@ -60,12 +60,8 @@ class LearningSettings(Settings):
     """Each layer's learning rate is that of the layer above times this; 1 is the same for all."""
     freeze_layers: str = "none"
     """Keep as pretrained: none, embeddings, a number (they and so many layers), or all layers."""
-    adapter: str = "none"
-    """lora: a few new parameters learn in place of the encoder's, and merge into it at the end."""
-    lora_rank: int = 8
-    """Rank of the change of each matrix, with --adapter lora."""
-    lora_alpha: float = 16.0
-    """The change is scaled by this over the rank."""
+    auxiliary_mlm: float = 0.0
+    """Learn to guess masked tokens of the same texts too: the weight of that loss, 0.1 for example. 0: no."""  # noqa: E501
     adversarial: str = "none"
     """fgm: learn from each row also with its embeddings moved where the loss grows fastest."""
     adversarial_epsilon: float = 1.0
@@ -103,7 +99,7 @@ class RunSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig(RunSettings, LearningSettings, TaskSettings, FileSettings):
+class FinetuneConfig(RunSettings, AdapterSettings, LearningSettings, TaskSettings, FileSettings):
     """Fine-tune a pretrained model on labelled examples; stopped, the same command goes on."""
 
     def __post_init__(self) -> None:
@@ -112,7 +108,8 @@ class FinetuneConfig(RunSettings, LearningSettings, TaskSettings, FileSettings):
         Raises:
             InputError: naming the flag.
         """
-        super().__post_init__()
+        TaskSettings.__post_init__(self)
+        AdapterSettings.__post_init__(self)
         if self.num_train_epochs is not None and self.num_train_steps is not None:
             raise InputError("give --num-train-epochs or --num-train-steps, not both")
         check_choice("--keep", self.keep, KEEP)
@@ -126,15 +123,13 @@ class FinetuneConfig(RunSettings, LearningSettings, TaskSettings, FileSettings):
         check_range("--layer-wise-lr-decay", self.layer_wise_lr_decay, above=0, at_most=1)
         if not self.freeze_layers.isdecimal():
             check_choice("--freeze-layers", self.freeze_layers, FREEZE)
-        check_choice("--adapter", self.adapter, ADAPTERS)
         check_choice("--adversarial", self.adversarial, ADVERSARIAL)
-        check_range("--lora-alpha", self.lora_alpha, above=0)
+        check_range("--auxiliary-mlm", self.auxiliary_mlm, at_least=0)
         check_range("--adversarial-epsilon", self.adversarial_epsilon, above=0)
         if len(set(self.seeds)) < len(self.seeds):
             raise InputError(f"--seeds must differ; got {' '.join(map(str, self.seeds))}")
         for name in (
             *("num_train_steps", "train_batch_size", "micro_batch_size", "eval_steps"),
             *("logging_steps", "num_threads", "early_stopping_patience", "few_shot"),
-            "lora_rank",
         ):
             check_range("--" + name.replace("_", "-"), getattr(self, name), at_least=1)

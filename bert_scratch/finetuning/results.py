@@ -42,6 +42,13 @@ def model_card(parts: Parts, values: dict[str, float]) -> str:
     """Return the README.md of a fine-tuned model."""
     config = parts.config
     rows = "\n".join(f"| {name} | {value:.4f} |" for name, value in values.items())
+    name = parts.task.model_class.__name__
+    loaded = f'or `transformers.{name}.from_pretrained("path/to/this/folder")`.'
+    if not config.merges:
+        loaded = (
+            f"Its {config.adapter} adapters are no part of transformers' BERT, so transformers "
+            f"cannot load it."
+        )
     labels = ", ".join(f"`{label}`" for label in parts.task.labels) or "none"
     return f"""---
 library_name: transformers
@@ -62,7 +69,7 @@ Task {config.task}, labels: {labels}. Started from `{config.model}`, trained on
 
     bert-scratch predict --model path/to/this/folder --input texts.tsv --output answers.jsonl
 
-or `transformers.{parts.task.model_class.__name__}.from_pretrained("path/to/this/folder")`.
+{loaded}
 
 ## Settings
 

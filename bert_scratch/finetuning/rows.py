@@ -55,6 +55,8 @@ class Row:
     """What the row as a whole should say, alike in all rows; None where nobody knows."""
     token_labels: npt.NDArray[np.int64] | None = None
     """[S], what each token should say; -100 does not count. In place of `label`."""
+    key: tuple[int, int] = (0, 0)
+    """Which epoch shows it and its number among those learnt from: what its masks are drawn by."""
 
     @property
     def num_tokens(self) -> int:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bert_scratch.config import InputError
+from bert_scratch.config import InputError, counted
 from bert_scratch.data.records import Record, json_table, read_text
 from bert_scratch.finetuning.tagging_schemes import (
     IOB2,
@@ -185,7 +185,10 @@ def _are_texts(values: Any) -> bool:
 
 def _of_words(place: str, words: Sequence[str], tags: Sequence[str] | None) -> TaggedText:
     if tags is not None and len(words) != len(tags):
-        raise InputError(f"{place}: has {len(words)} words and {len(tags)} tags")
+        raise InputError(
+            f"{place}: has {counted(len(words), 'word')} and {counted(len(tags), 'tag')}; each "
+            f"word needs one"
+        )
     text, places = joined(words)
     return TaggedText(
         place=place, text=text, words=places, tags=None if tags is None else tuple(tags)

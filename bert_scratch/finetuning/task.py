@@ -21,6 +21,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from bert_scratch.config import check_choice
+from bert_scratch.finetuning.adapters import is_adapted, load_adapted
 from bert_scratch.finetuning.rows import Row, RowBatch
 from bert_scratch.finetuning.task_settings import TaskSettings
 from bert_scratch.model.encoder import PretrainedModel
@@ -110,6 +111,8 @@ class Task(ABC, Generic[ExampleT, AnswerT]):
             overrides: `BertConfig` fields beside those of the task.
         """
         fields = self.config_fields | overrides
+        if is_adapted(folder_or_hub_id):
+            return load_adapted(self.model_class, Path(folder_or_hub_id), **fields)
         return self.model_class.from_pretrained(folder_or_hub_id, new_head=new_head, **fields)
 
     @abstractmethod

@@ -60,7 +60,8 @@ def load_pretrained(
         folder_or_hub_id: an existing folder with config.json and model.safetensors (or shards),
             else a hub id such as `bert-base-uncased`.
         new_head: draw the weights of a head or pooler that the files lack, or hold for another
-            number of classes, from torch's default generator; otherwise that is an error.
+            number of classes or in other parts, from torch's default generator; otherwise that
+            is an error.
         overrides: `BertConfig` fields, such as hidden_dropout_prob=0.0, and keywords of the
             class, such as attention_backend.
 
@@ -230,7 +231,7 @@ def _fit(
     """
     expected = model.state_dict()
     theirs = to_hf(expected, model.config)
-    replaced = _heads_of_other_size(weights, theirs) if new_head else []
+    replaced = _other_heads(weights, theirs) if new_head else []
     weights = {name: tensor for name, tensor in weights.items() if name not in replaced}
     _check_shapes(weights, theirs, folder)
     prefix = "bert." if hasattr(model, "bert") else ""
@@ -259,12 +260,15 @@ def _fit(
     return state, [*_hf_names(skipped, given, model), *replaced]
 
 
-def _heads_of_other_size(
-    weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]
-) -> list[str]:
-    """Return the stored names of a task's head that was made for another number of classes."""
-    heads = [name for name in weights if name.startswith(TASK_PARTS) and name in expected]
-    return [name for name in heads if weights[name].shape != expected[name].shape]
+def _other_heads(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    """Return the stored names of a task's head that has other parts, or other sizes, than asked."""
+    replaced: list[str] = []
+    for part in TASK_PARTS:
+        stored = {name: w.shape for name, w in weights.items() if name.startswith(part)}
+        wanted = {name: w.shape for name, w in expected.items() if name.startswith(part)}
+        if wanted and stored != wanted:
+            replaced += stored
+    return replaced
 
 
 def _tied_names(model: nn.Module) -> list[list[str]]:

@@ -10,6 +10,7 @@ from bert_scratch.data.mixture import BLOCK_PLACES, mixture_components
 from bert_scratch.pretraining.assemble import Parts, expected_steps
 from bert_scratch.pretraining.checkpoint_space import disk_bytes
 from bert_scratch.pretraining.choices import PASSES_WORTH_DROPOUT
+from bert_scratch.pretraining.initial_weights import describe_new_rows
 from bert_scratch.pretraining.plan_outlook import (
     describe_bytes,
     describe_outlook,
@@ -42,6 +43,7 @@ def announce(parts: Parts, trial: Trial, folder: RunFolder) -> None:
     mixture = describe_mixture(parts.loader, steps * filled(config.train_batch_size))
     for line in (
         *describe_start(facts, shape, parameters, parts.reasons),
+        *_beginnings(parts),
         *describe_outlook(outlook, str(parts.runtime.device)),
         *(f"mixture    {component}" for component in mixture),
     ):
@@ -63,6 +65,18 @@ def announce(parts: Parts, trial: Trial, folder: RunFolder) -> None:
         f"{rehearsal.write_s:.2f} s and read back in {rehearsal.read_s:.2f} s",
         flush=True,
     )
+
+
+def _beginnings(parts: Parts) -> list[str]:
+    """Return a line for each kind of row that does not begin as drawn or as the model has it."""
+    lines = []
+    if parts.word_vectors is not None:
+        vectors = parts.config.init_word_vectors
+        lines.append(f"weights    --init-word-vectors {vectors}: {parts.word_vectors()}")
+    if parts.added_tokens:
+        new = describe_new_rows(parts.added_tokens, parts.tokenizer.tokenizer, parts.store)
+        lines.append(f"weights    {new}")
+    return lines
 
 
 def describe_mixture(loader: ExampleLoader, num_drawn: int) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -23,10 +23,19 @@ from bert_scratch.data.wordpiece import (
     special_ids,
     unselectable_ids,
 )
+from bert_scratch.inference.word_embeddings import InitialEmbeddings
 from bert_scratch.model.devices import DTYPES, default_num_threads, resolve_device, resolve_dtype
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.model.weight_files import find_folder
 from bert_scratch.pretraining.corpus_facts import CorpusFacts, corpus_facts
+from bert_scratch.pretraining.initial_weights import (
+    drawn_model,
+    initial_shape,
+    new_tokens,
+    stored_model,
+    with_new_rows,
+    word_vectors_of,
+)
 from bert_scratch.pretraining.prepare import prepare
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.resolve import (
@@ -79,32 +88,27 @@ class Parts:
     """Of this rank's device."""
     ranks: Ranks
     loader: ExampleLoader
+    added_tokens: dict[int, list[int]]
+    """{id: what it was cut into before} of the tokens that --init-checkpoint has not."""
+    word_vectors: Callable[[], InitialEmbeddings] | None
+    """Reads --init-word-vectors, once."""
     reasons: list[str]
     """One line for each value that was chosen for the user."""
 
     def build_model(self, checkpoint: Path | None = None) -> BertForPreTraining:
         """Return the model, freshly initialised or from a checkpoint, on the run's device."""
-        torch.manual_seed(seed_for("weights", self.config.seed))
-        source = self.config.init_checkpoint if checkpoint is None else str(checkpoint)
-        if source is None:
-            model = BertForPreTraining(
-                self.bert_config,
-                initializer=filled(self.config.initializer),
-                train_pad_row=filled(self.config.train_pad_row),
-            )
+        config, shape = self.config, self.bert_config
+        torch.manual_seed(seed_for("weights", config.seed))
+        if checkpoint is not None:
+            model = stored_model(config, shape, checkpoint, new_head=False)
+        elif config.init_checkpoint is not None:
+            model = stored_model(config, shape, config.init_checkpoint, new_head=True)
+            if self.added_tokens:
+                train_pad_row = filled(config.train_pad_row)
+                model = with_new_rows(model, self.added_tokens, train_pad_row=train_pad_row)
         else:
-            changed = {
-                "pair_task": self.config.pair_task,
-                "hidden_dropout_prob": self.bert_config.hidden_dropout_prob,
-                "attention_probs_dropout_prob": self.bert_config.attention_probs_dropout_prob,
-            }
-            model = BertForPreTraining.from_pretrained(
-                source,
-                new_head=checkpoint is None,
-                train_pad_row=filled(self.config.train_pad_row),
-                **changed,
-            )
-        model.bert.activation_checkpointing = self.config.activation_checkpointing
+            model = drawn_model(config, shape, self.word_vectors and self.word_vectors())
+        model.bert.activation_checkpointing = config.activation_checkpointing
         return model.to(self.runtime.device)
 
     def build_optimizer(self, model: BertForPreTraining) -> torch.optim.Optimizer:
@@ -214,8 +218,9 @@ def assemble(basis: PretrainConfig, store: TokenStore, ranks: Ranks = ALONE) -> 
     num_threads = basis.num_threads or max(1, default_num_threads() // ranks_on_this_machine())
     runtime = Runtime(device=device, dtype=DTYPES[dtype], num_threads=num_threads)
     if basis.init_checkpoint is not None:
-        check_same_vocabulary("--init-checkpoint", basis.init_checkpoint, store)
+        check_same_vocabulary("--init-checkpoint", basis.init_checkpoint, store, may_be_larger=True)
     tokenizer = load_tokenizer(store.folder / "tokenizer")
+    added_tokens = new_tokens(basis.init_checkpoint, tokenizer) if basis.init_checkpoint else {}
     specials = special_ids(tokenizer)
     facts = corpus_facts(store, specials.unk)
     set_up(runtime, deterministic=basis.deterministic)
@@ -228,7 +233,7 @@ def assemble(basis: PretrainConfig, store: TokenStore, ranks: Ranks = ALONE) -> 
             lambda shape: ranks.world_size * measure_tokens_per_s(shape, runtime=runtime)
         ),
         pad_token_id=specials.pad,
-        initial=_initial_shape(basis, facts),
+        initial=initial_shape(basis, tokenizer, added_tokens),
         world_size=ranks.world_size,
         free_bytes=free_bytes(device) // (1 if device.type == "cuda" else ranks_on_this_machine()),
     )
@@ -244,6 +249,8 @@ def assemble(basis: PretrainConfig, store: TokenStore, ranks: Ranks = ALONE) -> 
         peak_flops=peak_flops,
         ranks=ranks,
         loader=_loader(resolved.config, store, tokenizer, ranks),
+        added_tokens=added_tokens,
+        word_vectors=word_vectors_of(resolved.config, resolved.bert_config, tokenizer),
         reasons=[
             *resolved.reasons,
             *words_of_ideographs(resolved.config.mask_unit, store, tokenizer),
@@ -343,18 +350,3 @@ def expected_steps(config: PretrainConfig, step_s: float) -> int:
     if config.num_train_steps is not None:
         return config.num_train_steps
     return max(1, math.floor(filled(config.max_train_seconds) / step_s))
-
-
-def _initial_shape(config: PretrainConfig, facts: CorpusFacts) -> BertConfig | None:
-    """Return the shape of --init-checkpoint with the user's dropout, if one was given."""
-    if config.init_checkpoint is None:
-        return None
-    shape = BertForPreTraining.from_pretrained(config.init_checkpoint, new_head=True).config
-    if shape.vocab_size < facts.vocab_size:
-        raise InputError(
-            f"--init-checkpoint {config.init_checkpoint} has {shape.vocab_size} tokens, the corpus "
-            f"was prepared with {facts.vocab_size}; prepare it with the checkpoint's tokenizer"
-        )
-    names = ("hidden_dropout_prob", "attention_probs_dropout_prob")
-    given = {name: value for name in names if (value := getattr(config, name)) is not None}
-    return shape.replace(**given)

@@ -29,6 +29,8 @@ class CorpusSettings(Settings):
     """How often each --corpus path is drawn: share^0.7, or a weight each. Left out: as they are."""
     tokenizer: str | None = None
     """Use this tokenizer (a folder, tokenizer.json or vocab.txt). Left out: one is learned."""
+    add_tokens: tuple[str, ...] = ()
+    """Add words to the vocabulary of --tokenizer or --init-checkpoint: a file with one a line, or the words."""  # noqa: E501
     vocab_size: int | None = None
     """Entries of the vocabulary to be learned. Left out: by the amount of text and its script."""
     lowercase: bool | None = None
@@ -56,8 +58,17 @@ class CorpusSettings(Settings):
         check_range("--vocab-size", self.vocab_size, at_least=16)
         check_range("--eval-fraction", self.eval_fraction, above=0, below=1)
         check_range("--num-processes", self.num_processes, at_least=1)
+        if self.add_tokens and not self._has_vocabulary():
+            raise InputError(
+                "--add-tokens needs a vocabulary to add to: that of --tokenizer, or of pretrain's "
+                "--init-checkpoint; one that is learned takes its words from the text"
+            )
         if self.tokenizer is not None and self.vocab_size is not None:
             raise InputError(
                 f"--vocab-size cannot be combined with --tokenizer: the tokenizer "
                 f"{self.tokenizer} decides it; leave one of them out"
             )
+
+    def _has_vocabulary(self) -> bool:
+        """Tell whether the vocabulary is given, not learned."""
+        return self.tokenizer is not None

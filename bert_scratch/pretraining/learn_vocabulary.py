@@ -14,22 +14,27 @@ from bert_scratch.data.mixture import mixture_shares
 from bert_scratch.data.vocabulary import MAX_TRAINING_BYTES, VocabularyLearner
 from bert_scratch.data.wordpiece import load_tokenizer
 from bert_scratch.pretraining import corpus_plan
+from bert_scratch.pretraining.added_tokens import with_added_tokens
 from bert_scratch.pretraining.corpus_plan import Text
 from bert_scratch.pretraining.corpus_settings import CorpusSettings
 from bert_scratch.pretraining.reading import read_train_text
 
 
 def given_tokenizer(settings: CorpusSettings) -> Tokenizer | None:
-    """Load the tokenizer that was asked for, None where one is to be learned.
+    """Load the tokenizer that was asked for, with the words added to it.
+
+    Returns:
+        None where one is to be learned.
 
     Raises:
         InputError: if it cannot be used.
     """
     if settings.tokenizer is None:
         return None
-    return load_tokenizer(
+    tokenizer = load_tokenizer(
         settings.tokenizer, lowercase=settings.lowercase, strip_accents=settings.strip_accents
     )
+    return with_added_tokens(tokenizer, settings.add_tokens) if settings.add_tokens else tokenizer
 
 
 def learn_tokenizer(settings: CorpusSettings, text: Text) -> tuple[Tokenizer, dict[str, Any]]:

@@ -14,6 +14,8 @@ from bert_scratch.pretraining.extend import extend
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.resume import (
     check_corpus_unchanged,
+    check_word_vectors_unchanged,
+    store_word_vectors,
     stored_run,
     with_run_settings,
 )
@@ -60,6 +62,7 @@ def _pretrain_in(folder: RunFolder, asked: PretrainConfig, ranks: Ranks) -> Pret
     stored = stored_run(folder, asked)
     if stored is not None:
         check_corpus_unchanged(asked, folder)
+        check_word_vectors_unchanged(asked, folder)
         if asked.extend:
             stored = extend(folder, stored, asked)
         if folder.is_done(stored.num_train_steps):
@@ -98,6 +101,7 @@ def _ready(
         announce_dry_run(parts, trial.step)
         return None
     check_disk_space(folder, parts.config, trial.checkpoint.num_parameters)
+    store_word_vectors(asked, folder)
     folder.store(asked, parts.config)
     durable.write_text(folder.corpus_facts, parts.facts.to_json())
     parts.tokenizer.save_pretrained(folder.tokenizer)

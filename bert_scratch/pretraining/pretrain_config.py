@@ -80,6 +80,8 @@ class ModelSettings(Settings):
     """tiny, mini, small, medium, base or large. Left out: chosen by corpus and budget."""
     init_checkpoint: str | None = None
     """Start from the weights and tokenizer of this model folder or hub id."""
+    init_word_vectors: str | None = None
+    """Start word embeddings from this text file of word2vec or GloVe vectors."""
     hidden_size: int | None = None
     """Width of the hidden states."""
     num_hidden_layers: int | None = None
@@ -281,11 +283,19 @@ class PretrainConfig(
                 f"{_flag(shape[0])} cannot be combined with --init-checkpoint: the shape is that "
                 f"of the checkpoint"
             )
+        if self.init_checkpoint is not None and self.init_word_vectors is not None:
+            raise InputError(
+                "--init-word-vectors cannot be combined with --init-checkpoint: a model that is "
+                "continued has word embeddings already; leave one of them out"
+            )
         if self.init_checkpoint is not None and self.tokenizer is not None:
             raise InputError(
                 "--tokenizer cannot be combined with --init-checkpoint: the tokenizer is that of "
                 "the checkpoint"
             )
+
+    def _has_vocabulary(self) -> bool:
+        return self.init_checkpoint is not None or super()._has_vocabulary()
 
     def _given(self, name: str) -> bool:
         return getattr(self, name) is not None

@@ -55,6 +55,28 @@ def check_corpus_unchanged(asked: PretrainConfig, folder: RunFolder) -> None:
         raise changed_world(folder, "another corpus", changes)
 
 
+def store_word_vectors(asked: PretrainConfig, folder: RunFolder) -> None:
+    """Write the digest of --init-word-vectors, if it was given, into the run's folder."""
+    if asked.init_word_vectors is not None:
+        digest = durable.file_digest(Path(asked.init_word_vectors))
+        durable.write_json(folder.word_vectors, digest)
+
+
+def check_word_vectors_unchanged(asked: PretrainConfig, folder: RunFolder) -> None:
+    """Refuse to go on with, or to call done, a run whose word vectors have changed since.
+
+    Raises:
+        InputError: if they have.
+    """
+    path = asked.init_word_vectors
+    if path is None:
+        return
+    stored = read_json_object(folder.word_vectors)
+    if not Path(path).is_file() or durable.file_digest(Path(path)) != stored:
+        change = f"--init-word-vectors {path}: is not the file the run began with"
+        raise changed_world(folder, "other word vectors", [change])
+
+
 def changed_world(folder: RunFolder, what: str, changes: list[str]) -> InputError:
     """Return the refusal: what differs, and the three commands that make sense.
 

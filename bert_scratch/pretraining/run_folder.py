@@ -28,6 +28,7 @@ class RunFolder(run_folder.RunFolder[PretrainConfig]):
         self.rehearsal = path / "rehearsal"
         self.fill_ins = path / "fill_ins.jsonl"
         self.profile = path / "profile.json.gz"
+        self.word_vectors = path / "word_vectors.json"
         self.corpus_facts = path / "corpus.json"
 
     def write_end(self, state: str, *, code: int, message: str) -> None:

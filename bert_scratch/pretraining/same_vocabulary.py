@@ -8,7 +8,9 @@ from bert_scratch.data.wordpiece import load_tokenizer
 from bert_scratch.model.weight_files import find_folder
 
 
-def check_same_vocabulary(flag: str, model: str, store: TokenStore) -> None:
+def check_same_vocabulary(
+    flag: str, model: str, store: TokenStore, *, may_be_larger: bool = False
+) -> None:
     """Refuse a corpus that was prepared with another vocabulary than the model's.
 
     A folder without a tokenizer cannot be checked and passes.
@@ -17,6 +19,7 @@ def check_same_vocabulary(flag: str, model: str, store: TokenStore) -> None:
         flag: that named the model, for the error.
         model: a model folder or a hub id.
         store: the prepared corpus, its tokenizer in the folder `tokenizer`.
+        may_be_larger: whether the corpus's may have tokens beyond the model's.
 
     Raises:
         InputError: if the vocabularies differ.
@@ -25,7 +28,10 @@ def check_same_vocabulary(flag: str, model: str, store: TokenStore) -> None:
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
         return
     own = load_tokenizer(folder).get_vocab()
-    if own != load_tokenizer(store.folder / "tokenizer").get_vocab():
+    theirs = load_tokenizer(store.folder / "tokenizer").get_vocab()
+    if may_be_larger:
+        theirs = {token: number for token, number in theirs.items() if token in own}
+    if own != theirs:
         raise InputError(
             f"{flag} {model}: its vocabulary is not the one {store.folder} was prepared with; "
             f"prepare the text again with --tokenizer {folder}"

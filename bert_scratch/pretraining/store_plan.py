@@ -151,7 +151,8 @@ def store_differences(folder: Path, settings: CorpusSettings, text: Text) -> lis
 
 def _asked(settings: CorpusSettings) -> dict[str, Any]:
     """Return the settings that decide a store's bytes, a tokenizer by its content."""
-    names = set(CorpusSettings.__dataclass_fields__) - {"corpus", "num_processes", "tokenizer"}
+    by_content = {"corpus", "tokenizer", "add_tokens"}
+    names = set(CorpusSettings.__dataclass_fields__) - by_content - {"num_processes"}
     asked = {name: value for name, value in settings.to_dict().items() if name in names}
     given = given_tokenizer(settings)
     return {**asked, "tokenizer": None if given is None else tokenizer_hash(given)}

@@ -72,6 +72,31 @@ def test_each_set_is_run_and_summed_up(
     assert [line.split()[0] for line in table] == ["set", "CoLA", "STS", "mean"]
 
 
+def test_entities_and_questions_are_found_and_measured_by_f1(folder: Path, tmp_path: Path) -> None:
+    columns = "a O\nfilm B-X\n\ngood O\nplot B-X\n"
+    rows = "text_a\tlabel\na film\tO B-X\ngood plot\tO B-X\n"
+    spans = '{"text": "a film", "label": {"X": {"film": [[2, 5]]}}}\n'
+    question = {"id": "1", "question": "was", "answers": [{"text": "good", "answer_start": 2}]}
+    paragraph = {"context": "a good film", "qas": [question]}
+    document = json.dumps({"version": "1.1", "data": [{"paragraphs": [paragraph]}]}, indent=1)
+    files = {
+        "columns": ("train.char.bmes", "dev.char.bmes", columns),
+        "rows": ("train.tsv", "dev.tsv", rows),
+        "spans": ("train.json", "dev.json", spans),
+        "squad": ("train-v1.1.json", "dev-v1.1.json", document),
+    }
+    for name, (train, held_out, text) in files.items():
+        (tmp_path / "suite" / name).mkdir(parents=True)
+        for file in (train, held_out):
+            (tmp_path / "suite" / name / file).write_text(text)
+    run_benchmark_suite(config(tmp_path / "suite", folder, tmp_path / "out", seeds=(1,)))
+    sets = json.loads((tmp_path / "out" / "suite.json").read_text())["sets"]
+    kinds = dict.fromkeys(("columns", "rows", "spans"), "token-classification")
+    kinds["squad"] = "question-answering"
+    assert {name: row["task"] for name, row in sets.items()} == kinds
+    assert {row["metric"] for row in sets.values()} == {"f1"}
+
+
 def test_a_set_that_is_not_there_is_answered_with_those_that_are(
     suite: Path, folder: Path, tmp_path: Path
 ) -> None:

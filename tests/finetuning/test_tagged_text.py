@@ -70,7 +70,7 @@ def test_rows_of_words_and_tags(tmp_path):
     examples = reading(tmp_path, text, "some.tsv")
     assert [example.text for example in examples] == ["相比青岛", "EU calls"]
     assert examples[0].tags == ("O", "O", "B-ORG", "I-ORG")
-    with pytest.raises(InputError, match=r"some.tsv:3: has 2 words and 1 tags"):
+    with pytest.raises(InputError, match=r"some.tsv:3: has 2 words and 1 tag; each"):
         reading(tmp_path, text.replace("B-ORG O\n", "B-ORG\n"), "some.tsv")
     with pytest.raises(InputError, match=r"some.tsv:4: has 1 column, the header 2"):
         reading(tmp_path, text + "alone\n", "some.tsv")
@@ -112,7 +112,7 @@ def test_of_spans_over_each_other_the_longer_is_kept_and_said(tmp_path, capsys):
         ('{"text": "abc", "spans": {"a": 1}}', r":1: spans must be \[start, end, kind\]"),
         ('{"text": "abc", "label": {"x": {"bc": [[0, 1]]}}}', r"0 to 1 are 'ab', not 'bc'"),
         ('{"text": "abc", "label": {"x": [[0, 1]]}}', r":1: label must be \{kind: \{surface"),
-        ('{"tokens": ["a", "b"], "tags": ["O"]}', r":1: has 2 words and 1 tags"),
+        ('{"tokens": ["a", "b"], "tags": ["O"]}', r":1: has 2 words and 1 tag; each"),
         ('{"tokens": ["a"], "tags": [0]}', r":1: tags must be a list of strings"),
         ('{"label": 3}', r':1: needs "text", or "tokens" with "tags"'),
         ('{"text": "abc"}', r":1: has no tags"),

@@ -1,0 +1,44 @@
+"""Which adapters learn in place of the encoder, and how large: flags, and a file beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bert_scratch.config import Settings, check_choice, check_range
+
+ADAPTERS = ("none", "lora", "bottleneck", "prefix")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterSettings(Settings):
+    """Which adapters, and how large."""
+
+    adapter: str = "none"
+    """A few new parameters learn in place of the encoder's: lora (merged into it at the end), bottleneck or prefix (only bert_scratch loads the result); none."""  # noqa: E501
+    lora_rank: int = 8
+    """Rank of the change of each matrix, with --adapter lora."""
+    lora_alpha: float = 16.0
+    """The change is scaled by this over the rank."""
+    adapter_size: int = 16
+    """Inner width of --adapter bottleneck, or positions of --adapter prefix."""
+
+    def __post_init__(self) -> None:
+        """Check each field.
+
+        Raises:
+            InputError: naming the flag.
+        """
+        check_choice("--adapter", self.adapter, ADAPTERS)
+        check_range("--lora-rank", self.lora_rank, at_least=1)
+        check_range("--lora-alpha", self.lora_alpha, above=0)
+        check_range("--adapter-size", self.adapter_size, at_least=1)
+
+    def adapter_settings(self) -> AdapterSettings:
+        """Return these settings alone, without those of a command that has more."""
+        names = AdapterSettings.__dataclass_fields__
+        return AdapterSettings(**{name: getattr(self, name) for name in names})
+
+    @property
+    def merges(self) -> bool:
+        """Whether the result is an ordinary model."""
+        return self.adapter in ("none", "lora")

@@ -1,0 +1,106 @@
+"""Masked tokens beside the task: a model that goes on guessing them forgets less of its language.
+
+Letters: R rows, S positions, N predicted positions.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from bert_scratch.data.masking import Masker
+from bert_scratch.finetuning.objective import TaskObjective
+from bert_scratch.finetuning.rows import RowBatch
+from bert_scratch.model.encoder import BertModel, PretrainedModel
+from bert_scratch.model.heads import BertForMaskedLM, gather_positions
+from bert_scratch.model.losses import cross_entropy_sum
+from bert_scratch.model.weight_files import read_weights
+
+_HEAD = "mlm_head"
+
+
+def has_mlm_head(folder: Path) -> bool:
+    """Tell whether the model of a folder can guess masked tokens."""
+    return any(name.startswith("cls.predictions.") for name in read_weights(folder))
+
+
+def add_mlm_head(model: PretrainedModel, source: str | Path) -> None:
+    """Give a model the head of masked tokens that its pretrained folder has, tied as there.
+
+    Args:
+        model: of any task; changed in place.
+        source: the folder or hub id that it was loaded from.
+    """
+    head = BertForMaskedLM.from_pretrained(source).mlm_head
+    head.decoder.weight = model.get_submodule("bert").get_parameter(
+        "embeddings.word_embeddings.weight"
+    )
+    model.add_module(_HEAD, head)
+
+
+class AuxiliaryObjective:
+    """A task's loss, plus that of guessing masked tokens of the same rows, with a weight.
+
+    Args:
+        task: the objective of the task.
+        masker: which tokens are masked, by each row's key.
+        weight: of the mean loss over masked tokens.
+
+    Source:
+        Radford et al. 2018, "Improving language understanding by generative pre-training",
+        section 3.2, with BERT's own objective as the auxiliary one.
+    """
+
+    sums = (*TaskObjective.sums, "mlm_loss", "mlm_count")
+
+    def __init__(self, task: TaskObjective, masker: Masker, weight: float) -> None:
+        self._task, self._masker, self._weight = task, masker, weight
+
+    def counts(self, batch: RowBatch) -> Tensor:
+        """Return [2] float32, what the task's summed loss is divided by, and masked tokens."""
+        _, positions, _ = self._masked(batch)
+        return torch.cat([self._task.counts(batch), torch.tensor([float(len(positions))])])
+
+    def loss(
+        self, model: nn.Module, micro_batch: RowBatch, counts: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the part of the step's loss that a micro-batch adds, and its sums for the log."""
+        loss, sums = self._task.loss(model, micro_batch, counts)
+        ids, positions, labels = self._masked(micro_batch)
+        encoder = model.get_submodule("bert")
+        assert isinstance(encoder, BertModel)
+        encoded = encoder(
+            ids,
+            micro_batch.token_type_ids.flatten(0, -2),
+            micro_batch.attention_mask.flatten(0, -2),
+        )
+        states = gather_positions(encoded.last_hidden_state, positions)
+        total, _ = cross_entropy_sum(model.get_submodule(_HEAD)(states), labels)
+        counted = total.new_tensor(float(len(positions)))
+        own = torch.stack([total.detach(), counted])
+        return loss + self._weight * total / counts[1], torch.cat([sums, own])
+
+    def means(self, sums: list[float]) -> dict[str, float]:
+        """Return the task's mean loss, and that of masked tokens."""
+        *task, total, count = sums
+        return {**self._task.means(task), "mlm_loss": total / max(count, 1.0)}
+
+    def _masked(self, batch: RowBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return [R, S] ids with tokens masked, the [N] flat positions and what stood there.
+
+        With choices, each is a row of its own.
+        """
+        ids = batch.input_ids.flatten(0, -2)
+        choices = len(ids) // len(batch.rows)
+        keys = torch.tensor(
+            [
+                (epoch, number * choices + choice)
+                for epoch, number in (row.key for row in batch.rows)
+                for choice in range(choices)
+            ],
+            device=ids.device,
+        )
+        lengths = batch.attention_mask.flatten(0, -2).sum(dim=-1)
+        return self._masker.mask(ids, lengths, keys)

@@ -1,0 +1,179 @@
+"""The weights that a run begins with: drawn, or those of a model.
+
+Word vectors of another program take the place of drawn word embeddings; a word that was added to
+a model's vocabulary gets a row of its own.
+
+Letters: V vocabulary, D hidden.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+
+from bert_scratch.config import BertConfig, InputError
+from bert_scratch.data.store import TokenStore
+from bert_scratch.data.wordpiece import load_tokenizer, vocab_size_of
+from bert_scratch.inference.word_embeddings import (
+    InitialEmbeddings,
+    word_embeddings_from_vectors,
+)
+from bert_scratch.model.heads import BertForPreTraining
+from bert_scratch.model.weight_files import find_folder
+from bert_scratch.pretraining.added_tokens import pieces_of_added
+from bert_scratch.pretraining.pretrain_config import PretrainConfig
+from bert_scratch.pretraining.resolve import filled
+
+_ROWS = ("bert.embeddings.word_embeddings.weight", "mlm_head.decoder.bias")
+"""What has a row or number for each token; the decoder's matrix is the first of them."""
+_SHOWN = 5
+
+
+def word_vectors_of(
+    config: PretrainConfig, shape: BertConfig, tokenizer: Tokenizer
+) -> Callable[[], InitialEmbeddings] | None:
+    """Return what reads --init-word-vectors, once; None where it was left out."""
+    path = config.init_word_vectors
+    if path is None:
+        return None
+    return functools.cache(
+        lambda: word_embeddings_from_vectors(
+            tokenizer,
+            path,
+            hidden_size=shape.hidden_size,
+            standard_deviation=shape.initializer_range,
+        )
+    )
+
+
+def drawn_model(
+    config: PretrainConfig, shape: BertConfig, word_vectors: InitialEmbeddings | None
+) -> BertForPreTraining:
+    """Return a model drawn from torch's default generator.
+
+    Args:
+        config: resolved.
+        shape: of the model.
+        word_vectors: put in place of their rows of the word embeddings.
+    """
+    model = BertForPreTraining(
+        shape,
+        initializer=filled(config.initializer),
+        train_pad_row=filled(config.train_pad_row),
+    )
+    if word_vectors is not None:
+        with torch.no_grad():
+            rows = model.bert.embeddings.word_embeddings.weight
+            rows[torch.from_numpy(word_vectors.ids)] = torch.from_numpy(word_vectors.vectors)
+    return model
+
+
+def stored_model(
+    config: PretrainConfig, shape: BertConfig, folder: str | Path, *, new_head: bool
+) -> BertForPreTraining:
+    """Return the model of a folder or hub id, with the run's dropout and pair task.
+
+    Args:
+        config: resolved.
+        shape: with the dropout.
+        folder: --init-checkpoint, or a checkpoint of the run.
+        new_head: draw a head that the folder lacks.
+    """
+    return BertForPreTraining.from_pretrained(
+        folder,
+        new_head=new_head,
+        train_pad_row=filled(config.train_pad_row),
+        pair_task=config.pair_task,
+        hidden_dropout_prob=shape.hidden_dropout_prob,
+        attention_probs_dropout_prob=shape.attention_probs_dropout_prob,
+    )
+
+
+def with_new_rows(
+    model: BertForPreTraining, pieces: Mapping[int, Sequence[int]], *, train_pad_row: bool
+) -> BertForPreTraining:
+    """Return a model with a row for each word that was added to the vocabulary.
+
+    A new word's embedding and its bias in the decoder are the means of its pieces'. So its score
+    is the mean of its pieces' scores wherever they are compared: it is at most as likely as they
+    are on average, and nothing that the model knows is pushed aside.
+
+    Args:
+        model: left as it is.
+        pieces: {id: ids of what the word was cut into before}.
+        train_pad_row: as the model was made.
+
+    Source:
+        Hewitt 2021, "Initializing new word embeddings for pretrained language models".
+    """
+    vocab_size = max(model.config.vocab_size, *(number + 1 for number in pieces))
+    larger = BertForPreTraining(
+        model.config.replace(vocab_size=vocab_size), train_pad_row=train_pad_row
+    )
+    state = model.state_dict()
+    for name in _ROWS:
+        before = state[name]
+        after = before.new_zeros(vocab_size, *before.shape[1:])
+        after[: len(before)] = before
+        for number, ids in pieces.items():
+            after[number] = before[list(ids)].mean(dim=0)
+        state[name] = after
+    state["mlm_head.decoder.weight"] = state[_ROWS[0]]
+    larger.load_state_dict(state)
+    return larger.train(model.training)
+
+
+def new_tokens(init_checkpoint: str, tokenizer: Tokenizer) -> dict[int, list[int]]:
+    """Return {id: ids of its pieces} of the tokens that a corpus has and the checkpoint has not."""
+    folder = find_folder(init_checkpoint)
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+        return {}
+    return pieces_of_added(load_tokenizer(folder), tokenizer)
+
+
+def initial_shape(
+    config: PretrainConfig, tokenizer: Tokenizer, added: Mapping[int, Sequence[int]]
+) -> BertConfig | None:
+    """Return the shape of --init-checkpoint with the user's dropout, and rows for new words.
+
+    Args:
+        config: what the user gave.
+        tokenizer: of the corpus.
+        added: as `new_tokens` found them.
+
+    Raises:
+        InputError: if the checkpoint has too few rows for the corpus.
+    """
+    if config.init_checkpoint is None:
+        return None
+    shape = BertForPreTraining.from_pretrained(config.init_checkpoint, new_head=True).config
+    needed = vocab_size_of(tokenizer)
+    if shape.vocab_size < needed and not added:
+        raise InputError(
+            f"--init-checkpoint {config.init_checkpoint} has {shape.vocab_size} tokens, the corpus "
+            f"was prepared with {needed}; prepare it with the checkpoint's tokenizer"
+        )
+    names = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+    given = {name: value for name in names if (value := getattr(config, name)) is not None}
+    return shape.replace(vocab_size=max(shape.vocab_size, needed), **given)
+
+
+def describe_new_rows(
+    pieces: Mapping[int, Sequence[int]], tokenizer: Tokenizer, store: TokenStore
+) -> str:
+    """Say what new words were cut into, and which of them the text does not have."""
+    words = [
+        f"{tokenizer.id_to_token(number)} ({' '.join(map(tokenizer.id_to_token, ids))})"
+        for number, ids in list(pieces.items())[:_SHOWN]
+    ]
+    more = ", ..." if len(pieces) > _SHOWN else ""
+    line = f"{len(pieces)} new rows, the means of their pieces: {', '.join(words)}{more}"
+    unseen = [tokenizer.id_to_token(n) for n in pieces if not store.token_counts[n]]
+    if unseen:
+        shown = ", ".join(unseen[:_SHOWN]) + (", ..." if len(unseen) > _SHOWN else "")
+        line += f"; {len(unseen)} do not occur in the text and learn nothing: {shown}"
+    return line

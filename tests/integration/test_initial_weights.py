@@ -1,0 +1,115 @@
+"""Pins runs that begin with added words or with word vectors: stopped and changed ones too.
+CPU only: `pytest tests/integration/test_initial_weights.py`."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from bert_scratch.config import InputError
+from bert_scratch.data.wordpiece import load_tokenizer
+from bert_scratch.model.heads import BertForPreTraining
+from bert_scratch.pretraining.pretrain import pretrain
+from bert_scratch.pretraining.pretrain_config import PretrainConfig
+from bert_scratch.training.interruption import Interrupted
+from bert_scratch.training.metrics import Display
+
+Make = Callable[..., PretrainConfig]
+SHAPE = (
+    "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size "
+    "max_position_embeddings"
+).split()
+
+
+def stopped_at(step: int, asked: PretrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start a run that is told to stop when it has made so many steps."""
+
+    def advance(self: Display, done: int, total: int | None) -> None:
+        if done == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Display, "advance", advance)
+        with pytest.raises(Interrupted):
+            pretrain(asked)
+
+
+def bits(folder: Path) -> bytes:
+    return (folder / "model" / "model.safetensors").read_bytes()
+
+
+def test_added_words_are_learned_and_a_stopped_run_ends_with_the_same_bits(
+    settings: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from transformers import AutoModelForPreTraining, AutoTokenizer
+
+    pretrain(settings("first", vocab_size=70))
+    words = tmp_path / "words.txt"
+    known = load_tokenizer(tmp_path / "first" / "model").get_vocab()
+    new = ["kitchen", "forest", "unseen"]
+    assert not known.keys() & set(new)
+    words.write_text("".join(f"{word}\n" for word in new))
+
+    def second(name: str) -> PretrainConfig:
+        changes = dict.fromkeys(SHAPE)
+        checkpoint = str(tmp_path / "first" / "model")
+        return settings(name, **changes, init_checkpoint=checkpoint, add_tokens=[str(words)])
+
+    pretrain(second("through"))
+    said = capsys.readouterr().out
+    assert f"{len(new)} new rows, the means of their pieces" in said
+    assert "1 do not occur in the text and learn nothing: unseen" in said
+    stopped_at(6, second("stopped"), monkeypatch)
+    pretrain(second("stopped"))
+    assert bits(tmp_path / "through") == bits(tmp_path / "stopped")
+
+    folder = tmp_path / "through" / "model"
+    text = "The goat sees the horse in the kitchen forest."
+    theirs = AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")
+    assert theirs["input_ids"][0].tolist() == load_tokenizer(folder).encode(text).ids
+    assert set(new[:-1]) <= set(load_tokenizer(folder).encode(text).tokens)
+    with torch.inference_mode():
+        logits = AutoModelForPreTraining.from_pretrained(folder)(**theirs).prediction_logits
+        ours = BertForPreTraining.from_pretrained(folder)(**theirs).prediction_logits
+    assert logits.shape[-1] == len(known) + len(new)
+    torch.testing.assert_close(ours, logits, atol=1e-5, rtol=0)
+
+    words.write_text("".join(f"{word}\n" for word in [*new, "another"]))
+    with pytest.raises(InputError, match=r"another corpus:\n.*tokenizer"):
+        pretrain(second("through"))
+
+
+def test_word_vectors_are_covered_and_other_ones_refused(
+    settings: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    vectors = tmp_path / "vectors.txt"
+    numbers = [" ".join(str((7 * n + 3 * k) % 11 - 5) for k in range(32)) for n in range(3)]
+    names = ("the", "in", "nowhere")
+    vectors.write_text("".join(f"{w} {v}\n" for w, v in zip(names, numbers, strict=True)))
+    pretrain(settings("through", init_word_vectors=str(vectors)))
+    said = capsys.readouterr().out
+    assert f"weights    --init-word-vectors {vectors}: 2 of " in said
+    stopped_at(6, settings("stopped", init_word_vectors=str(vectors)), monkeypatch)
+    pretrain(settings("stopped", init_word_vectors=str(vectors)))
+    assert bits(tmp_path / "through") == bits(tmp_path / "stopped")
+    pretrain(settings("plain"))
+    assert bits(tmp_path / "through") != bits(tmp_path / "plain")
+    vectors.write_text(vectors.read_text().replace("in ", "at "))
+    with pytest.raises(InputError, match=r"--init-word-vectors .*is not the file the run began"):
+        pretrain(settings("through", init_word_vectors=str(vectors)))
+
+
+def test_word_vectors_are_not_for_a_model_that_is_continued() -> None:
+    with pytest.raises(InputError, match=r"--init-word-vectors cannot be combined with --init-c"):
+        PretrainConfig(init_checkpoint="model", init_word_vectors="vectors.txt")
