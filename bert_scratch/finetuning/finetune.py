@@ -235,9 +235,10 @@ class _Run:
 
     def _write_model(self, values: dict[str, float]) -> None:
         parts = self.parts
+        model = merged(self.model) if parts.config.adapter != "none" else self.model
         write_model_folder(
             self.folder.model,
-            model=merged(self.model) if parts.config.adapter != "none" else self.model,
+            model=parts.task.exported(model),
             tokenizer=parts.tokenizer,
             model_card=model_card(parts, values),
             max_seq_length=parts.config.max_seq_length,

@@ -60,9 +60,9 @@ Task {config.task}, labels: {labels}. Started from `{config.model}`, trained on
 
 ## Use
 
-    bert-scratch predict --model path/to/this/folder --input texts.tsv --output answers.jsonl
+    bert-scratch {parts.task.answers_with}
 
-or `transformers.{parts.task.model_class.__name__}.from_pretrained("path/to/this/folder")`.
+or {parts.task.elsewhere}.
 
 ## Settings
 
