@@ -25,8 +25,6 @@ class TableSettings(Settings):
     """The column of the text, or of a pair's first text; its number from 1 without a header."""
     text_pair_column: str | None = None
     """The column of a pair's second text."""
-    negative_column: str | None = None
-    """Of sentence-embedding: the column of a text that does not mean what the pair means."""
     label_column: tuple[str, ...] = ()
     """The column of the label. Several, of 0 and 1 each, are labels that can hold together."""
     multi_label: bool = False
@@ -54,6 +52,8 @@ class TaskSettings(TableSettings, WindowSettings):
 
     task: str
     """classification, regression, token-classification, question-answering, multiple-choice, sentence-embedding, or the FILE.py:CLASS of your own head."""  # noqa: E501
+    negative_column: str | None = None
+    """Of sentence-embedding: the column of a text that does not mean what the pair means."""
     max_seq_length: int = 128
     """Tokens of a row, [CLS] and [SEP] included."""
     long_text: str = "truncate"
