@@ -34,6 +34,9 @@ from bert_scratch.model.losses import cross_entropy_sum
 TEMPERATURE = 0.05
 """Cosines are divided by it before the softmax, as in SimCSE; sentence-transformers' scale 20."""
 
+TEXTS_A_PASS = 32
+"""Texts of like length that go through the encoder together."""
+
 
 class BertForSentenceEmbedding(ModelWithHeads):
     """The encoder alone; a text's vector is the mean of its last layer, so there is no head."""
@@ -103,6 +106,10 @@ class SentenceEmbedding(Regression):
                     raise InputError(f"{example.place}: {flag} needs {kind}; see --label-column")
         if config.long_text == "window":
             raise InputError("--long-text window: a text has one vector; choose truncate")
+        if config.adversarial != "none":
+            raise InputError(
+                f"--adversarial {config.adversarial}: is for tasks with labels; leave it out"
+            )
         if self._largest is not None:
             return
         if config.metric == "loss":
@@ -161,12 +168,21 @@ class SentenceEmbedding(Regression):
         return rows
 
     def logits(self, model: nn.Module, batch: RowBatch) -> Tensor:
-        """Return [R, C, D], the vectors of all texts."""
-        input_ids = batch.input_ids.flatten(0, 1)
-        attention_mask = batch.attention_mask.flatten(0, 1)
-        states = model(input_ids, attention_mask).last_hidden_state
-        vectors = pool_rows(states, attention_mask, "mean")
-        return vectors.view(*batch.input_ids.shape[:2], -1)
+        """Return [R, C, D], the vectors of all texts, those of like length in a pass.
+
+        Sentences differ much in length: of a batch of STS-B's padded as one, 62 % is padding.
+        """
+        lengths = torch.tensor([len(s.ids) for row in batch.rows for s in row.sequences])
+        order = lengths.argsort(descending=True, stable=True)
+        vectors = []
+        for texts in torch.split(order, TEXTS_A_PASS):
+            width, places = int(lengths[texts[0]]), texts.to(batch.input_ids.device)
+            input_ids = batch.input_ids.flatten(0, 1)[places, :width]
+            attention_mask = batch.attention_mask.flatten(0, 1)[places, :width]
+            states = model(input_ids, attention_mask).last_hidden_state
+            vectors.append(pool_rows(states, attention_mask, "mean"))
+        back = order.argsort().to(batch.input_ids.device)
+        return torch.cat(vectors).index_select(0, back).view(*batch.input_ids.shape[:2], -1)
 
     def loss(self, logits: Tensor, batch: RowBatch) -> Tensor:
         """Return the summed squared error of the cosines, or the contrastive loss without scores.

@@ -136,6 +136,18 @@ def test_a_lone_text_goes_through_two_draws_of_dropout(embedding: Make, write: W
     torch.testing.assert_close(vectors[:, 0], vectors[:, 1])
 
 
+def test_vectors_are_those_of_each_text_alone(embedding: Make) -> None:
+    task, model, batch = batch_of(embedding(), 40)
+    encoder = model.eval().bert
+    with torch.inference_mode():
+        vectors = task.logits(model, batch)
+        for row, both in zip(batch.rows, vectors, strict=True):
+            for sequence, vector in zip(row.sequences, both, strict=True):
+                ids = torch.from_numpy(sequence.ids).long()[None]
+                expected = encoder(ids).last_hidden_state[0].mean(dim=0)
+                torch.testing.assert_close(vector, expected, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("kind", ["scored", "triples"])
 def test_a_run_raises_the_correlation(embedding: Make, write: Write, kind: str) -> None:
     changes = {} if kind == "scored" else {"train_file": write("three.tsv", triples(96, 3))}
@@ -227,6 +239,7 @@ def test_bad_files_are_named_with_their_line(
     [
         ({"dropout": 0.0}, r"--dropout 0: .* two draws of dropout"),
         ({"micro_batch_size": 4}, r"--micro-batch-size: .* --train-batch-size"),
+        ({"adversarial": "fgm"}, r"--adversarial fgm: is for tasks with labels"),
         ({"metric": "loss"}, r"--metric loss: "),
         ({"long_text": "window"}, r"--long-text window: a text has one vector"),
         ({"text_column": "text"}, r"--text-column text is not among them"),
