@@ -196,6 +196,7 @@ def assemble(config: FinetuneConfig) -> Parts:
     task.learn(train)
     held_out = task.read(config.eval_file, labels_needed=True)
     test = None if config.test_file is None else task.read(config.test_file, labels_needed=False)
+    task.check_run(config, held_out, test)
     if config.metric is not None:
         check_metric(config.metric, task)
     device = resolve_device(config.device)

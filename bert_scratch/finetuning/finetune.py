@@ -241,7 +241,7 @@ class _Run:
         if config.merges:
             write_model_folder(
                 self.folder.model,
-                model=model,
+                model=parts.task.exported(model),
                 tokenizer=parts.tokenizer,
                 model_card=card,
                 max_seq_length=config.max_seq_length,

@@ -132,6 +132,11 @@ def load_trained_task(folder: Path, named: str | None = None) -> Task[Any, Any]:
         raise InputError(
             f"{folder}: has a head of its maker's own; name it with --task {settings.task}"
         )
+    if settings.task == "sentence-embedding":
+        raise InputError(
+            f"{folder}: gives vectors, no answers; use embed --model {folder} for vectors of "
+            f"texts, or similarity --model {folder} for the cosine of pairs"
+        )
     names = config.id2label or {}
     labels = [names[number] for number in sorted(names)]
     return load_task(settings, labels)

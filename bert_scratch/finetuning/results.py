@@ -42,8 +42,7 @@ def model_card(parts: Parts, values: dict[str, float]) -> str:
     """Return the README.md of a fine-tuned model."""
     config = parts.config
     rows = "\n".join(f"| {name} | {value:.4f} |" for name, value in values.items())
-    name = parts.task.model_class.__name__
-    loaded = f'or `transformers.{name}.from_pretrained("path/to/this/folder")`.'
+    loaded = f"or {parts.task.elsewhere}."
     if not config.merges:
         loaded = (
             f"Its {config.adapter} adapters are no part of transformers' BERT, so transformers "
@@ -67,7 +66,7 @@ Task {config.task}, labels: {labels}. Started from `{config.model}`, trained on
 
 ## Use
 
-    bert-scratch predict --model path/to/this/folder --input texts.tsv --output answers.jsonl
+    bert-scratch {parts.task.answers_with}
 
 {loaded}
 

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -26,12 +26,16 @@ from bert_scratch.finetuning.rows import Row, RowBatch
 from bert_scratch.finetuning.task_settings import TaskSettings
 from bert_scratch.model.encoder import PretrainedModel
 
+if TYPE_CHECKING:
+    from bert_scratch.finetuning.finetune_config import FinetuneConfig
+
 TASKS = {
     "classification": "classification:Classification",
     "regression": "regression:Regression",
     "token-classification": "token_classification:TokenClassification",
     "question-answering": "question_answering:QuestionAnswering",
     "multiple-choice": "multiple_choice:MultipleChoice",
+    "sentence-embedding": "sentence_embedding:SentenceEmbedding",
 }
 """The name of each task, and where its class is, as module:name in this package."""
 
@@ -59,6 +63,16 @@ class Task(ABC, Generic[ExampleT, AnswerT]):
 
     model_class: ClassVar[type[PretrainedModel]]
     """The encoder with the task's head; its forward returns `logits`."""
+
+    answers_with: ClassVar[str] = (
+        "predict --model path/to/this/folder --input texts.tsv --output answers.jsonl"
+    )
+    """The command that answers with the model, as its card shows it."""
+
+    @property
+    def elsewhere(self) -> str:
+        """What loads the model elsewhere, as its card shows it."""
+        return f'`transformers.{self.model_class.__name__}.from_pretrained("path/to/this/folder")`'
 
     def __init__(self, settings: TaskSettings, labels: Sequence[str] = ()) -> None:
         self.settings = settings
@@ -94,6 +108,29 @@ class Task(ABC, Generic[ExampleT, AnswerT]):
         Raises:
             InputError: if nothing can be learnt from them, one class only for example.
         """
+
+    def check_run(
+        self,
+        config: FinetuneConfig,
+        held_out: Sequence[ExampleT],
+        test: Sequence[ExampleT] | None,
+    ) -> None:
+        """Refuse settings the task cannot learn with, and examples it cannot be measured on.
+
+        By default nothing.
+
+        Args:
+            config: of the run.
+            held_out: the examples of the evaluation file.
+            test: those of the test file, if there is one.
+
+        Raises:
+            InputError: naming the flag, or the place of the example.
+        """
+
+    def exported(self, model: PretrainedModel) -> PretrainedModel:
+        """Return the part of the model that the result folder holds; by default all."""
+        return model
 
     @property
     @abstractmethod

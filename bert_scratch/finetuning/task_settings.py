@@ -51,7 +51,9 @@ class TaskSettings(TableSettings, WindowSettings):
     """The task, and how its examples are read."""
 
     task: str
-    """classification, regression, token-classification, question-answering, multiple-choice, or the FILE.py:CLASS of your own head."""  # noqa: E501
+    """classification, regression, token-classification, question-answering, multiple-choice, sentence-embedding, or the FILE.py:CLASS of your own head."""  # noqa: E501
+    negative_column: str | None = None
+    """Of sentence-embedding: the column of a text that does not mean what the pair means."""
     max_seq_length: int = 128
     """Tokens of a row, [CLS] and [SEP] included."""
     long_text: str = "truncate"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -15,6 +16,7 @@ from bert_scratch.data.wordpiece import special_ids
 from bert_scratch.finetuning.labelled_rows import LabelledText, read_labelled_texts
 from bert_scratch.finetuning.rows import Row, TokenSequence, token_sequence
 from bert_scratch.finetuning.task import AnswerT, Task
+from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.model.task_heads import BertForSequenceClassification
 
 
@@ -93,7 +95,7 @@ def longest_first(first: int, second: int, limit: int) -> tuple[int, int]:
 class TextTask(Task[LabelledText, AnswerT]):
     """A task that gives each text, or pair, one answer."""
 
-    model_class = BertForSequenceClassification
+    model_class: ClassVar[type[PretrainedModel]] = BertForSequenceClassification
 
     def read(self, file: str, *, labels_needed: bool) -> list[LabelledText]:
         """Read texts and labels; see `read_labelled_texts`."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from bert_scratch.config import InputError
 from bert_scratch.data.extras import import_extra
-from bert_scratch.inference.embed import BATCH_SIZE, EmbedOptions, embeddings
+from bert_scratch.inference.embed import EmbedOptions, embeddings
 from bert_scratch.inference.inputs import ModelOptions
 from bert_scratch.inference.pooling import Vectors
 from bert_scratch.model.encoder import BertModel
@@ -45,7 +45,7 @@ class BertVectorizer(
         normalize: scale every vector to length 1.
         max_seq_length: tokens of a row. None: all positions the model has.
         stride: tokens from one window of a longer text to the next. None: it is cut off.
-        batch_size: rows of 128 tokens in a pass.
+        batch_size: rows of 128 tokens in a pass. None: 8 on a CPU, 64 elsewhere.
         device: auto, cpu, cuda or cuda:N.
         dtype: float32 or bfloat16.
 
@@ -64,7 +64,7 @@ class BertVectorizer(
         normalize: bool = False,
         max_seq_length: int | None = None,
         stride: int | None = None,
-        batch_size: int = BATCH_SIZE,
+        batch_size: int | None = None,
         device: str = "auto",
         dtype: str = "float32",
     ) -> None:
