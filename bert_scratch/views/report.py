@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bert_scratch import durable
 from bert_scratch.config import InputError, Settings
-from bert_scratch.views.page import data_block, page, section, with_flags
+from bert_scratch.views.page import check_place, data_block, page, section, with_flags
 from bert_scratch.views.report_charts import charts, curves
 from bert_scratch.views.report_data import RunRecord, figures, read_runs
 from bert_scratch.views.report_tables import (
@@ -59,9 +59,7 @@ def run_report(config: ReportConfig) -> None:
     """
     runs = read_runs([Path(path) for path in config.run])
     place = Path(config.output or Path(config.run[0]) / REPORT)
-    if not place.parent.is_dir() or place.is_dir():
-        wrong = "is a folder" if place.is_dir() else f"there is no folder {place.parent}"
-        raise InputError(f"--output {place}: {wrong}; name a file in a folder that exists")
+    check_place(place, flag="--output")
     durable.write_text(place, report_page(runs))
     if config.json:
         print(json.dumps({"report": str(place), "runs": [_plain(run) for run in runs]}, indent=2))

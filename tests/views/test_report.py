@@ -233,7 +233,8 @@ def test_command_writes_the_page_into_the_run_and_says_what_it_found(
         (["."], "holds no run"),
         (["one", "two"], "--output is needed"),
         (["one", "one"], "different folders"),
-        (["one", "--output", "nowhere/page.html"], "there is no folder nowhere"),
+        (["one", "--output", "one/metrics.jsonl/page.html"], "cannot be written"),
+        (["one", "--output", "two"], "is a folder; name a file in it"),
     ],
 )
 def test_what_cannot_be_shown_is_one_line(
