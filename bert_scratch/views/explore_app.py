@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bert_scratch.config import InputError
 from bert_scratch.data.extras import import_extra
 from bert_scratch.views.embedding_map import MIN_LINES
+from bert_scratch.views.explain_data import Json
 from bert_scratch.views.explore_page import MAX_CHARACTERS, MAX_LINES, explore_page
 from bert_scratch.views.explorer import Explorer
 
@@ -50,22 +51,23 @@ def explore_app(explorer: Explorer, secret: str) -> Flask:
     def check_secret() -> None:
         given = flask.request.path.split("/")[1]
         if not secrets.compare_digest(given.encode(), secret.encode()):
-            flask.abort(403, "the address lacks the secret; open the one that `explore` printed")
+            raise http.Forbidden("the address lacks the secret; open the one explore printed")
 
     def page(number: int) -> str:
         found = explorer.page(number)
         if found is None:
-            flask.abort(404, "this page is gone; look at the text again")
+            raise http.NotFound("this page is gone; look at the text again")
         return found
 
-    def answering(answer: Callable[[_Request], Any]) -> Callable[[], Any]:
-        return lambda: answer(_Request(flask.request.get_json(), flask.abort))
+    def answering(answer: Callable[[Explorer, _Request], Json]) -> Callable[[], Json]:
+        return lambda: answer(explorer, _Request(flask.request.get_json()))
 
     def refused(error: Any) -> tuple[str, int, dict[str, str]]:
         return f"{error.description}\n", error.code, {"Content-Type": "text/plain; charset=utf-8"}
 
-    def unusable(error: InputError) -> Any:
-        return refused(http.BadRequest(str(error)))
+    def unusable(error: InputError) -> tuple[str, int, dict[str, str]]:
+        kind = http.RequestEntityTooLarge if isinstance(error, _TooLarge) else http.BadRequest
+        return refused(kind(str(error)))
 
     def with_headers(response: Any) -> Any:
         response.headers.update(_HEADERS)
@@ -78,31 +80,33 @@ def explore_app(explorer: Explorer, secret: str) -> Flask:
     app.add_url_rule(f"/{secret}/", "start", lambda: whole_page)
     app.add_url_rule(f"/{secret}/page/<int:number>", "page", page)
     for name, answer in {"read": _read, "look": _look, "map": _map}.items():
-        rule = answering(lambda request, answer=answer: answer(explorer, request))
-        app.add_url_rule(f"/{secret}/{name}", name, rule, methods=["POST"])
+        app.add_url_rule(f"/{secret}/{name}", name, answering(answer), methods=["POST"])
     return app
+
+
+class _TooLarge(InputError):
+    """More than the page may send."""
 
 
 class _Request:
     """A request's JSON object, its parts checked."""
 
-    def __init__(self, values: Any, abort: Callable[..., Any]) -> None:
+    def __init__(self, values: Any) -> None:
         self._values = values if isinstance(values, dict) else {}
-        self._abort = abort
 
     def get(self, name: str, kind: type[Kind]) -> Kind:
         """Return a part of the kind that it must have."""
         value = self._values.get(name)
         if not isinstance(value, kind):
-            self._abort(400, f"the request needs {name!r}, as {kind.__name__}")
-        return value  # type: ignore[no-any-return]
+            raise InputError(f"the request needs {name!r}, as {kind.__name__}")
+        return value
 
     def text(self, name: str) -> str:
         """Return a text that is not too long."""
         text = self.get(name, str)
         if len(text) > MAX_CHARACTERS:
-            self._abort(
-                413, f"a text may have {MAX_CHARACTERS:,} characters; this one has {len(text):,}"
+            raise _TooLarge(
+                f"a text may have {MAX_CHARACTERS:,} characters; this one has {len(text):,}"
             )
         return text
 
@@ -110,9 +114,9 @@ class _Request:
         """Return the lines that say something, of a number that can be drawn."""
         lines = [line.strip() for line in self.get(name, str).splitlines() if line.strip()]
         if len(lines) > MAX_LINES:
-            self._abort(413, f"a map may have {MAX_LINES:,} lines; these are {len(lines):,}")
+            raise _TooLarge(f"a map may have {MAX_LINES:,} lines; these are {len(lines):,}")
         if len(lines) < MIN_LINES:
-            self._abort(400, f"a map needs {MIN_LINES} lines or more; these are {len(lines)}")
+            raise InputError(f"a map needs {MIN_LINES} lines or more; these are {len(lines)}")
         return lines
 
     def numbers(self, name: str) -> list[list[int]]:
@@ -123,18 +127,18 @@ class _Request:
             for found in lists
         )
         if not are_numbers:
-            self._abort(400, f"the request needs {name!r}, as two lists of whole numbers")
+            raise InputError(f"the request needs {name!r}, as two lists of whole numbers")
         return lists
 
 
-def _read(explorer: Explorer, request: _Request) -> Any:
+def _read(explorer: Explorer, request: _Request) -> Json:
     return explorer.read(request.text("text"), request.text("pair"))
 
 
-def _look(explorer: Explorer, request: _Request) -> Any:
+def _look(explorer: Explorer, request: _Request) -> Json:
     return explorer.look(request.text("text"), request.text("pair"), request.numbers("hidden"))
 
 
-def _map(explorer: Explorer, request: _Request) -> Any:
+def _map(explorer: Explorer, request: _Request) -> Json:
     lines = request.lines("lines")
     return {"lines": lines} | explorer.map(lines, request.get("method", str))

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from tokenizers import Tokenizer
 
 from bert_scratch.config import InputError
@@ -131,9 +132,11 @@ class Explorer:
             InputError: if this machine has no such method.
         """
         with self._lock:
-            return {
-                "maps": [project(embed(m.model, m.tokenizer, lines), method) for m in self.models]
-            }
+            maps = []
+            for named in self.models:
+                vectors = np.asarray(embed(named.model, named.tokenizer, lines))
+                maps.append(project(vectors, method))
+            return {"maps": maps}
 
     def finish(self) -> None:
         """Wait until the answer under way is there; none is begun any more."""
