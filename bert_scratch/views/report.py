@@ -13,6 +13,7 @@ from bert_scratch.config import InputError, Settings
 from bert_scratch.views.page import check_place, data_block, page, section, with_flags
 from bert_scratch.views.report_charts import charts, curves
 from bert_scratch.views.report_data import RunRecord, figures, read_runs
+from bert_scratch.views.report_mistakes import mistakes_html
 from bert_scratch.views.report_tables import (
     checkpoint_table,
     comparison,
@@ -94,6 +95,11 @@ def report_page(runs: Sequence[RunRecord]) -> str:
         '<div id="bar" class="bar"></div>',
         *(_charts(title, len(found), title == "Losses") for title, found in parts.items() if found),
         *(section(_of(run, runs, "Words it fills in"), html) for run, html in _fill_ins(runs)),
+        *(
+            section(_of(run, runs, "Mistakes"), mistakes_html(run.mistakes))
+            for run in runs
+            if run.mistakes
+        ),
         *(section(title, html) for title, html in settings_tables(runs)),
         *(
             section(_of(run, runs, "Checkpoints"), checkpoint_table(run))

@@ -198,6 +198,38 @@ def test_fine_tuning_run_shows_its_metrics(tmp_path: Path) -> None:
     assert titles == ["Loss", "Accuracy", "Matthews", "Learning rate"]
 
 
+def test_mistakes_of_a_classifier_are_shown_and_their_texts_are_inert(make_run: MakeRun) -> None:
+    folder = make_run()
+    found = {
+        "labels": ["<b>bad", "good"],
+        "confusion": [[3, 1], [0, 12]],
+        "num_wrong": 1,
+        "num_examples": 16,
+        "worst": [
+            {
+                "place": "dev.tsv:7", "text": "a <script>alert(1)</script>", "text_pair": "<i>dull",
+                "label": "<b>bad", "probability": 0.0421, "answer": "good",
+                "answer_probability": 0.9579,
+            }
+        ],
+    }  # fmt: skip
+    (folder / "mistakes.json").write_text(json.dumps(found))
+    html = report_page([read(folder)])
+    assert "1 of 16 held-out examples are answered wrong" in html
+    assert 'class="n right" style="--share: 75%">3<' in html
+    assert 'class="n" style="--share: 25%">1<' in html
+    assert "4.2%" in html and "95.8%" in html and "dev.tsv:7" in html
+    assert "<script>alert" not in html and "<b>bad" not in html and "<i>dull" not in html
+
+
+def test_too_many_labels_leave_the_worst_examples_alone(make_run: MakeRun) -> None:
+    folder = make_run()
+    found = {"labels": [], "confusion": None, "num_wrong": 0, "num_examples": 2, "worst": []}
+    (folder / "mistakes.json").write_text(json.dumps(found))
+    html = report_page([read(folder)])
+    assert "0 of 2 held-out" in html and "<table class=" not in html
+
+
 def test_run_that_was_killed_in_a_line_is_read(make_run: MakeRun) -> None:
     folder = make_run()
     with (folder / "metrics.jsonl").open("a") as file:
