@@ -59,7 +59,7 @@ def mistakes(
     if len(labels) <= MAX_CONFUSED_LABELS:
         confusion = sklearn.confusion_matrix(true, given, labels=list(labels)).tolist()
     numbers = {label: number for number, label in enumerate(labels)}
-    wrong = [
+    wrong: list[dict[str, Any]] = [
         {
             "place": example.place,
             "text": _short(example.text),
