@@ -161,7 +161,7 @@ const drawMaps = newest(byId("map-note"), async () => {
   const method = chosenOf("method");
   const { lines, maps } = await ask("map", { lines: byId("lines").value, method });
   const boxes = maps.map((map, model) => {
-    const kept = map.kept === null ? "" : ` The plane shows ${percent(map.kept)} of the variance.`;
+    const kept = map.kept === null ? "" : `: the plane shows ${percent(map.kept)} of the variance`;
     return element("figure", {}, element("figcaption", {}, element("bdi", {}, data.names[model]), kept), scatter(map.points, lines));
   });
   byId("maps").replaceChildren(...boxes);
