@@ -127,7 +127,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def with_flags(text: str) -> str:
     """Return a plain text as HTML in which `commands` and --flags stand out."""
     commands = re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
-    return re.sub(r"(?<![\w>-])(--[a-z][a-z-]*)", r"<code>\1</code>", commands)
+    return re.sub(r"(?<![\w>-])(--[a-z][a-z0-9-]*)", r"<code>\1</code>", commands)
 
 
 def check_place(place: Path, *, flag: str = "--output-html") -> None:

@@ -198,6 +198,7 @@ _MEASURES = {
     "nsp_loss": "pair loss",
     "mlm_accuracy": "masked-token accuracy",
     "nsp_accuracy": "pair accuracy",
+    "matthews_corrcoef": "Matthews correlation",
     "learning_rate": "learning rate",
     "grad_norm": "gradient norm",
     "tokens_per_s": "tokens per second",

@@ -26,8 +26,8 @@ def _confusion(labels: list[str], counts: list[list[int]]) -> str:
         for number, (label, row) in enumerate(zip(labels, counts, strict=True))
     )
     return (
-        '<div class="wide"><table class="confusion"><caption>Rows: the right label. Columns: what '
-        f"the model says. Darker: a larger share of the row.</caption><tr><td></td>{head}</tr>"
+        '<p class="faint">Rows: the right label. Columns: what the model says. Stronger: a larger '
+        f'share of the row.</p><div class="wide"><table class="confusion"><tr><td></td>{head}</tr>'
         f"{rows}</table></div>"
     )
 
@@ -50,10 +50,9 @@ def _worst(worst: list[Json], num_wrong: int) -> str:
     )
     which = "all" if len(worst) == num_wrong else f"the worst {len(worst)}"
     return (
-        f"<h3>Wrong answers, {which}</h3>"
-        '<div class="wide"><table class="worst"><caption>The right label thought least likely '
-        f"comes first.</caption><tr><th>text</th><th>right</th><th>answer</th></tr>{rows}</table>"
-        "</div>"
+        f'<h3>Wrong answers, {which}</h3><p class="faint">The right label thought least likely '
+        'comes first.</p><div class="wide"><table class="worst"><tr><th>text</th><th>right</th>'
+        f"<th>answer</th></tr>{rows}</table></div>"
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from bert_scratch.cli import main
 from bert_scratch.config import InputError
+from bert_scratch.views.page import with_flags
 from bert_scratch.views.report import report_page
 from bert_scratch.views.report_charts import MAX_POINTS, charts, curves
 from bert_scratch.views.report_data import RunRecord, figures, read_run, read_runs
@@ -107,6 +108,10 @@ def test_each_illness_is_told_and_no_other(
 ) -> None:
     (found,) = warnings_of(read(make_run(**changes)))
     assert words in found
+
+
+def test_flag_with_a_digit_stands_out_whole() -> None:
+    assert with_flags("a smaller --adam-beta2.") == "a smaller <code>--adam-beta2</code>."
 
 
 def test_slower_machine_is_told(make_run: MakeRun) -> None:
