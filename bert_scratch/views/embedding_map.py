@@ -53,7 +53,12 @@ def project(vectors: Vectors, method: str) -> Json:
         # Its authors take thrice as many neighbours as the perplexity says.
         mapper = package.TSNE(perplexity=max(neighbours / 3, 1), random_state=_SEED)
     else:
-        mapper = importlib.import_module("umap").UMAP(n_neighbors=neighbours, random_state=_SEED)
+        mapper = importlib.import_module("umap").UMAP(
+            n_neighbors=neighbours,
+            # Its own start needs more lines than it has axes to compute.
+            init="spectral" if len(vectors) > MIN_LINES else "random",
+            random_state=_SEED,
+        )
     points = mapper.fit_transform(vectors)
     kept = float(mapper.explained_variance_ratio_.sum()) if method == "pca" else None
     return {"points": [[float(x), float(y)] for x, y in points], "kept": kept}

@@ -58,6 +58,7 @@ def address(model: BertForPreTraining, tokenizer: Tokenizer) -> Iterator[str]:
 def opened(browser: Any, address: str) -> Iterator[Any]:
     """The page in a browser; an error, a dialog or a request elsewhere fails the test."""
     context = browser.new_context(viewport={"width": 1300, "height": 900}, color_scheme="light")
+    context.set_default_timeout(60_000)
     page = context.new_page()
     wrong: list[str] = []
     page.on("console", lambda message: wrong.append(message.text))
@@ -171,6 +172,7 @@ def test_lines_are_laid_out_and_found(opened: Any) -> None:
 
 def test_refusal_is_told_and_the_page_goes_on(browser: Any, address: str) -> None:
     page = browser.new_page()
+    page.set_default_timeout(60_000)
     page.goto(address)
     wait(page)
     page.fill("#text", "the " * 127)
