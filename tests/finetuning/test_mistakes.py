@@ -8,6 +8,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from bert_scratch.finetuning.classification import ClassAnswer
 from bert_scratch.finetuning.finetune import finetune
 from bert_scratch.finetuning.finetune_config import FinetuneConfig
@@ -17,7 +19,10 @@ from bert_scratch.finetuning.mistakes import (
     MISTAKES,
     NUM_WORST,
     mistakes,
+    write_mistakes,
 )
+from bert_scratch.finetuning.task import load_task
+from bert_scratch.finetuning.task_settings import TaskSettings
 
 
 def example(line: int, label: str, text: str = "a text", pair: str | None = None) -> LabelledText:
@@ -55,6 +60,13 @@ def test_file_stays_small_whatever_is_wrong() -> None:
     found = mistakes(labels, examples, [ClassAnswer("0", shares)] * 100)
     assert found["confusion"] is None
     assert len(found["worst"]) == NUM_WORST and found["num_wrong"] == 100
+
+
+@pytest.mark.parametrize("name", ["regression", "classification"])
+def test_tasks_without_one_label_a_text_leave_no_file(name: str, tmp_path: Path) -> None:
+    settings = TaskSettings(task=name, multi_label=name == "classification")
+    write_mistakes(tmp_path, load_task(settings, ("bad", "good")), [example(1, "bad")], [None])
+    assert not list(tmp_path.iterdir())
 
 
 def test_finished_run_of_a_classifier_has_them(settings: Callable[..., FinetuneConfig]) -> None:
