@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from bert_scratch.inference.pseudo_perplexity import (
         pseudo_perplexities as pseudo_perplexities,
     )
+    from bert_scratch.inference.score import ScoreConfig as ScoreConfig
     from bert_scratch.inference.similarity import similarity as similarity
     from bert_scratch.inference.vectorizer import BertVectorizer as BertVectorizer
     from bert_scratch.inference.whitening import Whitening as Whitening
@@ -68,6 +69,9 @@ if TYPE_CHECKING:
     from bert_scratch.pretraining.prepare import prepare as prepare
     from bert_scratch.pretraining.pretrain_config import PretrainConfig as PretrainConfig
     from bert_scratch.pretraining.run import PretrainResult as PretrainResult
+    from bert_scratch.views.notebook import explain as explain
+    from bert_scratch.views.notebook import report as report
+    from bert_scratch.views.notebook import score as score
     from bert_scratch.views.reported import finetune as finetune
     from bert_scratch.views.reported import pretrain as pretrain
 
@@ -100,12 +104,14 @@ _HOMES = {
     "PrepareConfig": "pretraining.prepare",
     "PretrainConfig": "pretraining.pretrain_config",
     "PretrainResult": "pretraining.run",
+    "ScoreConfig": "inference.score",
     "TokenStore": "data.store",
     "attention_maps": "inference.attention_maps",
     "Whitening": "inference.whitening",
     "bert_score": "inference.bert_score",
     "embed": "inference.embed",
     "evaluate": "pretraining.evaluate",
+    "explain": "views.notebook",
     "fill_mask": "inference.fill_mask",
     "fit_whitening": "inference.whitening",
     "generate": "inference.generate",
@@ -117,6 +123,8 @@ _HOMES = {
     "pretrain": "views.reported",
     "pseudo_log_likelihoods": "inference.pseudo_likelihood",
     "pseudo_perplexities": "inference.pseudo_perplexity",
+    "report": "views.notebook",
+    "score": "views.notebook",
     "similarity": "inference.similarity",
     "static_word_vectors": "inference.word_vectors",
     "train_tokenizer": "data.vocabulary",

@@ -69,6 +69,7 @@ COMMANDS = {
         "inference.next_sentence:NextSentenceConfig", "inference.next_sentence:run_next_sentence"
     ),
     "explain": Command("views.explain:ExplainConfig", "views.explain:run_explain"),
+    "explore": Command("views.explore:ExploreConfig", "views.explore:run_explore"),
     "trace": Command("views.trace:TraceConfig", "views.trace:run_trace"),
     "score": Command("inference.score:ScoreConfig", "views.score_table:run_score"),
     "probe": Command("finetuning.probe:ProbeConfig", "views.probe_page:run_probe"),

@@ -20,6 +20,7 @@ from bert_scratch.finetuning.announce import announce
 from bert_scratch.finetuning.assemble import Parts, assemble
 from bert_scratch.finetuning.finetune_config import MAY_CHANGE_ON_RESUME, FinetuneConfig
 from bert_scratch.finetuning.inputs import check_inputs, store_inputs
+from bert_scratch.finetuning.mistakes import write_mistakes
 from bert_scratch.finetuning.predictions import json_lines
 from bert_scratch.finetuning.results import judge, model_card
 from bert_scratch.finetuning.several_seeds import RESULTS, run_seeds
@@ -293,6 +294,7 @@ class _Run:
         assert best is not None
         self.model = parts.task.load_model(folder.model, new_head=False).to(parts.runtime.device)
         held_out = judge(self.model, parts, parts.eval)
+        write_mistakes(folder.path, parts.task, parts.eval.examples, held_out.answers)
         results: dict[str, Any] = {
             **held_out.values,
             "metric": parts.config.metric,

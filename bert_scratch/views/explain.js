@@ -35,6 +35,7 @@ function choose(changes) {
   for (const [draw, follows] of PANELS) {
     if (follows.some((name) => names.includes(name))) draw();
   }
+  document.dispatchEvent(new CustomEvent("chosen", { detail: changes }));
 }
 
 /** Give the focus to one of several buttons; only that one is reached with the Tab key. */
@@ -246,6 +247,7 @@ function switchTheme() {
   const isDark = getComputedStyle(root).colorScheme === "dark";
   root.dataset.theme = isDark ? "light" : "dark";
   drawAll();
+  document.dispatchEvent(new CustomEvent("themed", { detail: root.dataset.theme }));
 }
 byId("theme").onclick = switchTheme;
 matchMedia("(prefers-color-scheme: dark)").onchange = drawAll;
@@ -267,3 +269,7 @@ new ResizeObserver(() => {
   width = document.body.clientWidth;
   drawAll();
 }).observe(document.body);
+
+// A page that shows this one in a frame, as that of `explore`, reads and sets what is chosen.
+window.explained = { data, state, choose, drawAll, guessesAt };
+document.documentElement.classList.toggle("framed", parent !== window);

@@ -104,7 +104,7 @@ def _verdict(values: Json) -> list[str]:
     return [section("Next sentence", text + bar)]
 
 
-def _choice(name: str, label: str, options: dict[str, str]) -> str:
+def choice(name: str, label: str, options: dict[str, str]) -> str:
     """Return a row of buttons of which one is chosen; the first at the beginning."""
     buttons = "".join(
         f'<button type="button" data-value="{value}" aria-pressed="false">{escape(text)}</button>'
@@ -138,11 +138,11 @@ def _attention() -> str:
         "<p>Each token looks at every token and takes a weighted mean of what it sees: softmax(Q "
         "Kᵀ ∕ √K) V. Each head of each layer has weights of its own.</p>"
         '<div class="two"><div><h3>Every head</h3>'
-        + _choice("colouring", "Colour heads by", colourings)
+        + choice("colouring", "Colour heads by", colourings)
         + '<div id="heads" role="grid" aria-label="Heads"></div>'
         '<p id="heads-note" class="faint"></p><dl id="head-facts"></dl></div>'
         '<div><h3 id="head-title"></h3>'
-        + _choice("view", "Show the head as", {"lines": "lines", "matrix": "matrix"})
+        + choice("view", "Show the head as", {"lines": "lines", "matrix": "matrix"})
         + '<div id="head"></div><p id="head-note" class="faint" aria-live="polite"></p>'
         "</div></div>",
     )
@@ -157,7 +157,7 @@ _PREDICTIONS = section(
     "Predictions, layer by layer",
     "<p>The head for masked words, put on every layer as if it were the last. Hidden: the token "
     "stands behind [MASK], one at a time. Shown: the model sees it.</p>"
-    + _choice("lens", "The token is", {"hidden": "hidden", "shown": "shown"})
+    + choice("lens", "The token is", {"hidden": "hidden", "shown": "shown"})
     + '<div id="lens-grid" class="wide"></div><h3 id="lens-title"></h3>'
     '<div id="lens-detail" class="wide"></div>',
 )

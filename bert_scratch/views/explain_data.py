@@ -63,12 +63,12 @@ def explanation(
     length = len(encoded.ids)
     if length > MAX_TOKENS:
         raise InputError(
-            f"--text is {length} tokens long with its special tokens; a page shows at most "
+            f"the text is {length} tokens long with its special tokens; a page shows at most "
             f"{MAX_TOKENS}: shorten it"
         )
     special = special_ids(tokenizer)
     if length == (2 if b is None else 3):
-        raise InputError("--text has no token to look at")
+        raise InputError("the text has no token to look at")
     maps = attention_maps(model, tokenizer, a, b)
     is_separator = torch.tensor(encoded.ids) == special.sep
     statistics = head_statistics(maps.weights, is_separator)

@@ -58,7 +58,9 @@ svg text { font-family: inherit !important; }
 """
 
 
-def page(title: str, parts: Iterable[str], *, style: str = "", script: str = "") -> str:
+def page(
+    title: str, parts: Iterable[str], *, style: str = "", script: str = "", sources: str = ""
+) -> str:
     """Return a whole page.
 
     Args:
@@ -66,6 +68,8 @@ def page(title: str, parts: Iterable[str], *, style: str = "", script: str = "")
         parts: of its body, in HTML.
         style: CSS of its own, behind that of every page.
         script: JavaScript at the end of the body, the only one that a browser will run.
+        sources: directives of the policy for a page that a server of ours hands out; without
+            them a page loads nothing.
     """
     # All text is escaped; were a script ever to slip through, a browser would not run it.
     policy = "default-src 'none'; style-src 'unsafe-inline'"
@@ -73,6 +77,8 @@ def page(title: str, parts: Iterable[str], *, style: str = "", script: str = "")
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
         policy += f"; script-src 'sha256-{digest}'"
         parts = [*parts, f"<script>{script}</script>"]
+    if sources:
+        policy += f"; {sources}"
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -121,7 +127,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def with_flags(text: str) -> str:
     """Return a plain text as HTML in which `commands` and --flags stand out."""
     commands = re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
-    return re.sub(r"(?<![\w>-])(--[a-z][a-z-]*)", r"<code>\1</code>", commands)
+    return re.sub(r"(?<![\w>-])(--[a-z][a-z0-9-]*)", r"<code>\1</code>", commands)
 
 
 def check_place(place: Path, *, flag: str = "--output-html") -> None:

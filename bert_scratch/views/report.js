@@ -161,13 +161,11 @@ function draw(box, chart) {
     const anchor = across(at) > wide - 40 ? "end" : "middle";
     picture.append(svg("text", { x: Math.min(across(at), wide), y: HEIGHT - 8, "text-anchor": anchor }, words));
   }
-  chart.references.forEach(({ label, value }) => {
+  const labels = chart.references.map(({ label, value }) => {
     const y = up(value);
-    picture.append(
-      svg("line", { class: "reference", x1: LEFT, x2: wide - RIGHT, y1: y, y2: y }),
-      svg("text", { x: wide - RIGHT, y: y < TOP + 14 ? y + 14 : y - 5, "text-anchor": "end" },
-        `${label} ${chart.format === "share" ? percent(value) : short(value)}`),
-    );
+    picture.append(svg("line", { class: "reference", x1: LEFT, x2: wide - RIGHT, y1: y, y2: y }));
+    return svg("text", { x: wide - RIGHT, y: y < TOP + 14 ? y + 14 : y - 5, "text-anchor": "end" },
+      `${label} ${chart.format === "share" ? percent(value) : short(value)}`);
   });
   for (const { colour, points, split, width, dashes } of lines) {
     picture.append(svg("polyline", {
@@ -179,6 +177,7 @@ function draw(box, chart) {
       for (const [x, y] of points.length > 60 ? points.slice(-1) : points)
         picture.append(svg("circle", { cx: across(x), cy: up(y), r: 3, fill: colour }));
   }
+  picture.append(...labels);
   if (chart.run !== null) box.append(element("div", "modules",
     ...lines.map((line) => element("span", "", sample(line), line.label))));
   read(frame, picture, readout, { chart, lines, first, end, wide, across, up });

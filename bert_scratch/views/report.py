@@ -10,9 +10,10 @@ from pathlib import Path
 
 from bert_scratch import durable
 from bert_scratch.config import InputError, Settings
-from bert_scratch.views.page import data_block, page, section, with_flags
+from bert_scratch.views.page import check_place, data_block, page, section, with_flags
 from bert_scratch.views.report_charts import charts, curves
 from bert_scratch.views.report_data import RunRecord, figures, read_runs
+from bert_scratch.views.report_mistakes import mistakes_html
 from bert_scratch.views.report_tables import (
     checkpoint_table,
     comparison,
@@ -59,9 +60,7 @@ def run_report(config: ReportConfig) -> None:
     """
     runs = read_runs([Path(path) for path in config.run])
     place = Path(config.output or Path(config.run[0]) / REPORT)
-    if not place.parent.is_dir() or place.is_dir():
-        wrong = "is a folder" if place.is_dir() else f"there is no folder {place.parent}"
-        raise InputError(f"--output {place}: {wrong}; name a file in a folder that exists")
+    check_place(place, flag="--output")
     durable.write_text(place, report_page(runs))
     if config.json:
         print(json.dumps({"report": str(place), "runs": [_plain(run) for run in runs]}, indent=2))
@@ -96,6 +95,11 @@ def report_page(runs: Sequence[RunRecord]) -> str:
         '<div id="bar" class="bar"></div>',
         *(_charts(title, len(found), title == "Losses") for title, found in parts.items() if found),
         *(section(_of(run, runs, "Words it fills in"), html) for run, html in _fill_ins(runs)),
+        *(
+            section(_of(run, runs, "Mistakes"), mistakes_html(run.mistakes))
+            for run in runs
+            if run.mistakes
+        ),
         *(section(title, html) for title, html in settings_tables(runs)),
         *(
             section(_of(run, runs, "Checkpoints"), checkpoint_table(run))

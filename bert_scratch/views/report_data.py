@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bert_scratch.config import InputError, read_json_object
+from bert_scratch.finetuning.mistakes import MISTAKES
 from bert_scratch.training.checkpoint import STATE, checkpoint_folders
 from bert_scratch.training.metrics import duration
 
@@ -44,6 +45,8 @@ class RunRecord:
     final: Line | None
     """Its eval line over all held-out examples, which ends a pretraining run."""
     fill_ins: list[Line]
+    mistakes: dict[str, Any]
+    """Of a finished classifier; empty for other runs."""
     checkpoints: list[tuple[int, int]]
     """(step, bytes) of each that is there."""
     versions: dict[str, str]
@@ -105,6 +108,7 @@ def read_run(path: Path, name: str) -> RunRecord:
         held_out=[line for line in held_out if "unigram_loss" not in line],
         final=next((line for line in held_out if "unigram_loss" in line), None),
         fill_ins=read_lines(path / "fill_ins.jsonl"),
+        mistakes=_object(path / MISTAKES),
         checkpoints=[(_step(folder), _size(folder)) for folder in checkpoints],
         versions=_versions(path, checkpoints),
     )
@@ -194,6 +198,7 @@ _MEASURES = {
     "nsp_loss": "pair loss",
     "mlm_accuracy": "masked-token accuracy",
     "nsp_accuracy": "pair accuracy",
+    "matthews_corrcoef": "Matthews correlation",
     "learning_rate": "learning rate",
     "grad_norm": "gradient norm",
     "tokens_per_s": "tokens per second",

@@ -6,12 +6,14 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from html import escape
 
 from tqdm import tqdm
 
 from bert_scratch.inference.estimate import Estimate
 from bert_scratch.inference.score import Score, ScoreConfig, score
 from bert_scratch.inference.score_answers import ModelScore, Progress
+from bert_scratch.views.page import table
 
 _NONE = "-"
 
@@ -49,8 +51,7 @@ def _bar() -> Iterator[Callable[[int], Progress]]:
 def screen(found: Score) -> str:
     """Return the table, what each figure means, and the verdict."""
     rows = list(_rows(found))
-    names = [f"model {number}" for number in range(1, len(found.models) + 1)]
-    names = ["model"] if len(names) == 1 else names
+    names = _names(found)
     widths = [
         max(len(name), *(len(values[column]) for _, values, _ in rows))
         for column, name in enumerate(names)
@@ -62,12 +63,32 @@ def screen(found: Score) -> str:
         return f"{name.ljust(first)}  {'  '.join(cells)}  {beside}".rstrip()
 
     listed = [f"{name}: {m.model}" for name, m in zip(names, found.models, strict=True)]
-    asked = (
+    lines = [line("", names, "beside it"), *(line(*row) for row in rows)]
+    return "\n".join(
+        [_asked(found), *listed, "", *lines, "", *_meanings(found), "", *found.verdicts]
+    )
+
+
+def score_html(found: Score) -> str:
+    """Return the table and the verdict for a notebook."""
+    names = _names(found)
+    heads = [f"{name}: {m.model}" for name, m in zip(names, found.models, strict=True)]
+    rows = [[name.strip(), *values, beside] for name, values, beside in _rows(found)]
+    said = "".join(f"<p>{escape(text)}</p>" for text in (_asked(found), *found.verdicts))
+    return table(["", *heads, "beside it"], rows) + said
+
+
+def _names(found: Score) -> list[str]:
+    if len(found.models) == 1:
+        return ["model"]
+    return [f"model {number}" for number in range(1, len(found.models) + 1)]
+
+
+def _asked(found: Score) -> str:
+    return (
         f"{found.num_sentences:,} sentences of {found.text}: the same characters for every model; "
         f"reference lines have read {found.num_other_characters:,} other characters of it"
     )
-    table = [line("", names, "beside it"), *(line(*row) for row in rows)]
-    return "\n".join([asked, *listed, "", *table, "", *_meanings(found), "", *found.verdicts])
 
 
 def _rows(found: Score) -> Iterator[Row]:

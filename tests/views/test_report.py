@@ -13,6 +13,7 @@ import pytest
 
 from bert_scratch.cli import main
 from bert_scratch.config import InputError
+from bert_scratch.views.page import with_flags
 from bert_scratch.views.report import report_page
 from bert_scratch.views.report_charts import MAX_POINTS, charts, curves
 from bert_scratch.views.report_data import RunRecord, figures, read_run, read_runs
@@ -109,6 +110,10 @@ def test_each_illness_is_told_and_no_other(
     assert words in found
 
 
+def test_flag_with_a_digit_stands_out_whole() -> None:
+    assert with_flags("a smaller --adam-beta2.") == "a smaller <code>--adam-beta2</code>."
+
+
 def test_slower_machine_is_told(make_run: MakeRun) -> None:
     folder = make_run()
     text = (folder / "metrics.jsonl").read_text().splitlines()
@@ -198,6 +203,38 @@ def test_fine_tuning_run_shows_its_metrics(tmp_path: Path) -> None:
     assert titles == ["Loss", "Accuracy", "Matthews", "Learning rate"]
 
 
+def test_mistakes_of_a_classifier_are_shown_and_their_texts_are_inert(make_run: MakeRun) -> None:
+    folder = make_run()
+    found = {
+        "labels": ["<b>bad", "good"],
+        "confusion": [[3, 1], [0, 12]],
+        "num_wrong": 1,
+        "num_examples": 16,
+        "worst": [
+            {
+                "place": "dev.tsv:7", "text": "a <script>alert(1)</script>", "text_pair": "<i>dull",
+                "label": "<b>bad", "probability": 0.0421, "answer": "good",
+                "answer_probability": 0.9579,
+            }
+        ],
+    }  # fmt: skip
+    (folder / "mistakes.json").write_text(json.dumps(found))
+    html = report_page([read(folder)])
+    assert "1 of 16 held-out examples are answered wrong" in html
+    assert 'class="n right" style="--share: 75%">3<' in html
+    assert 'class="n" style="--share: 25%">1<' in html
+    assert "4.2%" in html and "95.8%" in html and "dev.tsv:7" in html
+    assert "<script>alert" not in html and "<b>bad" not in html and "<i>dull" not in html
+
+
+def test_too_many_labels_leave_the_worst_examples_alone(make_run: MakeRun) -> None:
+    folder = make_run()
+    found = {"labels": [], "confusion": None, "num_wrong": 0, "num_examples": 2, "worst": []}
+    (folder / "mistakes.json").write_text(json.dumps(found))
+    html = report_page([read(folder)])
+    assert "0 of 2 held-out" in html and "<table class=" not in html
+
+
 def test_run_that_was_killed_in_a_line_is_read(make_run: MakeRun) -> None:
     folder = make_run()
     with (folder / "metrics.jsonl").open("a") as file:
@@ -233,7 +270,8 @@ def test_command_writes_the_page_into_the_run_and_says_what_it_found(
         (["."], "holds no run"),
         (["one", "two"], "--output is needed"),
         (["one", "one"], "different folders"),
-        (["one", "--output", "nowhere/page.html"], "there is no folder nowhere"),
+        (["one", "--output", "one/metrics.jsonl/page.html"], "cannot be written"),
+        (["one", "--output", "two"], "is a folder; name a file in it"),
     ],
 )
 def test_what_cannot_be_shown_is_one_line(

@@ -1,0 +1,112 @@
+"""Pages and tables as objects that a notebook shows by themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from bert_scratch import durable
+from bert_scratch.inference.score import Score, ScoreConfig
+from bert_scratch.inference.score import score as score_models
+from bert_scratch.inference.whole_model import WholeModel
+from bert_scratch.views.explain import explain_page
+from bert_scratch.views.explain_data import explanation
+from bert_scratch.views.page import check_place
+from bert_scratch.views.report import report_page
+from bert_scratch.views.report_data import read_runs
+from bert_scratch.views.score_table import score_html, screen
+
+_HEIGHT_PIXELS = 720
+
+
+@dataclass(frozen=True, repr=False)
+class Page:
+    """A page of one file; a notebook shows it in a frame of its own."""
+
+    title: str
+    html: str
+
+    def save(self, path: str | Path) -> Path:
+        """Write the page as a file that any browser opens, and return its place.
+
+        Raises:
+            InputError: if it cannot be written there.
+        """
+        place = Path(path)
+        check_place(place, flag="path")
+        durable.write_text(place, self.html)
+        return place
+
+    def __repr__(self) -> str:
+        return f"<page {self.title!r}, {len(self.html) / 1e6:.2f} MB; save(path) writes it>"
+
+    def _repr_html_(self) -> str:
+        # The frame has no origin: the page's script reaches neither the notebook nor its server.
+        return (
+            f'<iframe title="{escape(self.title)}" sandbox="allow-scripts" '
+            f'style="width: 100%; height: {_HEIGHT_PIXELS}px; border: 1px solid #8886" '
+            f'srcdoc="{escape(self.html)}"></iframe>'
+        )
+
+
+def explain(
+    model: WholeModel,
+    tokenizer: Tokenizer,
+    text: str,
+    text_pair: str | None = None,
+    *,
+    attribution_steps: int = 16,
+) -> Page:
+    """Return what the command `explain` writes.
+
+    Args:
+        model: a `BertForPreTraining`, `BertForMaskedLM` or `BertModel`; it is left as it was.
+        tokenizer: the model's.
+        text: of at most 128 tokens; "[MASK]" in it is the mask token.
+        text_pair: a second text behind the first.
+        attribution_steps: points on the way of integrated gradients.
+
+    Raises:
+        InputError: if the text cannot be used.
+    """
+    values = explanation(model, tokenizer, text, text_pair, num_steps=attribution_steps)
+    return Page(text, explain_page(type(model).__name__, values))
+
+
+def report(*runs: str | Path) -> Page:
+    """Return what the command `report` writes of one run, or of several beside each other.
+
+    Args:
+        runs: folders, of pretrain or finetune; at least one.
+
+    Raises:
+        InputError: if one holds no run.
+    """
+    found = read_runs([Path(run) for run in runs])
+    return Page(", ".join(run.name for run in found), report_page(found))
+
+
+@dataclass(frozen=True, repr=False)
+class ScoreTable:
+    """What the command `score` prints."""
+
+    score: Score
+    """The figures."""
+
+    def __repr__(self) -> str:
+        return screen(self.score)
+
+    def _repr_html_(self) -> str:
+        return score_html(self.score)
+
+
+def score(config: ScoreConfig) -> ScoreTable:
+    """Return what the command `score` prints.
+
+    Raises:
+        InputError: if a model or the text cannot be used.
+    """
+    return ScoreTable(score_models(config))
