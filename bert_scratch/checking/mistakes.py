@@ -49,7 +49,7 @@ MISTAKES = {
     "norm_before_residual": "LayerNorm before the residual is added: LayerNorm(x + Sublayer(x))",
     "missing_attention_residual": "missing residual around attention",
     "missing_feed_forward_residual": "missing residual around the feed-forward block",
-    "residual_of_input": "the second residual adds the layer's input, not what attention made of it",
+    "residual_of_input": "the second residual adds the layer's input: it adds what it is given",
     "missing_attention_norm": "missing LayerNorm after attention",
     "missing_feed_forward_norm": "missing LayerNorm after the feed-forward block",
     "swapped_norms": "the two LayerNorms swapped",

@@ -1,4 +1,4 @@
-"""What can be checked: each component and function, what goes in, and which mistakes people make."""
+"""What can be checked: components and functions, what goes in, which mistakes people make."""
 
 from __future__ import annotations
 
@@ -128,11 +128,9 @@ _ATTENTION = (
 )
 _WIDE = (*_GELU, "missing_activation", "activation_on_output")
 _LAYER = (
-    *"pre_norm norm_before_residual missing_attention_residual missing_feed_forward_residual".split(),
-    *"residual_of_input missing_attention_norm missing_feed_forward_norm swapped_norms".split(),
-    *_ATTENTION,
-    *_WIDE,
-    *_NORM,
+    *"pre_norm norm_before_residual missing_attention_residual residual_of_input".split(),
+    *"missing_feed_forward_residual missing_attention_norm missing_feed_forward_norm".split(),
+    *("swapped_norms", *_ATTENTION, *_WIDE, *_NORM),
 )
 _EMBEDDINGS = (
     *"token_types_ignored token_type_none positions_off_by_one positions_ignored".split(),
