@@ -98,13 +98,13 @@ def _train(model: nn.Module) -> list[float]:
 
 
 def _loss(model: nn.Module, draw: torch.Generator) -> Tensor:
-    """Return the loss on rows that count up; the second half goes on, or begins anew."""
-    starts = torch.randint(10, 40, (ROWS, 2), generator=draw)
+    """Return the loss on rows of one token in each half: the same in both, or another."""
+    tokens = torch.randint(10, 18, (ROWS, 2), generator=draw)
     follows = torch.rand(ROWS, generator=draw) < 0.5
     half = LENGTH // 2
-    second = torch.where(follows, starts[:, 0] + half, starts[:, 1])
-    counts = torch.arange(half)
-    ids = torch.cat([torch.full((ROWS, 1), 2), starts[:, :1] + counts, second[:, None] + counts], 1)
+    second = torch.where(follows, tokens[:, 0], tokens[:, 1])
+    halves = torch.stack([tokens[:, 0], second], 1).repeat_interleave(half, dim=1)
+    ids = torch.cat([torch.full((ROWS, 1), 2), halves], 1)
     hidden = (torch.rand(ids.shape, generator=draw) < 0.2) & (ids != 2)
     hidden[:, 1] = True
     types = (torch.arange(LENGTH) > half).long().expand(ids.shape)

@@ -36,7 +36,7 @@ CONFIG = BertConfig(
     initializer_range=0.1,
 )
 """No two dimensions are alike, so that none is taken for another."""
-UNTIED = "a decoder of its own"
+UNTIED = "mlm_head.decoder.untied"
 """The matrix that a decoder gets which is not the word embedding."""
 _ROWS, _LENGTH, _HEADS = 4, 7, CONFIG.num_attention_heads
 

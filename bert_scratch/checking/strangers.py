@@ -109,7 +109,11 @@ def give_weights(module: nn.Module, weights: Mapping[str, Tensor], part: Part) -
                     for name, ours in matched.items():
                         own[name].copy_(expected[ours])
                 return matched
-    wanted = [f"{name} {list(tensor.shape)}" for name, tensor in layouts(weights)[1].items()]
+    wanted = [
+        f"{name} {list(tensor.shape)}"
+        for name, tensor in layouts(weights)[1].items()
+        if name != UNTIED
+    ]
     held = [f"{name} {list(tensor.shape)}" for name, tensor in own.items()]
     raise InputError(
         f"the parameters of {type(module).__name__} are not those of a {part.name} (linear layers "
@@ -137,10 +141,11 @@ def _match(own: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> dict[str, s
     matched: dict[str, str] = {}
     for kind, names in mine.items():
         by_word = {name: _by_word(name, given[kind]) for name in names}
-        if len(set(by_word.values())) == len(names) and None not in by_word.values():
-            matched |= {name: ours for name, ours in by_word.items() if ours is not None}
-        else:
-            matched |= dict(zip(names, given[kind], strict=True))
+        claims = list(by_word.values())
+        sure = {n: ours for n, ours in by_word.items() if ours and claims.count(ours) == 1}
+        rest = [ours for ours in given[kind] if ours not in sure.values()]
+        others = (name for name in names if name not in sure)
+        matched |= sure | dict(zip(others, rest, strict=True))
     return {name: matched[name] for name in own}
 
 
@@ -162,8 +167,12 @@ def _by_kind(tensors: Mapping[str, Tensor]) -> dict[tuple[Any, ...], list[str]]:
 def _by_word(name: str, candidates: list[str]) -> str | None:
     """Return the one candidate whose word is in a stranger's name; None for none or several."""
     words = set(name.lower().replace("_", ".").split("."))
+    layer = [part for part in name.split(".") if part.isdigit()]
     found = [
-        ours for ours in candidates if words & _WORDS.get(ours.split(".")[-2:][0], {ours.lower()})
+        ours
+        for ours in candidates
+        if layer == [part for part in ours.split(".") if part.isdigit()]
+        and words & _WORDS.get(ours.split(".")[-2:][0], set())
     ]
     return found[0] if len(found) == 1 else None
 
