@@ -93,6 +93,7 @@ COMMANDS = {
     "augment": Command("inference.augment:AugmentConfig", "inference.augment:run_augment"),
     "convert": Command("inference.convert:ConvertConfig", "inference.convert:run_convert"),
     "compare-hf": Command("testing:CompareConfig", "testing:run_compare"),
+    "check": Command("checking.check:CheckConfig", "checking.check:run_check"),
 }
 
 
@@ -222,7 +223,8 @@ def _parser(settings: type[Settings], prog: str) -> _Parser:
             group = parser.add_argument_group((inspect.getdoc(cls) or "").partition(".")[0])
         for name, sentence in sentences.items():
             help_text = sentence.replace("%", "%%") + _default_text(fields[name])
-            group.add_argument(_flag(name), help=help_text, **_value_options(hints[name]))
+            options = _value_options(hints[name])
+            group.add_argument(_flag(name), dest=name, help=help_text, **options)
     return parser
 
 
@@ -288,7 +290,8 @@ def _sentences(cls: type) -> dict[str, str]:
 
 
 def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+    """Return a field's flag; `as_` is --as, since Python keeps the word for itself."""
+    return "--" + name.rstrip("_").replace("_", "-")
 
 
 def _with_dashes(argument: str) -> str:

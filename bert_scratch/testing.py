@@ -31,6 +31,8 @@ def assert_matches_huggingface(
     hf_component: nn.Module,
     inputs: Tensor | Mapping[str, Any],
     atol: float = 1e-5,
+    *,
+    kind: type[nn.Module] | None = None,
 ) -> float:
     """Assert that a component and Hugging Face's counterpart compute the same.
 
@@ -45,6 +47,8 @@ def assert_matches_huggingface(
             them by name: `hidden_states` and `attention_bias` (additive, broadcast to
             [B, H, S, S]) for parts, the arguments of `BertModel` and labels for models.
         atol: the largest absolute difference allowed.
+        kind: which of our components a module of yours stands for, where that matters
+            (`MultiHeadAttention`, `FeedForward`); None is its own class.
 
     Returns:
         The largest absolute difference.
@@ -54,7 +58,7 @@ def assert_matches_huggingface(
     """
     with _evaluating(component), _evaluating(hf_component), torch.no_grad():
         ours = component(inputs) if isinstance(inputs, Tensor) else component(**inputs)
-        theirs = _call_huggingface(component, hf_component, inputs)
+        theirs = _call_huggingface(kind or type(component), hf_component, inputs)
     labels = inputs.get("labels") if isinstance(inputs, Mapping) else None
     largest = 0.0
     pairs = list(_pairs(ours, theirs, labels))
@@ -88,18 +92,18 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
             part.training = True
 
 
-def _call_huggingface(component: nn.Module, hf: Any, inputs: Tensor | Mapping[str, Any]) -> Any:
+def _call_huggingface(kind: type[nn.Module], hf: Any, inputs: Tensor | Mapping[str, Any]) -> Any:
     """Run Hugging Face's counterpart as far as our component goes."""
     if isinstance(inputs, Tensor):
         inputs = {"": inputs}
     first, *names = inputs
     rest = {name: inputs[name] for name in names}
-    if isinstance(component, MultiHeadAttention):
+    if issubclass(kind, MultiHeadAttention):
         attention = getattr(hf, "attention", hf)
         mixed, weights = attention.self(inputs[first], rest.get("attention_bias"))
         output = attention.output.dense(mixed)
         return (output, weights) if rest.get("output_attentions") else output
-    if isinstance(component, FeedForward):
+    if issubclass(kind, FeedForward):
         return hf.output.dense(hf.intermediate(inputs[first]))
     if "attention_bias" in rest:
         rest["attention_mask"] = rest.pop("attention_bias")

@@ -124,7 +124,8 @@ def test_every_misspelt_flag_and_key_is_refused_with_the_right_suggestion(
     command: str, record_property: Callable[[str, object], None]
 ) -> None:
     settings = load(COMMANDS[command].settings)
-    names = [field.name for field in dataclasses.fields(settings)]
+    fields = dataclasses.fields(settings)
+    names = [field.name for field in fields if not field.name.endswith("_")]  # --as is as_
     right = total = 0
     for name in names:
         flag = "--" + name.replace("_", "-")

@@ -11,18 +11,17 @@ The class is an `nn.Module` made with the model's `BertConfig`. It needs `forwar
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from bert_scratch.config import InputError, did_you_mean
+from bert_scratch.config import InputError
 from bert_scratch.finetuning.rows import RowBatch
 from bert_scratch.finetuning.task import Task
 from bert_scratch.model.encoder import BertModel, PretrainedModel
 from bert_scratch.model.heads import ModelWithHeads
+from bert_scratch.user_code import load_from_file
 
 METRIC = "metric"
 """What the value of the head's own metric is called."""
@@ -39,20 +38,9 @@ def load_head(name: str) -> type[nn.Module]:
     Raises:
         InputError: if there is no such file or class, or the class is no head.
     """
-    file, _, class_name = name.rpartition(":")
-    path = Path(file)
-    if not path.is_file():
-        raise InputError(f"--task {name}: there is no file {file}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    head = getattr(module, class_name, None)
-    if head is None:
-        hint = did_you_mean(class_name, vars(module))
-        raise InputError(f"--task {name}: {file} has no class {class_name}{hint}")
+    head = load_from_file(name, flag="--task")
     if not (isinstance(head, type) and issubclass(head, nn.Module)):
-        raise InputError(f"--task {name}: {class_name} must be a class derived from nn.Module")
+        raise InputError(f"--task {name}: must be a class derived from nn.Module")
     return head
 
 

@@ -1,0 +1,28 @@
+r"""One layer, an exercise.
+
+h = LayerNorm(x + Attention(x, bias)); y = LayerNorm(h + FeedForward(h)). BERT normalises after
+the residual (post-norm).
+
+Shapes: x [B, S, D], bias or None -> [B, S, D].
+
+    bert-scratch check --as EncoderLayer \
+        --component examples/exercises/encoder_layer.py:EncoderLayer
+"""
+
+from torch import nn
+
+from bert_scratch.model.layers import FeedForward, LayerNorm, MultiHeadAttention
+
+
+class EncoderLayer(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.attention = MultiHeadAttention(config)
+        self.attention_layer_norm = LayerNorm(config)
+        self.feed_forward = FeedForward(config)
+        self.feed_forward_layer_norm = LayerNorm(config)
+
+    def forward(self, x, bias=None):
+        # your lines here: what is missing in these two?
+        hidden = self.attention_layer_norm(self.attention(x, bias))
+        return self.feed_forward_layer_norm(self.feed_forward(hidden))
