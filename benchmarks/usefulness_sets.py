@@ -1,0 +1,147 @@
+"""The labelled sets that `usefulness.py` fine-tunes on: where they lie, and a draw of their rows.
+
+A draw is written in the set's own format, so that every arm reads the same rows in its own way.
+Where a test file has labels it is what is measured on, otherwise the dev file; nothing is chosen
+by it. SQuAD's train file and CMRC's are not among the data: one fifth of SQuAD's dev articles is
+held out, and CMRC's trial file answers for its dev file.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bert_scratch.finetuning.benchmark_suite import METRICS
+
+DRAW_SEED = 0
+HELD_OUT_ARTICLES = 5
+"""One of so many, where a set has one file for both."""
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """A set as it lies in the data folder."""
+
+    name: str
+    language: str
+    task: str
+    metric: str
+    train: str
+    evaluate: str
+    kind: str
+    """table (with a header), lines, sentences (apart by blank lines) or questions."""
+
+
+def _glue(name: str, kind: str = "table") -> LabelledSet:
+    metric = METRICS.get(name.lower(), "accuracy")
+    files = (f"glue/{name}/train.tsv", f"glue/{name}/dev.tsv")
+    return LabelledSet(name, "en", "classification", metric, *files, kind)
+
+
+def _entities(name: str, language: str, train: str, evaluate: str, kind: str) -> LabelledSet:
+    return LabelledSet(name, language, "token-classification", "f1", train, evaluate, kind)
+
+
+def _questions(name: str, language: str, train: str, evaluate: str) -> LabelledSet:
+    return LabelledSet(name, language, "question-answering", "f1", train, evaluate, "questions")
+
+
+SETS = {
+    each.name: each
+    for each in (
+        _glue("SST-2"),
+        _glue("MRPC"),
+        _glue("CoLA", "lines"),
+        _entities("CoNLL-2003", "en", "conll2003/eng.train", "conll2003/eng.testb", "sentences"),
+        _questions("SQuAD", "en", "squad-v1.1/dev-v1.1.json", "squad-v1.1/dev-v1.1.json"),
+        LabelledSet(
+            *("ChnSentiCorp", "zh", "classification", "accuracy"),
+            *("chnsenticorp/train.tsv", "chnsenticorp/test.tsv", "table"),
+        ),
+        _entities("CLUENER", "zh", "cluener/train.json", "cluener/dev.json", "lines"),
+        _entities(
+            *("resume-ner", "zh", "resume-ner/train.char.bmes"),
+            *("resume-ner/test.char.bmes", "sentences"),
+        ),
+        _questions("CMRC", "zh", "cmrc2018/cmrc2018_dev.json", "cmrc2018/cmrc2018_trial.json"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class DrawnSet:
+    """A set whose training file has so many rows."""
+
+    source: LabelledSet
+    train: Path
+    evaluate: Path
+
+
+def draw(source: LabelledSet, data: Path, folder: Path, max_rows: int) -> DrawnSet:
+    """Write a draw of the training rows, and the rows to measure on.
+
+    Args:
+        source: which set.
+        data: the folder of all sets.
+        folder: of the files to be written.
+        max_rows: texts, sentences or questions; those of a smaller file are all taken.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    ending = Path(source.train).suffix
+    drawn = DrawnSet(source, folder / f"train{ending}", folder / f"eval{ending}")
+    train = (data / source.train).read_text(encoding="utf-8-sig")
+    evaluate = (data / source.evaluate).read_text(encoding="utf-8-sig")
+    if source.train == source.evaluate:
+        train, evaluate = apart(train)
+    drawn.train.write_text(DRAWS[source.kind](train, max_rows), encoding="utf-8")
+    drawn.evaluate.write_text(evaluate, encoding="utf-8")
+    return drawn
+
+
+def apart(text: str) -> tuple[str, str]:
+    """Cut a file of questions in two, article by article."""
+    articles = json.loads(text)["data"]
+    held_out = articles[::HELD_OUT_ARTICLES]
+    rest = [article for place, article in enumerate(articles) if place % HELD_OUT_ARTICLES]
+    return json.dumps({"data": rest}), json.dumps({"data": held_out})
+
+
+def some(rows: Sequence[Any], max_rows: int) -> list[Any]:
+    """Return a draw of rows, always the same, in the order of the file."""
+    places = range(len(rows))
+    if len(rows) > max_rows:
+        places = sorted(random.Random(DRAW_SEED).sample(places, max_rows))
+    return [rows[place] for place in places]
+
+
+def draw_table(text: str, max_rows: int) -> str:
+    header, *rows = text.rstrip("\n").split("\n")
+    return "\n".join([header, *some(rows, max_rows)]) + "\n"
+
+
+def draw_lines(text: str, max_rows: int) -> str:
+    return "\n".join(some(text.rstrip("\n").split("\n"), max_rows)) + "\n"
+
+
+def draw_sentences(text: str, max_rows: int) -> str:
+    blocks = text.replace("\r", "").strip("\n").split("\n\n")
+    return "\n\n".join(some([b for b in blocks if b.strip()], max_rows)) + "\n"
+
+
+def draw_questions(text: str, max_rows: int) -> str:
+    paragraphs = [p for article in json.loads(text)["data"] for p in article["paragraphs"]]
+    asked = [(p["context"], question) for p in paragraphs for question in p["qas"]]
+    drawn = [{"context": context, "qas": [one]} for context, one in some(asked, max_rows)]
+    return json.dumps({"data": [{"paragraphs": drawn}]}, ensure_ascii=False)
+
+
+DRAWS: dict[str, Callable[[str, int], str]] = {
+    "table": draw_table,
+    "lines": draw_lines,
+    "sentences": draw_sentences,
+    "questions": draw_questions,
+}
