@@ -240,6 +240,8 @@ def test_bad_files_are_named_with_their_line(
         ({"dropout": 0.0}, r"--dropout 0: .* two draws of dropout"),
         ({"micro_batch_size": 4}, r"--micro-batch-size: .* --train-batch-size"),
         ({"adversarial": "fgm"}, r"--adversarial fgm: is for tasks with labels"),
+        ({"adapter": "prefix"}, r"--adapter prefix: the result is a plain encoder"),
+        ({"auxiliary_mlm": 0.1}, r"--auxiliary-mlm 0.1: is for tasks with labels"),
         ({"metric": "loss"}, r"--metric loss: "),
         ({"long_text": "window"}, r"--long-text window: a text has one vector"),
         ({"text_column": "text"}, r"--text-column text is not among them"),
