@@ -19,7 +19,7 @@ class Embeddings(nn.Module):
         super().__init__()
         self.word = nn.Embedding(config.vocab_size, config.hidden_size)
         self.position = nn.Embedding(config.max_position_embeddings, config.hidden_size)
-        self.type = nn.Embedding(config.type_vocab_size, config.hidden_size)
+        self.token_type = nn.Embedding(config.type_vocab_size, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, input_ids, token_type_ids=None):
@@ -27,5 +27,5 @@ class Embeddings(nn.Module):
             token_type_ids = torch.zeros_like(input_ids)
         positions = torch.arange(input_ids.shape[1])
         return self.norm(
-            self.word(input_ids) + self.type(token_type_ids) + self.position(positions)
+            self.word(input_ids) + self.token_type(token_type_ids) + self.position(positions)
         )
