@@ -178,7 +178,8 @@ class _Subject:
         import transformers
 
         name = type(self.whole).__name__
-        shape = transformers.BertConfig(**config_to_hf(CONFIG, name), attn_implementation="eager")
+        shape = transformers.BertConfig(**config_to_hf(CONFIG, name))
+        shape._attn_implementation = "eager"
         theirs = getattr(transformers, name)(shape)
         theirs.load_state_dict(to_hf(self.whole.state_dict(), CONFIG), strict=False)
         for case in self.part.cases:

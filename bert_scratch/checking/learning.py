@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bert_scratch.checking.parts import CONFIG, Part, weights_of, whole_model
 from bert_scratch.checking.strangers import Stranger, give_weights, make
-from bert_scratch.model.encoder import initialize
+from bert_scratch.model.initial_weights import initialize
 from bert_scratch.model.losses import IGNORED_LABEL, cross_entropy_mean
 
 STEPS, ROWS, LENGTH, WINDOW = 60, 16, 9, 10

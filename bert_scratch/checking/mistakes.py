@@ -113,7 +113,7 @@ def linear(x: Tensor, weights: Weights, name: str, made: Made = ()) -> Tensor:
     weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
     size = weight.shape[1]
     if "transposed_weight" in made and len(weight) in (size, 3 * size):  # query, key, value in one
-        weight = torch.cat([square.T for square in weight.split(size)])
+        weight = torch.cat([square.T for square in torch.split(weight, size)])
     return F.linear(x, weight, bias)
 
 
@@ -153,8 +153,8 @@ def multi_head_attention(
             return projected.reshape(batch, length, -1, heads).permute(0, 3, 1, 2)
         return projected.reshape(batch, length, heads, -1).transpose(1, 2)
 
-    parts = linear(x, weights, f"{name}query_key_value", made).chunk(3, dim=-1)
-    mixed = attention(*map(split, parts), bias, made)
+    query, key, value = linear(x, weights, f"{name}query_key_value", made).chunk(3, dim=-1)
+    mixed = attention(split(query), split(key), split(value), bias, made)
     if "heads_not_merged" not in made:
         mixed = mixed.permute(0, 2, 3, 1) if apart else mixed.transpose(1, 2)
     merged = mixed.reshape(batch, length, size)

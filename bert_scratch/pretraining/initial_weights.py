@@ -166,13 +166,17 @@ def describe_new_rows(
     pieces: Mapping[int, Sequence[int]], tokenizer: Tokenizer, store: TokenStore
 ) -> str:
     """Say what new words were cut into, and which of them the text does not have."""
+
+    def token(number: int) -> str:
+        return str(tokenizer.id_to_token(number))
+
     words = [
-        f"{tokenizer.id_to_token(number)} ({' '.join(map(tokenizer.id_to_token, ids))})"
+        f"{token(number)} ({' '.join(map(token, ids))})"
         for number, ids in list(pieces.items())[:_SHOWN]
     ]
     more = ", ..." if len(pieces) > _SHOWN else ""
     line = f"{len(pieces)} new rows, the means of their pieces: {', '.join(words)}{more}"
-    unseen = [tokenizer.id_to_token(n) for n in pieces if not store.token_counts[n]]
+    unseen = [token(number) for number in pieces if not store.token_counts[number]]
     if unseen:
         shown = ", ".join(unseen[:_SHOWN]) + (", ..." if len(unseen) > _SHOWN else "")
         line += f"; {len(unseen)} do not occur in the text and learn nothing: {shown}"
