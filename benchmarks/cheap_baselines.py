@@ -44,7 +44,7 @@ UNITS: dict[str, dict[str, Any]] = {
 FOLDS = 3
 REACH = 25
 """Words before and behind an answer in which those of the question count."""
-HALF_ANSWERS = (0, 1, 2, 3, 4)
+HALF_ANSWERS = (0, 1, 2, 4, 6, 8)
 """Words of an answer on each side of its middle; the best on the training rows is taken."""
 
 
