@@ -83,7 +83,9 @@ def test_examples_rates_and_losses_of_every_step_are_equal_over_five_resumes(
     assert bits(stopped) == bits(through)
 
 
-@pytest.mark.parametrize("how", [{"optimizer": "muon"}])
+@pytest.mark.parametrize(
+    "how", [{"optimizer": "muon"}, pytest.param({"compile": True}, marks=pytest.mark.slow)]
+)
 def test_other_ways_to_make_a_step_resume_to_the_same_bits(
     how: dict[str, object], settings: MakeSettings, record: Record
 ) -> None:
