@@ -4,7 +4,8 @@ const TYPING_PAUSE_MS = 400;
 const hidden = [new Set(), new Set()];
 const fields = [byId("text"), byId("pair")];
 let words = [[], []];
-let frames = [];
+const frames = [];
+let piecesHidden = [];
 let theme = "";
 
 async function ask(what, values) {
@@ -56,8 +57,10 @@ const look = newest(byId("note"), async () => {
   drawWords();
   drawFollows(found.follows);
   if (!words[0].length) return "Type a text.";
+  const asked = hiddenPieces();
   const { pages } = await ask("look", { text, pair, hidden: hidden.map((numbers) => [...numbers]) });
-  frames = await Promise.all(pages.map(openPage));
+  await Promise.all(pages.map(openPage));
+  piecesHidden = asked;
   drawGuesses();
 });
 
@@ -108,8 +111,8 @@ function openPage(number, model) {
     inside.addEventListener("chosen", (event) => chooseToo(frame, event.detail));
     inside.addEventListener("themed", (event) => setTheme(event.detail));
     frame.className = "";
+    frames[model] = frame;
     before?.remove();
-    return frame;
   });
 }
 
@@ -136,12 +139,16 @@ function chooseToo(frame, changes) {
   }
 }
 
+/** The pieces that stand behind each [MASK]; "" where the text itself says [MASK]. */
+function hiddenPieces() {
+  return words.flatMap((list, which) => list.flatMap(({ pieces, is_mask: isMask }, number) =>
+    isMask ? [""] : hidden[which].has(number) ? pieces : []));
+}
+
 function drawGuesses() {
   readColours();
   const views = frames.map((frame) => frame.contentWindow.explained);
-  const pieces = words.flatMap((list, which) => list.flatMap(({ pieces, is_mask: isMask }, number) =>
-    isMask ? [""] : hidden[which].has(number) ? pieces : []));
-  const rows = pieces.flatMap((piece, index) => views.filter((view) => view.data.hidden).map((view, model) => {
+  const rows = piecesHidden.flatMap((piece, index) => views.filter((view) => view.data.hidden).map((view, model) => {
     const { data: seen, guessesAt } = view;
     const cells = guessesAt("hidden", seen.shape.layers, seen.masks[index]).map(([guess, share]) => {
       const cell = guessCell("td", guess, share, guess === piece);
@@ -217,11 +224,11 @@ function wire(group, job) {
 function setTheme(name) {
   theme = name;
   document.documentElement.dataset.theme = theme;
-  for (const { contentWindow: { document: inside, explained } } of frames) {
-    if (inside.documentElement.dataset.theme === theme) continue;
+  frames.forEach(({ contentWindow: { document: inside, explained } }) => {
+    if (inside.documentElement.dataset.theme === theme) return;
     inside.documentElement.dataset.theme = theme;
     explained.drawAll();
-  }
+  });
   drawGuesses();
 }
 
