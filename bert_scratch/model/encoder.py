@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self, TypedDict
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -24,6 +25,10 @@ from bert_scratch.model.layers import (
     MultiHeadAttention,
     gather_positions,
 )
+
+SIZE_STEP = 64
+"""Positions computed alone are filled up to a multiple: steps of few different sizes reuse each
+other's memory and kernels."""
 
 
 class EncoderLayer(nn.Module):
@@ -253,20 +258,20 @@ class BertModel(PretrainedModel):
             dtype=hidden.dtype,
         )
         starts = _first_positions(shape, row_starts, hidden.device)
-        wanted = output_positions
-        if wanted is not None and self.pooler is not None:
-            wanted = torch.cat([starts, wanted])
+        wanted = None
+        if output_positions is not None:
+            starts = starts[: 0 if self.pooler is None else None]
+            wanted = torch.cat([starts, output_positions])
+            wanted = F.pad(wanted, (0, -len(wanted) % SIZE_STEP))
         in_last_layer = wanted if self.training and not output_hidden_states else None
         hidden_states, attentions = self._layers(hidden, bias, in_last_layer, output_attentions)
         hidden = hidden_states[-1]
         if wanted is not None and in_last_layer is None:
             hidden = gather_positions(hidden, wanted)
-        pooled = None
-        if self.pooler is not None and wanted is not None:
-            first, hidden = hidden[: len(starts)], hidden[len(starts) :]
-            pooled = self.pooler(first[:, None])
-        elif self.pooler is not None:
-            pooled = self.pooler(gather_positions(hidden, starts)[:, None])
+        first = hidden[: len(starts)] if wanted is not None else gather_positions(hidden, starts)
+        pooled = None if self.pooler is None else self.pooler(first[:, None])
+        if output_positions is not None:
+            hidden = hidden[len(starts) :][: len(output_positions)]
         return EncoderOutput(
             last_hidden_state=hidden,
             pooler_output=pooled,
