@@ -16,6 +16,7 @@ import bert_scratch
 ALLOWED = {
     "data": set(),
     "model": set(),
+    "checking": {"data", "model", "testing"},
     "inference": {"data", "model"},
     "training": {"data", "model"},
     "pretraining": {"data", "model", "inference", "training"},

@@ -28,6 +28,8 @@ def fix_length_and_compile(
     fixed, trial = fix_length(parts, folder, may_halve=may_halve)
     if parts.config.compile is not None:
         return fixed, trial
+    if parts.runtime.device.type != "cuda":  # a CPU gains little: there is nothing to try and say
+        return replace(fixed, config=fixed.config.replace(compile=False)), trial
     is_compiled, reason = _choice(fixed, trial.step)
     if not is_compiled:
         return _with_choice(fixed, False, reason), trial
@@ -41,8 +43,6 @@ def _with_choice(parts: Parts, is_compiled: bool, reason: str) -> Parts:
 
 
 def _choice(parts: Parts, plain: StepProbe) -> tuple[bool, str]:
-    if parts.runtime.device.type != "cuda":
-        return False, "on a CPU it gains little"
     if parts.config.deterministic:
         return False, "--deterministic promises the same bits"
     from torch._dynamo.exc import TorchDynamoException  # takes a second to import

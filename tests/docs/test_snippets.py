@@ -50,6 +50,7 @@ STEPS = {"--num-train-steps": "4", "--train-batch-size": "8", "--num-threads": "
 SHORTER: dict[str, dict[str, str]] = {
     "prepare": VOCABULARY,
     "corpus-report": VOCABULARY,
+    "plan": VOCABULARY | {"--num-threads": "1"},
     "pretrain": VOCABULARY | SHAPE | STEPS | {"--max-seq-length": "32"},
     "finetune": STEPS | {"--max-seq-length": "32"},
     "score": {"--num-lines": "20"},
@@ -185,6 +186,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("samples")
     sources = REPOSITORY / "data" / "samples"
     shutil.copytree(sources / "folder", folder / "my_texts")
+    shutil.copytree(REPOSITORY / "data" / "checkpoint", folder / "data" / "checkpoint")
     articles = (sources / "blank-lines.txt").read_text().strip().split("\n\n")
     for number, article in enumerate(articles):
         (folder / "my_texts" / f"article-{number}.txt").write_text(article)
