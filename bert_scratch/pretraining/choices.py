@@ -47,6 +47,8 @@ TOKENS_WORTH_LONG_SEQUENCES = 30e6
 PASSES_WORTH_DROPOUT, PARAMETERS_WORTH_DROPOUT = 20, 2
 """More passes than that by a model with more parameters than that for each token of the text."""
 PUBLISHED_WIDTH, PUBLISHED_INITIALIZER_RANGE = 768, 0.02
+ALIKE = 0.1
+"""Nats: losses that the expectation cannot tell apart."""
 WARMUP_SHARE = 0.08
 PEAK_LEARNING_RATE = 2e-3
 """Of width 128 and 2,048 tokens an update."""
@@ -111,8 +113,10 @@ def choose_pair_task(facts: CorpusFacts) -> Choice:
 def choose_preset(budget: Budget, facts: CorpusFacts) -> Choice:
     """Choose the size: within a time, the one that is expected to end with the lowest loss.
 
-    Sizes are tried smallest first. Without a time limit it is the largest that sees
-    `TOKENS_PER_PARAMETER` tokens for each parameter.
+    Sizes are tried smallest first, and of two that end alike the larger is taken: at the same
+    loss it is the better start for other tasks (Liu et al. 2023, "Same pre-training loss, better
+    downstream"). Without a time limit it is the largest that sees `TOKENS_PER_PARAMETER` tokens
+    for each parameter.
     """
     chosen = Choice("tiny", "the smallest: no larger one sees enough tokens")
     lowest = math.inf
@@ -127,9 +131,9 @@ def choose_preset(budget: Budget, facts: CorpusFacts) -> Choice:
             chosen = Choice(preset, f"the largest with {rule}; here about {ratio:,.0f}")
             continue
         loss = expected_loss(shape, tokens=tokens, facts=facts)
-        if loss >= lowest:
+        if loss >= lowest + ALIKE:
             return Choice(chosen.value, f"{chosen.reason}, {loss:.2f} of {preset}")
-        lowest = loss
+        lowest = min(lowest, loss)
         reason = f"about {tokens / 1e6:,.0f} M tokens fit the time, {loss:.2f} nats expected"
         chosen = Choice(preset, reason)
     return chosen

@@ -53,14 +53,16 @@ def test_without_a_time_limit_each_parameter_sees_twenty_tokens(steps: int, pres
     assert choices.choose_preset(budget(steps=steps), facts()).value == preset
 
 
-def test_size_within_a_time_is_the_one_that_is_expected_to_end_lowest() -> None:
-    hour = budget(seconds=7200)
+@pytest.mark.parametrize("seconds", [300, 1800, 2400, 3600, 7200])
+def test_size_within_a_time_is_the_largest_that_is_expected_to_end_lowest(seconds: float) -> None:
+    asked = budget(seconds=seconds)
     expected = {}
     for name in ("tiny", "mini"):
         shape = choices.preset_shape(name, facts())
-        tokens = choices.expected_tokens(hour, facts(), shape)
+        tokens = choices.expected_tokens(asked, facts(), shape)
         expected[name] = expected_loss(shape, tokens=tokens, facts=facts())
-    assert choices.choose_preset(hour, facts()).value == min(expected, key=expected.__getitem__)
+    is_larger = expected["mini"] < expected["tiny"] + choices.ALIKE
+    assert (choices.choose_preset(asked, facts()).value == "tiny") is not is_larger
 
 
 def test_speed_is_asked_once_for_each_size() -> None:
