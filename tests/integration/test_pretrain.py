@@ -200,7 +200,10 @@ def test_finished_run_says_so_and_changes_nothing(
     assert digest(Path(str(asked.output_dir))) == before
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize(
+    "dtype",
+    ["float32", pytest.param("float16", marks=pytest.mark.slow)],
+)
 def test_resumed_run_equals_uninterrupted_run(
     settings: MakeSettings, stop_at: Callable[[int], None], dtype: str
 ) -> None:
