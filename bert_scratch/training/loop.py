@@ -251,6 +251,7 @@ def _count(
         result = made.result()
     except NonFinite as error:
         if progress.skipped >= plan.skip_non_finite:
+            progress.step = made.step
             raise
         progress.skipped += 1
         progress.tokens += error.num_tokens

@@ -64,6 +64,8 @@ class RunFolder(Generic[SettingsT]):
     def locked(self) -> Iterator[None]:
         """Keep other processes out of the folder inside the block, even when this one is killed.
 
+        Half-written files of one that was killed before are removed.
+
         Raises:
             InputError: if another process is at work in it.
         """
@@ -76,6 +78,9 @@ class RunFolder(Generic[SettingsT]):
                 f"another --output-dir"
             ) from error
         try:
+            for leftover in self.path.glob("*.tmp"):
+                if leftover.is_file():
+                    leftover.unlink()
             yield
         finally:
             lock.release()

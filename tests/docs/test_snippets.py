@@ -186,7 +186,6 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("samples")
     sources = REPOSITORY / "data" / "samples"
     shutil.copytree(sources / "folder", folder / "my_texts")
-    shutil.copytree(REPOSITORY / "data" / "checkpoint", folder / "data" / "checkpoint")
     articles = (sources / "blank-lines.txt").read_text().strip().split("\n\n")
     for number, article in enumerate(articles):
         (folder / "my_texts" / f"article-{number}.txt").write_text(article)
@@ -208,8 +207,10 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def built_in_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the text that every Python brings along is cached."""
-    return tmp_path_factory.mktemp("data")
+    """The folder data/: a small model, and where the text every Python brings along is cached."""
+    folder = tmp_path_factory.mktemp("data")
+    shutil.copytree(REPOSITORY / "data" / "checkpoint", folder / "checkpoint")
+    return folder
 
 
 def save_models(folder: Path, texts: list[str]) -> None:

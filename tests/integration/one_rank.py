@@ -52,7 +52,7 @@ def noting_update(*arguments: Any, step: int, objective: Any, **named: Any) -> A
             file.write(json.dumps(note) + "\n")
         return result
 
-    return SimpleNamespace(result=noted_result)
+    return SimpleNamespace(step=made.step, result=noted_result)
 
 
 loop.update = noting_update

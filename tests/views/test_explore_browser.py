@@ -166,8 +166,6 @@ def test_lines_are_laid_out_and_found(opened: Any) -> None:
     assert opened.locator("#maps .chosen").count() == 2
     opened.click("#method [data-value=t-sne]")
     until(opened, "!byId('maps').textContent.includes('variance')")
-    opened.fill("#lines", "one")
-    until(opened, "byId('map-note').textContent.includes('3 lines or more')")
 
 
 def test_refusal_is_told_and_the_page_goes_on(browser: Any, address: str) -> None:
@@ -178,6 +176,9 @@ def test_refusal_is_told_and_the_page_goes_on(browser: Any, address: str) -> Non
     page.fill("#text", "the " * 127)
     until(page, "byId('note').textContent.includes('at most 128')")
     type_text(page, "the cat")
+    page.click("#part [data-value=map]")
+    page.fill("#lines", "one")
+    until(page, "byId('map-note').textContent.includes('3 lines or more')")
     page.close()
 
 
