@@ -131,7 +131,8 @@ def choose_preset(budget: Budget, facts: CorpusFacts) -> Choice:
             chosen = Choice(preset, f"the largest with {rule}; here about {ratio:,.0f}")
             continue
         loss = expected_loss(shape, tokens=tokens, facts=facts)
-        if loss >= lowest + ALIKE:
+        learns = loss < facts.unigram_entropy or lowest == math.inf
+        if loss >= lowest + ALIKE or not learns:
             return Choice(chosen.value, f"{chosen.reason}, {loss:.2f} of {preset}")
         lowest = min(lowest, loss)
         reason = f"about {tokens / 1e6:,.0f} M tokens fit the time, {loss:.2f} nats expected"

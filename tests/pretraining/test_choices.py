@@ -65,6 +65,13 @@ def test_size_within_a_time_is_the_largest_that_is_expected_to_end_lowest(second
     assert (choices.choose_preset(asked, facts()).value == "tiny") is not is_larger
 
 
+@pytest.mark.parametrize("seconds", [0.1, 2, 20])
+def test_a_run_too_short_to_learn_more_than_word_frequencies_is_of_the_smallest_size(
+    seconds: float,
+) -> None:
+    assert choices.choose_preset(budget(seconds=seconds), facts()).value == "tiny"
+
+
 def test_speed_is_asked_once_for_each_size() -> None:
     asked = []
 
