@@ -143,14 +143,15 @@ _LAYERS = (
 _MLM = ("missing_activation", "missing_norm", "missing_bias", "softmax_applied", *_GELU, *_NORM)
 
 
-def _parts() -> dict[str, Part]:
-    given = _inputs()
-    hidden, bias, ids, types = (given[name] for name in ("hidden", "bias", "ids", "types"))
-    tokens = ((ids, types, given["mask"]), (ids,))
+_STATES = ("hidden_states", "attention_bias")
+_TOKENS = ("input_ids", "token_type_ids", "attention_mask")
+
+
+def _of_a_layer(given: dict[str, Any]) -> list[Part]:
+    """Return a layer and what it is made of."""
+    hidden, bias = given["hidden"], given["bias"]
     layer, theirs = "bert.layers.0", "bert.encoder.layer.0"
-    names = ("hidden_states", "attention_bias")
-    token_names = ("input_ids", "token_type_ids", "attention_mask")
-    parts = [
+    return [
         Part(
             name="LayerNorm",
             component=LayerNorm,
@@ -159,7 +160,7 @@ def _parts() -> dict[str, Part]:
             cases=((hidden,), (0.01 * hidden + 0.5,)),
             formula=lambda w, a, made: formulas.layer_norm(a[0], w, made),
             mistakes=_NORM,
-            names=names,
+            names=_STATES,
             reordered=True,
         ),
         Part(
@@ -172,7 +173,7 @@ def _parts() -> dict[str, Part]:
                 a[0], (*a, None)[1], w, _HEADS, made
             ),
             mistakes=_ATTENTION,
-            names=names,
+            names=_STATES,
             padded=0,
             reordered=True,
         ),
@@ -184,7 +185,7 @@ def _parts() -> dict[str, Part]:
             cases=((hidden,),),
             formula=lambda w, a, made: formulas.feed_forward(a[0], w, made),
             mistakes=_WIDE,
-            names=names,
+            names=_STATES,
             reordered=True,
         ),
         Part(
@@ -195,10 +196,17 @@ def _parts() -> dict[str, Part]:
             cases=((hidden, bias), (hidden,), (0.01 * hidden,)),
             formula=lambda w, a, made: formulas.encoder_layer(a[0], (*a, None)[1], w, _HEADS, made),
             mistakes=_LAYER,
-            names=names,
+            names=_STATES,
             padded=0,
             reordered=True,
         ),
+    ]
+
+
+def _before_and_after(given: dict[str, Any]) -> list[Part]:
+    """Return what stands before the layers and behind them."""
+    hidden, ids, types = given["hidden"], given["ids"], given["types"]
+    return [
         Part(
             name="Embeddings",
             component=Embeddings,
@@ -207,7 +215,7 @@ def _parts() -> dict[str, Part]:
             cases=((ids, types), (ids,)),
             formula=lambda w, a, made: formulas.embeddings(a[0], (*a, None)[1], w, made),
             mistakes=_EMBEDDINGS,
-            names=token_names,
+            names=_TOKENS,
         ),
         Part(
             name="Pooler",
@@ -217,7 +225,7 @@ def _parts() -> dict[str, Part]:
             cases=((hidden,),),
             formula=lambda w, a, made: formulas.pooler(a[0], w, made),
             mistakes=_POOLER,
-            names=names,
+            names=_STATES,
         ),
         Part(
             name="MaskedLMHead",
@@ -227,7 +235,7 @@ def _parts() -> dict[str, Part]:
             cases=((hidden,),),
             formula=lambda w, a, made: formulas.masked_lm_head(a[0], w, made),
             mistakes=(*_MLM, "transposed_weight"),
-            names=names,
+            names=_STATES,
             reordered=True,
         ),
         Part(
@@ -238,8 +246,16 @@ def _parts() -> dict[str, Part]:
             cases=((hidden[:, 0],),),
             formula=lambda w, a, made: formulas.next_sentence_head(a[0], w, made),
             mistakes=("labels_inverted", "softmax_applied"),
-            names=names,
+            names=_STATES,
         ),
+    ]
+
+
+def _whole_models(given: dict[str, Any]) -> list[Part]:
+    """Return models whole, which take tokens."""
+    ids, types, mask = given["ids"], given["types"], given["mask"]
+    tokens = ((ids, types, mask), (ids,))
+    return [
         Part(
             name="BertModel",
             component=BertModel,
@@ -248,7 +264,7 @@ def _parts() -> dict[str, Part]:
             cases=tokens,
             formula=_bert,
             mistakes=(*_LAYERS, *_POOLER[:-1], *_EMBEDDINGS, *_LAYER),
-            names=token_names,
+            names=_TOKENS,
             padded=0,
             pack=lambda outputs: EncoderOutput(
                 last_hidden_state=outputs[0],
@@ -261,12 +277,20 @@ def _parts() -> dict[str, Part]:
             cases=tokens,
             formula=_masked_lm,
             mistakes=("untied_decoder", *_LAYERS, *_EMBEDDINGS, *_MLM, *_LAYER),
-            names=token_names,
+            names=_TOKENS,
             padded=0,
             pack=lambda outputs: LogitsOutput(
                 loss=None, logits=outputs[0], hidden_states=None, attentions=None
             ),
         ),
+    ]
+
+
+def _functions(given: dict[str, Any]) -> list[Part]:
+    """Return what has no weights."""
+    hidden, bias = given["hidden"], given["bias"]
+    ids = given["ids"]
+    return [
         Part(
             name="gelu",
             cases=((3 * hidden,),),
@@ -302,7 +326,12 @@ def _parts() -> dict[str, Part]:
             ),
         ),
     ]
-    return {part.name: part for part in parts}
+
+
+def _parts() -> dict[str, Part]:
+    given = _inputs()
+    kinds = (_of_a_layer, _before_and_after, _whole_models, _functions)
+    return {part.name: part for kind in kinds for part in kind(given)}
 
 
 PARTS = _parts()

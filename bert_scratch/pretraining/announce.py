@@ -10,7 +10,6 @@ from bert_scratch.data.mixture import BLOCK_PLACES, mixture_components
 from bert_scratch.pretraining.assemble import Parts, expected_steps
 from bert_scratch.pretraining.checkpoint_space import disk_bytes
 from bert_scratch.pretraining.choices import PASSES_WORTH_DROPOUT
-from bert_scratch.pretraining.initial_weights import describe_new_rows
 from bert_scratch.pretraining.plan_outlook import (
     describe_bytes,
     describe_outlook,
@@ -19,6 +18,7 @@ from bert_scratch.pretraining.plan_outlook import (
 )
 from bert_scratch.pretraining.resolve import filled, step_memory
 from bert_scratch.pretraining.run_folder import RunFolder
+from bert_scratch.pretraining.starting_model import describe_new_rows
 from bert_scratch.pretraining.step_probe import StepProbe, Trial
 from bert_scratch.training.metrics import describe
 from bert_scratch.training.objective import PRETRAINING

@@ -28,14 +28,6 @@ from bert_scratch.model.devices import DTYPES, default_num_threads, resolve_devi
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.model.weight_files import find_folder
 from bert_scratch.pretraining.corpus_facts import CorpusFacts, corpus_facts
-from bert_scratch.pretraining.initial_weights import (
-    drawn_model,
-    initial_shape,
-    new_tokens,
-    stored_model,
-    with_new_rows,
-    word_vectors_of,
-)
 from bert_scratch.pretraining.prepare import prepare
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.resolve import (
@@ -48,6 +40,14 @@ from bert_scratch.pretraining.resolve import (
 )
 from bert_scratch.pretraining.run_folder import RunFolder
 from bert_scratch.pretraining.same_vocabulary import check_same_vocabulary
+from bert_scratch.pretraining.starting_model import (
+    drawn_model,
+    initial_shape,
+    new_tokens,
+    stored_model,
+    with_new_rows,
+    word_vectors_of,
+)
 from bert_scratch.pretraining.step_probe import Trial, measure_tokens_per_s, probe_step
 from bert_scratch.training.distributed import (
     ALONE,

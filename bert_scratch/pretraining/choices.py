@@ -134,8 +134,10 @@ def choose_preset(budget: Budget, facts: CorpusFacts) -> Choice:
         learns = loss < facts.unigram_entropy or lowest == math.inf
         if loss >= lowest + ALIKE or not learns:
             return Choice(chosen.value, f"{chosen.reason}, {loss:.2f} of {preset}")
-        lowest = min(lowest, loss)
         reason = f"about {tokens / 1e6:,.0f} M tokens fit the time, {loss:.2f} nats expected"
+        if loss >= lowest:
+            reason += f" as of {chosen.value}, within {ALIKE:g}: the larger does more afterwards"
+        lowest = min(lowest, loss)
         chosen = Choice(preset, reason)
     return chosen
 

@@ -34,9 +34,7 @@ from bert_scratch.pretraining.run_folder import RunFolder
 from bert_scratch.pretraining.show import FillIns
 from bert_scratch.training.all_reduce import AllReduce
 from bert_scratch.training.checkpoint import STATE, load_optimizer, save_checkpoint
-from bert_scratch.training.interruption import (
-    Interrupted,
-)
+from bert_scratch.training.interruption import Interrupted
 from bert_scratch.training.loop import Hooks, Plan, Progress, train
 from bert_scratch.training.loss_scale import LossScale
 from bert_scratch.training.metrics import Display, MetricsLog
@@ -208,9 +206,8 @@ class Run:
                 self.display.line(f"warning    {strange}")
 
     def _on_evaluated(self, progress: Progress, values: dict[str, float]) -> bool:
-        if (
-            self.held_out is not None and not self.stop
-        ):  # else only a part of the examples was looked at
+        # A stop leaves it with a part of the examples.
+        if self.held_out is not None and not self.stop:
             self.held_out.add(
                 progress,
                 values,

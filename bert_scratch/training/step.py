@@ -147,23 +147,16 @@ def update(
     Raises:
         PeerEnded: if another rank has ended; the update was not made.
     """
-    counts = objective.counts(batch).to(runtime.device, non_blocking=True)
-    counts = all_reduce.sum_(counts).clamp(min=1)
-    total = torch.zeros(len(objective.sums), device=runtime.device)
-    num_positions = 0
-    for micro_step, micro_batch in enumerate(batch.split(settings.micro_batch_size)):
-        if settings.fill_up is not None:
-            micro_batch = settings.fill_up(micro_batch)
-        seed_dropout(settings.seed, step=step, micro_step=micro_step, rank=all_reduce.ranks.rank)
-        if runtime.device.type == "cuda":
-            micro_batch = micro_batch.pin_memory()  # else the copy would wait for the device
-        micro_batch = micro_batch.to(runtime.device, non_blocking=True)
-        with record_function(FORWARD), runtime.autocast():
-            loss, sums = objective.loss(model, micro_batch, counts)
-        with record_function(BACKWARD):
-            torch.autograd.backward(loss if loss_scale is None else loss_scale.scaled(loss))
-        total += sums
-        num_positions += micro_batch.num_positions
+    total, num_positions = _add_gradients(
+        model,
+        batch,
+        objective=objective,
+        settings=settings,
+        runtime=runtime,
+        step=step,
+        all_reduce=all_reduce,
+        loss_scale=loss_scale,
+    )
     all_reduce.sum_gradients(model.parameters())
     module_grad_norms = {} if module_norms is None else module_norms.of_gradients(loss_scale)
     with record_function(UPDATE):
@@ -194,6 +187,38 @@ def update(
         module_grad_norms=module_grad_norms,
         is_scaled=loss_scale is not None,
     )
+
+
+def _add_gradients(
+    model: nn.Module,
+    batch: BatchT,
+    *,
+    objective: Objective[BatchT],
+    settings: StepSettings,
+    runtime: Runtime,
+    step: int,
+    all_reduce: AllReduce,
+    loss_scale: LossScale | None,
+) -> tuple[Tensor, int]:
+    """Go forward and backward, micro-batch by micro-batch; return the sums and the positions."""
+    counts = objective.counts(batch).to(runtime.device, non_blocking=True)
+    counts = all_reduce.sum_(counts).clamp(min=1)
+    total = torch.zeros(len(objective.sums), device=runtime.device)
+    num_positions = 0
+    for micro_step, micro_batch in enumerate(batch.split(settings.micro_batch_size)):
+        if settings.fill_up is not None:
+            micro_batch = settings.fill_up(micro_batch)
+        seed_dropout(settings.seed, step=step, micro_step=micro_step, rank=all_reduce.ranks.rank)
+        if runtime.device.type == "cuda":
+            micro_batch = micro_batch.pin_memory()  # else the copy would wait for the device
+        micro_batch = micro_batch.to(runtime.device, non_blocking=True)
+        with record_function(FORWARD), runtime.autocast():
+            loss, sums = objective.loss(model, micro_batch, counts)
+        with record_function(BACKWARD):
+            torch.autograd.backward(loss if loss_scale is None else loss_scale.scaled(loss))
+        total += sums
+        num_positions += micro_batch.num_positions
+    return total, num_positions
 
 
 def _are_finite(*values: float) -> bool:

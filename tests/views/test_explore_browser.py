@@ -176,9 +176,11 @@ def test_refusal_is_told_and_the_page_goes_on(browser: Any, address: str) -> Non
     page.fill("#text", "the " * 127)
     until(page, "byId('note').textContent.includes('at most 128')")
     type_text(page, "the cat")
+    assert "at most" not in page.locator("#note").inner_text()
     page.click("#part [data-value=map]")
     page.fill("#lines", "one")
     until(page, "byId('map-note').textContent.includes('3 lines or more')")
+    assert page.locator("#maps circle").count() > 0
     page.close()
 
 

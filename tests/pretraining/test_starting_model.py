@@ -1,5 +1,5 @@
 """Pins what new rows and word vectors make of a model's first weights.
-Anywhere: `pytest tests/pretraining/test_initial_weights.py`."""
+Anywhere: `pytest tests/pretraining/test_starting_model.py`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from bert_scratch.config import BertConfig
 from bert_scratch.inference.word_embeddings import InitialEmbeddings
 from bert_scratch.model.heads import BertForPreTraining
-from bert_scratch.pretraining.initial_weights import drawn_model, with_new_rows
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
+from bert_scratch.pretraining.starting_model import drawn_model, with_new_rows
 
 SHAPE = BertConfig(
     vocab_size=12,

@@ -1,5 +1,5 @@
 """Pins runs that begin with added words or with word vectors: stopped and changed ones too.
-CPU only: `pytest tests/integration/test_initial_weights.py`."""
+CPU only: `pytest tests/integration/test_starting_model.py`."""
 
 from __future__ import annotations
 
