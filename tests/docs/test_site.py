@@ -28,6 +28,14 @@ def test_every_public_name_is_in_the_reference() -> None:
     assert set(bert_scratch.__all__) <= shown
 
 
+def test_architecture_names_only_files_that_exist() -> None:
+    named = set(re.findall(r"`([\w/]+\.py)`", (DOCS / "architecture.md").read_text()))
+    folders = (REPOSITORY / "bert_scratch", REPOSITORY / "tests")
+    files = [str(path) for folder in folders for path in folder.rglob("*.py")]
+    assert len(named) > 100
+    assert [name for name in named if not any(path.endswith("/" + name) for path in files)] == []
+
+
 class Loads(HTMLParser):
     """Addresses that a browser fetches by itself when it opens a page."""
 
