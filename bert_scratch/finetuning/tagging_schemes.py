@@ -9,6 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 OUTSIDE = "O"
 IOB2 = "IOB2"
@@ -76,6 +80,49 @@ def tags_of_spans(spans: Iterable[Span], num_words: int, scheme: str = IOB2) -> 
         tags[start:end] = [f"{letter}-{kind}" for letter in letters]
         before = (start, end, kind)
     return tags
+
+
+def iob2_labels(kinds: Iterable[str]) -> tuple[str, ...]:
+    """Return the labels of a model that marks these kinds: O, B-LOC, I-LOC, B-PER, ..."""
+    return (OUTSIDE, *(f"{letter}-{kind}" for kind in sorted(kinds) for letter in "BI"))
+
+
+def likeliest_tags(
+    log_probabilities: npt.NDArray[np.floating[Any]], labels: Sequence[str]
+) -> npt.NDArray[np.int64]:
+    """Return the likeliest IOB2 tags of a sentence in which every I- continues its entity.
+
+    Each word's own likeliest tag is taken where these fit together; else the sequence with the
+    highest sum is (Viterbi), so that no half of an entity stands alone.
+
+    Args:
+        log_probabilities: [W, L], of each word's tags.
+        labels: the L tags: O, and B- and I- of each kind.
+
+    Returns:
+        [W], places in `labels`.
+    """
+    follows = np.array(
+        [
+            [not after.startswith("I-") or kind_of(before) == after[2:] for after in labels]
+            for before in labels
+        ]
+    )
+    starts = np.array([not label.startswith("I-") for label in labels])
+    chosen = log_probabilities.argmax(axis=1)
+    if not len(chosen) or (starts[chosen[0]] and follows[chosen[:-1], chosen[1:]].all()):
+        return chosen
+    cost = np.where(follows, 0.0, -np.inf)
+    best = np.where(starts, log_probabilities[0], -np.inf)
+    came_from = np.zeros(log_probabilities.shape, np.int64)
+    for word in range(1, len(chosen)):
+        paths = best[:, None] + cost
+        came_from[word] = paths.argmax(axis=0)
+        best = paths.max(axis=0) + log_probabilities[word]
+    chosen[-1] = best.argmax()
+    for word in range(len(chosen) - 1, 0, -1):
+        chosen[word - 1] = came_from[word, chosen[word]]
+    return chosen
 
 
 def detect_scheme(sentences: Sequence[Sequence[str]]) -> tuple[str, int]:

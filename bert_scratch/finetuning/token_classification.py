@@ -27,8 +27,10 @@ from bert_scratch.finetuning.tagged_text import TaggedText, read_tagged_texts
 from bert_scratch.finetuning.tagging_schemes import (
     OUTSIDE,
     Span,
+    iob2_labels,
     is_entity_tag,
     kind_of,
+    likeliest_tags,
     spans_of_tags,
     tags_of_spans,
 )
@@ -113,7 +115,7 @@ class TokenClassification(Task[TaggedText, Tagging]):
         kinds = {kind for example in examples for _, _, kind in example.spans or ()}
         if kinds or any(is_entity_tag(tag) for tag in tags):
             kinds |= {kind_of(tag) for tag in tags if tag != OUTSIDE}
-            self.labels = (OUTSIDE, *(f"{b}-{kind}" for kind in sorted(kinds) for b in "BI"))
+            self.labels = iob2_labels(kinds)
         else:
             self.labels = tuple(sorted(tags))
         if len(self.labels) < 2:
@@ -130,6 +132,12 @@ class TokenClassification(Task[TaggedText, Tagging]):
     @property
     def _marks_entities(self) -> bool:
         return any(is_entity_tag(label) for label in self.labels)
+
+    @property
+    def _is_iob2(self) -> bool:
+        """Whether the labels are those of `learn`; others' models may begin entities with I-."""
+        kinds = {kind_of(label) for label in self.labels if label != OUTSIDE}
+        return self._marks_entities and self.labels == iob2_labels(kinds)
 
     def encode(self, examples: Sequence[TaggedText], tokenizer: Tokenizer) -> list[Row]:
         """Cut texts into windows, with a label at each word's first piece."""
@@ -202,7 +210,11 @@ class TokenClassification(Task[TaggedText, Tagging]):
     def answers(
         self, examples: Sequence[TaggedText], rows: Sequence[Row], logits: Sequence[Tensor]
     ) -> list[Tagging]:
-        """Take each word's likeliest tag, from the window that shows most around it."""
+        """Take each word's likeliest tag, from the window that shows most around it.
+
+        Where a word's likeliest tag goes on with an entity that nothing began, the likeliest tags
+        that fit together are taken.
+        """
         answers = []
         pairs = zip(rows, logits, strict=True)
         for _, group in groupby(pairs, key=lambda pair: pair[0].example):
@@ -213,18 +225,20 @@ class TokenClassification(Task[TaggedText, Tagging]):
     def _answer(self, windows: Sequence[tuple[TaggedRow, Tensor]]) -> Tagging:
         num_words = max((int(row.words[-1]) + 1 for row, _ in windows if len(row.words)), default=0)
         margins, places = np.full(num_words, -1), np.zeros((num_words, 2), dtype=np.int64)
-        labels, probabilities = np.zeros(num_words, dtype=np.int64), np.zeros(num_words)
+        log_probabilities = np.zeros((num_words, len(self.labels)))
         for row, scores in windows:
             margin = np.minimum(row.columns, row.num_tokens - 1 - row.columns)
             better = margin > margins[row.words]
             words, columns = row.words[better], row.columns[better]
-            highest = scores[columns].softmax(dim=-1).max(dim=-1)
             margins[words], places[words] = margin[better], row.places[better]
-            labels[words], probabilities[words] = highest.indices, highest.values
+            log_probabilities[words] = scores[columns].log_softmax(dim=-1)
+        labels = log_probabilities.argmax(axis=1)
+        if self._is_iob2:
+            labels = likeliest_tags(log_probabilities, self.labels)
         return Tagging(
             places=[(int(start), int(end)) for start, end in places],
             tags=[self.labels[label] for label in labels],
-            probabilities=probabilities.tolist(),
+            probabilities=np.exp(log_probabilities[np.arange(num_words), labels]).tolist(),
         )
 
     @property

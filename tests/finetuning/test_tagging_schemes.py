@@ -1,18 +1,23 @@
 """Pins tagging schemes: every span survives each of them, malformed tags are read as seqeval reads
-them, and the scheme of a file is recognised.
+them, the scheme of a file is recognised, and the likeliest tags that fit together are found.
 
 Run alone: `pytest tests/finetuning/test_tagging_schemes.py`.
 """
 
 from __future__ import annotations
 
+import itertools
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bert_scratch.finetuning.tagging_schemes import (
     detect_scheme,
+    iob2_labels,
     is_entity_tag,
+    likeliest_tags,
     spans_of_tags,
     tags_of_spans,
 )
@@ -70,3 +75,27 @@ def test_malformed_tags_are_counted():
 def test_plain_classes_are_no_entity_tags():
     assert is_entity_tag("I-PER")
     assert not any(map(is_entity_tag, ("O", "NNP", "-LRB-", "X-PER", "B-", "PER")))
+
+
+def fits(tags):
+    """Tell whether every I- continues an entity of its kind."""
+    pairs = zip(("O", *tags), tags, strict=False)
+    return all(after[0] != "I" or before[2:] == after[2:] for before, after in pairs)
+
+
+@given(st.integers(0, 5), st.integers(0, 2**32 - 1))
+def test_likeliest_tags_are_the_best_of_all_that_fit(num_words, seed):
+    labels = iob2_labels(["PER", "LOC"])
+    log_probabilities = np.random.default_rng(seed).standard_normal((num_words, len(labels)))
+    sums = {
+        path: sum(row[place] for row, place in zip(log_probabilities, path, strict=True))
+        for path in itertools.product(range(len(labels)), repeat=num_words)
+        if fits([labels[place] for place in path])
+    }
+    assert tuple(likeliest_tags(log_probabilities, labels)) == max(sums, key=sums.__getitem__)
+
+
+def test_likeliest_tags_join_an_entity_that_changes_its_kind_half_way():
+    labels = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
+    sure, unsure = np.log([0.05, 0.8, 0.05, 0.05, 0.05]), np.log([0.05, 0.05, 0.4, 0.05, 0.45])
+    assert likeliest_tags(np.stack([sure, unsure]), labels).tolist() == [1, 2]

@@ -104,6 +104,19 @@ def test_a_word_in_two_windows_is_tagged_where_more_is_around_it(tmp_path, token
     assert answer.tags == ["B-X"] * 5 + ["I-X"] * 4
 
 
+def test_a_word_inside_an_entity_that_nothing_began_is_tagged_otherwise(tmp_path, tokenizer):
+    task, examples = task_of(tmp_path / "x", "a B-X\nb I-X\n")
+    rows = task.encode(examples, tokenizer)
+    scores = torch.zeros(4, 3)
+    scores[1], scores[2] = torch.tensor([1.0, 0.9, 0.0]), torch.tensor([0.0, 0.0, 5.0])
+    (answer,) = task.answers(examples, rows, [scores])
+    assert answer.tags == ["B-X", "I-X"]
+    assert answer.probabilities[0] == pytest.approx(float(scores[1].softmax(0)[1]))
+    task.labels = ("I-X", "O", "B-X")  # of a model that others made, in a scheme of its own
+    (answer,) = task.answers(examples, rows, [scores])
+    assert answer.tags == ["I-X", "B-X"]
+
+
 def test_spans_of_characters_come_back_exactly(tmp_path, tokenizer):
     text = "Anna,in 北京a  Parisian."
     spans = [[0, 4, "PER"], [8, 10, "LOC"], [13, 21, "LOC"]]
