@@ -28,7 +28,7 @@ from bert_scratch.data.wordpiece import (
 from bert_scratch.finetuning.adapters import add_adapters, is_adapted, load_weights
 from bert_scratch.finetuning.adversarial import AdversarialObjective
 from bert_scratch.finetuning.auxiliary_mlm import AuxiliaryObjective, add_mlm_head, has_mlm_head
-from bert_scratch.finetuning.choices import learning_rate_for, num_epochs_for
+from bert_scratch.finetuning.choices import learning_rate_for, micro_batch_for, num_epochs_for
 from bert_scratch.finetuning.depth import freeze, lr_scale_of
 from bert_scratch.finetuning.finetune_config import FinetuneConfig
 from bert_scratch.finetuning.fresh_head import draw_head, why_fresh
@@ -162,7 +162,7 @@ class Parts:
     def plan(self) -> Plan:
         """Return what the loop does when."""
         config = self.config
-        assert config.learning_rate is not None
+        assert config.learning_rate is not None and config.micro_batch_size is not None
         return Plan(
             seed=config.seed,
             num_train_steps=self.num_train_steps,
@@ -170,7 +170,7 @@ class Parts:
             learning_rate=config.learning_rate,
             lr_schedule="linear",
             max_grad_norm=config.max_grad_norm,
-            micro_batch_size=config.micro_batch_size or config.train_batch_size,
+            micro_batch_size=config.micro_batch_size,
             logging_steps=config.logging_steps,
             eval_steps=config.eval_steps or self.steps_per_epoch,
             save_steps=config.eval_steps or self.steps_per_epoch,
@@ -225,7 +225,7 @@ def assemble(config: FinetuneConfig) -> Parts:
 
 
 def _resolved(parts: Parts) -> Parts:
-    """Choose learning rate, length and dropout where the user left them out."""
+    """Choose learning rate, length, dropout and passes where the user left them out."""
     config, reasons = parts.config, list(parts.reasons)
     if config.learning_rate is None:
         width = parts.bert_config.hidden_size
@@ -237,6 +237,11 @@ def _resolved(parts: Parts) -> Parts:
         reasons.append(f"--num-train-epochs {epochs}: of {parts.steps_per_epoch:,} updates each")
     if config.dropout is None:
         config = config.replace(dropout=DROPOUT)
+    if config.micro_batch_size is None:
+        size = config.train_batch_size
+        if parts.runtime.device.type == "cpu" and parts.task.may_cut_batches:
+            size = min(size, micro_batch_for(size))
+        config = config.replace(micro_batch_size=size)
     if config.metric is None:
         config = config.replace(metric=parts.task.metric_names[0])
     return dataclasses.replace(parts, config=config, reasons=reasons)

@@ -62,6 +62,7 @@ def with_head(base: type[Task[Any, Any]], head: type[nn.Module]) -> type[Task[An
         """The task with the user's forward pass, and loss and metric where there are any."""
 
         model_class = BertWithHead
+        may_cut_batches = False  # its loss may compare rows
 
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)

@@ -45,7 +45,7 @@ class LearningSettings(Settings):
     train_batch_size: int = 32
     """Rows of an update."""
     micro_batch_size: int | None = None
-    """Rows of a forward pass; a smaller one needs less memory, the result is the same."""
+    """Rows of a forward pass: fewer need less memory. Left out: all, on a CPU half of them."""
     warmup_fraction: float = 0.1
     """Share of the updates over which the learning rate climbs; then it falls to 0."""
     weight_decay: float = 0.01

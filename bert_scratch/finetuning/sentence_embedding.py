@@ -61,6 +61,7 @@ class SentenceEmbedding(Regression):
     """
 
     model_class = BertForSentenceEmbedding
+    may_cut_batches = False
     answers_with = "embed --model path/to/this/folder --input texts.txt --output vectors.npy"
 
     _largest: float | None = None

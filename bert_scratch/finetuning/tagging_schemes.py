@@ -109,7 +109,7 @@ def likeliest_tags(
         ]
     )
     starts = np.array([not label.startswith("I-") for label in labels])
-    chosen = log_probabilities.argmax(axis=1)
+    chosen: npt.NDArray[np.int64] = log_probabilities.argmax(axis=1)
     if not len(chosen) or (starts[chosen[0]] and follows[chosen[:-1], chosen[1:]].all()):
         return chosen
     cost = np.where(follows, 0.0, -np.inf)

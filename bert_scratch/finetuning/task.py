@@ -69,6 +69,9 @@ class Task(ABC, Generic[ExampleT, AnswerT]):
     )
     """The command that answers with the model, as its card shows it."""
 
+    may_cut_batches: ClassVar[bool] = True
+    """Whether rows may go through the model in several passes where the user says nothing."""
+
     @property
     def elsewhere(self) -> str:
         """What loads the model elsewhere, as its card shows it."""

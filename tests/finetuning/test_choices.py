@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from bert_scratch.finetuning.choices import learning_rate_for, num_epochs_for
+from bert_scratch.finetuning.choices import learning_rate_for, micro_batch_for, num_epochs_for
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,8 @@ def test_narrow_models_learn_faster(width: int, rate: float) -> None:
 @pytest.mark.parametrize(("steps", "epochs"), [(1, 20), (30, 10), (100, 3), (5000, 3)])
 def test_small_files_are_gone_through_more_often(steps: int, epochs: int) -> None:
     assert num_epochs_for(steps) == epochs
+
+
+@pytest.mark.parametrize(("batch_size", "rows"), [(8, 16), (32, 16), (33, 17), (128, 64)])
+def test_a_pass_on_a_cpu_is_half_of_a_large_batch(batch_size: int, rows: int) -> None:
+    assert micro_batch_for(batch_size) == rows

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from bert_scratch.config import InputError
+from bert_scratch.finetuning.assemble import assemble
 from bert_scratch.finetuning.finetune import finetune
 from bert_scratch.finetuning.finetune_config import FinetuneConfig
 from bert_scratch.finetuning.predict import PredictConfig, predict
@@ -56,6 +57,11 @@ def test_a_head_of_ones_own_is_trained_saved_and_answers(settings: Make, write: 
     assert [record["label"] for record in records] == ["1", "0"]
     with pytest.raises(InputError, match=r"head of its maker's own; name it with --task"):
         predict(PredictConfig(model=(str(result.folder),), input=asked.test_file))
+
+
+def test_a_batch_of_a_custom_head_is_never_cut_unasked(settings: Make, write: Write) -> None:
+    name = write("my_head.py", HEAD) + ":MeanHead"
+    assert assemble(settings(task=name, train_batch_size=40)).plan().micro_batch_size == 40
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,14 @@ def test_an_epoch_shows_every_row_once_in_an_order_of_its_own(settings: Make) ->
     assert [row.example for row in resumed.rows] == epochs[1][40:60]
 
 
+def test_a_large_batch_is_two_passes_on_a_cpu_unless_rows_are_compared(settings: Make) -> None:
+    assert assemble(settings(train_batch_size=40)).plan().micro_batch_size == 20
+    assert (
+        assemble(settings(train_batch_size=40, micro_batch_size=40)).plan().micro_batch_size == 40
+    )
+    assert assemble(settings(train_batch_size=12)).plan().micro_batch_size == 12
+
+
 def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Send this process a SIGTERM when the batch of a step is asked for."""
     batches = Parts.batches
