@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any, Generic
 
 import torch
@@ -210,13 +211,14 @@ def train(
         progress.window.data_wait_s += data_wait_s
         step_s = time.perf_counter() - step_start
         progress.window.step_s += step_s
-        step_seconds.append(step_s)
         progress.elapsed_s = resumed_s + time.perf_counter() - started
         display.advance(progress.step, plan.num_train_steps)
 
-        if plan.num_train_steps is None and progress.step == plan.calibration_steps:
-            # The first quartile: other programs make some steps slower, none makes one faster.
-            plan = hooks.fix_horizon(progress, sorted(step_seconds)[len(step_seconds) // 4])
+        if plan.num_train_steps is None:
+            step_seconds.append(step_s)
+            if progress.step == plan.calibration_steps:
+                settled = step_seconds[len(step_seconds) // 2 :]
+                plan = hooks.fix_horizon(progress, fmean(settled))
         last = progress.step == plan.num_train_steps
         if plan.logs_after(progress.step) and progress.window.steps:
             values = objective.means(progress.window.sums) | {"learning_rate": learning_rate}

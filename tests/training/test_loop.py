@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import repeat
@@ -69,10 +70,15 @@ class Run:
             bias_correction=True,
         )  # fmt: skip
         self.saved: list[int] = []
+        self.measured_step_s: list[float] = []
         self.progress = Progress()
         self.stop = StopRequest()
 
     def go(self, plan: Plan, objective: PretrainingObjective, runtime: Runtime = RUNTIME) -> None:
+        def fix_horizon(_: Progress, step_s: float) -> Plan:
+            self.measured_step_s.append(step_s)
+            return PLAN
+
         def batches(_: int) -> Iterator[Batch]:
             return repeat(self.batch)
 
@@ -88,7 +94,7 @@ class Run:
                 evaluate=lambda _: {},
                 on_evaluated=lambda *_: True,
                 save=lambda progress: self.saved.append(progress.step),
-                fix_horizon=lambda *_: plan,
+                fix_horizon=fix_horizon,
             ),
             log=MetricsLog(self.folder / "metrics.jsonl", keep_through_step=-1),
             display=Display(first_step=0),
@@ -118,6 +124,20 @@ def test_so_many_non_finite_updates_are_left_out_and_said(
     assert all(torch.isfinite(p).all() for p in run.model.parameters())
     first = next(iter(run.optimizer.state.values()))
     assert first["step"] == 8
+
+
+def test_a_time_limit_becomes_steps_by_the_mean_of_the_later_half(run: Run) -> None:
+    pauses_s = [0.3, 0.3, 0.3, 0.3, 0.0, 0.08, 0.0, 0.0]
+
+    class Pausing(PretrainingObjective):
+        def loss(self, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+            time.sleep(pauses_s.pop(0) if pauses_s else 0.0)
+            return super().loss(*arguments)
+
+    run.go(replace(PLAN, num_train_steps=None, num_warmup_steps=8), Pausing())
+    (step_s,) = run.measured_step_s
+    assert 0.02 < step_s < 0.2
+    assert run.progress.step == 10
 
 
 def test_one_more_than_allowed_ends_the_run(run: Run) -> None:
