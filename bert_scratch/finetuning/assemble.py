@@ -232,7 +232,7 @@ def _resolved(parts: Parts) -> Parts:
         config = config.replace(learning_rate=learning_rate_for(width))
         reasons.append(f"--learning-rate {config.learning_rate:g}: for a width of {width}")
     if config.num_train_epochs is None and config.num_train_steps is None:
-        epochs = num_epochs_for(parts.steps_per_epoch)
+        epochs = num_epochs_for(parts.steps_per_epoch, config.task)
         config = config.replace(num_train_epochs=float(epochs))
         reasons.append(f"--num-train-epochs {epochs}: of {parts.steps_per_epoch:,} updates each")
     if config.dropout is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-EPOCHS = 3
+EPOCHS, ENTITY_EPOCHS = 3, 6
 """Passes over a training file that is large enough."""
 MIN_STEPS = 300
 """A small file is gone through more often, until there are so many updates,"""
@@ -38,6 +38,11 @@ def micro_batch_for(batch_size: int) -> int:
     return max(SMALLEST_PASS, -(-batch_size // 2))
 
 
-def num_epochs_for(steps_per_epoch: int) -> int:
-    """Return the passes over the training file."""
-    return max(EPOCHS, min(MAX_EPOCHS, math.ceil(MIN_STEPS / steps_per_epoch)))
+def num_epochs_for(steps_per_epoch: int, task: str) -> int:
+    """Return the passes over the training file: more for entities.
+
+    Six in place of three raised F1 on CoNLL-2003 from 0.813 to 0.824 (width 256, pretrained for an
+    hour) and from 0.637 to 0.670 (width 128, six minutes); CoLA fell from 0.128 to 0.087.
+    """
+    usual = ENTITY_EPOCHS if task == "token-classification" else EPOCHS
+    return max(usual, min(MAX_EPOCHS, math.ceil(MIN_STEPS / steps_per_epoch)))

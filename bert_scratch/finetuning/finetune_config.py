@@ -37,7 +37,7 @@ class LearningSettings(Settings):
     """How the model learns."""
 
     num_train_epochs: float | None = None
-    """Passes over the training file. Left out: 3, more for a small file."""
+    """Passes over the training file. Left out: 3, for entities 6, more for a small file."""
     num_train_steps: int | None = None
     """Updates in all, in place of --num-train-epochs."""
     learning_rate: float | None = None

@@ -17,7 +17,11 @@ def test_narrow_models_learn_faster(width: int, rate: float) -> None:
 
 @pytest.mark.parametrize(("steps", "epochs"), [(1, 20), (30, 10), (100, 3), (5000, 3)])
 def test_small_files_are_gone_through_more_often(steps: int, epochs: int) -> None:
-    assert num_epochs_for(steps) == epochs
+    assert num_epochs_for(steps, "classification") == epochs
+
+
+def test_entities_are_gone_through_more_often() -> None:
+    assert num_epochs_for(5000, "token-classification") == 6
 
 
 @pytest.mark.parametrize(("batch_size", "rows"), [(8, 16), (32, 16), (33, 17), (128, 64)])
