@@ -1,6 +1,8 @@
 """The labelled sets that `usefulness.py` fine-tunes on: where they lie, and a draw of their rows.
 
 A draw is written in the set's own format, so that every arm reads the same rows in its own way.
+Each tenth row is kept apart for choosing: `finetune` keeps the model that is best on these, and
+the baselines, which choose by cross-validation, learn from all.
 Where a test file has labels it is what is measured on, otherwise the dev file; nothing is chosen
 by it. SQuAD's train file and CMRC's are not among the data: one fifth of SQuAD's dev articles is
 held out, and CMRC's trial file answers for its dev file.
@@ -13,11 +15,12 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bert_scratch.finetuning.benchmark_suite import METRICS
 
 DRAW_SEED = 0
+CHOSEN_BY = 10
+"""One training row of so many is not learned from: it chooses among a run's models."""
 HELD_OUT_ARTICLES = 5
 """One of so many, where a set has one file for both."""
 
@@ -74,11 +77,17 @@ SETS = {
 
 @dataclass(frozen=True)
 class DrawnSet:
-    """A set whose training file has so many rows."""
+    """A set whose training file has so many rows, as files in the set's own format."""
 
     source: LabelledSet
+    drawn: Path
+    """All the rows to learn from."""
     train: Path
+    """Nine of ten of them."""
+    choose: Path
+    """Each tenth: which of a run's models is best is seen here."""
     evaluate: Path
+    """What is measured on."""
 
 
 def draw(source: LabelledSet, data: Path, folder: Path, max_rows: int) -> DrawnSet:
@@ -92,12 +101,18 @@ def draw(source: LabelledSet, data: Path, folder: Path, max_rows: int) -> DrawnS
     """
     folder.mkdir(parents=True, exist_ok=True)
     ending = Path(source.train).suffix
-    drawn = DrawnSet(source, folder / f"train{ending}", folder / f"eval{ending}")
+    names = ("drawn", "train", "choose", "eval")
+    drawn = DrawnSet(source, *(folder / f"{name}{ending}" for name in names))
     train = (data / source.train).read_text(encoding="utf-8-sig")
     evaluate = (data / source.evaluate).read_text(encoding="utf-8-sig")
     if source.train == source.evaluate:
         train, evaluate = apart(train)
-    drawn.train.write_text(DRAWS[source.kind](train, max_rows), encoding="utf-8")
+    cut = CUTS[source.kind](train)
+    rows = some(cut.rows, max_rows)
+    kept = [row for place, row in enumerate(rows) if place % CHOSEN_BY]
+    drawn.drawn.write_text(cut.text(rows), encoding="utf-8")
+    drawn.train.write_text(cut.text(kept), encoding="utf-8")
+    drawn.choose.write_text(cut.text(rows[::CHOSEN_BY]), encoding="utf-8")
     drawn.evaluate.write_text(evaluate, encoding="utf-8")
     return drawn
 
@@ -110,7 +125,7 @@ def apart(text: str) -> tuple[str, str]:
     return json.dumps({"data": rest}), json.dumps({"data": held_out})
 
 
-def some(rows: Sequence[Any], max_rows: int) -> list[Any]:
+def some(rows: Sequence[str], max_rows: int) -> list[str]:
     """Return a draw of rows, always the same, in the order of the file."""
     places = range(len(rows))
     if len(rows) > max_rows:
@@ -118,30 +133,47 @@ def some(rows: Sequence[Any], max_rows: int) -> list[Any]:
     return [rows[place] for place in places]
 
 
-def draw_table(text: str, max_rows: int) -> str:
+@dataclass(frozen=True)
+class Cut:
+    """A file cut into rows."""
+
+    rows: list[str]
+    head: str = ""
+    between: str = "\n"
+    tail: str = "\n"
+
+    def text(self, rows: Sequence[str]) -> str:
+        """Return a file of some of the rows."""
+        return self.head + self.between.join(rows) + self.tail
+
+
+def cut_table(text: str) -> Cut:
     header, *rows = text.rstrip("\n").split("\n")
-    return "\n".join([header, *some(rows, max_rows)]) + "\n"
+    return Cut(rows, head=header + "\n")
 
 
-def draw_lines(text: str, max_rows: int) -> str:
-    return "\n".join(some(text.rstrip("\n").split("\n"), max_rows)) + "\n"
+def cut_lines(text: str) -> Cut:
+    return Cut(text.rstrip("\n").split("\n"))
 
 
-def draw_sentences(text: str, max_rows: int) -> str:
+def cut_sentences(text: str) -> Cut:
     blocks = text.replace("\r", "").strip("\n").split("\n\n")
-    return "\n\n".join(some([b for b in blocks if b.strip()], max_rows)) + "\n"
+    return Cut([block for block in blocks if block.strip()], between="\n\n")
 
 
-def draw_questions(text: str, max_rows: int) -> str:
+def cut_questions(text: str) -> Cut:
     paragraphs = [p for article in json.loads(text)["data"] for p in article["paragraphs"]]
-    asked = [(p["context"], question) for p in paragraphs for question in p["qas"]]
-    drawn = [{"context": context, "qas": [one]} for context, one in some(asked, max_rows)]
-    return json.dumps({"data": [{"paragraphs": drawn}]}, ensure_ascii=False)
+    rows = [
+        json.dumps({"context": paragraph["context"], "qas": [question]}, ensure_ascii=False)
+        for paragraph in paragraphs
+        for question in paragraph["qas"]
+    ]
+    return Cut(rows, head='{"data": [{"paragraphs": [', between=", ", tail="]}]}\n")
 
 
-DRAWS: dict[str, Callable[[str, int], str]] = {
-    "table": draw_table,
-    "lines": draw_lines,
-    "sentences": draw_sentences,
-    "questions": draw_questions,
+CUTS: dict[str, Callable[[str], Cut]] = {
+    "table": cut_table,
+    "lines": cut_lines,
+    "sentences": cut_sentences,
+    "questions": cut_questions,
 }

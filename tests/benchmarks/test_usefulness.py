@@ -144,9 +144,25 @@ def test_a_draw_keeps_the_format_and_the_number_asked_for(
     usefulness: Any, tmp_path: Path, kind: str, text: str, task: str
 ) -> None:
     file = tmp_path / "drawn.tsv"
-    file.write_text(usefulness.sets.DRAWS[kind](text, 4))
+    cut = usefulness.sets.CUTS[kind](text)
+    file.write_text(cut.text(usefulness.sets.some(cut.rows, 4)))
     read = read_labelled_texts if task == "classification" else read_tagged_texts
     assert len(read(str(file), TaskSettings(task=task), labels_needed=True)) == 4
+
+
+def test_rows_that_choose_are_not_learned_from(usefulness: Any, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    write_reviews(data / "glue" / "SST-2" / "train.tsv", reviews(64, 0))
+    write_reviews(data / "glue" / "SST-2" / "dev.tsv", reviews(20, 1))
+    drawn = usefulness.sets.draw(usefulness.sets.SETS["SST-2"], data, tmp_path / "drawn", 40)
+    lines = {
+        name: getattr(drawn, name).read_text().splitlines()
+        for name in ("drawn", "train", "choose", "evaluate")
+    }
+    counts = {"drawn": 40, "train": 36, "choose": 4, "evaluate": 20}
+    assert {name: len(found) - 1 for name, found in lines.items()} == counts
+    assert sorted(lines["train"][1:] + lines["choose"][1:]) == sorted(lines["drawn"][1:])
+    assert (data / "glue" / "SST-2" / "dev.tsv").read_text() == drawn.evaluate.read_text()
 
 
 def test_no_article_is_both_learned_from_and_asked_about(usefulness: Any, tmp_path: Path) -> None:
@@ -156,10 +172,10 @@ def test_no_article_is_both_learned_from_and_asked_about(usefulness: Any, tmp_pa
 
     articles = [{"paragraphs": [paragraph(f"n{number}")]} for number in range(10)]
     parts = usefulness.sets.apart(json.dumps({"data": articles}))
-    drawn = [usefulness.sets.draw_questions(part, 100) for part in parts]
     names = []
-    for part in drawn:
-        (tmp_path / "part.json").write_text(part)
+    for part in parts:
+        cut = usefulness.sets.cut_questions(part)
+        (tmp_path / "part.json").write_text(cut.text(cut.rows))
         found = read_questions(str(tmp_path / "part.json"), labels_needed=True)
         names.append({question.id for question in found})
     assert [len(part) for part in names] == [8, 2] and not names[0] & names[1]
@@ -175,7 +191,7 @@ def options(tmp_path: Path) -> argparse.Namespace:
     lines = [" ".join(draw.choices([*OTHERS, *GOOD, *BAD], k=9)) + "." for _ in range(4000)]
     text = "\n".join(line + "\n" * (number % 8 == 7) for number, line in enumerate(lines))
     (data / "wikipedia-en").mkdir()
-    packed = data / "wikipedia-en" / "wikipedia-en-10mb.txt.gz"
+    packed = data / "wikipedia-en" / "wikipedia-en-60mb.txt.gz"
     packed.write_bytes(gzip.compress(text.encode()))
     return argparse.Namespace(
         data=str(data),
