@@ -41,7 +41,7 @@ def budget(
 
 
 @pytest.mark.parametrize(
-    ("seconds", "preset"), [(240, "tiny"), (7200, "mini"), (1e5, "small"), (1e8, "large")]
+    ("seconds", "preset"), [(240, "tiny"), (7200, "mini"), (5e4, "small"), (1e8, "large")]
 )
 def test_preset_grows_with_the_budget(seconds: float, preset: str) -> None:
     large = facts(100_000_000)

