@@ -153,7 +153,7 @@ def report(points: Sequence[dict[str, Any]]) -> None:
                 "unigram": f"{point['unigram_entropy']:.2f}",
                 "loss": f"{point['mlm_loss']:.3f}",
                 "expected": f"{expected:.3f}",
-                "pairs": f"{point['nsp_accuracy']:.3f}",
+                "pairs": "-" if (pairs := point["nsp_accuracy"]) is None else f"{pairs:.3f}",
             }
         )
     print_table(rows)
