@@ -6,6 +6,7 @@ written in. A span is (first word, word behind the last, kind).
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Sequence
 from types import MappingProxyType
@@ -87,8 +88,18 @@ def iob2_labels(kinds: Iterable[str]) -> tuple[str, ...]:
     return (OUTSIDE, *(f"{letter}-{kind}" for kind in sorted(kinds) for letter in "BI"))
 
 
+@functools.cache
+def _iob2_order(labels: tuple[str, ...]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Return [L], the tags that may come first, and [L, L], those that may follow each."""
+    follows = [
+        [not after.startswith("I-") or kind_of(before) == after[2:] for after in labels]
+        for before in labels
+    ]
+    return np.array([not label.startswith("I-") for label in labels]), np.array(follows)
+
+
 def likeliest_tags(
-    log_probabilities: npt.NDArray[np.floating[Any]], labels: Sequence[str]
+    log_probabilities: npt.NDArray[np.floating[Any]], labels: tuple[str, ...]
 ) -> npt.NDArray[np.int64]:
     """Return the likeliest IOB2 tags of a sentence in which every I- continues its entity.
 
@@ -102,13 +113,7 @@ def likeliest_tags(
     Returns:
         [W], places in `labels`.
     """
-    follows = np.array(
-        [
-            [not after.startswith("I-") or kind_of(before) == after[2:] for after in labels]
-            for before in labels
-        ]
-    )
-    starts = np.array([not label.startswith("I-") for label in labels])
+    starts, follows = _iob2_order(labels)
     chosen: npt.NDArray[np.int64] = log_probabilities.argmax(axis=1)
     if not len(chosen) or (starts[chosen[0]] and follows[chosen[:-1], chosen[1:]].all()):
         return chosen

@@ -126,7 +126,7 @@ def test_an_epoch_shows_every_row_once_in_an_order_of_its_own(settings: Make) ->
     assert [row.example for row in resumed.rows] == epochs[1][40:60]
 
 
-def test_a_large_batch_is_two_passes_on_a_cpu_unless_rows_are_compared(settings: Make) -> None:
+def test_a_large_batch_is_two_passes_on_a_cpu_unless_asked_otherwise(settings: Make) -> None:
     assert assemble(settings(train_batch_size=40)).plan().micro_batch_size == 20
     assert (
         assemble(settings(train_batch_size=40, micro_batch_size=40)).plan().micro_batch_size == 40

@@ -127,7 +127,7 @@ def test_so_many_non_finite_updates_are_left_out_and_said(
 
 
 def test_a_time_limit_becomes_steps_by_the_mean_of_the_later_half(run: Run) -> None:
-    pauses_s = [0.3, 0.3, 0.3, 0.3, 0.0, 0.08, 0.0, 0.0]
+    pauses_s = [0.5, 0.5, 0.5, 0.5, 0.0, 0.08, 0.0, 0.0]
 
     class Pausing(PretrainingObjective):
         def loss(self, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
