@@ -13,6 +13,23 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 @pytest.fixture(scope="session")
+def _torch_of_this_process() -> tuple[int, bool]:
+    import torch
+
+    return torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.fixture(autouse=True)
+def _each_test_finds_torch_as_the_process_began(_torch_of_this_process: tuple[int, bool]) -> None:
+    """A run made within a test sets threads and algorithms for the whole process."""
+    import torch
+
+    num_threads, deterministic = _torch_of_this_process
+    torch.set_num_threads(num_threads)
+    torch.use_deterministic_algorithms(deterministic)
+
+
+@pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the checkout."""
     return Path(__file__).resolve().parent.parent

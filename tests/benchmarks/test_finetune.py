@@ -73,10 +73,7 @@ def test_both_sides_learn_the_same_set(
     import finetune as benchmark
 
     arms = {"ours": benchmark.ours, "transformers": benchmark.theirs}
-    try:
-        results = {name: [benchmark.timed(arm, options, 1)] for name, arm in arms.items()}
-    finally:
-        torch.use_deterministic_algorithms(False)
+    results = {name: [benchmark.timed(arm, options, 1)] for name, arm in arms.items()}
     benchmark.report(options, results)
     assert [result["accuracy"] for (result,) in results.values()] == [1.0, 1.0]
     written = json.loads(Path(options.json).read_text())

@@ -35,12 +35,6 @@ KINDS = ("lora", "bottleneck", "prefix")
 Make = Callable[..., FinetuneConfig]
 
 
-@pytest.fixture(autouse=True)
-def deterministic() -> Iterator[None]:
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
 def of(kind: str) -> AdapterSettings:
     return AdapterSettings(adapter=kind, lora_rank=2, lora_alpha=4.0, adapter_size=3)
 

@@ -4,7 +4,7 @@ Runs anywhere: `pytest tests/finetuning/test_auxiliary_mlm.py`."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -21,12 +21,6 @@ from bert_scratch.finetuning.objective import TaskObjective
 from bert_scratch.model.encoder import BertModel
 
 Make = Callable[..., FinetuneConfig]
-
-
-@pytest.fixture(autouse=True)
-def deterministic() -> Iterator[None]:
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def test_the_loss_is_the_task_s_plus_the_weighted_one_of_masked_tokens(settings: Make) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from bert_scratch.config import InputError
 from bert_scratch.finetuning.benchmark_suite import (
@@ -20,12 +19,6 @@ from bert_scratch.finetuning.benchmark_suite import (
 from bert_scratch.finetuning.finetune_config import FinetuneConfig
 
 Make = Callable[..., FinetuneConfig]
-
-
-@pytest.fixture(autouse=True)
-def deterministic() -> Iterator[None]:
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture

@@ -3,10 +3,9 @@ Runs anywhere: `pytest tests/finetuning/test_custom_head.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-import torch
 
 from bert_scratch.config import InputError
 from bert_scratch.finetuning.assemble import assemble
@@ -37,12 +36,6 @@ class MeanHead(nn.Module):
     def metric(self, predictions, labels):
         return sum(p == t for p, t in zip(predictions, labels)) / len(labels)
 """
-
-
-@pytest.fixture(autouse=True)
-def deterministic() -> Iterator[None]:
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def test_a_head_of_ones_own_is_trained_saved_and_answers(settings: Make, write: Write) -> None:

@@ -30,12 +30,6 @@ from bert_scratch.training.step import update
 Make = Callable[..., FinetuneConfig]
 
 
-@pytest.fixture(autouse=True)
-def deterministic() -> Iterator[None]:
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
 def lines_of(path: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 

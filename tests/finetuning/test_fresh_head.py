@@ -3,7 +3,7 @@ Runs anywhere: `pytest tests/finetuning/test_fresh_head.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,12 +25,6 @@ class Own(torch.nn.Module):
     def forward(self, hidden_states, batch):
         return self.inner(hidden_states[:, 0])
 """
-
-
-@pytest.fixture(autouse=True)
-def deterministic() -> Iterator[None]:
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture

@@ -6,11 +6,10 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from bert_scratch.config import InputError
 from bert_scratch.finetuning.finetune import finetune
@@ -19,12 +18,6 @@ from bert_scratch.finetuning.predict import PredictConfig, predict, run_predict
 
 Make = Callable[..., FinetuneConfig]
 Write = Callable[[str, str], str]
-
-
-@pytest.fixture(autouse=True)
-def deterministic() -> Iterator[None]:
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture

@@ -4,10 +4,9 @@ Runs anywhere: `pytest tests/finetuning/test_regression.py`."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-import torch
 
 from bert_scratch.config import InputError
 from bert_scratch.finetuning.finetune import finetune
@@ -17,12 +16,6 @@ from bert_scratch.finetuning.regression import Regression
 from bert_scratch.finetuning.task_settings import TaskSettings
 
 Make = Callable[..., FinetuneConfig]
-
-
-@pytest.fixture(autouse=True)
-def deterministic() -> Iterator[None]:
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def examples(*labels: str) -> list[LabelledText]:

@@ -5,7 +5,7 @@ Needs sentence-transformers: `pytest tests/finetuning/test_sentence_embedding.py
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,6 @@ from .conftest import reviews
 
 Make = Callable[..., FinetuneConfig]
 Write = Callable[[str, str], str]
-
-
-@pytest.fixture(autouse=True)
-def deterministic() -> Iterator[None]:
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def scored(num_rows: int, seed: int) -> str:

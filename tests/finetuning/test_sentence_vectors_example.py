@@ -5,23 +5,16 @@ from __future__ import annotations
 
 import runpy
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from .conftest import reviews
 
 pytest.importorskip("sklearn")
 
 Write = Callable[[str, str], str]
-
-
-@pytest.fixture(autouse=True)
-def deterministic() -> Iterator[None]:
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 def run(script: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,12 +22,6 @@ from bert_scratch.finetuning.predict import PredictConfig, run_predict
 from bert_scratch.model.heads import BertForPreTraining
 
 NAMES, TOWNS, OTHERS = "anna bert carl", "rome oslo", "saw in went to the a . who where ?"
-
-
-@pytest.fixture(autouse=True)
-def deterministic() -> Iterator[None]:
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="module")

@@ -259,28 +259,24 @@ def test_backends_agree_in_outputs_and_gradients(lengths, seed):
 
 
 def test_training_step_has_the_same_bits_every_time(config, inputs):
-    previous = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True)
-    try:
-        torch.manual_seed(0)
-        model = BertForPreTraining(config).train()
-        batch = inputs(config, rows=16)
-        positions = torch.arange(0, 16 * 17, 3)
-        labels = batch["input_ids"].flatten()[positions]
-        gradients = []
-        for _ in range(2):
-            torch.manual_seed(1)
-            model.zero_grad()
-            output = model(
-                **batch,
-                masked_positions=positions,
-                labels=labels,
-                next_sentence_label=torch.arange(16) % 2,
-            )
-            output.loss.backward()
-            gradients.append([parameter.grad.clone() for parameter in model.parameters()])
-    finally:
-        torch.use_deterministic_algorithms(previous)
+    torch.manual_seed(0)
+    model = BertForPreTraining(config).train()
+    batch = inputs(config, rows=16)
+    positions = torch.arange(0, 16 * 17, 3)
+    labels = batch["input_ids"].flatten()[positions]
+    gradients = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        model.zero_grad()
+        output = model(
+            **batch,
+            masked_positions=positions,
+            labels=labels,
+            next_sentence_label=torch.arange(16) % 2,
+        )
+        output.loss.backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
