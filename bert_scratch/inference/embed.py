@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import groupby
 
 import numpy as np
 from tokenizers import Encoding, Tokenizer
@@ -17,6 +17,7 @@ from bert_scratch.config import InputError, Settings, check_choice, check_range
 from bert_scratch.data.encoding import TextEncoder, encode_with_offsets
 from bert_scratch.data.wordpiece import special_ids
 from bert_scratch.inference.encode import EncodedBatch, Window, encode_windows, windows_of
+from bert_scratch.inference.inputs import text_batches
 from bert_scratch.inference.pooling import (
     LAYER_COMBINES,
     POOLINGS,
@@ -198,8 +199,7 @@ def embeddings(
     """
     encoder = encoder_of(model)
     embedder = _Embedder(encoder, tokenizer, options, change)
-    remaining = iter(texts)
-    while group := list(islice(remaining, _TEXTS_AT_ONCE)):
+    for group in text_batches(texts, _TEXTS_AT_ONCE):
         yield from embedder.embed(group)
 
 

@@ -26,6 +26,7 @@ from bert_scratch.model.weight_files import find_folder
 
 MASK = "[MASK]"
 BATCH_SIZE = 32
+_CHARACTERS_AT_ONCE = 2**21
 
 Item = TypeVar("Item")
 Model = TypeVar("Model", bound=PretrainedModel)
@@ -227,6 +228,20 @@ def batches(items: Iterable[Item], size: int = BATCH_SIZE) -> Iterator[list[Item
     """Yield lists of up to size items."""
     remaining = iter(items)
     while batch := list(islice(remaining, size)):
+        yield batch
+
+
+def text_batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Yield lists of up to size texts, of fewer where they are long: memory stays even."""
+    batch: list[str] = []
+    room = _CHARACTERS_AT_ONCE
+    for text in texts:
+        if batch and (len(batch) == size or len(text) > room):
+            yield batch
+            batch, room = [], _CHARACTERS_AT_ONCE
+        batch.append(text)
+        room -= len(text)
+    if batch:
         yield batch
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from bert_scratch.config import InputError, check_range
+from bert_scratch.inference.inputs import text_batches
 from bert_scratch.inference.pooling import Vectors, unit_length
 from bert_scratch.inference.text_vectors import Embed, TextVectorOptions
 from bert_scratch.inference.texts import given_texts, read_texts
@@ -166,8 +166,7 @@ def _searched(source: str, embed_texts: Embed) -> Read:
     if Path(source).suffix in VECTOR_WRITERS and not _is_text(source):
         yield from read_vectors(source)
         return
-    texts = read_texts(source)
-    while group := list(islice(texts, _TEXTS_AT_ONCE)):
+    for group in text_batches(read_texts(source), _TEXTS_AT_ONCE):
         yield np.stack(list(embed_texts(group))), group
 
 

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from bert_scratch.config import InputError, check_range
-from bert_scratch.inference.inputs import MaskedLM, ModelOptions, batches
+from bert_scratch.inference.inputs import MaskedLM, ModelOptions, text_batches
 from bert_scratch.inference.pseudo_likelihood import (
     TOKENS_PER_BATCH,
     LogLikelihoods,
@@ -60,7 +60,7 @@ def pseudo_perplexities(
     Source:
         Salazar et al. 2020, equations 1 and 4; theirs is over a corpus, this one a text.
     """
-    for group in batches(texts, _TEXTS_AT_ONCE):
+    for group in text_batches(texts, _TEXTS_AT_ONCE):
         for values in pseudo_log_likelihoods(
             model,
             tokenizer,
@@ -123,7 +123,7 @@ def run_pseudo_perplexity(config: PseudoPerplexityConfig) -> None:
     # stdout is for results; the bar shows on a terminal that sees nothing else.
     quiet = not sys.stderr.isatty() or sys.stdout.isatty()
     with tqdm(unit=" texts", disable=quiet) as bar:
-        for texts in batches(given_texts(config.text, config.input), _TEXTS_AT_ONCE):
+        for texts in text_batches(given_texts(config.text, config.input), _TEXTS_AT_ONCE):
             found = pseudo_perplexities(
                 model,
                 tokenizer,

@@ -23,7 +23,7 @@ from bert_scratch.data.encoding import encode_with_offsets
 from bert_scratch.data.records import STANDARD_INPUT
 from bert_scratch.data.wordpiece import special_ids
 from bert_scratch.inference.embed import EmbedOptions, ReadingOptions, embeddings
-from bert_scratch.inference.inputs import ModelOptions, batches
+from bert_scratch.inference.inputs import ModelOptions, text_batches
 from bert_scratch.inference.pooling import Vectors, word_spans
 from bert_scratch.inference.texts import read_texts
 from bert_scratch.model.encoder import BertModel
@@ -125,7 +125,7 @@ def _count_words(tokenizer: Tokenizer, texts: Iterable[str]) -> Counter[str]:
     unknown = special_ids(tokenizer).unk
     normalized = _Normalized(tokenizer)
     counts: Counter[str] = Counter()
-    for group in batches(texts, _TEXTS_AT_ONCE):
+    for group in text_batches(texts, _TEXTS_AT_ONCE):
         for text, encoding in zip(group, encode_with_offsets(tokenizer, group), strict=True):
             ids = encoding.ids
             starts, spans = word_spans(encoding.word_ids, encoding.offsets)

@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer
 
 from bert_scratch.config import BertConfig, InputError
-from bert_scratch.inference.inputs import batches, encode_pair, pad_batch
+from bert_scratch.inference.inputs import batches, encode_pair, pad_batch, text_batches
 from bert_scratch.model.heads import BertForPreTraining
 
 CONFIG = BertConfig(vocab_size=64, hidden_size=8, num_attention_heads=2, max_position_embeddings=9)
@@ -77,3 +77,11 @@ def test_padding_changes_no_result(model: BertForPreTraining, tokenizer: Tokeniz
 
 def test_batches_keep_order_and_rest() -> None:
     assert list(batches(range(5), 2)) == [[0, 1], [2, 3], [4]]
+
+
+def test_batches_of_long_texts_are_smaller() -> None:
+    short, long, huge = "a", "b" * 2**20, "c" * 2**22
+    given = [short, short, short, long, long, short, huge, short]
+    found = list(text_batches(given, 3))
+    assert found == [[short] * 3, [long] * 2, [short], [huge], [short]]
+    assert list(text_batches([], 3)) == []
