@@ -3,6 +3,7 @@
     uv run benchmarks/inference.py                              # base, float32 and bfloat16
     uv run benchmarks/inference.py --num-texts 10000 --rounds 1 --preset mini
     uv run benchmarks/inference.py --num-texts 10000 --device cuda
+    uv run benchmarks/inference.py --dtype int8                 # the others in float32
 
 The texts are 1 to 14 sentences of Python's own documentation; the model has
 random weights and a vocabulary learned from them. All arms must give the same vectors: those of
@@ -30,13 +31,15 @@ from bert_scratch.data.documentation import build_documentation_corpus
 from bert_scratch.data.vocabulary import train_tokenizer
 from bert_scratch.data.wordpiece import TokenizerFolder, load_tokenizer
 from bert_scratch.inference.embed import embed
+from bert_scratch.inference.inputs import INT8
+from bert_scratch.inference.int8 import with_int8_products
 from bert_scratch.model.devices import DTYPES, default_num_threads
 from bert_scratch.model.encoder import BertModel
 from bert_scratch.model.heads import BertForMaskedLM
 
 Vectors = npt.NDArray[np.float32]
 Encode = Callable[[list[str]], Vectors]
-COSINE = {"float32": 0.99999, "bfloat16": 0.99, "float16": 0.9999}
+COSINE = {"float32": 0.99999, "bfloat16": 0.99, "float16": 0.9999, "int8": 0.999}
 BATCH_SIZE = 32
 NUM_WARMUP_TEXTS = 64
 
@@ -124,13 +127,15 @@ def compare(
 
 
 def ours(folder: str, dtype: str, device: str) -> Encode:
-    model = BertModel.from_pretrained(folder, new_head=True).to(device, DTYPES[dtype]).eval()
+    model = BertModel.from_pretrained(folder, new_head=True).to(device, precision(dtype)).eval()
+    if dtype == INT8:
+        model = with_int8_products(model)
     tokenizer = load_tokenizer(folder)
     return lambda texts: np.asarray(embed(model, tokenizer, texts))
 
 
 def theirs(folder: str, dtype: str, device: str) -> Encode:
-    model = SentenceTransformer(folder, device=device).to(DTYPES[dtype])
+    model = SentenceTransformer(folder, device=device).to(precision(dtype))
 
     def encode(texts: list[str]) -> Vectors:
         vectors = model.encode(texts, batch_size=BATCH_SIZE, convert_to_tensor=True)
@@ -142,7 +147,7 @@ def theirs(folder: str, dtype: str, device: str) -> Encode:
 def in_order(folder: str, dtype: str, device: str) -> Encode:
     """Return the loop of transformers' documentation: batches as the texts come."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModel.from_pretrained(folder).to(device, DTYPES[dtype]).eval()
+    model = AutoModel.from_pretrained(folder).to(device, precision(dtype)).eval()
 
     def encode(texts: list[str]) -> Vectors:
         vectors = []
@@ -160,6 +165,11 @@ def in_order(folder: str, dtype: str, device: str) -> Encode:
         return torch.cat(vectors).numpy()
 
     return encode
+
+
+def precision(dtype: str) -> torch.dtype:
+    """Return what the others compute in: they have no int8."""
+    return DTYPES.get(dtype, torch.float32)
 
 
 def check_equal(vectors: Mapping[str, Vectors], at_least: float) -> None:

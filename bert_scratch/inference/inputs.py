@@ -18,6 +18,7 @@ from torch import Tensor
 from bert_scratch.config import BertConfig, InputError, Settings, check_choice
 from bert_scratch.data.encoding import encode_texts
 from bert_scratch.data.wordpiece import load_tokenizer, special_ids
+from bert_scratch.inference.int8 import with_int8_products
 from bert_scratch.model.devices import DTYPES, default_num_threads, resolve_device
 from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.model.folder import load_pretrained
@@ -25,6 +26,7 @@ from bert_scratch.model.heads import BertForMaskedLM, BertForPreTraining, PreTra
 from bert_scratch.model.weight_files import find_folder
 
 MASK = "[MASK]"
+INT8 = "int8"
 BATCH_SIZE = 32
 _CHARACTERS_AT_ONCE = 2**21
 
@@ -42,7 +44,8 @@ class ModelOptions(Settings):
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     dtype: str = "float32"
-    """What the model computes in: float32 or bfloat16."""
+    """What the model computes in: float32, bfloat16 or float16; int8: its matrix products, on a
+    CPU."""
 
     def __post_init__(self) -> None:
         """Check the precision.
@@ -50,17 +53,21 @@ class ModelOptions(Settings):
         Raises:
             InputError: if there is none of that name.
         """
-        check_choice("--dtype", self.dtype, DTYPES)
+        check_choice("--dtype", self.dtype, (*DTYPES, INT8))
 
     def load(self, cls: type[Model]) -> tuple[Model, Tokenizer]:
         """Return the model, ready to answer on its device, and its tokenizer.
 
         Raises:
-            InputError: if either cannot be loaded, or there is no such device.
+            InputError: if either cannot be loaded, there is no such device, or it has no int8.
         """
         device = resolve_device(self.device)
         torch.set_num_threads(default_num_threads())
+        if self.dtype == INT8 and device.type != "cpu":
+            raise InputError(f"--dtype int8 is for a CPU, got --device {device}: take bfloat16")
         model, tokenizer = load_with_tokenizer(cls, self.model)
+        if self.dtype == INT8:
+            return with_int8_products(model.float().eval()), tokenizer
         return model.to(device, DTYPES[self.dtype]).eval(), tokenizer
 
 

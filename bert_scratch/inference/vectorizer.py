@@ -47,7 +47,7 @@ class BertVectorizer(
         stride: tokens from one window of a longer text to the next. None: it is cut off.
         batch_size: rows of 128 tokens in a pass. None: 8 on a CPU, 64 elsewhere.
         device: auto, cpu, cuda or cuda:N.
-        dtype: float32 or bfloat16.
+        dtype: float32, bfloat16, float16 or int8.
 
     Attributes:
         model_: the loaded `BertModel`.

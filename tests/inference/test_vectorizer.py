@@ -100,7 +100,7 @@ def test_is_public_and_names_its_extra_when_scikit_learn_is_missing(
         ({}, [1.0], "got a float among them"),
         ({"layers": (9,)}, ["a"], "layers must be all, or 0"),
         ({"layer_combine": "stack"}, ["a"], "choose --layer-combine mean, sum or concat"),
-        ({"dtype": "int8"}, ["a"], "--dtype must be one of"),
+        ({"dtype": "int4"}, ["a"], "--dtype must be one of"),
     ],
 )
 def test_wrong_input_is_refused(
