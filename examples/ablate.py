@@ -55,7 +55,9 @@ def run_arms(
 def write_page(path: Path, found: list[tuple[str, float, float]]) -> None:
     """Draw the losses, and the table below."""
     names, losses = [row[0] for row in found], [row[1] for row in found]
-    plot = plots.columns("loss", names, losses, x_label="what is changed", y_label="held-out loss")
+    shares = [loss / max(losses) for loss in losses]
+    texts = [f"{loss:.3f}" for loss in losses]
+    plot = plots.rows("loss", names, shares, texts, x_label="held-out masked-token loss")
     head = ("arm", "masked-token loss", "against the first", "accuracy")
     rows = [(n, f"{x:.3f}", f"{x - losses[0]:+.3f}", f"{a:.3f}") for n, x, a in found]
     parts = ["<h1>What matters in BERT</h1>", page.figure(plot), page.table(head, rows)]
