@@ -305,6 +305,14 @@ def _load(place: str) -> Any:
     return getattr(importlib.import_module(f"bert_scratch.{module}"), name)
 
 
+class _Stopped(KeyboardInterrupt):
+    """A KeyboardInterrupt that Python does not end itself for.
+
+    One of that very class that passes through `exec` or `eval` of a string, as in any import that
+    makes a dataclass, has Python die of SIGINT at its end, even where it was caught.
+    """
+
+
 @contextmanager
 def _stopped_by_signals() -> Iterator[None]:
     """Treat SIGTERM like Ctrl-C: unwind, so that temporary files go and finished work stays.
@@ -317,7 +325,7 @@ def _stopped_by_signals() -> Iterator[None]:
         signals.append(number)
         if len(signals) > 1:
             os._exit(128 + number)
-        raise KeyboardInterrupt
+        raise _Stopped
 
     numbers = (signal.SIGTERM, signal.SIGINT)
     previous = {number: signal.signal(number, interrupt) for number in numbers}

@@ -511,3 +511,20 @@ def test_stopped_preparation_exits_with_75(repository: Path, tmp_path: Path) -> 
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 75
     assert "the same command goes on" in one_line(errors[:-1])
+
+
+def test_signal_within_evaluated_text_is_caught_like_any_other(tmp_path: Path) -> None:
+    # A KeyboardInterrupt that leaves exec() has Python die of SIGINT at its end, caught or not.
+    (tmp_path / "stopped.py").write_text(
+        """
+import os, signal, sys
+from bert_scratch.cli import _stopped_by_signals
+try:
+    with _stopped_by_signals():
+        exec("os.kill(os.getpid(), signal.SIGTERM)")
+except KeyboardInterrupt:
+    sys.exit(75)
+"""
+    )
+    ended = subprocess.run([sys.executable, "-m", "stopped"], cwd=tmp_path)
+    assert ended.returncode == 75
