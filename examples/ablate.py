@@ -28,6 +28,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "pairs: none": {"pair_task": "none"},
     "mask words": {"mask_unit": "word"},
     "mask spans": {"mask_unit": "span"},
+    "mask 15 %": {"masked_lm_prob": 0.15},
     "mask 40 %": {"masked_lm_prob": 0.4},
     "deep, narrow": {"num_hidden_layers": 6, "hidden_size": 64, "intermediate_size": 256},
     "no warm-up": {"num_warmup_steps": 0},

@@ -147,7 +147,7 @@ class Parts:
         return train_flops_per_token(
             self.bert_config,
             seq_length=filled(self.config.max_seq_length),
-            predicted=self.config.masked_lm_prob,
+            predicted=filled(self.config.masked_lm_prob),
         )
 
     def try_out(self, rehearsal: Path) -> Trial:
@@ -275,7 +275,7 @@ def _loader(
         short_seq_prob=config.short_seq_prob,
         mask_unit=config.mask_unit,
         continuing_ids=continuing_ids(tokenizer),
-        masked_lm_prob=config.masked_lm_prob,
+        masked_lm_prob=filled(config.masked_lm_prob),
         mask_token_prob=config.mask_token_prob,
         random_token_prob=config.random_token_prob,
         mask_special=filled(config.mask_special),

@@ -28,6 +28,7 @@ RECIPES: dict[str, dict[str, object]] = {
     },
     "google": {
         "initializer": "truncated_normal",
+        "masked_lm_prob": 0.15,
         "train_pad_row": True,
         "adam_bias_correction": False,
         "lr_schedule": "google",
@@ -36,7 +37,7 @@ RECIPES: dict[str, dict[str, object]] = {
     },
 }
 """Every place where Google's code and Hugging Face's differ, as the fields that say so; Hugging
-Face's initial weights, plain normal ones, are for a wide model what `choose_initializer` takes."""
+Face's initial weights and masks are for a wide model what the rules below take."""
 
 DEFAULT_PASSES = 40
 CPU_TOKENS_PER_PASS = 16384
@@ -47,6 +48,7 @@ TOKENS_WORTH_LONG_SEQUENCES = 30e6
 PASSES_WORTH_DROPOUT, PARAMETERS_WORTH_DROPOUT = 20, 2
 """More passes than that by a model with more parameters than that for each token of the text."""
 PUBLISHED_WIDTH, PUBLISHED_INITIALIZER_RANGE = 768, 0.02
+PUBLISHED_MASKED_LM_PROB, NARROW_MASKED_LM_PROB = 0.15, 0.3
 ALIKE = 0.1
 """Nats: losses that the expectation cannot tell apart."""
 WARMUP_SHARE = 0.08
@@ -177,6 +179,18 @@ def choose_initializer(hidden_size: int) -> Choice:
         return Choice("normal", "as published")
     reason = "a model narrower than the published ones learns sooner when near tokens attend"
     return Choice("mimetic", f"{reason} to each other from the start")
+
+
+def choose_masked_lm_prob(hidden_size: int) -> Choice:
+    """Choose the share of tokens to predict: more for narrow models, whose runs are short.
+
+    Wettig et al. 2022, "Should You Mask 15% in Masked Language Modeling?", find more than 15 %
+    better. Twice as many cost tiny 1.3 times the time and a wider model less.
+    """
+    if hidden_size >= PUBLISHED_WIDTH:
+        return Choice(PUBLISHED_MASKED_LM_PROB, "as published")
+    reason = "a model narrower than the published ones learns more in a time from twice as many"
+    return Choice(NARROW_MASKED_LM_PROB, reason)
 
 
 def choose_dropout(tokens: float, facts: CorpusFacts, shape: BertConfig) -> Choice:

@@ -69,6 +69,7 @@ def resolve(
     )
     chooser.fill("pair_task", lambda: choices.choose_pair_task(facts))
     bert_config = initial or _fill_shape(chooser, budget, facts, pad_token_id)
+    chooser.fill("masked_lm_prob", lambda: choices.choose_masked_lm_prob(bert_config.hidden_size))
     _fill_optimization(chooser, budget, facts, bert_config)
     memory = step_memory(chooser.config, bert_config, runtime)
     batch_size = math.ceil(filled(chooser.config.train_batch_size) / world_size)
@@ -168,7 +169,7 @@ def step_memory(config: PretrainConfig, shape: BertConfig, runtime: Runtime) -> 
         config=shape,
         runtime=runtime,
         seq_length=filled(config.max_seq_length),
-        predicted=config.masked_lm_prob,
+        predicted=filled(config.masked_lm_prob),
         activation_checkpointing=config.activation_checkpointing,
     )
 
@@ -236,7 +237,8 @@ def fill_up_of(config: PretrainConfig) -> FewShapes | None:
     if not config.compile:
         return None
     return FewShapes(
-        max_seq_length=filled(config.max_seq_length), masked_lm_prob=config.masked_lm_prob
+        max_seq_length=filled(config.max_seq_length),
+        masked_lm_prob=filled(config.masked_lm_prob),
     )
 
 

@@ -10,6 +10,7 @@ import torch
 from bert_scratch.batch import Batch
 from bert_scratch.config import BertConfig
 from bert_scratch.model.heads import BertForPreTraining
+from bert_scratch.pretraining.choices import choose_masked_lm_prob
 from bert_scratch.training.objective import PRETRAINING, Objective
 from bert_scratch.training.optimizer import build_optimizer
 from bert_scratch.training.rehearsal import Rehearsal
@@ -98,7 +99,8 @@ def measure_tokens_per_s(
     width = min(seq_length, config.max_position_embeddings)
     torch.manual_seed(0)
     ids = torch.randint(config.vocab_size, (rows, width))
-    positions = torch.arange(0, rows * width, 7)
+    share = float(choose_masked_lm_prob(config.hidden_size).value)
+    positions = torch.arange(0, rows * width, round(1 / share))
     batch = Batch(
         input_ids=ids,
         token_type_ids=torch.zeros_like(ids),

@@ -132,6 +132,12 @@ def test_initial_weights_spread_wider_in_narrow_models_only() -> None:
     assert choices.choose_initializer_range(1024).value == 0.02
 
 
+def test_narrow_models_predict_twice_as_many_tokens() -> None:
+    assert choices.choose_masked_lm_prob(256).value == 0.3
+    assert choices.choose_masked_lm_prob(768).value == 0.15
+    assert choices.RECIPES["google"]["masked_lm_prob"] == 0.15
+
+
 @pytest.mark.parametrize(
     ("preset", "passes", "dropout"),
     [("small", 20, 0.0), ("small", 21, 0.1), ("mini", 100, 0.0), ("tiny", 100, 0.0)],
