@@ -134,6 +134,7 @@ class Command:
             address = next(filter(None, found))[0]
             with urllib.request.urlopen(address) as page:
                 assert page.status == 200
+                assert page.read()  # all of it: a thread still answering does not outlive Python
             serving.send_signal(signal.SIGINT)
             serving.communicate()  # all it says to its end
         return serving.returncode
