@@ -60,8 +60,6 @@ SHORTER: dict[str, dict[str, str]] = {
     "explain": {"--attribution-steps": "2"},
 }
 TWO_PROCESSES = ["--nnodes", "1", "--nproc-per-node", "2"]
-
-
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(REPOSITORY)}
 
 

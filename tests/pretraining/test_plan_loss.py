@@ -54,6 +54,25 @@ def test_law_meets_measured_runs(
     assert expected == pytest.approx(loss, abs=0.3)
 
 
+@pytest.mark.parametrize(
+    ("preset", "tokens", "train_tokens", "unigram_entropy", "loss"),
+    [
+        ("tiny", 3.81e6, 2_457_551, 7.11, 5.576),
+        ("tiny", 9.77e6, 2_457_551, 7.11, 4.582),
+        ("tiny", 12.87e6, 2_457_551, 7.11, 4.370),
+        ("tiny", 19.7e6, 1_220_000, 6.76, 3.834),
+        ("mini", 69.5e6, 13_995_031, 7.33, 3.505),
+        ("mini", 36.0e6, 6_653_442, 7.08, 3.515),
+    ],
+)
+def test_law_meets_the_runs_of_half_as_many_predictions_that_it_was_fitted_to(
+    preset: str, tokens: float, train_tokens: int, unigram_entropy: float, loss: float
+) -> None:
+    known = facts(train_tokens, unigram_entropy)
+    expected = expected_loss(BertConfig.preset(preset), tokens=tokens / 1.42, facts=known)
+    assert expected == pytest.approx(loss, abs=0.3)
+
+
 def test_size_matters_once_a_model_has_seen_much_for_its_size() -> None:
     tiny, mini = BertConfig.preset("tiny"), BertConfig.preset("mini")
     gains = [
