@@ -60,10 +60,19 @@ def end(folder: Path) -> dict[str, bytes]:
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
 
 
+def is_done(folder: Path) -> bool:
+    """Tell whether the run has said that it is done: a kill can come after its last word."""
+    status = folder / "status.json"
+    return status.exists() and json.loads(status.read_text())["state"] == "done"
+
+
 def corrupt(folder: Path, draw: random.Random) -> str | None:
-    """Damage one file of the newest checkpoint, if another is there to go on from."""
+    """Damage one file of the newest checkpoint, if another is there to go on from.
+
+    Not of a run that is done: nobody reads its checkpoints, so nobody would mend them.
+    """
     checkpoints = sorted((folder / "checkpoints").glob("step-????????"))
-    if len(checkpoints) < 2:
+    if len(checkpoints) < 2 or is_done(folder):
         return None
     file = draw.choice([path for path in checkpoints[-1].iterdir() if path.is_file()])
     content = bytearray(file.read_bytes())
