@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +50,11 @@ class Word:
 
 
 class Explorer:
-    """Asks models of one vocabulary; one request at a time, whatever thread it comes from."""
+    """Asks models of one vocabulary; one request at a time, whatever thread it comes from.
+
+    Models run in a thread of its own. A server's threads are let go when the process ends, and one
+    that is inside torch then makes Python abort.
+    """
 
     def __init__(self, models: Sequence[NamedModel], *, attribution_steps: int) -> None:
         """Take the models.
@@ -61,7 +65,7 @@ class Explorer:
         """
         self.models = models
         self._attribution_steps = attribution_steps
-        self._lock = threading.Lock()
+        self._worker = ThreadPoolExecutor(max_workers=1)
         self._pages: OrderedDict[int, str] = OrderedDict()
         self._num_pages = 0
 
@@ -76,20 +80,7 @@ class Explorer:
         Raises:
             InputError: if the pair is longer than a model takes.
         """
-        with self._lock:
-            tokenizer = self.models[0].tokenizer
-            words = [
-                [
-                    {"text": of[w.start : w.end], "pieces": w.pieces, "is_mask": w.is_mask}
-                    for w in words_of(tokenizer, of)
-                ]
-                for of in (text, pair)
-            ]
-            both = text.strip() and pair.strip()
-            return {
-                "words": words,
-                "follows": [_follows(m, text, pair) for m in self.models] if both else [],
-            }
+        return self._answer(self._read, text, pair)
 
     def look(self, text: str, pair: str, hidden: Sequence[Sequence[int]]) -> Json:
         """Explain a text in which some words are hidden.
@@ -105,14 +96,7 @@ class Explorer:
         Raises:
             InputError: if the text cannot be explained.
         """
-        with self._lock:
-            tokenizer = self.models[0].tokenizer
-            a, b = (
-                with_hidden(of, words_of(tokenizer, of), numbers)
-                for of, numbers in zip((text, pair), hidden, strict=True)
-            )
-            pages = [self._explain(m, a, b if b.strip() else None) for m in self.models]
-            return {"pages": pages}
+        return self._answer(self._look, text, pair, hidden)
 
     def page(self, number: int) -> str | None:
         """Return a page that was made lately."""
@@ -131,16 +115,48 @@ class Explorer:
         Raises:
             InputError: if this machine has no such method.
         """
-        with self._lock:
-            maps = []
-            for named in self.models:
-                vectors = np.asarray(embed(named.model, named.tokenizer, lines))
-                maps.append(project(vectors, method))
-            return {"maps": maps}
+        return self._answer(self._map, lines, method)
 
     def finish(self) -> None:
-        """Wait until the answer under way is there; none is begun any more."""
-        self._lock.acquire()
+        """Wait until the answers under way are there; none is begun any more."""
+        self._worker.shutdown()
+
+    def _answer(self, answer: Callable[..., Json], *asked: object) -> Json:
+        try:
+            answered = self._worker.submit(answer, *asked)
+        except RuntimeError as error:  # of a worker that is shut down
+            raise InputError("explore has ended; start it again") from error
+        return answered.result()
+
+    def _read(self, text: str, pair: str) -> Json:
+        tokenizer = self.models[0].tokenizer
+        words = [
+            [
+                {"text": of[w.start : w.end], "pieces": w.pieces, "is_mask": w.is_mask}
+                for w in words_of(tokenizer, of)
+            ]
+            for of in (text, pair)
+        ]
+        both = text.strip() and pair.strip()
+        return {
+            "words": words,
+            "follows": [_follows(m, text, pair) for m in self.models] if both else [],
+        }
+
+    def _look(self, text: str, pair: str, hidden: Sequence[Sequence[int]]) -> Json:
+        tokenizer = self.models[0].tokenizer
+        a, b = (
+            with_hidden(of, words_of(tokenizer, of), numbers)
+            for of, numbers in zip((text, pair), hidden, strict=True)
+        )
+        return {"pages": [self._explain(m, a, b if b.strip() else None) for m in self.models]}
+
+    def _map(self, lines: Sequence[str], method: str) -> Json:
+        maps = []
+        for named in self.models:
+            vectors = np.asarray(embed(named.model, named.tokenizer, lines))
+            maps.append(project(vectors, method))
+        return {"maps": maps}
 
     def _explain(self, named: NamedModel, a: str, b: str | None) -> int:
         values = explanation(named.model, named.tokenizer, a, b, num_steps=self._attribution_steps)

@@ -5,6 +5,7 @@ Needs chromium and Flask; slow. Run alone: `pytest -m slow tests/views/test_expl
 from __future__ import annotations
 
 import copy
+import json
 import os
 import re
 import signal
@@ -226,6 +227,13 @@ def test_command_prints_its_address_and_a_signal_ends_it_well(
         urllib.request.urlopen(found[1], timeout=60)
     error.value.close()
     assert error.value.code == 403
-    process.send_signal(number)
+    look = urllib.request.Request(
+        line.split()[1] + "look",
+        data=json.dumps({"text": "the cat", "pair": "", "hidden": [[], []]}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(look, timeout=60) as answer:
+        assert json.load(answer) == {"pages": [1]}
+    process.send_signal(number)  # the thread that answered may not have ended
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
