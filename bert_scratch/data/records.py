@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from bert_scratch.config import InputError
 from bert_scratch.data.unpack import COMPRESSIONS, READ_ERRORS, open_bytes
 
 STANDARD_INPUT = "-"
+MAX_CELL = 2**31 - 1
+"""Characters of a CSV cell; the module's own limit of 131,072 is less than a long text."""
 MAX_SHORT_SHARE = 1e-3
 """Lines with too few cells, of all lines, that are left out and counted; more are an error."""
 
@@ -121,6 +124,7 @@ def _plain_lines(name: str, text: str, kind: str) -> Iterator[tuple[str, list[st
 
 
 def _csv_lines(name: str, text: str) -> Iterator[tuple[str, list[str]]]:
+    csv.field_size_limit(MAX_CELL)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     first = 1
     try:
@@ -172,6 +176,9 @@ def _is_text(value: Any) -> bool:
 def _cell_table(name: str, lines: list[tuple[str, list[str]]], is_header: IsHeader) -> Table:
     first = [cell.strip() for cell in lines[0][1]] if lines else []
     has_header = is_header(first)
+    twice = [cell for cell, count in Counter(filter(None, first)).items() if count > 1]
+    if has_header and twice:
+        raise InputError(f"{lines[0][0]}: names the column {twice[0]!r} twice")
     columns = first if has_header else [str(number + 1) for number in range(len(first))]
     records, short = [], []
     for place, cells in lines[1:] if has_header else lines:

@@ -60,9 +60,12 @@ class AuxiliaryObjective:
         self._task, self._masker, self._weight = task, masker, weight
 
     def counts(self, batch: RowBatch) -> Tensor:
-        """Return [2] float32, what the task's summed loss is divided by, and masked tokens."""
+        """Return [2] float32, what the task's summed loss is divided by, and masked tokens.
+
+        Texts of nothing that can be masked count as one token, whose loss is 0.
+        """
         _, positions, _ = self._masked(batch)
-        return torch.cat([self._task.counts(batch), torch.tensor([float(len(positions))])])
+        return torch.cat([self._task.counts(batch), torch.tensor([max(1.0, len(positions))])])
 
     def loss(
         self, model: nn.Module, micro_batch: RowBatch, counts: Tensor

@@ -93,6 +93,11 @@ class Classification(TextTask[ClassAnswer]):
                 )
             numbers.append(self._numbers[name])
         if not self.is_multi_label:
+            if not isinstance(example.label, str):
+                raise InputError(
+                    f"{example.place}: has a list of labels, texts of the training file have one "
+                    f"label each"
+                )
             return numbers[0]
         return [float(number in numbers) for number in range(len(self.labels))]
 
@@ -147,6 +152,8 @@ class Classification(TextTask[ClassAnswer]):
             given = np.array([[float(n in a.label) for n in self.labels] for a in answers])
         else:
             given = np.array([self._numbers[str(answer.label)] for answer in answers])
+        # scikit-learn takes a lone column for two classes, of which "not the label" is one.
+        lone = [1] if self.is_multi_label and len(self.labels) == 1 else None
         values: dict[str, float] = {}
         for name in self._measured():
             base, _, average = name.partition("_")
@@ -154,7 +161,7 @@ class Classification(TextTask[ClassAnswer]):
                 warnings.simplefilter("ignore", UserWarning)
                 if base == "f1":
                     score = sklearn.f1_score(
-                        true, given, average=average or "binary", zero_division=0
+                        true, given, labels=lone, average=average or "binary", zero_division=0
                     )
                 elif name == "matthews_corrcoef":
                     score = sklearn.matthews_corrcoef(true, given)
@@ -162,6 +169,10 @@ class Classification(TextTask[ClassAnswer]):
                     score = getattr(sklearn, f"{name}_score")(true, given)
             values[name] = float(score)
         return values
+
+    def compared(self, example: LabelledText, answer: ClassAnswer) -> tuple[Any, Any]:
+        """Return both labels, as the files name them."""
+        return answer.label, example.label
 
     def record(self, example: LabelledText, answer: ClassAnswer) -> dict[str, Any]:
         """Return the label and the probability of each."""

@@ -5,8 +5,9 @@ The class is an `nn.Module` made with the model's `BertConfig`. It needs `forwar
 
 - `task`, the task whose files, labels and answers it has: "classification" when it says nothing;
 - `loss(logits, batch) -> tensor []`, the mean over a batch; otherwise the task's;
-- `metric(predictions, labels) -> float`, larger is better, of lists as they stand in the files;
-  otherwise the task's metrics alone.
+- `metric(predictions, labels) -> float`, larger is better, of lists as they stand in the files (of
+  entities a list of tags each, of questions the answer and all that are right); otherwise the
+  task's metrics alone.
 """
 
 from __future__ import annotations
@@ -99,11 +100,8 @@ def with_head(base: type[Task[Any, Any]], head: type[nn.Module]) -> type[Task[An
             if not hasattr(head, METRIC):
                 return values
             assert self._head is not None
-            given = [getattr(answer, "label", answer) for answer in answers]
-            true = [
-                float(example.label) if isinstance(answer, float) else example.label
-                for example, answer in zip(examples, given, strict=True)
-            ]
+            pairs = [self.compared(e, answer) for e, answer in zip(examples, answers, strict=True)]
+            given, true = ([pair[side] for pair in pairs] for side in (0, 1))
             value: float = self._head.metric(given, true)  # type: ignore[operator]
             return {METRIC: float(value), **values}
 

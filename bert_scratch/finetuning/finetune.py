@@ -92,7 +92,8 @@ def _finetune_in(folder: RunFolder[FinetuneConfig], asked: FinetuneConfig) -> Fi
             return FinetuneResult(
                 folder=folder.model, results=read_json_object(folder.path / RESULTS)
             )
-        stored = stored.replace(**{name: getattr(asked, name) for name in MAY_CHANGE_ON_RESUME})
+        changes = {name: getattr(asked, name) for name in MAY_CHANGE_ON_RESUME}
+        stored = stored.replace(**{k: v for k, v in changes.items() if v is not None})
     parts = assemble(stored or asked)
     set_up(parts.runtime, deterministic=parts.config.deterministic)
     if stored is None:

@@ -13,7 +13,8 @@ ADVERSARIAL = ("none", "fgm")
 FREEZE = ("none", "embeddings", "all")
 
 MAY_CHANGE_ON_RESUME = frozenset({"logging_steps", "output_dir", "num_threads"})
-"""Settings that change nothing about the result, so a resumed run may be given others."""
+"""Settings that a resumed run may be given others of; of another number of threads the last bits
+may differ, so left out it stays as it was."""
 
 
 @dataclass(frozen=True, kw_only=True)

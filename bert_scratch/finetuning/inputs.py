@@ -18,17 +18,24 @@ def store_inputs(folder: Path, asked: FinetuneConfig) -> None:
 
 
 def _digests(config: FinetuneConfig) -> dict[str, Any]:
-    """Return {flag: digest} of the files of examples."""
+    """Return {flag: digest} of the files of examples; of a folder, {name: digest} of its files."""
     files = {
         "--train-file": config.train_file,
         "--eval-file": config.eval_file,
         "--test-file": config.test_file,
     }
     return {
-        flag: durable.file_digest(Path(file))
+        flag: _digest(Path(file))
         for flag, file in files.items()
-        if file is not None and Path(file).is_file()
+        if file is not None and Path(file).exists()
     }
+
+
+def _digest(path: Path) -> dict[str, Any]:
+    if path.is_file():
+        return durable.file_digest(path)
+    found = sorted(file for file in path.rglob("*") if file.is_file())
+    return {file.relative_to(path).as_posix(): durable.file_digest(file) for file in found}
 
 
 def check_inputs(folder: Path, asked: FinetuneConfig) -> None:

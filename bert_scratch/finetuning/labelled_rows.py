@@ -5,7 +5,7 @@ Columns are found by the names that published sets use, GLUE's and CLUE's among 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -207,8 +207,8 @@ def _is_on(record: Record, column: str) -> bool:
 def _read_folders(root: Path) -> list[LabelledText]:
     """Read a folder that has one for each label, with a text in each file."""
     examples = []
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        for path in sorted(p for p in folder.iterdir() if not p.name.startswith(".")):
+    for folder in sorted(path for path in _visible(root) if path.is_dir()):
+        for path in sorted(_visible(folder)):
             try:
                 text = path.read_text(encoding="utf-8-sig")
             except (OSError, UnicodeDecodeError) as error:
@@ -217,3 +217,7 @@ def _read_folders(root: Path) -> list[LabelledText]:
     if not examples:
         raise InputError(f"{root}: must hold a folder for each label, with a text in each file")
     return examples
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.iterdir() if not path.name.startswith("."))

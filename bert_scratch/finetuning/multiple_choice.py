@@ -127,6 +127,10 @@ class MultipleChoice(Task[ChoiceQuestion, Choice]):
         right = [e.label == answer.number for e, answer in zip(examples, answers, strict=True)]
         return {"accuracy": float(np.mean(right))}
 
+    def compared(self, example: ChoiceQuestion, answer: Choice) -> tuple[int, int | None]:
+        """Return the numbers of both choices."""
+        return answer.number, example.label
+
     def record(self, example: ChoiceQuestion, answer: Choice) -> dict[str, Any]:
         """Return the choice and the probability of each."""
         return {

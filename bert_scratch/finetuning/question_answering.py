@@ -240,6 +240,10 @@ class QuestionAnswering(Task[Question, Ranking]):
         exact, f1 = np.mean(scores, axis=0)
         return {"f1": float(f1), "exact_match": float(exact)}
 
+    def compared(self, example: Question, answer: Ranking) -> tuple[str, list[str]]:
+        """Return the answer, and each that is right."""
+        return answer.text, [reference.text for reference in example.references or ()]
+
     def record(self, example: Question, answer: Ranking) -> dict[str, Any]:
         """Return the answer, its place in characters, and the ranking."""
         ranking: list[dict[str, Any]] = [

@@ -57,18 +57,25 @@ class Regression(TextTask[float]):
     def metrics(
         self, examples: Sequence[LabelledText], answers: Sequence[float]
     ) -> dict[str, float]:
-        """Compare numbers; the correlation of answers that are all alike is 0."""
+        """Compare numbers; the correlation of a lone number, or of answers all alike, is 0."""
         stats = import_extra("scipy.stats", "measuring a fine-tuned model", "sklearn")
         sklearn = import_extra("sklearn.metrics", "measuring a fine-tuned model", "sklearn")
         true = [self.target(example) for example in examples]
         with warnings.catch_warnings():  # of answers that are all alike: the correlation is NaN
             warnings.simplefilter("ignore")
             values = {
-                "pearson": float(stats.pearsonr(true, answers).statistic),
-                "spearman": float(stats.spearmanr(true, answers).statistic),
-                "mean_squared_error": float(sklearn.mean_squared_error(true, answers)),
+                name: float(correlation(true, answers).statistic) if len(true) > 1 else 0.0
+                for name, correlation in (
+                    ("pearson", stats.pearsonr),
+                    ("spearman", stats.spearmanr),
+                )
             }
+            values["mean_squared_error"] = float(sklearn.mean_squared_error(true, answers))
         return {name: 0.0 if math.isnan(value) else value for name, value in values.items()}
+
+    def compared(self, example: LabelledText, answer: float) -> tuple[float, float]:
+        """Return both numbers."""
+        return answer, self.target(example)
 
     def record(self, example: LabelledText, answer: float) -> dict[str, Any]:
         """Return the number."""

@@ -1,17 +1,19 @@
 """Files of tagged words or marked spans to examples: CoNLL columns, rows of tags, JSON objects.
 
-- CoNLL: a word and its tag a line, in columns; an empty line ends a sentence.
+- CoNLL: a word and its tag a line, in columns; an empty line ends a sentence. Names of the columns
+  may stand above.
 - Rows: a header, then the words of a text and their tags, each separated by spaces.
 - JSON, an object a line: {"tokens": [...], "tags": [...]}; {"text": ..., "spans": [[start, end,
   kind]]} with characters from start up to end; or CLUENER's {"text": ..., "label": {kind:
   {surface: [[first, last]]}}}.
+- To be answered only: lines of text.
 """
 
 from __future__ import annotations
 
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,14 +62,16 @@ class ColumnsText(TaggedText):
 
 
 def read_tagged_texts(
-    file: str, settings: TaskSettings, *, labels_needed: bool
+    file: str, settings: TaskSettings, *, labels_needed: bool, labels: Collection[str] = ()
 ) -> list[TaggedText]:
     """Read the examples of a file, and say on standard error which scheme its tags are in.
 
     Args:
         file: a path, or - for standard input.
         settings: text_column and label_column choose among a CoNLL file's columns.
-        labels_needed: whether an example without tags or spans is an error.
+        labels_needed: whether an example without tags or spans is an error; if not, lines that
+            are not columns are texts.
+        labels: the tags that are known, if some are: what tells columns from texts.
 
     Raises:
         InputError: naming file:line.
@@ -78,7 +82,10 @@ def read_tagged_texts(
     if text.lstrip().startswith("{"):
         examples = [_of_object(record) for record in json_table(name, text).records]
     elif len(header) > 1 and any(cell.lower() in TAG_COLUMNS for cell in header):
-        examples = list(_of_rows(name, lines, header, settings))
+        examples = list(_of_table(name, lines, header, settings))
+    elif not labels_needed and not _are_columns(lines, settings, labels):
+        places = ((f"{name}:{number}", line) for number, line in enumerate(lines, start=1))
+        examples = [TaggedText(place=at, text=line.strip()) for at, line in places if line.strip()]
     else:
         examples = list(_of_columns(name, lines, settings))
     if not examples:
@@ -87,6 +94,19 @@ def read_tagged_texts(
         if example.tags is None and example.spans is None:
             raise InputError(f"{example.place}: has no tags; a word and its tag a line are needed")
     return _in_iob2(name, examples)
+
+
+def _are_columns(lines: Sequence[str], settings: TaskSettings, labels: Collection[str]) -> bool:
+    """Tell lines of a word and its tag, or of lone words, from lines of text."""
+    if settings.text_column is not None or settings.label_column or any("\t" in at for at in lines):
+        return True
+    rows = [cells for line in lines if (cells := line.split())]
+    if all(len(cells) == 1 for cells in rows):  # words, or text that is written without spaces
+        return any(not line.strip() for line in "\n".join(lines).strip().split("\n"))
+    tagged = [
+        cells[-1] == OUTSIDE or is_entity_tag(cells[-1]) or cells[-1] in labels for cells in rows
+    ]
+    return 2 * sum(tagged) > len(rows)
 
 
 def _of_columns(name: str, lines: Sequence[str], settings: TaskSettings) -> Iterator[TaggedText]:
@@ -132,15 +152,25 @@ def _columns(count: int) -> str:
     return f"{count} column{'s' if count > 1 else ''}"
 
 
-def _of_rows(
+def _of_table(
     name: str, lines: Sequence[str], header: Sequence[str], settings: TaskSettings
 ) -> Iterator[TaggedText]:
-    """Yield the texts of a table that has all words of a text in a cell, and all tags."""
+    """Yield the texts of a table that has all words of a text in a cell, and all tags.
+
+    Where no cell has more than one, it is a CoNLL file with names above its columns.
+    """
     asked = settings.label_column[0] if settings.label_column else None
     tag_column = next((i for i, cell in enumerate(header) if cell.lower() in TAG_COLUMNS), 0)
     tag_column = _named(asked, "--label-column", header, name, tag_column)
     others = [i for i in range(len(header)) if i != tag_column]
     word_column = _named(settings.text_column, "--text-column", header, name, others[0])
+    rows = [cells for line in lines[1:] if len(cells := line.split("\t")) == len(header)]
+    if all(
+        len(cells[column].split()) < 2 for cells in rows for column in (word_column, tag_column)
+    ):
+        places = {"text_column": str(word_column + 1), "label_column": (str(tag_column + 1),)}
+        yield from _of_columns(name, ["", *lines[1:]], settings.replace(**places))
+        return
     for number, line in enumerate(lines[1:], start=2):
         if not line.strip():
             continue
@@ -261,7 +291,7 @@ def _in_iob2(name: str, examples: Sequence[TaggedText]) -> list[TaggedText]:
 
 
 def _rewritten(example: TaggedText, scheme: str | None) -> TaggedText:
-    if example.tags is None or scheme in (None, IOB2):
+    if example.tags is None or scheme is None:
         return example
     tags = tags_of_spans(spans_of_tags(example.tags), len(example.tags))
     return replace(example, tags=tuple(tags))

@@ -220,6 +220,10 @@ class Task(ABC, Generic[ExampleT, AnswerT]):
         """
 
     @abstractmethod
+    def compared(self, example: ExampleT, answer: AnswerT) -> tuple[Any, Any]:
+        """Return what was answered and what is right, as a metric of the user's own gets them."""
+
+    @abstractmethod
     def record(self, example: ExampleT, answer: AnswerT) -> dict[str, Any]:
         """Return one line of `predict`, as plain JSON values: the answer first."""
 

@@ -94,8 +94,10 @@ class TokenClassification(Task[TaggedText, Tagging]):
     model_class = BertForTokenClassification
 
     def read(self, file: str, *, labels_needed: bool) -> list[TaggedText]:
-        """Read CoNLL columns, rows of tags, or JSON; see `tagged_text`."""
-        return read_tagged_texts(file, self.settings, labels_needed=labels_needed)
+        """Read CoNLL columns, rows of tags, JSON, or texts to be answered; see `tagged_text`."""
+        return read_tagged_texts(
+            file, self.settings, labels_needed=labels_needed, labels=self.labels
+        )
 
     def is_labelled(self, example: TaggedText) -> bool:
         """Tell whether words have tags, or spans are marked."""
@@ -271,6 +273,10 @@ class TokenClassification(Task[TaggedText, Tagging]):
             zero_division=0,
         )
         return {"f1": float(f1), "precision": float(precision), "recall": float(recall), **accuracy}
+
+    def compared(self, example: TaggedText, answer: Tagging) -> tuple[list[str], list[str]]:
+        """Return the tags of the words, in IOB2 where they mark entities."""
+        return answer.tags, _tags(example, answer.places) or []
 
     def record(self, example: TaggedText, answer: Tagging) -> dict[str, Any]:
         """Return entities with their characters and the words with their tags; both can be read."""

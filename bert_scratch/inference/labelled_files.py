@@ -30,8 +30,6 @@ def read_labelled_file(path: str, text_column: str) -> Table:
             f"--input {path}: has no column {text_column!r}{did_you_mean(text_column, names)}; "
             f"it has {', '.join(map(repr, names))}; choose with --text-column"
         )
-    if len(set(names)) < len(names):
-        raise InputError(f"--input {path}: its first line names a column twice")
     for record in table.records:
         if not isinstance(record.cells.get(text_column), str):
             raise InputError(f"{record.place}: needs a string under {text_column!r}")

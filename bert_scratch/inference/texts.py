@@ -17,6 +17,8 @@ from bert_scratch.data.unpack import READ_ERRORS, open_bytes
 def read_texts(source: str, *, flag: str = "--input") -> Iterator[str]:
     """Yield the texts of a file, a blank line being an empty text, so that rows keep their number.
 
+    A blank line between objects is none.
+
     Args:
         source: a file of lines, a .jsonl file of objects with "text", either one compressed; or
             - for lines of standard input.
@@ -26,7 +28,10 @@ def read_texts(source: str, *, flag: str = "--input") -> Iterator[str]:
         InputError: naming the file and the line that cannot be read.
     """
     for place, line in _lines(source, flag):
-        yield _strings(line, place, ["text"])[0] if _is_jsonl(source) else line
+        if not _is_jsonl(source):
+            yield line.strip()
+        elif line.strip():
+            yield _strings(line, place, ["text"])[0]
 
 
 def read_pairs(source: str, *, flag: str = "--pairs") -> Iterator[tuple[str, str]]:
@@ -41,14 +46,14 @@ def read_pairs(source: str, *, flag: str = "--pairs") -> Iterator[tuple[str, str
         InputError: naming the file and the line that cannot be read or is no pair.
     """
     for place, line in _lines(source, flag):
-        if not line:
+        if not line.strip():
             continue
         if _is_jsonl(source):
             a, b = _strings(line, place, ["a", "b"])
         else:
             a, tab, b = line.partition("\t")
             if not tab:
-                raise InputError(f"{place}: has no tab between A and B: {line[:60]!r}")
+                raise InputError(f"{place}: has no tab between A and B: {line.strip()[:60]!r}")
         yield a.strip(), b.strip()
 
 
@@ -122,11 +127,11 @@ def _is_jsonl(source: str) -> bool:
 
 
 def _lines(source: str, flag: str) -> Iterator[tuple[str, str]]:
-    """Yield each line, stripped, with what to call it in an error."""
+    """Yield each line with what to call it in an error."""
     if source == STANDARD_INPUT:
         try:
             for number, line in enumerate(sys.stdin, start=1):
-                yield (place := f"{flag} -, line {number}"), _whole(line.strip(), place)
+                yield (place := f"{flag} -, line {number}"), _whole(line, place)
         except UnicodeDecodeError as error:
             raise InputError(f"{flag} -: standard input is not UTF-8 text") from error
         return
@@ -144,7 +149,7 @@ def _lines(source: str, flag: str) -> Iterator[tuple[str, str]]:
 
 def _decoded(raw: bytes, place: str) -> str:
     try:
-        return raw.decode("utf-8").removeprefix("\ufeff").strip()
+        return raw.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise InputError(f"{place}: is not UTF-8 text; convert it with iconv") from error
 

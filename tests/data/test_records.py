@@ -36,6 +36,12 @@ def test_all_kinds_of_files_hold_the_same_records(tmp_path: Path, name: str, con
     assert read(packed) == ROWS
 
 
+def test_a_csv_cell_may_be_a_long_text(tmp_path: Path) -> None:
+    long = "word " * 30_000
+    (tmp_path / "a.csv").write_text(f'text,label\n"{long}",1\n')
+    assert read(tmp_path / "a.csv") == [{"text": long, "label": "1"}]
+
+
 def test_columns_without_a_header_are_numbered(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("x\ty\n")
     assert read(tmp_path / "a.tsv") == [{"1": "x", "2": "y"}]
@@ -57,6 +63,7 @@ def test_a_record_stands_where_it_begins(tmp_path: Path) -> None:
         ("a.jsonl", '{"text": "a"}\n{"text": \n', "a.jsonl:2: is not JSON"),
         ("a.jsonl", "{}\n[1]\n", "a.jsonl:2: must be a JSON object"),
         ("a.jsonl", '{"text": "\\ud800"}\n', "a.jsonl:1: holds half of a surrogate pair"),
+        ("a.tsv", "text\tlabel\ttext\n", "a.tsv:1: names the column 'text' twice"),
         ("a.tsv", "text\n", "a.tsv: holds no examples"),
         ("a.doc", "text\n", "a.doc: must end in .tsv"),
     ],

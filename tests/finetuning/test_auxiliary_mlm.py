@@ -3,6 +3,7 @@ Runs anywhere: `pytest tests/finetuning/test_auxiliary_mlm.py`."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from itertools import islice
@@ -76,3 +77,14 @@ def test_a_model_without_the_head_is_refused(settings: Make, folder: Path, tmp_p
     encoder.save_pretrained(tmp_path / "encoder", TokenizerFolder(load_tokenizer(folder)))
     with pytest.raises(InputError, match=r"--auxiliary-mlm 0.1: .* cannot guess masked tokens"):
         assemble(settings(model=str(tmp_path / "encoder"), auxiliary_mlm=0.1))
+
+
+def test_a_step_without_a_token_to_mask_adds_nothing(settings: Make) -> None:
+    parts = assemble(settings(auxiliary_mlm=0.5, dropout=0.0))
+    model, batch = parts.build_model(), next(parts.batches(0))
+    special = batch.attention_mask * 0 + parts.pad_id
+    empty = dataclasses.replace(batch, input_ids=special)
+    objective = parts.objective()
+    loss, sums = objective.loss(model, empty, objective.counts(empty))
+    task, _ = TaskObjective(parts.task).loss(model, empty, objective.counts(empty))
+    assert loss.item() == task.item() and sums[-1] == 0

@@ -94,3 +94,16 @@ def test_labels_that_hold_together() -> None:
     expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, batch.labels)  # type: ignore[arg-type]
     mean = task.loss(logits, batch) / task.loss_weight(batch)
     assert mean.item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_a_label_alone_that_is_never_found_scores_nothing() -> None:
+    labels: tuple[Label, ...] = (("toxic",), (), (), (), ())
+    task = learnt(*labels)
+    values = task.metrics(examples(*labels), [ClassAnswer((), (0.1,))] * 5)
+    assert values == {"f1_micro": 0.0, "f1_macro": 0.0, "accuracy": 0.8}
+
+
+@pytest.mark.parametrize("label", [("a", "b"), ("a",), ()])
+def test_a_list_of_labels_is_refused_where_training_had_one_each(label: Label) -> None:
+    with pytest.raises(InputError, match=r"f:0: has a list of labels"):
+        learnt("a", "b").target(examples(label)[0])

@@ -69,3 +69,33 @@ def test_what_is_no_head_is_refused(settings: Make, write: Write, name: str, mes
     folder = write("my_head.py", HEAD).removesuffix("my_head.py")
     with pytest.raises(InputError, match=message):
         finetune(settings(task=folder + name))
+
+
+TAGS_HEAD = """
+from torch import nn
+
+
+class TagsHead(nn.Module):
+    task = "token-classification"
+
+    def __init__(self, config):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.num_labels)
+
+    def forward(self, hidden_states, batch):
+        return self.dense(hidden_states)
+
+    def metric(self, predictions, labels):
+        pairs = [pair for of_text in zip(predictions, labels) for pair in zip(*of_text)]
+        return sum(given == true for given, true in pairs) / len(pairs)
+"""
+
+
+def test_a_metric_of_ones_own_is_given_the_tags_of_each_text(settings: Make, write: Write) -> None:
+    name = write("tags_head.py", TAGS_HEAD) + ":TagsHead"
+    words = write("words.conll", "the DT\ncat NN\n\na DT\ndog NN\n")
+    asked = settings(
+        task=name, train_file=words, eval_file=words, test_file=None, num_train_epochs=2
+    )
+    values = finetune(asked).results["evaluations"][-1]
+    assert values["metric"] == values["accuracy"]

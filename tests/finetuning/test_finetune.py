@@ -177,6 +177,36 @@ def test_changed_settings_and_changed_files_are_refused(settings: Make) -> None:
         finetune(settings(num_train_epochs=1))
 
 
+def test_a_changed_file_in_a_folder_for_each_label_is_refused(
+    settings: Make, tmp_path: Path
+) -> None:
+    for label, text in (("neg", "a bad film"), ("pos", "a good film")):
+        (tmp_path / "rows" / label).mkdir(parents=True)
+        (tmp_path / "rows" / label / "1.txt").write_text(text)
+    asked = settings(
+        train_file=str(tmp_path / "rows"),
+        eval_file=str(tmp_path / "rows"),
+        test_file=None,
+        num_train_epochs=1,
+    )
+    finetune(asked)
+    (tmp_path / "rows" / "neg" / "2.txt").write_text("a worse one")
+    with pytest.raises(InputError, match=r"--train-file and --eval-file has changed"):
+        finetune(asked)
+
+
+def test_a_resumed_run_keeps_its_threads_unless_asked_otherwise(
+    settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        stop_at(3, patched)
+        with pytest.raises(Interrupted):
+            finetune(settings(num_threads=1, num_train_epochs=1))
+    finetune(settings(num_train_epochs=1))
+    resolved = Path(settings().output_dir) / "finetune_config.json"
+    assert json.loads(resolved.read_text())["num_threads"] == torch.get_num_threads() == 1
+
+
 def test_the_model_is_that_of_the_best_evaluation(settings: Make) -> None:
     result = finetune(settings(num_train_epochs=5, learning_rate=3e-2)).results
     by_step = {evaluation["step"]: evaluation for evaluation in result["evaluations"]}

@@ -81,6 +81,8 @@ def test_a_folder_for_each_label(tmp_path: Path) -> None:
     for label in ("pos", "neg"):
         (tmp_path / label).mkdir()
         (tmp_path / label / "1.txt").write_text(f"a {label} text")
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    (tmp_path / ".ipynb_checkpoints" / "1.txt").write_text("left by an editor")
     assert contents(read(str(tmp_path))) == [
         ("a neg text", None, "neg"),
         ("a pos text", None, "pos"),

@@ -46,3 +46,8 @@ def test_metrics_are_those_of_scipy_and_scikit_learn() -> None:
 def test_what_is_no_number_is_named_with_its_place(label: str) -> None:
     with pytest.raises(InputError, match=r"f:0: .* is not a number"):
         Regression(TaskSettings(task="regression")).target(examples(label)[0])
+
+
+def test_a_lone_number_has_no_correlation_and_is_measured_all_the_same() -> None:
+    values = Regression(TaskSettings(task="regression")).metrics(examples("1"), [0.5])
+    assert values == {"pearson": 0.0, "spearman": 0.0, "mean_squared_error": 0.25}

@@ -65,6 +65,39 @@ def test_a_lone_column_is_words_to_tag(tmp_path):
         reading(tmp_path, "EU\nrejects\n")
 
 
+def test_lines_of_text_to_answer_are_texts(tmp_path):
+    for text in (
+        "John lives in Berlin\n",
+        "John Mary saw Berlin\nMary likes Rome\n",
+        "北京是首都。\n",
+    ):
+        examples = reading(tmp_path, text, "some.txt", labels_needed=False)
+        assert [example.text for example in examples] == text.splitlines()
+        assert all(example.words is None and example.tags is None for example in examples)
+
+
+def test_columns_to_answer_are_told_from_texts_by_their_tags(tmp_path):
+    assert [e.tags for e in reading(tmp_path, CONLL, labels_needed=False)] == IOB2
+    parts = "John NNP\nlives VBZ\n"
+    path = tmp_path / "parts.txt"
+    path.write_text(parts)
+    known = read_tagged_texts(str(path), SETTINGS, labels_needed=False, labels=("NNP", "VBZ"))
+    assert [example.tags for example in known] == [("NNP", "VBZ")]
+
+
+def test_names_above_the_columns_make_no_words_sentences(tmp_path):
+    text = "word\tlabel\nJohn\tB-PER\nsleeps\tO\n\nBerlin\tB-LOC\n"
+    examples = reading(tmp_path, text)
+    assert [example.tags for example in examples] == [("B-PER", "O"), ("B-LOC",)]
+    assert [example.place.rpartition(":")[2] for example in examples] == ["2", "5"]
+
+
+def test_malformed_tags_of_iob2_are_mended_too(tmp_path, capsys):
+    text = "a I-PER\nb I-PER\nc O\n\n" + "a B-PER\nb I-PER\nc O\n\n" * 3
+    assert {example.tags for example in reading(tmp_path, text)} == {("B-PER", "I-PER", "O")}
+    assert "1 tags of malformed entities, trained as IOB2" in capsys.readouterr().err
+
+
 def test_rows_of_words_and_tags(tmp_path):
     text = "text_a\tlabel\n相 比 青 岛\tO O B-ORG I-ORG\nEU calls\tB-ORG O\n"
     examples = reading(tmp_path, text, "some.tsv")

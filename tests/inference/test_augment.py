@@ -117,7 +117,7 @@ def test_command_writes_each_row_and_its_copies(
         ),
         ("a.tsv", "txt\tlabel\nx\t1\n", [], "did you mean 'txt'?"),
         ("a.tsv", "text\tlabel\nx\n", [], "a.tsv:2: has 1 cells, the header 2"),
-        ("a.csv", "text,text\nx,y\n", [], "names a column twice"),
+        ("a.csv", "text,text\nx,y\n", [], "names the column 'text' twice"),
         ("a.csv", "text,label\n", [], "holds no examples"),
         ("a.jsonl", '{"text": 1}\n', [], "a.jsonl:1: needs a string under 'text'"),
         ("a.jsonl", "{\n", [], "a.jsonl:1: is not JSON"),

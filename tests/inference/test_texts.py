@@ -18,6 +18,16 @@ def test_blank_lines_of_a_file_are_empty_texts(tmp_path: Path) -> None:
     assert list(read_texts(str(tmp_path / "a.txt"))) == ["one", "", "two"]
 
 
+def test_blank_lines_between_objects_are_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n\n{"text": ""}\n')
+    assert list(read_texts(str(tmp_path / "a.jsonl"))) == ["one", ""]
+
+
+def test_a_side_of_a_pair_may_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("A\t\n\tB\n\tB\tC\n")
+    assert list(read_pairs(str(tmp_path / "a.txt"))) == [("A", ""), ("", "B"), ("", "B\tC")]
+
+
 def test_given_texts_are_those_of_flags_standard_input_and_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
