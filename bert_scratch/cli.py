@@ -211,7 +211,7 @@ def _parser(settings: type[Settings], prog: str) -> _Parser:
         "--config",
         type=_not_empty,
         metavar="FILE",
-        help="Read settings from JSON, such as a run's pretrain_config.json; flags come on top.",
+        help="Read settings from JSON whose keys are the flags; flags come on top.",
     )
     hints = typing.get_type_hints(settings)
     fields = {field.name: field for field in dataclasses.fields(settings)}
@@ -266,9 +266,9 @@ def _not_empty(text: str) -> str:
 def _default_text(field: dataclasses.Field[Any]) -> str:
     if field.default is dataclasses.MISSING:
         return " Required."
-    if field.default in (None, False, ()):
-        return ""
     value = field.default
+    if value is None or value is False or value == ():
+        return ""
     return f" Default: {' '.join(map(str, value)) if isinstance(value, tuple) else value}."
 
 

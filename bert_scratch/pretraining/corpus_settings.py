@@ -18,7 +18,7 @@ class CorpusSettings(Settings):
     """What text to learn from, and how it becomes tokens."""
 
     corpus: tuple[str, ...] = ()
-    """Files, folders, globs, Wikipedia dumps or hf:NAME. Left out: Python's own documentation."""
+    """Files, folders, globs, Wikipedia dumps or hf:NAME. Left out: Python's own documentation (plan needs it)."""  # noqa: E501
     documents: str = "auto"
     """What a document is: auto, blank-lines, files, lines or titles."""
     sentences: str = "auto"

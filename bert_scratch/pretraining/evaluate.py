@@ -44,7 +44,7 @@ class EvaluateConfig(Settings):
     eval_batch_size: int = 64
     """Examples of a forward pass."""
     num_examples: int | None = None
-    """Look at the first so many examples only. Left out: at all."""
+    """Look at the first so many examples only. Left out: at all of them."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     dtype: str = "auto"

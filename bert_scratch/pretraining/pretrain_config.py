@@ -61,7 +61,7 @@ class ExampleSettings(Settings):
     pair_sampling: str = "balanced"
     """balanced (half the pairs random, redrawn each epoch) or google (Google's own algorithm)."""
     masked_lm_prob: float | None = None
-    """Share of tokens to predict. Left out: 0.15 at the published width, 0.3 below it. Evaluation always masks 15 %."""  # noqa: E501
+    """Share of tokens to predict. Left out: 0.15 from width 768 on, 0.3 below it. Evaluation always masks 15 %."""  # noqa: E501
     mask_unit: str = "token"
     """What is masked together: token, word (all pieces of a word) or span (several words)."""
     mask_token_prob: float = 0.8
@@ -155,7 +155,7 @@ class RunSettings(Settings):
     """How the run runs; nothing here changes what is learned but device, dtype and threads."""
 
     output_dir: str | None = None
-    """The run's folder. Left out: runs/<corpus>-<preset>."""
+    """The run's folder. Left out: runs/<corpus>-<preset>, or -auto where --preset is left out."""
     resume: str = "auto"
     """auto continues a run found in the folder, never refuses one, must demands one."""
     extend: bool = False
