@@ -22,6 +22,7 @@ from bert_scratch.config import InputError, did_you_mean
 from bert_scratch.data.encoding import TextEncoder, encode_with_offsets
 from bert_scratch.data.extras import import_extra
 from bert_scratch.data.wordpiece import special_ids
+from bert_scratch.finetuning.entity_loss import entity_loss_sum
 from bert_scratch.finetuning.rows import Ids, Row, RowBatch, token_sequence
 from bert_scratch.finetuning.tagged_text import TaggedText, read_tagged_texts
 from bert_scratch.finetuning.tagging_schemes import (
@@ -200,8 +201,10 @@ class TokenClassification(Task[TaggedText, Tagging]):
         return np.array([numbers[tag] for tag in tags], dtype=np.int64)
 
     def loss(self, logits: Tensor, batch: RowBatch) -> Tensor:
-        """Return [], the cross-entropy of [R, S, L] summed over words."""
+        """Return [], the cross-entropy of [R, S, L] summed over words; of entities over rows."""
         assert batch.labels is not None
+        if self._is_iob2:
+            return entity_loss_sum(logits, batch.labels)
         return cross_entropy_sum(logits.flatten(0, 1), batch.labels.flatten())[0]
 
     def loss_weight(self, batch: RowBatch) -> float:

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 
 from bert_scratch.config import InputError
 from bert_scratch.data.wordpiece import build_tokenizer
+from bert_scratch.finetuning.entity_loss import entity_loss_sum
 from bert_scratch.finetuning.rows import RowBatch
 from bert_scratch.finetuning.task_settings import TaskSettings
 from bert_scratch.finetuning.token_classification import TokenClassification
@@ -193,13 +194,21 @@ def test_plain_classes_are_measured_by_accuracy(tmp_path, tokenizer):
     assert task.record(examples[0], answers[0])["tags"] == ["NNP", "VBD"]
 
 
-def test_loss_is_summed_over_words(tmp_path, tokenizer):
-    task, examples = task_of(tmp_path / "x", IOB2)
+@pytest.mark.parametrize("is_entity", [True, False])
+def test_loss_is_that_of_each_word_and_of_entities_that_of_the_sequence(
+    is_entity, tmp_path, tokenizer
+):
+    plain = IOB2.replace("B-", "").replace("I-", "")
+    task, examples = task_of(tmp_path / "x", IOB2 if is_entity else plain)
     batch = RowBatch.of(task.encode(examples, tokenizer), pad_id=0)
-    logits = torch.randn(*batch.input_ids.shape, 5, generator=torch.Generator().manual_seed(1))
+    shape = (*batch.input_ids.shape, len(task.labels))
+    logits = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     expected = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), batch.labels.flatten(), reduction="sum"
     )
+    if is_entity:
+        assert entity_loss_sum(logits, batch.labels) < expected  # fewer sequences to tell apart
+        expected = entity_loss_sum(logits, batch.labels)
     torch.testing.assert_close(task.loss(logits, batch), expected)
     assert task.loss_weight(batch) == 9
 

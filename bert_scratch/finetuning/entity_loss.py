@@ -1,0 +1,38 @@
+"""The loss of an entity tagger: of whole sequences of tags, of which only those that fit count."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bert_scratch.model.losses import IGNORED_LABEL
+
+
+def entity_loss_sum(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return [], what the right tags of each row cost among all sequences that fit, summed.
+
+    A sequence fits if every I- continues its entity; its score is the sum of its tags' logits. The
+    cross-entropy of each word alone spends most of what a small model can learn on telling B- from
+    I-, which the tag before decides.
+
+    Args:
+        logits: [R, S, L] float32, of the tags O, B- and I- of one kind, of the next, ...
+        labels: [R, S] int64, places among the tags; `IGNORED_LABEL` where no word begins.
+
+    Source:
+        Lafferty et al. 2001, "Conditional random fields", with transitions that are 0 or
+        impossible, so that the model has no parameters beside those of transformers'. A row may
+        begin inside an entity, as the second window of a long text does.
+    """
+    is_word = labels != IGNORED_LABEL  # [R, S]
+    before = torch.zeros_like(logits[:, 0])  # [R, L], all that a tag here can follow
+    for position in range(logits.shape[1]):
+        paths = before + logits[:, position]
+        anything = paths.logsumexp(dim=-1, keepdim=True)  # [R, 1], what O and each B- follow
+        same_kind = paths[:, 1:].reshape(len(paths), -1, 2).logsumexp(dim=-1)  # [R, K], each I-
+        of_kinds = torch.stack([anything.expand_as(same_kind), same_kind], dim=-1).flatten(1)
+        after = torch.cat([anything, of_kinds], dim=-1)
+        before = torch.where(is_word[:, position, None], after, before)
+    right = F.one_hot(labels.clamp(min=0), logits.shape[-1]) * is_word[..., None]
+    return before[:, 0].sum() - (logits * right).sum()
