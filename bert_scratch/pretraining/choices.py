@@ -132,7 +132,7 @@ def choose_preset(budget: Budget, facts: CorpusFacts) -> Choice:
             rule = f"at least {TOKENS_PER_PARAMETER} tokens seen for each parameter"
             chosen = Choice(preset, f"the largest with {rule}; here about {ratio:,.0f}")
             continue
-        loss = expected_loss(shape, tokens=tokens, facts=facts)
+        loss = loss_by_default(shape, tokens=tokens, facts=facts)
         learns = loss < facts.unigram_entropy or lowest == math.inf
         if loss >= lowest + ALIKE or not learns:
             return Choice(chosen.value, f"{chosen.reason}, {loss:.2f} of {preset}")
@@ -142,6 +142,12 @@ def choose_preset(budget: Budget, facts: CorpusFacts) -> Choice:
         lowest = min(lowest, loss)
         chosen = Choice(preset, reason)
     return chosen
+
+
+def loss_by_default(shape: BertConfig, *, tokens: float, facts: CorpusFacts) -> float:
+    """Return the expected loss of a run that predicts the share of tokens chosen for its width."""
+    share = float(choose_masked_lm_prob(shape.hidden_size).value)
+    return expected_loss(shape, tokens=tokens, facts=facts, masked_lm_prob=share)
 
 
 def choose_seq_length(tokens: float) -> Choice:

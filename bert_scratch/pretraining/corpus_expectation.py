@@ -12,7 +12,6 @@ from bert_scratch.pretraining import choices
 from bert_scratch.pretraining.choices import Budget
 from bert_scratch.pretraining.corpus_facts import CorpusFacts
 from bert_scratch.pretraining.corpus_statistics import CorpusTally, VocabularyUse
-from bert_scratch.pretraining.plan_loss import expected_loss
 from bert_scratch.pretraining.plan_verdict import verdict
 from bert_scratch.pretraining.pretrain_config import ExampleSettings
 
@@ -79,7 +78,7 @@ def expect(
         verdict=verdict(
             facts,
             passes=choices.DEFAULT_PASSES,
-            loss=expected_loss(shape, tokens=tokens, facts=facts),
+            loss=choices.loss_by_default(shape, tokens=tokens, facts=facts),
         ),
     )
 

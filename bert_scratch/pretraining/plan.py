@@ -18,12 +18,17 @@ from bert_scratch.model.devices import DTYPES, default_num_threads, resolve_devi
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.pretraining.assemble import expected_steps
 from bert_scratch.pretraining.checkpoint_space import disk_bytes
-from bert_scratch.pretraining.choices import Budget, expected_tokens, preset_shape, timed_shape
+from bert_scratch.pretraining.choices import (
+    Budget,
+    expected_tokens,
+    loss_by_default,
+    preset_shape,
+    timed_shape,
+)
 from bert_scratch.pretraining.corpus_expectation import examples_of_pass
 from bert_scratch.pretraining.corpus_facts import CorpusFacts
 from bert_scratch.pretraining.corpus_report import CorpusReport, CorpusReportConfig, corpus_report
 from bert_scratch.pretraining.corpus_settings import CorpusSettings
-from bert_scratch.pretraining.plan_loss import expected_loss
 from bert_scratch.pretraining.plan_outlook import (
     Outlook,
     describe_bytes,
@@ -237,7 +242,7 @@ def _candidates(
                 tokens_per_s=speed,
                 tokens=tokens,
                 duration_s=tokens / speed,
-                expected_loss=expected_loss(shape, tokens=tokens, facts=facts),
+                expected_loss=loss_by_default(shape, tokens=tokens, facts=facts),
             )
         )
     return candidates

@@ -10,6 +10,7 @@ from bert_scratch.pretraining.corpus_facts import PAIR_CHANCE_LOSS, CorpusFacts
 from bert_scratch.pretraining.plan_loss import TYPICAL_ERROR, expected_loss
 from bert_scratch.pretraining.plan_verdict import verdict
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
+from bert_scratch.pretraining.resolve import filled
 from bert_scratch.training.metrics import duration
 
 
@@ -54,7 +55,8 @@ def outlook_on(
     passes = num_train_steps * (config.train_batch_size or 0) / num_examples
     loss = None
     if config.init_checkpoint is None:
-        loss = expected_loss(shape, tokens=tokens, facts=facts)
+        share = filled(config.masked_lm_prob)
+        loss = expected_loss(shape, tokens=tokens, facts=facts, masked_lm_prob=share)
     return Outlook(
         num_train_steps=num_train_steps,
         tokens_per_step=tokens_per_step,

@@ -12,7 +12,6 @@ from bert_scratch.config import BertConfig
 from bert_scratch.pretraining import choices
 from bert_scratch.pretraining.choices import Budget
 from bert_scratch.pretraining.corpus_facts import CorpusFacts, unigram_loss
-from bert_scratch.pretraining.plan_loss import expected_loss
 
 
 def facts(train_tokens: int = 2_000_000) -> CorpusFacts:
@@ -60,7 +59,7 @@ def test_size_within_a_time_is_the_largest_that_is_expected_to_end_lowest(second
     for name in ("tiny", "mini"):
         shape = choices.preset_shape(name, facts())
         tokens = choices.expected_tokens(asked, facts(), shape)
-        expected[name] = expected_loss(shape, tokens=tokens, facts=facts())
+        expected[name] = choices.loss_by_default(shape, tokens=tokens, facts=facts())
     is_larger = expected["mini"] < expected["tiny"] + choices.ALIKE
     assert (choices.choose_preset(asked, facts()).value == "tiny") is not is_larger
 
