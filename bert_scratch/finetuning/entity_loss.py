@@ -26,13 +26,14 @@ def entity_loss_sum(logits: Tensor, labels: Tensor) -> Tensor:
         begin inside an entity, as the second window of a long text does.
     """
     is_word = labels != IGNORED_LABEL  # [R, S]
-    before = torch.zeros_like(logits[:, 0])  # [R, L], all that a tag here can follow
+    nothing = logits.new_full((*logits.shape[:2], 1), -torch.inf)  # there is no I- of O
+    scores = torch.cat([logits[..., :1], nothing, logits[..., 1:]], dim=-1)
+    scores = scores.reshape(*logits.shape[:2], -1, 2)  # [R, S, K, 2], B- and I- of each kind
+    before = torch.zeros_like(scores[:, 0])  # [R, K, 2], all sequences that a tag here goes on with
     for position in range(logits.shape[1]):
-        paths = before + logits[:, position]
-        anything = paths.logsumexp(dim=-1, keepdim=True)  # [R, 1], what O and each B- follow
-        same_kind = paths[:, 1:].reshape(len(paths), -1, 2).logsumexp(dim=-1)  # [R, K], each I-
-        of_kinds = torch.stack([anything.expand_as(same_kind), same_kind], dim=-1).flatten(1)
-        after = torch.cat([anything, of_kinds], dim=-1)
-        before = torch.where(is_word[:, position, None], after, before)
+        of_kind = (before + scores[:, position]).logsumexp(dim=-1)  # [R, K], what an I- follows
+        of_all = of_kind.logsumexp(dim=-1, keepdim=True).expand_as(of_kind)  # what O and B- follow
+        after = torch.stack([of_all, of_kind], dim=-1)
+        before = torch.where(is_word[:, position, None, None], after, before)
     right = F.one_hot(labels.clamp(min=0), logits.shape[-1]) * is_word[..., None]
-    return before[:, 0].sum() - (logits * right).sum()
+    return before[:, 0, 0].sum() - (logits * right).sum()
