@@ -70,12 +70,16 @@ def run_predict(config: PredictConfig) -> None:
     Raises:
         InputError: if a model, the input or the output cannot be used.
     """
-    records = predict(config)
     kind = config.format
     if kind == "auto":
         ending = Path(config.output).suffix.lower().removeprefix(".")
-        kind = ending if ending in _WRITERS else "jsonl"
-    text = _WRITERS[kind](records)
+        kind = "jsonl" if config.output == STANDARD_INPUT else ending
+    if kind not in _WRITERS:
+        raise InputError(
+            f"--output {config.output}: must end in .jsonl, .tsv or .conll; or say with --format "
+            f"which of them it is"
+        )
+    text = _WRITERS[kind](predict(config))
     if config.output == STANDARD_INPUT:
         sys.stdout.write(text)
         return

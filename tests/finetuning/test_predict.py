@@ -62,6 +62,12 @@ def test_a_table_has_a_column_for_each_probability(
     assert line.endswith("\ta film")
 
 
+def test_a_name_that_tells_no_format_is_refused_before_any_work(write: Write) -> None:
+    config = PredictConfig(model=("nowhere",), input=write("in.txt", "a film"), output="out.csv")
+    with pytest.raises(InputError, match=r"--output out.csv: must end in .jsonl, .tsv or .conll"):
+        run_predict(config)
+
+
 def test_two_models_together_are_between_them(settings: Make, write: Write) -> None:
     models = [str(finetune(settings(f"s{n}", seed=n, num_train_epochs=1)).folder) for n in (1, 2)]
     file = write("in.txt", "a good film was bad")
