@@ -26,7 +26,7 @@ from measure import print_table
 from bert_scratch.config import BertConfig, read_json_object
 from bert_scratch.pretraining.choices import choose_masked_lm_prob, loss_by_default
 from bert_scratch.pretraining.corpus_facts import CorpusFacts
-from bert_scratch.pretraining.plan_loss import POWER, USUAL_SHARE, tokens_learned
+from bert_scratch.pretraining.plan_loss import POWER, tokens_learned
 from bert_scratch.pretraining.pretrain import pretrain
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 
@@ -108,14 +108,16 @@ def settings_of(model: str) -> dict[str, Any]:
 
 def fit(points: Sequence[dict[str, Any]]) -> None:
     """Print the constants of the law that lie nearest the points, by least squares."""
-    shares = []
-    for point in points:
-        shape = shape_of(point)
-        learned = tokens_learned(
-            shape, tokens=point["tokens"], distinct_tokens=point["distinct_tokens"]
+    shares = [
+        tokens_learned(
+            shape_of(point),
+            tokens=point["tokens"],
+            distinct_tokens=point["distinct_tokens"],
+            masked_lm_prob=float(choose_masked_lm_prob(shape_of(point).hidden_size).value),
         )
-        predicted = float(choose_masked_lm_prob(shape.hidden_size).value)
-        shares.append((learned * (predicted / USUAL_SHARE) ** 0.5) ** -POWER)
+        ** -POWER
+        for point in points
+    ]
     loss = np.array([point["mlm_loss"] / point["unigram_entropy"] for point in points])
     terms = np.stack([np.ones(len(points)), np.array(shares)], axis=1)
     (floor, seen), *_ = np.linalg.lstsq(terms, loss, rcond=None)

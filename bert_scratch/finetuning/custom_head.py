@@ -100,9 +100,8 @@ def with_head(base: type[Task[Any, Any]], head: type[nn.Module]) -> type[Task[An
             if not hasattr(head, METRIC):
                 return values
             assert self._head is not None
-            pairs = [self.compared(e, answer) for e, answer in zip(examples, answers, strict=True)]
+            pairs = [self.compared(*pair) for pair in zip(examples, answers, strict=True)]
             given, true = ([pair[side] for pair in pairs] for side in (0, 1))
-            value: float = self._head.metric(given, true)  # type: ignore[operator]
-            return {METRIC: float(value), **values}
+            return {METRIC: float(self._head.metric(given, true)), **values}  # type: ignore[operator]
 
     return TaskWithHead

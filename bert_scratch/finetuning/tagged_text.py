@@ -15,6 +15,7 @@ import sys
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 from bert_scratch.config import InputError, counted
@@ -102,7 +103,7 @@ def _are_columns(lines: Sequence[str], settings: TaskSettings, labels: Collectio
         return True
     rows = [cells for line in lines if (cells := line.split())]
     if all(len(cells) == 1 for cells in rows):  # words, or text that is written without spaces
-        return any(not line.strip() for line in "\n".join(lines).strip().split("\n"))
+        return sum(has_text for has_text, _ in groupby(lines, lambda line: bool(line.strip()))) > 1
     tagged = [
         cells[-1] == OUTSIDE or is_entity_tag(cells[-1]) or cells[-1] in labels for cells in rows
     ]

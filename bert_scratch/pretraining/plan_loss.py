@@ -52,15 +52,22 @@ def expected_loss(
         facts: of the corpus.
         masked_lm_prob: the share of the tokens that the run predicts; held out it is 15 % for all.
     """
-    learned = tokens_learned(shape, tokens=tokens, distinct_tokens=facts.train_tokens)
-    learned *= math.sqrt(masked_lm_prob / USUAL_SHARE)
+    learned = tokens_learned(
+        shape,
+        tokens=tokens,
+        distinct_tokens=facts.train_tokens,
+        masked_lm_prob=masked_lm_prob,
+    )
     return facts.unigram_entropy * min(1.0, FLOOR + SEEN * math.pow(learned, -POWER))
 
 
-def tokens_learned(shape: BertConfig, *, tokens: float, distinct_tokens: int) -> float:
-    """Return how many tokens of new text, seen by a model of any size, teach as much."""
+def tokens_learned(
+    shape: BertConfig, *, tokens: float, distinct_tokens: int, masked_lm_prob: float
+) -> float:
+    """Return how many tokens of new text, 15 % of them predicted, teach any model as much."""
     worth = max(1.0, tokens_worth(tokens, distinct_tokens))
-    return 1 / (1 / worth + 1 / (TOKENS_PER_PARAMETER * encoder_parameters(shape)))
+    seen = 1 / (1 / worth + 1 / (TOKENS_PER_PARAMETER * encoder_parameters(shape)))
+    return seen * math.sqrt(masked_lm_prob / USUAL_SHARE)
 
 
 def tokens_worth(tokens: float, distinct_tokens: int) -> float:
