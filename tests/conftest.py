@@ -1,11 +1,18 @@
-"""Fixtures every test may use: where the development data lies, and a quiet, small torch."""
+"""Fixtures every test may use: the development data, a quiet, small torch, and a fake GPU."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 # Before torch is imported anywhere: two xdist workers on two cores must not fight for threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -42,3 +49,33 @@ def shared(repository: Path) -> Path:
     if not folder.is_dir():
         pytest.skip("the developers' shared data is not on this machine")
     return folder
+
+
+@pytest.fixture
+def fake_gpu() -> Callable[[nn.Module], AbstractContextManager[torch.device]]:
+    """A GPU that computes shapes, dtypes and devices but no numbers, on any machine.
+
+    Inside, with the model moved there, tensors of two devices that meet raise as on a real one,
+    and so does the host when it asks for a number that is still being computed. Backward is
+    beyond it.
+    """
+    import torch
+    from torch import nn
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    @contextmanager
+    def there(model: nn.Module) -> Iterator[torch.device]:
+        device = torch.device("cuda")
+        moved: dict[torch.Tensor, torch.Tensor] = {}  # tied ones stay tied
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            for module in model.modules():
+                for name, p in module._parameters.items():
+                    if p is not None and p not in moved:
+                        moved[p] = nn.Parameter(torch.empty(p.shape, dtype=p.dtype, device=device))
+                    module._parameters[name] = None if p is None else moved[p]
+                for name, buffer in module._buffers.items():
+                    assert buffer is not None
+                    module._buffers[name] = torch.empty_like(buffer, device=device)
+            yield device
+
+    return there

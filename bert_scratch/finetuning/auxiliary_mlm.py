@@ -82,7 +82,7 @@ class AuxiliaryObjective:
         )
         states = gather_positions(encoded.last_hidden_state, positions)
         total, _ = cross_entropy_sum(model.get_submodule(_HEAD)(states), labels)
-        counted = total.new_tensor(float(len(positions)))
+        counted = torch.full_like(total, len(positions))
         own = torch.stack([total.detach(), counted])
         return loss + self._weight * total / counts[1], torch.cat([sums, own])
 

@@ -46,7 +46,7 @@ class Classification(TextTask[ClassAnswer]):
     def __init__(self, settings: TaskSettings, labels: Sequence[str] = ()) -> None:
         super().__init__(settings, labels)
         self._numbers = {label: number for number, label in enumerate(self.labels)}
-        self._class_weights: Tensor | None = None
+        self._class_weights: list[float] | None = None
 
     @property
     def is_multi_label(self) -> bool:
@@ -104,23 +104,24 @@ class Classification(TextTask[ClassAnswer]):
     def loss(self, logits: Tensor, batch: RowBatch) -> Tensor:
         """Return the summed cross-entropy; of labels that hold together the mean over them."""
         assert batch.labels is not None
+        weight = None
+        if self._class_weights is not None:
+            weight = torch.tensor(self._class_weights).to(logits.device, non_blocking=True)
         if self.is_multi_label:
-            weight = None if self._class_weights is None else self._class_weights.to(logits.device)
             losses = F.binary_cross_entropy_with_logits(
                 logits, batch.labels, pos_weight=weight, reduction="sum"
             )
             return losses / len(self.labels)
-        if self._class_weights is None:
+        if weight is None:
             return cross_entropy_sum(logits, batch.labels)[0]
-        weight = self._class_weights.to(logits.device)
         return F.cross_entropy(logits, batch.labels, weight=weight, reduction="sum")
 
     def loss_weight(self, batch: RowBatch) -> float:
         """Return the number of rows, or the sum of their labels' weights."""
         if self._class_weights is None or self.is_multi_label:
             return super().loss_weight(batch)
-        assert batch.labels is not None
-        return float(self._class_weights.to(batch.labels.device)[batch.labels].sum())
+        labels = [row.label for row in batch.rows if isinstance(row.label, int)]
+        return sum(self._class_weights[label] for label in labels)
 
     def answers(
         self, examples: Sequence[LabelledText], rows: Sequence[Row], logits: Sequence[Tensor]
@@ -190,15 +191,15 @@ class Classification(TextTask[ClassAnswer]):
             return ClassAnswer(tuple(held), tuple(shares))
         return ClassAnswer(self.labels[shares.index(max(shares))], tuple(shares))
 
-    def _balanced(self, counts: Counter[str], num_examples: int) -> Tensor:
-        """Return [C]: what makes each label count alike, as scikit-learn's `balanced` does.
+    def _balanced(self, counts: Counter[str], num_examples: int) -> list[float]:
+        """Return what makes each label count alike, as scikit-learn's `balanced` does.
 
         Of labels that hold together it is how much a text that has one outweighs one that has not.
         """
-        of_label = torch.tensor([max(1, counts[name]) for name in self.labels]).float()
+        of_label = [max(1, counts[name]) for name in self.labels]
         if self.is_multi_label:
-            return (num_examples - of_label).clamp(min=1) / of_label
-        return num_examples / (len(self.labels) * of_label)
+            return [max(1, num_examples - count) / count for count in of_label]
+        return [num_examples / (len(self.labels) * count) for count in of_label]
 
 
 def mean_over_rows(rows: Sequence[Row], logits: Sequence[Tensor], num_examples: int) -> Tensor:

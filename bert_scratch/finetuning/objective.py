@@ -33,7 +33,7 @@ class TaskObjective:
         """Return the part of the step's loss that a micro-batch adds, and its sums for the log."""
         logits = self._task.logits(model, micro_batch).float()
         total = self._task.loss(logits, micro_batch)
-        weight = total.new_tensor(self._task.loss_weight(micro_batch))
+        weight = torch.full_like(total, self._task.loss_weight(micro_batch))
         return total / counts[0], torch.stack([total.detach(), weight])
 
     def means(self, sums: list[float]) -> dict[str, float]:

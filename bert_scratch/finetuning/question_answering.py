@@ -34,6 +34,8 @@ MAX_QUESTION_TOKENS = 64
 """As in google-research/bert; in short rows half a row."""
 MAX_ANSWER_TOKENS = 30
 """As in google-research/bert, or what nearly all answers to learn from keep to."""
+NOT_LEARNT = [IGNORED_LABEL] * 2
+"""The label of a row whose answer no stretch of the passage is."""
 _ENCODED_TOGETHER = 1024
 
 
@@ -189,8 +191,7 @@ class QuestionAnswering(Task[Question, Ranking]):
 
     def loss_weight(self, batch: RowBatch) -> float:
         """Return the number of rows to learn from."""
-        assert batch.labels is not None
-        return float((batch.labels[:, 0] != IGNORED_LABEL).sum())
+        return float(sum(row.label != NOT_LEARNT for row in batch.rows))
 
     def answers(
         self, examples: Sequence[Question], rows: Sequence[Row], logits: Sequence[Tensor]
@@ -314,7 +315,7 @@ def _label(
     An answer that no stretch of the passage is cannot be learnt from: -100.
     """
     if answer is None:
-        return [IGNORED_LABEL] * 2 if example.references else [0, 0]
+        return NOT_LEARNT if example.references else [0, 0]
     start, end = answer[0] - window.start, answer[1] - window.start
     return [first + start, first + end] if start >= 0 and end < len(window.ids) else [0, 0]
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
@@ -182,16 +184,21 @@ class SentenceEmbedding(Regression):
 
         Sentences differ much in length: of a batch of STS-B's padded as one, 62 % is padding.
         """
-        lengths = torch.tensor([len(s.ids) for row in batch.rows for s in row.sequences])
-        order = lengths.argsort(descending=True, stable=True)
+        lengths = np.array([len(s.ids) for row in batch.rows for s in row.sequences])
+        order = np.argsort(-lengths, kind="stable")
+
+        def there(texts: npt.NDArray[np.int64]) -> Tensor:
+            return torch.from_numpy(texts).to(batch.input_ids.device, non_blocking=True)
+
         vectors = []
-        for texts in torch.split(order, TEXTS_A_PASS):
-            width, places = int(lengths[texts[0]]), texts.to(batch.input_ids.device)
+        for start in range(0, len(order), TEXTS_A_PASS):
+            texts = order[start : start + TEXTS_A_PASS]
+            width, places = int(lengths[texts[0]]), there(texts)
             input_ids = batch.input_ids.flatten(0, 1)[places, :width]
             attention_mask = batch.attention_mask.flatten(0, 1)[places, :width]
             states = model(input_ids, attention_mask).last_hidden_state
             vectors.append(pool_rows(states, attention_mask, "mean"))
-        back = order.argsort().to(batch.input_ids.device)
+        back = there(np.argsort(order))
         return torch.cat(vectors).index_select(0, back).view(*batch.input_ids.shape[:2], -1)
 
     def loss(self, logits: Tensor, batch: RowBatch) -> Tensor:

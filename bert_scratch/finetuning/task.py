@@ -186,7 +186,10 @@ class Task(ABC, Generic[ExampleT, AnswerT]):
         """
 
     def loss_weight(self, batch: RowBatch) -> float:
-        """Return what the summed loss of a whole step is divided by: its number of labels."""
+        """Return what the summed loss of a whole step is divided by: its number of labels.
+
+        It is counted in the rows, not in tensors, so that nobody waits for a GPU.
+        """
         return float(len(batch.rows))
 
     @abstractmethod

@@ -209,8 +209,8 @@ class TokenClassification(Task[TaggedText, Tagging]):
 
     def loss_weight(self, batch: RowBatch) -> float:
         """Return the number of words."""
-        assert batch.labels is not None
-        return float((batch.labels != IGNORED_LABEL).sum())
+        labels = [row.token_labels for row in batch.rows if row.token_labels is not None]
+        return float(sum(np.count_nonzero(tags != IGNORED_LABEL) for tags in labels))
 
     def answers(
         self, examples: Sequence[TaggedText], rows: Sequence[Row], logits: Sequence[Tensor]

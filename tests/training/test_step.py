@@ -5,13 +5,21 @@ Runs anywhere: `pytest tests/training/test_step.py`."""
 from __future__ import annotations
 
 import copy
+import dataclasses
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from unittest import mock
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException
 
 from bert_scratch.batch import Batch
+from bert_scratch.config import BertConfig
 from bert_scratch.model.heads import BertForPreTraining
+from bert_scratch.training.compiled import FewShapes
 from bert_scratch.training.interruption import StopRequest
+from bert_scratch.training.loss_scale import LossScale
 from bert_scratch.training.objective import PRETRAINING
 from bert_scratch.training.optimizer import build_optimizer
 from bert_scratch.training.runtime import Runtime
@@ -90,6 +98,70 @@ def test_batch_without_labels_divides_by_no_zero(model: BertForPreTraining, batc
     )
     _, result = updated(model, bare)
     assert dict(zip(PRETRAINING.sums, result.sums, strict=True))["mlm_count"] == 0
+
+
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize(
+    ("optimizer", "dtype"),
+    [("adamw", torch.float32), ("google", torch.bfloat16), ("muon", torch.float16)],
+)
+def test_an_update_mixes_no_devices_and_asks_a_gpu_for_no_number(
+    dropout: float,
+    optimizer: str,
+    dtype: torch.dtype,
+    bert_config: BertConfig,
+    batch: Batch,
+    fake_gpu: Callable[..., AbstractContextManager[torch.device]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = dataclasses.replace(
+        bert_config, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout
+    )
+    model = BertForPreTraining(config).train()
+
+    def backward(loss: torch.Tensor) -> None:  # what autograd leaves behind, as far as shapes go
+        assert (loss.shape, loss.dtype, loss.device.type) == ((), torch.float32, "cuda")
+        for p in model.parameters():
+            p.grad = torch.empty_like(p)
+
+    monkeypatch.setattr(torch.autograd, "backward", backward)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    monkeypatch.setattr(torch.cuda, "Event", mock.MagicMock)
+    settings = StepSettings(
+        seed=1,
+        micro_batch_size=6,
+        max_grad_norm=1.0,
+        fill_up=FewShapes(max_seq_length=16, masked_lm_prob=0.3),
+    )
+    with fake_gpu(model) as device:
+        built = build_optimizer(
+            model,
+            learning_rate=0.0,
+            weight_decay=0.1,
+            betas=(0.9, 0.98),
+            epsilon=1e-6,
+            bias_correction=optimizer != "google",
+            muon_dtype=dtype if optimizer == "muon" else None,
+        )
+        loss_scale = LossScale(device) if dtype == torch.float16 else None
+        for step in range(2):
+            made = update(
+                model,
+                built,
+                batch,
+                objective=PRETRAINING,
+                settings=settings,
+                runtime=Runtime(device=device, dtype=dtype, num_threads=1),
+                step=step,
+                learning_rate=1e-3,
+                loss_scale=loss_scale,
+            )
+        assert made.own_sums.device.type == made.own_norm.device.type == "cuda"
+        with pytest.raises(DataDependentOutputException):  # here the host would wait
+            made.own_norm.item()
+        with pytest.raises(RuntimeError, match="on the same device"):
+            made.own_norm + torch.zeros(1)
 
 
 @pytest.mark.gpu
