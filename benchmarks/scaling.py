@@ -1,13 +1,15 @@
 """Measure how the held-out loss falls with a model's size and the tokens it sees, and fit a law.
 
     uv run benchmarks/scaling.py --data prepared --points tiny:4e6,mini:8e6 --output grid.jsonl
-    uv run benchmarks/scaling.py --fit grid.jsonl --fit-on prepared
+    uv run benchmarks/scaling.py --fit benchmarks/scaling.jsonl
+    uv run benchmarks/scaling.py --fit benchmarks/scaling.jsonl --leave-out wikipedia-en-60mb
 
 A point is a whole run of `pretrain` with a fixed number of steps and all else as it chooses, so a
 busy machine changes its time and not its loss. Each adds one line to the file; points that are
 there already are skipped, so a grid that was stopped goes on. The law is that of
-`bert_scratch.pretraining.plan_loss`, whose constants --fit prints; points of corpora that it was
-not fitted on show what it is worth.
+`bert_scratch.pretraining.plan_loss`, whose constants --fit prints; a corpus that is left out of
+the fit shows what they are worth. `scaling.jsonl` holds the runs that the package's constants were
+fitted to.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +27,8 @@ import numpy as np
 from measure import print_table
 
 from bert_scratch.config import BertConfig, read_json_object
-from bert_scratch.pretraining.choices import choose_masked_lm_prob, loss_by_default
 from bert_scratch.pretraining.corpus_facts import CorpusFacts
-from bert_scratch.pretraining.plan_loss import POWER, tokens_learned
+from bert_scratch.pretraining.plan_loss import FLOOR, POWER, SEEN, tokens_learned
 from bert_scratch.pretraining.pretrain import pretrain
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 
@@ -39,8 +41,8 @@ def main() -> None:
         run_points(options)
         return
     points = list(lines_of(Path(options.fit)))
-    fit([point for point in points if options.fit_on in (None, point["data"])])
-    report(points)
+    fitted = [point for point in points if point["data"] != options.leave_out]
+    report(points, fit(fitted))
 
 
 def run_points(options: argparse.Namespace) -> None:
@@ -82,12 +84,14 @@ def run_point(point: dict[str, Any], num_threads: int) -> dict[str, Any]:
         )
         facts = CorpusFacts.from_json_file(Path(folder, "corpus.json"))
         shape = read_json_object(Path(folder, "model", "config.json"))
+        resolved = read_json_object(Path(folder, "pretrain_config.json"))
         metrics = lines_of(Path(folder, "metrics.jsonl"))
         evaluations = [line for line in metrics if line["split"] == "eval"]
     return {
         "layers": shape["num_hidden_layers"],
         "width": shape["hidden_size"],
         "vocab_size": facts.vocab_size,
+        "masked_lm_prob": resolved["masked_lm_prob"],
         "tokens": evaluations[-1]["tokens"],
         "distinct_tokens": facts.train_tokens,
         "unigram_entropy": facts.unigram_entropy,
@@ -106,66 +110,61 @@ def settings_of(model: str) -> dict[str, Any]:
     return {"preset": "tiny", "num_hidden_layers": layers, "hidden_size": width}
 
 
-def fit(points: Sequence[dict[str, Any]]) -> None:
+def fit(points: Sequence[dict[str, Any]]) -> Law:
     """Print the constants of the law that lie nearest the points, by least squares."""
-    shares = [
-        tokens_learned(
-            shape_of(point),
-            tokens=point["tokens"],
-            distinct_tokens=point["distinct_tokens"],
-            masked_lm_prob=float(choose_masked_lm_prob(shape_of(point).hidden_size).value),
-        )
-        ** -POWER
-        for point in points
-    ]
-    loss = np.array([point["mlm_loss"] / point["unigram_entropy"] for point in points])
-    terms = np.stack([np.ones(len(points)), np.array(shares)], axis=1)
+    entropy = np.array([point["unigram_entropy"] for point in points])
+    loss = np.array([point["mlm_loss"] for point in points])
+    shares = np.array([learned(point) ** -POWER for point in points])
+    terms = np.stack([entropy, entropy * shares], axis=1)
     (floor, seen), *_ = np.linalg.lstsq(terms, loss, rcond=None)
-    missed = np.array([point["unigram_entropy"] for point in points]) * (
-        terms @ np.array([floor, seen]) - loss
-    )
-    rms = float(np.sqrt(np.mean(missed**2)))
+    missed = terms @ np.array([floor, seen]) - loss
     print(f"FLOOR, SEEN = {floor:.4g}, {seen:.4g}, from {len(points)} points; it misses them by")
-    print(f"{rms:.3f} nats (root mean square)\n")
+    print(f"{np.sqrt(np.mean(missed**2)):.3f} nats (root mean square)\n")
+    return Law(float(floor), float(seen))
 
 
-def report(points: Sequence[dict[str, Any]]) -> None:
-    """Print each point beside what the package's law expects of it."""
+@dataclass(frozen=True)
+class Law:
+    """The fitted constants of `plan_loss`."""
+
+    floor: float
+    seen: float
+
+    def loss(self, point: dict[str, Any]) -> float:
+        """Return what the law expects of a run, in nats."""
+        share = self.floor + self.seen * learned(point) ** -POWER
+        return float(point["unigram_entropy"] * share)
+
+
+def learned(point: dict[str, Any]) -> float:
+    return tokens_learned(
+        BertConfig.preset("tiny", num_hidden_layers=point["layers"], hidden_size=point["width"]),
+        tokens=point["tokens"],
+        distinct_tokens=point["distinct_tokens"],
+        vocab_size=point["vocab_size"],
+        masked_lm_prob=point["masked_lm_prob"],
+    )
+
+
+def report(points: Sequence[dict[str, Any]], law: Law) -> None:
+    """Print each point beside what the fitted law and the package's expect of it."""
     rows = []
     for point in points:
-        facts = CorpusFacts(
-            vocab_size=point["vocab_size"],
-            train_documents=0,
-            train_sentences=0,
-            train_tokens=point["distinct_tokens"],
-            eval_documents=0,
-            eval_sentences=0,
-            eval_tokens=0,
-            unknown_share=0.0,
-            uniform_loss=0.0,
-            unigram_entropy=point["unigram_entropy"],
-        )
-        expected = loss_by_default(shape_of(point), tokens=point["tokens"], facts=facts)
         rows.append(
             {
                 "corpus": Path(point["data"]).name,
                 "model": point["model"],
+                "vocabulary": f"{point['vocab_size']:,}",
                 "tokens, M": f"{point['tokens'] / 1e6:.1f}",
                 "passes": f"{point['tokens'] / point['distinct_tokens']:.1f}",
-                "length": point["max_seq_length"],
-                "dropout": point["dropout"],
+                "predicted": f"{point['masked_lm_prob']:.0%}",
                 "unigram": f"{point['unigram_entropy']:.2f}",
                 "loss": f"{point['mlm_loss']:.3f}",
-                "expected": f"{expected:.3f}",
-                "pairs": "-" if (pairs := point["nsp_accuracy"]) is None else f"{pairs:.3f}",
+                "fitted": f"{law.loss(point):.3f}",
+                "package": f"{Law(FLOOR, SEEN).loss(point):.3f}",
             }
         )
     print_table(rows)
-
-
-def shape_of(point: dict[str, Any]) -> BertConfig:
-    width = point["width"]
-    return BertConfig.preset("tiny", num_hidden_layers=point["layers"], hidden_size=width)
 
 
 def lines_of(path: Path) -> Iterator[dict[str, Any]]:
@@ -185,7 +184,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--output", help="one JSON line for each point")
     parser.add_argument("--fit", help="such a file: fit the law and show what it misses")
-    parser.add_argument("--fit-on", help="only the points of this corpus, as --data named it")
+    parser.add_argument("--leave-out", help="a corpus, as --data named it, to fit without")
     return parser.parse_args()
 
 
