@@ -3,7 +3,6 @@ Runs anywhere: `pytest tests/finetuning/test_objective.py`."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -41,13 +40,8 @@ TASKS: dict[str, tuple[str, str, dict[str, str]]] = {
 }
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_a_loss_mixes_no_devices_and_asks_a_gpu_for_no_number(
-    name: str,
-    folder: Path,
-    write: Callable[[str, str], str],
-    fake_gpu: Callable[..., AbstractContextManager[torch.device]],
-) -> None:
+def built(name: str, folder: Path, write: Callable[[str, str], str]):
+    """Return the objective, the model and a batch of a task."""
     kind, text, flags = TASKS[name]
     settings = TaskSettings(task=kind, multi_label=name == "labels together", **flags)
     task = load_task(settings)
@@ -55,8 +49,17 @@ def test_a_loss_mixes_no_devices_and_asks_a_gpu_for_no_number(
     task.learn(examples)
     rows = task.encode(examples, load_tokenizer(folder))
     model = task.load_model(folder, new_head=True).train()
-    objective = TaskObjective(task)
-    batch = RowBatch.of(rows, pad_id=0)
+    return TaskObjective(task), model, RowBatch.of(rows, pad_id=0)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_loss_mixes_no_devices_and_asks_a_gpu_for_no_number(
+    name: str,
+    folder: Path,
+    write: Callable[[str, str], str],
+    fake_gpu: Callable[..., AbstractContextManager[torch.device]],
+) -> None:
+    objective, model, batch = built(name, folder, write)
     counts = objective.counts(batch)
     assert counts.item() > 0
     with fake_gpu(model) as device:
@@ -67,22 +70,33 @@ def test_a_loss_mixes_no_devices_and_asks_a_gpu_for_no_number(
             loss.item()
 
 
+@pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
+@pytest.mark.parametrize("name", TASKS)
+def test_the_host_waits_for_nothing_in_a_loss_on_a_gpu(
+    name: str, folder: Path, write: Callable[[str, str], str]
+) -> None:
+    objective, model, batch = built(name, folder, write)
+    device = torch.device("cuda")
+    model, counts, batch = model.to(device), objective.counts(batch).to(device), batch.to(device)
+    objective.loss(model, batch, counts)[0].backward()  # the libraries set themselves up
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        objective.loss(model, batch, counts)[0].backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 def ending(text: str) -> str:
     if text.startswith("{"):
         return ".json" if text == SQUAD else ".jsonl"
     return ".tsv" if "\t" in text else ".conll"
 
 
+@pytest.mark.parametrize("name", TASKS)
 def test_pieces_of_a_batch_count_as_much_as_the_whole(
-    folder: Path, write: Callable[[str, str], str]
+    name: str, folder: Path, write: Callable[[str, str], str]
 ) -> None:
-    for number, (kind, text, flags) in enumerate(TASKS.values()):
-        multi_label = "1,0" in text
-        task = load_task(TaskSettings(task=kind, multi_label=multi_label, **flags))
-        examples = task.read(write(f"{number}{ending(text)}", text), labels_needed=True)
-        task.learn(examples)
-        rows = task.encode(examples, load_tokenizer(folder))
-        rows = [dataclasses.replace(row) for row in rows]
-        whole = RowBatch.of(rows, pad_id=0)
-        pieces = [task.loss_weight(piece) for piece in whole.split(1)]
-        assert sum(pieces) == pytest.approx(task.loss_weight(whole)), kind
+    objective, _, batch = built(name, folder, write)
+    pieces = [objective.counts(piece).item() for piece in batch.split(1)]
+    assert sum(pieces) == pytest.approx(objective.counts(batch).item())
