@@ -46,9 +46,11 @@ for preset in mini base; do
 done
 for shape in "mini 64 128" "base 32 128" "base 8 512"; do
     read -r preset rows length <<<"$shape"
-    run $python benchmarks/train.py --device cuda --dtype "$dtype" --preset "$preset" \
-        --train-batch-size "$rows" --max-seq-length "$length" \
-        --output "$results/train-$preset-$length.json"
+    for arm in eager sdpa compiled compiled-sdpa; do # two at a time: all five of base are too many
+        run $python benchmarks/train.py --device cuda --dtype "$dtype" --preset "$preset" \
+            --train-batch-size "$rows" --max-seq-length "$length" --arms "ours,$arm" \
+            --output "$results/train-$preset-$length-$arm.json"
+    done
 done
 run $python benchmarks/inference.py --device cuda --dtype "$dtype" --num-texts 4096 \
     --output "$results/inference.json"

@@ -111,13 +111,13 @@ def serve(options: argparse.Namespace, name: str) -> None:
     if name == "ours":
         set_up(runtime, deterministic=False)
     config = shape(options)
-    arm = build(name, config, make_batch(options, config.vocab_size).to(runtime.device), runtime)
+    arm = build(name, config, make_batch(options, config.vocab_size), runtime)
 
     def step() -> float:
         start = time.perf_counter()
         arm.step()
         if runtime.device.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(runtime.device)
         return time.perf_counter() - start
 
     answers: dict[str, Callable[[], float]] = {
@@ -213,7 +213,8 @@ def build(name: str, config: BertConfig, batch: Batch, runtime: Runtime) -> Arm:
     model = BertForPreTraining(config).to(runtime.device)
     if name == "ours":
         return ours(model, batch, runtime)
-    return huggingface(name, config, to_hf(model.state_dict(), config), batch, runtime)
+    weights = to_hf(model.state_dict(), config)
+    return huggingface(name, config, weights, batch.to(runtime.device), runtime)
 
 
 def ours(model: BertForPreTraining, batch: Batch, runtime: Runtime) -> Arm:
@@ -233,8 +234,9 @@ def ours(model: BertForPreTraining, batch: Batch, runtime: Runtime) -> Arm:
 
     def loss() -> float:
         model.eval()
+        there, counts = batch.to(runtime.device), PRETRAINING.counts(batch).to(runtime.device)
         with torch.no_grad(), runtime.autocast():
-            total, _ = PRETRAINING.loss(model, batch, PRETRAINING.counts(batch))
+            total, _ = PRETRAINING.loss(model, there, counts)
         model.train()
         return float(total)
 
@@ -316,7 +318,7 @@ def check_equal(losses: Mapping[str, float], tolerance: float) -> None:
 
 def peak_memory(runtime: Runtime) -> int:
     if runtime.device.type == "cuda":
-        return torch.cuda.max_memory_allocated()
+        return torch.cuda.max_memory_allocated(runtime.device)
     return peak_memory_bytes()
 
 

@@ -201,6 +201,10 @@ def assemble(config: FinetuneConfig) -> Parts:
         check_metric(config.metric, task)
     device = resolve_device(config.device)
     dtype, dtype_reason = resolve_dtype(config.dtype, device)
+    if dtype == "float16":
+        if config.dtype == dtype:
+            raise InputError("--dtype float16: fine-tuning has float32 and bfloat16")
+        dtype, dtype_reason = "float32", f"{dtype_reason}: none for bfloat16"
     num_threads = config.num_threads or default_num_threads()
     fresh = why_fresh(folder, bert_config, task)
     parts = Parts(

@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer
 
 from bert_scratch.batch import Batch
-from bert_scratch.config import BertConfig, InputError
+from bert_scratch.config import BertConfig
 from bert_scratch.data.loader import ExampleLoader, evaluation_batches
 from bert_scratch.data.segmenter import continuing_ids, ideograph_ids
 from bert_scratch.data.store import TokenStore
@@ -48,7 +48,12 @@ from bert_scratch.pretraining.starting_model import (
     with_new_rows,
     word_vectors_of,
 )
-from bert_scratch.pretraining.step_probe import Trial, measure_tokens_per_s, probe_step
+from bert_scratch.pretraining.step_probe import (
+    Trial,
+    does_not_fit,
+    measure_tokens_per_s,
+    probe_step,
+)
 from bert_scratch.training.distributed import (
     ALONE,
     Ranks,
@@ -56,7 +61,7 @@ from bert_scratch.training.distributed import (
     ranks_on_this_machine,
 )
 from bert_scratch.training.loop import Plan
-from bert_scratch.training.memory import free_bytes, peak_bytes, reset_peak
+from bert_scratch.training.memory import free_bytes, peak_bytes, reset_peak, within_memory
 from bert_scratch.training.objective import PRETRAINING
 from bert_scratch.training.optimizer import build_optimizer
 from bert_scratch.training.rehearsal import rehearse_checkpoint
@@ -310,16 +315,11 @@ def fix_length(parts: Parts, folder: RunFolder, *, may_halve: bool) -> tuple[Par
         InputError: if not even the smallest, or the one asked for, fits.
     """
     warm = parts.with_config(parts.config.replace(num_warmup_steps=10))
-    try:
-        trial = warm.try_out(folder.rehearsal)
-    except torch.OutOfMemoryError as error:
+    trial = within_memory(lambda: warm.try_out(folder.rehearsal))
+    if trial is None:
         rows = micro_batch_size(parts.config)
         if rows == 1 or not may_halve:
-            raise InputError(
-                f"--micro-batch-size {rows} does not fit the memory of {parts.runtime.device}; "
-                f"lower it, --max-seq-length or the model's size, or use --activation-checkpointing"
-            ) from error
-        torch.cuda.empty_cache()
+            raise does_not_fit(rows, parts.runtime.device)
         reason = f"--micro-batch-size {rows // 2}: {rows} did not fit the GPU's memory"
         smaller = parts.config.replace(micro_batch_size=rows // 2)
         parts = replace(parts, config=smaller, reasons=[*parts.reasons, reason])

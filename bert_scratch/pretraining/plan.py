@@ -45,7 +45,7 @@ from bert_scratch.pretraining.resolve import (
     resolve_length,
     step_memory,
 )
-from bert_scratch.pretraining.step_probe import measure_tokens_per_s
+from bert_scratch.pretraining.step_probe import does_not_fit, measure_tokens_per_s
 from bert_scratch.training.memory import free_bytes
 from bert_scratch.training.metrics import duration
 from bert_scratch.training.runtime import Runtime, set_up
@@ -236,6 +236,8 @@ def _candidates(
         shape = preset_shape(name, facts)
         tokens = expected_tokens(budget, facts, shape)
         speed = tokens_per_s(timed_shape(shape))
+        if not speed:
+            break  # the memory of the GPU does not suffice
         candidates.append(
             Candidate(
                 preset=name,
@@ -258,6 +260,8 @@ def _step(resolved: Resolved, report: CorpusReport, runtime: Runtime) -> tuple[i
     speed = measure_tokens_per_s(
         resolved.bert_config, runtime=runtime, rows=rows, seq_length=seq_length
     )
+    if not speed:
+        raise does_not_fit(rows, runtime.device)
     return tokens, tokens / speed
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 
 from bert_scratch.batch import Batch
-from bert_scratch.config import BertConfig
+from bert_scratch.config import BertConfig, InputError
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.pretraining.choices import choose_masked_lm_prob
+from bert_scratch.training.memory import within_memory
 from bert_scratch.training.objective import PRETRAINING, Objective
 from bert_scratch.training.optimizer import build_optimizer
 from bert_scratch.training.rehearsal import Rehearsal
@@ -88,7 +89,7 @@ def probe_step(
 def measure_tokens_per_s(
     config: BertConfig, *, runtime: Runtime, rows: int = 32, seq_length: int = 64
 ) -> float:
-    """Measure how fast a model of a shape trains, on a made-up batch.
+    """Measure how fast a model of a shape trains, on a made-up batch; 0 if no GPU memory holds it.
 
     Args:
         config: the shape.
@@ -111,7 +112,12 @@ def measure_tokens_per_s(
         example_ids=torch.zeros(rows, 2, dtype=torch.int64),
         num_tokens=rows * width,
     )
-    settings = StepSettings(seed=0, micro_batch_size=rows, max_grad_norm=1.0)
+    probe = within_memory(lambda: _probe_made_up(config, batch, runtime))
+    return 0.0 if probe is None else batch.num_tokens / probe.step_s
+
+
+def _probe_made_up(config: BertConfig, batch: Batch, runtime: Runtime) -> StepProbe:
+    settings = StepSettings(seed=0, micro_batch_size=len(batch.input_ids), max_grad_norm=1.0)
     model = BertForPreTraining(config).to(runtime.device)
     optimizer = build_optimizer(
         model,
@@ -121,5 +127,12 @@ def measure_tokens_per_s(
         epsilon=1e-6,
         bias_correction=True,
     )
-    probe = probe_step(model, optimizer, batch, settings=settings, runtime=runtime)
-    return batch.num_tokens / probe.step_s
+    return probe_step(model, optimizer, batch, settings=settings, runtime=runtime)
+
+
+def does_not_fit(micro_batch_size: int, device: torch.device) -> InputError:
+    """Return the error that says that a forward pass is too large for a GPU, and what to do."""
+    return InputError(
+        f"--micro-batch-size {micro_batch_size} does not fit the memory of {device}; "
+        f"lower it, --max-seq-length or the model's size, or use --activation-checkpointing"
+    )

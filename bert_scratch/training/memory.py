@@ -5,18 +5,23 @@ Letters: D hidden, F feed-forward, H heads, L layers, S sequence, V vocabulary.
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from bert_scratch.config import BertConfig
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.training.runtime import Runtime
+
+ResultT = TypeVar("ResultT")
 
 STATE_BYTES = 16
 """For each parameter, in float32: the weight, its gradient, and Adam's two moments."""
@@ -177,3 +182,17 @@ def _lines(path: str) -> list[str]:
         return Path(path).read_text().splitlines()
     except OSError:
         return []
+
+
+def within_memory(attempt: Callable[[], ResultT]) -> ResultT | None:
+    """Return what an attempt returns, or None if a GPU's memory does not suffice for it.
+
+    Nothing of a failed attempt is held then: the error, which holds all its tensors, is gone.
+    """
+    try:
+        return attempt()
+    except torch.OutOfMemoryError:
+        pass
+    gc.collect()
+    torch.cuda.empty_cache()
+    return None

@@ -125,7 +125,16 @@ def _spent(events: Sequence[Any], *, on_gpu: bool) -> dict[str, float]:
     for event in found:
         start = event.time_range.start
         if event.name == BACKWARD or not any(r.start <= start < r.end for r in backward):
-            spent[event.name] += event.device_time_total if on_gpu else event.cpu_time_total
+            of_gpu = on_gpu and event.name != DATA
+            spent[event.name] += event.device_time_total if of_gpu else event.cpu_time_total
+    if on_gpu:  # autograd starts the kernels of the backward pass in a thread of its own
+        spent[BACKWARD] = sum(
+            kernel.duration
+            for event in events
+            if event.device_type.name == "CPU"
+            and any(r.start <= event.time_range.start < r.end for r in backward)
+            for kernel in event.kernels
+        )
     return spent
 
 
@@ -135,7 +144,8 @@ def _table(spent: dict[str, float], *, num_steps: int, wall_us: float) -> Iterat
     parts[REST] = wall_us - sum(parts[name] for name in (DATA, FORWARD, BACKWARD, UPDATE))
     whole = parts.pop(FORWARD)
     inside = sum(us for name, us in parts.items() if name in _PARTS.values())
-    order = [DATA, *dict.fromkeys(_PARTS.values()), FORWARD_REST, BACKWARD, UPDATE, REST]
+    within = dict.fromkeys(_PARTS.values()) if inside else ()  # a compiled pass has no parts
+    order = [DATA, *within, FORWARD_REST, BACKWARD, UPDATE, REST]
     parts[FORWARD_REST] = whole - inside
     yield f"{'part of a step':<40} {'ms':>9} {'share':>7}"
     for name in order:

@@ -61,6 +61,8 @@ class Reading:
 def set_up(runtime: Runtime, *, deterministic: bool) -> None:
     """Prepare torch for a run: threads and deterministic algorithms (always on a CPU)."""
     torch.set_num_threads(runtime.num_threads)
+    if runtime.device.type == "cuda" and runtime.device.index is not None:
+        torch.cuda.set_device(runtime.device)  # events and random seeds are those of this GPU
     torch.use_deterministic_algorithms(deterministic or runtime.device.type == "cpu")
     _keep_freed_memory()
     # Otherwise torch fills every empty tensor with NaN first, which costs a pass over memory.

@@ -246,6 +246,18 @@ def test_an_unknown_metric_is_answered_with_those_there_are(settings: Make) -> N
         finetune(settings(metric="acuracy"))
 
 
+def test_a_gpu_without_bfloat16_computes_in_float32(
+    settings: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match="--dtype float16: fine-tuning has float32 and bfloat16"):
+        finetune(settings(dtype="float16"))
+    old = ("float16", "compute capability 7.5")
+    monkeypatch.setattr("bert_scratch.finetuning.assemble.resolve_dtype", lambda *_: old)
+    parts = assemble(settings(dtype="auto"))
+    assert parts.config.dtype == "float32" and parts.runtime.dtype == torch.float32
+    assert "--dtype float32: compute capability 7.5: none for bfloat16" in parts.reasons
+
+
 def test_rows_longer_than_the_model_takes_are_refused(settings: Make) -> None:
     with pytest.raises(InputError, match=r"--max-seq-length 64: .* at most 40 tokens"):
         finetune(settings(max_seq_length=64))

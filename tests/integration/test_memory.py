@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,10 +81,14 @@ def test_auto_is_resolved_once_and_stored(
 def test_what_does_not_fit_a_gpu_is_halved_unless_it_was_asked_for(
     settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def probe_step(*arguments: Any, **options: Any) -> Any:
+    failed: list[weakref.ref[Any]] = []
+
+    def probe_step(model: Any, *arguments: Any, **options: Any) -> Any:
+        assert not any(held() for held in failed), "a failed trial still fills the memory"
         if options["settings"].micro_batch_size > 2:
+            failed.append(weakref.ref(model))
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(*arguments, **options)
+        return real(model, *arguments, **options)
 
     real = assemble.probe_step
     monkeypatch.setattr(assemble, "probe_step", probe_step)

@@ -3,6 +3,8 @@ CPU only: `pytest tests/training/test_runtime.py`."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from bert_scratch.training.runtime import (
     measure_peak_flops,
     seed_dropout,
     seed_for,
+    set_up,
     train_flops_per_token,
 )
 
@@ -93,3 +96,15 @@ def test_autocast_computes_in_the_runtime_dtype() -> None:
 def test_measured_peak_is_a_plausible_speed() -> None:
     runtime = Runtime(device=torch.device("cpu"), dtype=torch.float32, num_threads=1)
     assert 1e8 < measure_peak_flops(runtime, budget_s=0.05) < 1e14
+
+
+def test_the_gpu_that_was_asked_for_is_the_one_that_events_and_seeds_mean(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    second = Runtime(device=torch.device("cuda:1"), dtype=torch.float32, num_threads=1)
+    set_up(second, deterministic=False)
+    assert chosen == [torch.device("cuda:1")]
+    set_up(replace(second, device=torch.device("cuda")), deterministic=False)  # the current one
+    assert len(chosen) == 1
