@@ -94,8 +94,11 @@ class AuxiliaryObjective:
     def _masked(self, batch: RowBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Return [R, S] ids with tokens masked, the [N] flat positions and what stood there.
 
-        With choices, each is a row of its own.
+        With choices, each is a row of its own. Drawn on the host, which then waits for no GPU.
         """
+        device = batch.input_ids.device
+        if device.type != "cpu":
+            batch = RowBatch.of(batch.rows, pad_id=batch.pad_id)
         ids = batch.input_ids.flatten(0, -2)
         choices = len(ids) // len(batch.rows)
         keys = torch.tensor(
@@ -103,8 +106,10 @@ class AuxiliaryObjective:
                 (epoch, number * choices + choice)
                 for epoch, number in (row.key for row in batch.rows)
                 for choice in range(choices)
-            ],
-            device=ids.device,
+            ]
         )
         lengths = batch.attention_mask.flatten(0, -2).sum(dim=-1)
-        return self._masker.mask(ids, lengths, keys)
+        ids, positions, labels = (
+            drawn.to(device, non_blocking=True) for drawn in self._masker.mask(ids, lengths, keys)
+        )
+        return ids, positions, labels
