@@ -9,13 +9,14 @@ busy machine changes its time and not its loss. Each adds one line to the file; 
 there already are skipped, so a grid that was stopped goes on. The law is that of
 `bert_scratch.pretraining.plan_loss`, whose constants --fit prints; a corpus that is left out of
 the fit shows what they are worth. `scaling.jsonl` holds the runs that the package's constants were
-fitted to.
+fitted to, gathered from single runs and from such grids.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -41,6 +42,11 @@ def main() -> None:
         run_points(options)
         return
     points = list(lines_of(Path(options.fit)))
+    corpora = {point["data"] for point in points}
+    if not corpora:
+        sys.exit(f"error: --fit {options.fit}: holds no points")
+    if options.leave_out not in (None, *corpora):
+        sys.exit(f"error: --leave-out {options.leave_out}: have {', '.join(sorted(corpora))}")
     fitted = [point for point in points if point["data"] != options.leave_out]
     report(points, fit(fitted))
 

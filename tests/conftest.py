@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 
@@ -57,25 +58,37 @@ def fake_gpu() -> Callable[[nn.Module], AbstractContextManager[torch.device]]:
 
     Inside, with the model moved there, tensors of two devices that meet raise as on a real one,
     and so does the host when it asks for a number that is still being computed. Backward is
-    beyond it.
+    beyond it: a gradient for each parameter stands for what it leaves behind.
     """
     import torch
     from torch import nn
     from torch._subclasses.fake_tensor import FakeTensorMode
 
+    def move(model: nn.Module, device: torch.device) -> None:
+        moved: dict[torch.Tensor, torch.Tensor] = {}  # tied ones stay tied
+        for module in model.modules():
+            for name, p in module._parameters.items():
+                if p is not None and p not in moved:
+                    moved[p] = nn.Parameter(torch.empty(p.shape, dtype=p.dtype, device=device))
+                module._parameters[name] = None if p is None else moved[p]
+            for name, buffer in module._buffers.items():
+                assert buffer is not None
+                module._buffers[name] = torch.empty_like(buffer, device=device)
+
     @contextmanager
     def there(model: nn.Module) -> Iterator[torch.device]:
         device = torch.device("cuda")
-        moved: dict[torch.Tensor, torch.Tensor] = {}  # tied ones stay tied
-        with FakeTensorMode(allow_non_fake_inputs=True):
-            for module in model.modules():
-                for name, p in module._parameters.items():
-                    if p is not None and p not in moved:
-                        moved[p] = nn.Parameter(torch.empty(p.shape, dtype=p.dtype, device=device))
-                    module._parameters[name] = None if p is None else moved[p]
-                for name, buffer in module._buffers.items():
-                    assert buffer is not None
-                    module._buffers[name] = torch.empty_like(buffer, device=device)
+
+        def backward(loss: torch.Tensor) -> None:
+            assert (loss.shape, loss.dtype, loss.is_cuda) == ((), torch.float32, True)
+            for p in model.parameters():
+                p.grad = torch.empty_like(p)
+
+        with FakeTensorMode(allow_non_fake_inputs=True), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.autograd, "backward", backward)
+            patch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+            patch.setattr(torch.cuda, "Event", mock.MagicMock)
+            move(model, device)
             yield device
 
     return there

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 import torch
@@ -47,19 +46,10 @@ def test_arms_compute_the_same_loss_and_step(benchmark: Any) -> None:
 def test_our_arm_mixes_no_devices(
     benchmark: Any,
     fake_gpu: Callable[..., AbstractContextManager[torch.device]],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = benchmark.shape(OPTIONS)
     batch = benchmark.make_batch(OPTIONS, config.vocab_size)
     model = BertForPreTraining(config)
-
-    def backward(_: torch.Tensor) -> None:
-        for p in model.parameters():
-            p.grad = torch.empty_like(p)
-
-    monkeypatch.setattr(torch.autograd, "backward", backward)
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
-    monkeypatch.setattr(torch.cuda, "Event", mock.MagicMock)
     with fake_gpu(model) as device:
         runtime = Runtime(device=device, dtype=torch.float32, num_threads=1)
         arm = benchmark.ours(model, batch, runtime)

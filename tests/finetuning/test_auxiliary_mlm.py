@@ -48,6 +48,15 @@ def test_micro_batches_mask_the_same_tokens(settings: Make) -> None:
     torch.testing.assert_close(pieces.sum(), whole)
 
 
+def test_masks_are_drawn_on_the_host_for_another_device(settings: Make) -> None:
+    parts = assemble(settings(auxiliary_mlm=0.5))
+    batch, objective = next(parts.batches(0)), parts.objective()
+    there = objective._masked(batch.to(torch.device("meta")))  # where nothing can be looked at
+    here = objective._masked(batch)
+    assert all(drawn.is_meta for drawn in there)
+    assert [drawn.shape for drawn in there] == [drawn.shape for drawn in here]
+
+
 def test_each_row_of_each_epoch_has_masks_of_its_own(settings: Make) -> None:
     parts = assemble(settings(auxiliary_mlm=0.1))
     batches = islice(parts.batches(0), 2 * parts.steps_per_epoch)

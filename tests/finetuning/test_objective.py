@@ -82,9 +82,11 @@ def test_the_host_waits_for_nothing_in_a_loss_on_a_gpu(
     objective.loss(model, batch, counts)[0].backward()  # the libraries set themselves up
     torch.cuda.set_sync_debug_mode("error")
     try:
-        objective.loss(model, batch, counts)[0].backward()
+        loss, _ = objective.loss(model, batch, counts)
+        loss.backward()  # raises where the host would wait
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    assert loss.isfinite()
 
 
 def ending(text: str) -> str:

@@ -8,7 +8,7 @@ import copy
 import dataclasses
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from unittest import mock
+from typing import Any
 
 import pytest
 import torch
@@ -35,18 +35,16 @@ from bert_scratch.training.step import (
 RUNTIME = Runtime(device=torch.device("cpu"), dtype=torch.float32, num_threads=1)
 
 
+def optimizer_of(model: BertForPreTraining, **changes: Any) -> torch.optim.Optimizer:
+    usual = {"learning_rate": 0.0, "weight_decay": 0.1, "betas": (0.9, 0.98), "epsilon": 1e-6}
+    return build_optimizer(model, **({"bias_correction": True} | usual | changes))
+
+
 def updated(
     model: BertForPreTraining, batch: Batch, *, micro_batch_size: int = 6, objective=PRETRAINING
 ) -> tuple[BertForPreTraining, StepResult]:
     model = copy.deepcopy(model)
-    optimizer = build_optimizer(
-        model,
-        learning_rate=0.0,
-        weight_decay=0.1,
-        betas=(0.9, 0.98),
-        epsilon=1e-6,
-        bias_correction=True,
-    )
+    optimizer = optimizer_of(model)
     settings = StepSettings(seed=1, micro_batch_size=micro_batch_size, max_grad_norm=1.0)
     result = update(
         model,
@@ -113,21 +111,11 @@ def test_an_update_mixes_no_devices_and_asks_a_gpu_for_no_number(
     bert_config: BertConfig,
     batch: Batch,
     fake_gpu: Callable[..., AbstractContextManager[torch.device]],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = dataclasses.replace(
         bert_config, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout
     )
     model = BertForPreTraining(config).train()
-
-    def backward(loss: torch.Tensor) -> None:  # what autograd leaves behind, as far as shapes go
-        assert (loss.shape, loss.dtype, loss.device.type) == ((), torch.float32, "cuda")
-        for p in model.parameters():
-            p.grad = torch.empty_like(p)
-
-    monkeypatch.setattr(torch.autograd, "backward", backward)
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
-    monkeypatch.setattr(torch.cuda, "Event", mock.MagicMock)
     settings = StepSettings(
         seed=1,
         micro_batch_size=6,
@@ -135,12 +123,8 @@ def test_an_update_mixes_no_devices_and_asks_a_gpu_for_no_number(
         fill_up=FewShapes(max_seq_length=16, masked_lm_prob=0.3),
     )
     with fake_gpu(model) as device:
-        built = build_optimizer(
+        built = optimizer_of(
             model,
-            learning_rate=0.0,
-            weight_decay=0.1,
-            betas=(0.9, 0.98),
-            epsilon=1e-6,
             bias_correction=optimizer != "google",
             muon_dtype=dtype if optimizer == "muon" else None,
         )
@@ -172,14 +156,7 @@ def test_the_host_waits_for_nothing_on_a_gpu(
 ) -> None:
     device = torch.device("cuda")
     model = model.to(device)
-    optimizer = build_optimizer(
-        model,
-        learning_rate=0.0,
-        weight_decay=0.1,
-        betas=(0.9, 0.98),
-        epsilon=1e-6,
-        bias_correction=True,
-    )
+    optimizer = optimizer_of(model)
     runtime = Runtime(device=device, dtype=torch.float32, num_threads=1)
     settings = StepSettings(seed=1, micro_batch_size=micro_batch_size, max_grad_norm=1.0)
 
