@@ -118,41 +118,44 @@ class Muon(torch.optim.AdamW):
         for p in matrices:
             if not self.state[p]:
                 self.state[p] = {"exp_avg": torch.zeros_like(p)}
-        gradients = [p.grad for p in matrices if p.grad is not None]
         averages = [self.state[p]["exp_avg"] for p in matrices]
-        new_averages = torch._foreach_lerp(averages, gradients, 1.0 - MOMENTUM)
-        ahead = torch._foreach_lerp(gradients, new_averages, MOMENTUM)
-        moves = self._moves(ahead, [self.num_stacked[p] for p in matrices])
-        new_matrices = torch._foreach_mul(matrices, 1.0 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(new_matrices, moves, alpha=-group["lr"])
-        _replace((*matrices, *averages), (*new_matrices, *new_averages), unless=self.found_inf)
+        gradients = [p.grad for p in matrices if p.grad is not None]
+        learning_rate = group["lr"]
+        if self.found_inf is not None:  # then averages move to themselves, and matrices by nothing
+            usable = self.found_inf == 0
+            gradients = [
+                torch.where(usable, *pair) for pair in zip(gradients, averages, strict=True)
+            ]
+            learning_rate = learning_rate * usable
+        torch._foreach_lerp_(averages, gradients, 1.0 - MOMENTUM)
+        ahead = torch._foreach_lerp(gradients, averages, MOMENTUM)
+        torch._foreach_mul_(matrices, 1.0 - learning_rate * group["weight_decay"])
+        for parts, directions in self._alike(matrices, ahead):
+            moves = orthogonalised(torch.stack(directions)).float()
+            moves *= -learning_rate * 0.2 * max(moves.shape[1:]) ** 0.5
+            torch._foreach_add_(parts, moves.unbind())
 
-    def _moves(self, directions: Sequence[Tensor], num_stacked: list[int]) -> list[Tensor]:
-        """Return each direction with singular values near 0.2 sqrt(max(m, n)).
-
-        Matrices of one shape are one batch, upright ones lying on their side.
-        """
-        moves = [torch.empty_like(direction) for direction in directions]
-        alike: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
-        for direction, move, count in zip(directions, moves, num_stacked, strict=True):
-            for pair in zip(direction.chunk(count), move.chunk(count), strict=True):
-                source, target = (
-                    part if part.shape[0] <= part.shape[1] else part.mT for part in pair
-                )
-                alike.setdefault(source.shape, []).append((source, target))
-        for shape, pairs in alike.items():
-            sources = torch.stack([source for source, _ in pairs])
-            results = orthogonalised(sources.to(self.arithmetic)) * (0.2 * shape[1] ** 0.5)
-            for (_, target), result in zip(pairs, results.unbind(), strict=True):
-                target.copy_(result)
-        return moves
+    def _alike(
+        self, matrices: Sequence[Tensor], directions: Sequence[Tensor]
+    ) -> Iterable[tuple[list[Tensor], list[Tensor]]]:
+        """Return the matrices of each shape, stacked ones apart, and their directions."""
+        alike: dict[torch.Size, tuple[list[Tensor], list[Tensor]]] = {}
+        for matrix, direction in zip(matrices, directions, strict=True):
+            count = self.num_stacked[matrix]
+            for part, its_direction in zip(
+                matrix.chunk(count), direction.to(self.arithmetic).chunk(count), strict=True
+            ):
+                parts, their_directions = alike.setdefault(part.shape, ([], []))
+                parts.append(part)
+                their_directions.append(its_direction)
+        return alike.values()
 
 
 def orthogonalised(matrices: Tensor, *, num_iterations: int = 5) -> Tensor:
     """Bring the singular values of matrices near 1 and keep their singular vectors.
 
     Args:
-        matrices: [N, m, n] with m <= n, floating point.
+        matrices: [N, m, n] floating point.
         num_iterations: of the iteration; after five, what was not tiny is between 0.7 and 1.2.
 
     Source:
@@ -160,9 +163,12 @@ def orthogonalised(matrices: Tensor, *, num_iterations: int = 5) -> Tensor:
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     x: Tensor = matrices / (torch.linalg.vector_norm(matrices, dim=(1, 2), keepdim=True) + 1e-7)
+    is_wide = x.shape[1] <= x.shape[2]
     for _ in range(num_iterations):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        gram = x @ x.mT if is_wide else x.mT @ x  # the smaller of the two
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        factors = (polynomial, x) if is_wide else (x, polynomial)
+        x = torch.baddbmm(x, *factors, beta=a)
     return x
 
 

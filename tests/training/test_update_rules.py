@@ -33,7 +33,7 @@ def muon_of(model: nn.Module, arithmetic: torch.dtype = torch.float32) -> Muon:
     )
 
 
-@pytest.mark.parametrize("shape", [(3, 8, 8), (2, 8, 32), (1, 1, 5)])
+@pytest.mark.parametrize("shape", [(3, 8, 8), (2, 8, 32), (2, 32, 8), (1, 1, 5)])
 def test_orthogonalised_keeps_singular_vectors_and_levels_the_values(
     shape: tuple[int, int, int],
 ) -> None:
