@@ -38,7 +38,7 @@ from bert_scratch.model.devices import resolve_dtype
 print(resolve_dtype("auto", torch.device("cuda"))[0])')
 
 run $python -m pytest -q -m gpu
-say "compiled steps against plain ones, in the lines 'chosen'; 'needs' is the memory"
+say "packed and compiled steps against plain ones, in the lines 'chosen'; 'needs' is the memory"
 for preset in mini base; do
     run $python -m bert_scratch pretrain --device cuda --dtype "$dtype" --preset "$preset" \
         --num-train-steps 1000 --dry-run --output-dir "$results/plan-$preset" \
@@ -46,9 +46,10 @@ for preset in mini base; do
 done
 for shape in "mini 64 128" "base 32 128" "base 8 512"; do
     read -r preset rows length <<<"$shape"
-    for arm in eager sdpa compiled compiled-sdpa; do # two at a time: all five of base are too many
+    # two at a time: all of base are too many; our packed arms know no dropout, so all are without
+    for arm in ours-compiled ours-packed ours-packed-compiled eager sdpa compiled compiled-sdpa; do
         run $python benchmarks/train.py --device cuda --dtype "$dtype" --preset "$preset" \
-            --train-batch-size "$rows" --max-seq-length "$length" --arms "ours,$arm" \
+            --train-batch-size "$rows" --max-seq-length "$length" --dropout 0 --arms "ours,$arm" \
             --output "$results/train-$preset-$length-$arm.json"
     done
 done

@@ -3,6 +3,7 @@
     uv run benchmarks/train.py                                  # mini, 32 rows of 128, bfloat16
     uv run benchmarks/train.py --preset tiny --vocab-size 8192 --max-seq-length 64
     uv run benchmarks/train.py --preset base --dtype float32 --arms ours,eager
+    uv run benchmarks/train.py --device cuda --arms ours,ours-packed,ours-packed-compiled,sdpa
 
 Every arm has the same weights, batch, masks, dropout, AdamW, clipping and dtype; before anything
 is timed, all must give the same loss on the same batch without dropout. Each arm has a process of
@@ -30,13 +31,17 @@ from bert_scratch.config import BertConfig
 from bert_scratch.model.devices import DTYPES, default_num_threads
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.model.huggingface import config_to_hf, to_hf
+from bert_scratch.training.compiled import Compiled
 from bert_scratch.training.loss_scale import LossScale
 from bert_scratch.training.objective import PRETRAINING
 from bert_scratch.training.optimizer import build_optimizer, parameter_groups
+from bert_scratch.training.packing import PackedRows
 from bert_scratch.training.runtime import Runtime, measure_peak_flops, set_up, train_flops_per_token
 from bert_scratch.training.step import StepSettings, update
 
 ARMS = ("ours", "eager", "sdpa", "compiled", "compiled-sdpa")
+GPU_ARMS = ("ours-compiled", "ours-packed", "ours-packed-compiled")
+"""What `pretrain` tries on a GPU and takes if it is faster."""
 LOSS_TOLERANCE = {"bfloat16": 2e-2, "float16": 2e-2, "float32": 1e-4}
 LEARNING_RATE, WEIGHT_DECAY, BETAS, EPSILON, MAX_GRAD_NORM = 1e-4, 0.01, (0.9, 0.999), 1e-6, 1.0
 MASKED_SHARE = 0.15
@@ -108,7 +113,7 @@ def serve(options: argparse.Namespace, name: str) -> None:
         num_threads=options.num_threads,
     )
     torch.set_num_threads(options.num_threads)
-    if name == "ours":
+    if name.startswith("ours"):
         set_up(runtime, deterministic=False)
     config = shape(options)
     arm = build(name, config, make_batch(options, config.vocab_size), runtime)
@@ -179,7 +184,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--num-threads", type=int, default=default_num_threads())
-    parser.add_argument("--arms", default=",".join(ARMS), help=f"of {', '.join(ARMS)}")
+    parser.add_argument(
+        "--arms", default=",".join(ARMS), help=f"of {', '.join(ARMS)}, {', '.join(GPU_ARMS)}"
+    )
     parser.add_argument("--rounds", type=int, default=20, help="timed steps of each arm")
     parser.add_argument("--warmup", type=int, default=3, help="steps of each arm before those")
     parser.add_argument("--output", help="JSON file")
@@ -211,13 +218,13 @@ def make_batch(options: argparse.Namespace, vocab_size: int) -> Batch:
 def build(name: str, config: BertConfig, batch: Batch, runtime: Runtime) -> Arm:
     torch.manual_seed(0)
     model = BertForPreTraining(config).to(runtime.device)
-    if name == "ours":
-        return ours(model, batch, runtime)
+    if name.startswith("ours"):
+        return ours(name, model, batch, runtime)
     weights = to_hf(model.state_dict(), config)
     return huggingface(name, config, weights, batch.to(runtime.device), runtime)
 
 
-def ours(model: BertForPreTraining, batch: Batch, runtime: Runtime) -> Arm:
+def ours(name: str, model: BertForPreTraining, batch: Batch, runtime: Runtime) -> Arm:
     optimizer = build_optimizer(
         model,
         learning_rate=LEARNING_RATE,
@@ -226,15 +233,22 @@ def ours(model: BertForPreTraining, batch: Batch, runtime: Runtime) -> Arm:
         epsilon=EPSILON,
         bias_correction=True,
     )
+    num_rows, width = batch.input_ids.shape
+    packing = PackedRows(max_seq_length=width, masked_lm_prob=MASKED_SHARE)
     settings = StepSettings(
-        seed=0, micro_batch_size=batch.input_ids.shape[0], max_grad_norm=MAX_GRAD_NORM
+        seed=0,
+        micro_batch_size=num_rows,
+        max_grad_norm=MAX_GRAD_NORM,
+        arrange=packing if "packed" in name else None,
     )
+    objective = Compiled(PRETRAINING) if "compiled" in name else PRETRAINING
     loss_scale = LossScale(runtime.device) if runtime.dtype == torch.float16 else None
     model.train()
 
     def loss() -> float:
         model.eval()
-        there, counts = batch.to(runtime.device), PRETRAINING.counts(batch).to(runtime.device)
+        arranged = batch if settings.arrange is None else settings.arrange(batch)
+        there, counts = arranged.to(runtime.device), PRETRAINING.counts(batch).to(runtime.device)
         with torch.no_grad(), runtime.autocast():
             total, _ = PRETRAINING.loss(model, there, counts)
         model.train()
@@ -245,7 +259,7 @@ def ours(model: BertForPreTraining, batch: Batch, runtime: Runtime) -> Arm:
             model,
             optimizer,
             batch,
-            objective=PRETRAINING,
+            objective=objective,
             settings=settings,
             runtime=runtime,
             step=0,

@@ -50,6 +50,9 @@ class Batch:
     """[B, 2] int64, (epoch, slot) of each example: what it is, whoever computes it."""
     num_tokens: int
     """Real tokens, [CLS] and [SEP] included, padding not."""
+    row_starts: Tensor | None = None
+    """[R+1] int32 of packed rows: S is all there is, B is 1, and row r is the positions from
+    row_starts[r] up to row_starts[r+1]; `next_sentence_label` is [R] then. None: a row each."""
 
     @property
     def num_positions(self) -> int:

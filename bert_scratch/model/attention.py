@@ -1,4 +1,4 @@
-"""Scaled dot-product attention: one entry, two ways to compute it, the same result.
+"""Scaled dot-product attention: two ways for rows of a batch, one for packed rows, one result.
 
 Letters: B batch, S sequence, H heads, K head size, T packed tokens, R packed rows.
 """
@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 BACKENDS = ("auto", "explicit", "sdpa")
+HEAD_SIZE_MULTIPLE = 8
+"""Of the head sizes that `packed_attention` takes."""
 
 
 def attention(
@@ -59,6 +62,31 @@ def attention(
     weights = _scores(query, key, bias).softmax(dim=-1)
     kept = weights if dropout is None else dropout(weights)
     return torch.matmul(kept, value), weights if need_weights else None
+
+
+def packed_attention(
+    query: Tensor, key: Tensor, value: Tensor, row_starts: Tensor, *, longest_row: int
+) -> Tensor:
+    """Do what `attention` does, without dropout, within each of the rows that T tokens hold.
+
+    By torch's variable-length kernels, which never hold the weights of two tokens of different
+    rows: on a GPU, in float16 or bfloat16, for head sizes that are multiples of 8.
+
+    Args:
+        query: [T, H, K].
+        key: [T, H, K], as query.
+        value: [T, H, K], as query.
+        row_starts: [R+1] int32, where each row starts in T, and where the last one ends.
+        longest_row: no row is longer.
+
+    Returns:
+        [T, H, K]. Tokens after the last row are a row of their own.
+    """
+    from torch.nn.attention.varlen import varlen_attn  # builds operators; a CPU never needs them
+
+    bounds = F.pad(row_starts, (0, 1), value=query.shape[0])
+    mixed = varlen_attn(query, key, value, bounds, bounds, longest_row, longest_row)
+    return cast(Tensor, mixed)
 
 
 def _scores(query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:

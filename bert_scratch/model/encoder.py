@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypedDict
+from typing import Any, Self, TypedDict, cast
 
 import torch
 import torch.nn.functional as F
@@ -57,6 +57,7 @@ class EncoderLayer(nn.Module):
         *,
         output_attentions: bool = False,
         positions: Tensor | None = None,
+        row_starts: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Refine the hidden states once.
 
@@ -65,12 +66,17 @@ class EncoderLayer(nn.Module):
             attention_bias: added to the scaled scores; broadcasts to [B, H, S, S].
             output_attentions: also return the attention weights.
             positions: [N] int64, the flat positions whose output is wanted; None is all.
+            row_starts: [R+1] int32, rows that `packed_attention` keeps apart in [1, S, D].
 
         Returns:
             [B, S, D], or [N, D]; with output_attentions also [B, H, S, S].
         """
         attended = self.attention(
-            hidden_states, attention_bias, output_attentions=output_attentions, positions=positions
+            hidden_states,
+            attention_bias,
+            output_attentions=output_attentions,
+            positions=positions,
+            row_starts=row_starts,
         )
         attended, weights = attended if output_attentions else (attended, None)
         if positions is not None:
@@ -229,7 +235,8 @@ class BertModel(PretrainedModel):
             extra_embeddings: [B, S, D], added before the first LayerNorm.
             attention_bias: [B or 1, 1 or H, S, S], added to the scaled attention scores.
             row_starts: [R+1] int32, packed rows: input_ids is [1, T], row r is the tokens from
-                row_starts[r] up to row_starts[r+1], and attends to itself alone.
+                row_starts[r] up to row_starts[r+1], and attends to itself alone. On a GPU by
+                `packed_attention`, unless another argument or dropout needs the weights.
             output_positions: [N] int64, the flat positions (row * S + column) whose last hidden
                 state is wanted; None is all. In training nothing after the last layer's
                 attention is computed elsewhere, except on the first position of each row.
@@ -240,6 +247,9 @@ class BertModel(PretrainedModel):
             InputError: if the inputs contradict each other or are too long.
         """
         shape = batch_shape(input_ids, inputs_embeds)
+        is_plain = not output_attentions
+        for given in (position_ids, attention_mask, attention_bias):
+            is_plain = is_plain and given is None
         if row_starts is not None and position_ids is None:
             position_ids = _positions_in_rows(row_starts, shape[1])
         hidden = self.embeddings(
@@ -250,10 +260,11 @@ class BertModel(PretrainedModel):
             extra_embeddings=extra_embeddings,
         )
         hidden = hidden.to(_compute_dtype(hidden))
+        kernel_rows = row_starts if is_plain and self._takes_packed_rows(hidden) else None
         bias = key_bias(
             attention_mask,
             attention_bias,
-            row_starts,
+            row_starts if kernel_rows is None else None,
             num_tokens=hidden.shape[1],
             dtype=hidden.dtype,
         )
@@ -264,7 +275,9 @@ class BertModel(PretrainedModel):
             wanted = torch.cat([starts, output_positions])
             wanted = F.pad(wanted, (0, -len(wanted) % SIZE_STEP))
         in_last_layer = wanted if self.training and not output_hidden_states else None
-        hidden_states, attentions = self._layers(hidden, bias, in_last_layer, output_attentions)
+        hidden_states, attentions = self._layers(
+            hidden, bias, kernel_rows, in_last_layer, output_attentions
+        )
         hidden = hidden_states[-1]
         if wanted is not None and in_last_layer is None:
             hidden = gather_positions(hidden, wanted)
@@ -279,24 +292,32 @@ class BertModel(PretrainedModel):
             attentions=tuple(attentions) if output_attentions else None,
         )
 
+    def _takes_packed_rows(self, hidden: Tensor) -> bool:
+        layer = cast(EncoderLayer, self.layers[0])
+        return layer.attention.takes_packed_rows(hidden)
+
     def _layers(
         self,
         hidden: Tensor,
         bias: Tensor | None,
+        row_starts: Tensor | None,
         positions: Tensor | None,
         output_attentions: bool,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Return what goes in and comes out of each layer, the last at positions alone."""
         hidden_states, attentions = [hidden], []
         for layer in self.layers:
-            wanted = positions if layer is self.layers[-1] else None
+            where: dict[str, Any] = {
+                "positions": positions if layer is self.layers[-1] else None,
+                "row_starts": row_starts,
+            }
             if output_attentions:
-                hidden, weights = layer(hidden, bias, output_attentions=True, positions=wanted)
+                hidden, weights = layer(hidden, bias, output_attentions=True, **where)
                 attentions.append(weights)
             elif self.activation_checkpointing and self.training:
-                hidden = checkpoint(layer, hidden, bias, positions=wanted, use_reentrant=False)
+                hidden = checkpoint(layer, hidden, bias, **where, use_reentrant=False)
             else:
-                hidden = layer(hidden, bias, positions=wanted)
+                hidden = layer(hidden, bias, **where)
             hidden_states.append(hidden)
         return hidden_states, attentions
 

@@ -13,7 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bert_scratch.config import BertConfig, InputError, check_choice
-from bert_scratch.model.attention import BACKENDS, attention
+from bert_scratch.model.attention import (
+    BACKENDS,
+    HEAD_SIZE_MULTIPLE,
+    attention,
+    packed_attention,
+)
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -200,10 +205,21 @@ class MultiHeadAttention(nn.Module):
         super().__init__()
         check_choice("attention_backend", attention_backend, BACKENDS)
         self.num_heads = config.num_attention_heads
+        self.longest_row = config.max_position_embeddings
         self.attention_backend = attention_backend
         self.query_key_value = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.output = nn.Linear(config.hidden_size, config.hidden_size)
         self.dropout = Dropout(config.attention_probs_dropout_prob)
+
+    def takes_packed_rows(self, hidden_states: Tensor) -> bool:
+        """Tell whether `packed_attention` can do here what this layer does."""
+        return (
+            self.attention_backend == "auto"
+            and hidden_states.is_cuda
+            and hidden_states.dtype in (torch.float16, torch.bfloat16)
+            and hidden_states.shape[-1] // self.num_heads % HEAD_SIZE_MULTIPLE == 0
+            and not (self.training and self.dropout.p)
+        )
 
     def forward(
         self,
@@ -212,6 +228,7 @@ class MultiHeadAttention(nn.Module):
         *,
         output_attentions: bool = False,
         positions: Tensor | None = None,
+        row_starts: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Attend within each sequence.
 
@@ -220,6 +237,8 @@ class MultiHeadAttention(nn.Module):
             attention_bias: added to the scaled scores; broadcasts to [B, H, S, S].
             output_attentions: also return the attention weights.
             positions: [N] int64, the flat positions whose output is wanted; None is all.
+            row_starts: [R+1] int32, rows that `packed_attention` keeps apart in [1, S, D]; it
+                knows neither bias, weights nor dropout.
 
         Returns:
             [B, S, D], or [N, D]; with output_attentions also [B, H, S, S] (before dropout, rows
@@ -228,6 +247,10 @@ class MultiHeadAttention(nn.Module):
         batch, length, size = hidden_states.shape
         projected = self.query_key_value(hidden_states)  # [B, S, 3D]
         split = projected.view(batch, length, 3, self.num_heads, size // self.num_heads)
+        if row_starts is not None:
+            query, key, value = split[0].transpose(0, 1).contiguous().unbind(0)  # [T, H, K]
+            mixed = packed_attention(query, key, value, row_starts, longest_row=self.longest_row)
+            return self._output(mixed.reshape(batch, length, size), positions)
         query, key, value = split.permute(2, 0, 3, 1, 4).contiguous().unbind(0)  # [B, H, S, K]
         mixed, weights = attention(
             query,
@@ -239,11 +262,14 @@ class MultiHeadAttention(nn.Module):
             dropout_prob=self.dropout.p if self.training else 0.0,
             need_weights=output_attentions,
         )
-        mixed = mixed.transpose(1, 2).reshape(batch, length, size)
-        if positions is not None:
-            mixed = gather_positions(mixed, positions)
-        output: Tensor = self.output(mixed)
+        output = self._output(mixed.transpose(1, 2).reshape(batch, length, size), positions)
         return output if weights is None else (output, weights)
+
+    def _output(self, mixed: Tensor, positions: Tensor | None) -> Tensor:
+        """Project what the heads have mixed, [B, S, D], at some flat positions or at all."""
+        wanted = mixed if positions is None else gather_positions(mixed, positions)
+        output: Tensor = self.output(wanted)
+        return output
 
 
 class FeedForward(nn.Module):

@@ -31,7 +31,7 @@ from bert_scratch.pretraining.corpus_facts import CorpusFacts, corpus_facts
 from bert_scratch.pretraining.prepare import prepare
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.resolve import (
-    fill_up_of,
+    arrangement_of,
     filled,
     micro_batch_size,
     objective_of,
@@ -200,7 +200,7 @@ def plan_of(config: PretrainConfig) -> Plan:
         save_steps=config.save_steps or 10**12,
         lr_decay_share=config.lr_decay_share,
         skip_non_finite=config.skip_non_finite,
-        fill_up=fill_up_of(config),
+        arrange=arrangement_of(config),
     )
 
 

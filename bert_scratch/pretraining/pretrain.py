@@ -9,7 +9,7 @@ from bert_scratch.pretraining.announce import announce, announce_dry_run
 from bert_scratch.pretraining.assemble import Parts, assemble, prepared_corpus
 from bert_scratch.pretraining.built_in import default_output_dir, with_built_in_corpus
 from bert_scratch.pretraining.checkpoint_space import check_disk_space
-from bert_scratch.pretraining.choose_compile import fix_length_and_compile
+from bert_scratch.pretraining.choose_step import fix_length_and_step
 from bert_scratch.pretraining.extend import extend
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.resume import (
@@ -95,7 +95,7 @@ def _ready(
     parts = assemble(stored or asked, prepared_corpus(asked, folder), ranks)
     if stored is not None:
         return parts.with_config(with_run_settings(parts.config, asked))
-    parts, trial = fix_length_and_compile(parts, folder, may_halve=asked.micro_batch_size is None)
+    parts, trial = fix_length_and_step(parts, folder, may_halve=asked.micro_batch_size is None)
     announce(parts, trial, folder)
     if asked.dry_run:
         announce_dry_run(parts, trial.step)

@@ -172,8 +172,10 @@ class RunSettings(Settings):
     """auto, cpu, cuda or cuda:N."""
     dtype: str = "auto"
     """Of the matrix products: auto, float32, bfloat16 or float16; weights are always float32."""
+    packed: bool | None = None
+    """Lay the rows of a forward pass one behind the other, without padding. Left out: on a GPU if it measures faster; not for a CPU."""  # noqa: E501
     compile: bool | None = None
-    """Compile the steps: fewer and larger kernels, for at most 8 shapes of a micro-batch. Left out: on a GPU if it measures faster, on a CPU never."""  # noqa: E501
+    """Compile the steps: fewer and larger kernels, for few shapes of a micro-batch. Left out: on a GPU if it measures faster, on a CPU never."""  # noqa: E501
     activation_checkpointing: bool = False
     """Compute each layer again for its gradient: less memory, a third more time, the same bits."""
     num_threads: int | None = None

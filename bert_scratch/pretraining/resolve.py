@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from bert_scratch.batch import Batch
 from bert_scratch.config import BertConfig, InputError
+from bert_scratch.model.attention import HEAD_SIZE_MULTIPLE
 from bert_scratch.pretraining import choices
 from bert_scratch.pretraining.choices import Budget, Choice
 from bert_scratch.pretraining.corpus_facts import CorpusFacts
@@ -16,6 +17,7 @@ from bert_scratch.pretraining.pretrain_config import ModelSettings, PretrainConf
 from bert_scratch.training.compiled import Compiled, FewShapes
 from bert_scratch.training.memory import StepMemory
 from bert_scratch.training.objective import PRETRAINING, Objective
+from bert_scratch.training.packing import PackedRows
 from bert_scratch.training.runtime import Runtime
 
 T = TypeVar("T")
@@ -93,6 +95,8 @@ def _check_together(config: PretrainConfig, shape: BertConfig, *, shape_is_fixed
             "--compile on a GPU measures which kernels are fastest, and --deterministic promises "
             "the same bits; leave one of them out"
         )
+    if config.packed and (obstacle := why_not_packed(config, shape)) is not None:
+        raise InputError(f"--packed: {obstacle}; leave it out")
     if config.pair_task != "none" and shape.type_vocab_size < 2:
         raise InputError(
             f"--pair-task {config.pair_task} needs two token types, the model has "
@@ -232,14 +236,32 @@ def objective_of(config: PretrainConfig) -> Objective[Batch]:
     return Compiled(PRETRAINING) if config.compile else PRETRAINING
 
 
-def fill_up_of(config: PretrainConfig) -> FewShapes | None:
-    """Return what keeps the shapes of a compiled run few."""
-    if not config.compile:
+def arrangement_of(config: PretrainConfig) -> PackedRows | FewShapes | None:
+    """Return what packs micro-batches, or keeps the shapes of a compiled run few; None: neither."""
+    if not (config.packed or config.compile):
         return None
-    return FewShapes(
+    arrangement = PackedRows if config.packed else FewShapes
+    return arrangement(
         max_seq_length=filled(config.max_seq_length),
         masked_lm_prob=filled(config.masked_lm_prob),
     )
+
+
+def why_not_packed(config: PretrainConfig, shape: BertConfig) -> str | None:
+    """Return why `packed_attention` cannot compute a run with these settings; None if it can."""
+    if not filled(config.device).startswith("cuda"):
+        return "its attention kernels are for a GPU"
+    if config.dtype == "float32":
+        return "its attention kernels take no float32"
+    if config.deterministic:
+        return "--deterministic promises the same bits, and its attention kernels do not"
+    if shape.attention_probs_dropout_prob:
+        return "its attention kernels have no dropout; --attention-probs-dropout-prob 0 has none"
+    head_size = shape.hidden_size // shape.num_attention_heads
+    if head_size % HEAD_SIZE_MULTIPLE:
+        wanted = f"multiples of {HEAD_SIZE_MULTIPLE}"
+        return f"its attention kernels take head sizes that are {wanted}, not {head_size}"
+    return None
 
 
 def _apply_recipe(config: PretrainConfig) -> PretrainConfig:

@@ -12,10 +12,14 @@ from torch import Tensor, nn
 from bert_scratch.batch import WIDTH_MULTIPLE, Batch
 from bert_scratch.model.losses import IGNORED_LABEL
 from bert_scratch.training.objective import BatchT, Objective
+from bert_scratch.training.packing import NUM_SIZES
 
 NUM_WIDTHS = 4
 MAX_SHAPES = 2 * NUM_WIDTHS
 """A step's last micro-batch may have fewer rows than the others, of any width."""
+MOST_PACKED = 4 * NUM_SIZES
+"""Of packed micro-batches, likewise; a size may now and then have room for more predictions than
+usual. Few of them occur: micro-batches of one run are about as full."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +81,7 @@ class Compiled(Generic[BatchT]):
         )
         dynamo = torch._dynamo.config
         # a trial before the run may have compiled the same shapes for another model
-        dynamo.recompile_limit = max(dynamo.recompile_limit, 2 * MAX_SHAPES)
+        dynamo.recompile_limit = max(dynamo.recompile_limit, 2 * max(MAX_SHAPES, MOST_PACKED))
 
     def loss(self, model: nn.Module, micro_batch: BatchT, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the objective's `loss` returns."""

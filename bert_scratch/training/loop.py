@@ -54,7 +54,7 @@ class Plan:
     """Of a wsd schedule."""
     skip_non_finite: int = 0
     """How many updates of the run may be left out because they were not finite."""
-    fill_up: Callable[[Any], Any] | None = None
+    arrange: Callable[[Any], Any] | None = None
     """Of the steps; see `StepSettings`."""
 
     @property
@@ -64,7 +64,7 @@ class Plan:
             seed=self.seed,
             micro_batch_size=self.micro_batch_size,
             max_grad_norm=self.max_grad_norm,
-            fill_up=self.fill_up,
+            arrange=self.arrange,
         )
 
     @property

@@ -97,22 +97,22 @@ class PretrainingObjective:
         output = model(
             micro_batch.input_ids,
             micro_batch.token_type_ids,
-            micro_batch.attention_mask,
+            None if micro_batch.row_starts is not None else micro_batch.attention_mask,
             masked_positions=micro_batch.masked_positions,
+            row_starts=micro_batch.row_starts,
         )
         logits, labels = output.prediction_logits, micro_batch.masked_labels
         mlm_loss, mlm_correct = cross_entropy_sum(logits, labels)
         loss = mlm_loss / counts[0]
         zero = torch.zeros((), device=logits.device)
-        nsp_loss, nsp_correct, num_pairs = zero, zero, 0
-        if micro_batch.next_sentence_label is not None:
-            num_pairs = len(micro_batch.next_sentence_label)
-            nsp_loss, nsp_correct = cross_entropy_sum(
-                output.seq_relationship_logits, micro_batch.next_sentence_label
-            )
+        nsp_loss, nsp_correct, num_pairs = zero, zero, zero
+        pairs = micro_batch.next_sentence_label
+        if pairs is not None:
+            num_pairs = (pairs != IGNORED_LABEL).sum()
+            nsp_loss, nsp_correct = cross_entropy_sum(output.seq_relationship_logits, pairs)
             loss = loss + nsp_loss / counts[1]
         counted = (labels != IGNORED_LABEL).sum()
-        parts = (mlm_loss, mlm_correct, counted, nsp_loss, nsp_correct, zero + num_pairs)
+        parts = (mlm_loss, mlm_correct, counted, nsp_loss, nsp_correct, num_pairs)
         return loss, torch.stack([part.detach().float() for part in parts])
 
     def means(self, sums: list[float]) -> dict[str, float]:

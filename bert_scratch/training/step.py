@@ -47,8 +47,8 @@ class StepSettings:
     """Examples of a forward pass."""
     max_grad_norm: float
     """The global norm above which gradients are scaled down; 0 never scales."""
-    fill_up: Callable[[Any], Any] | None = None
-    """Pads each micro-batch to one of few shapes, for a compiled objective."""
+    arrange: Callable[[Any], Any] | None = None
+    """Lays each micro-batch out anew: packed, or padded to one of few shapes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,8 +206,8 @@ def _add_gradients(
     total = torch.zeros(len(objective.sums), device=runtime.device)
     num_positions = 0
     for micro_step, micro_batch in enumerate(batch.split(settings.micro_batch_size)):
-        if settings.fill_up is not None:
-            micro_batch = settings.fill_up(micro_batch)
+        if settings.arrange is not None:
+            micro_batch = settings.arrange(micro_batch)
         seed_dropout(settings.seed, step=step, micro_step=micro_step, rank=all_reduce.ranks.rank)
         if runtime.device.type == "cuda":
             micro_batch = micro_batch.pin_memory()  # else the copy would wait for the device

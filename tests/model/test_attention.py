@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bert_scratch.model.attention import attention, key_bias, row_of_token
+from bert_scratch.model.attention import attention, key_bias, packed_attention, row_of_token
 
 BATCH, HEADS, LENGTH, SIZE = 2, 3, 7, 5
 
@@ -57,6 +57,21 @@ def test_returned_weights_are_those_before_dropout():
     mixed, weights = attention(query, key, value, dropout=torch.zeros_like, need_weights=True)
     assert not mixed.any()
     torch.testing.assert_close(weights.sum(-1), torch.ones(BATCH, HEADS, LENGTH))
+
+
+@pytest.mark.slow
+def test_the_kernel_for_packed_rows_is_compiled_without_a_break():
+    graphs = []
+
+    def note(graph, inputs):
+        graphs.append(str(graph.graph))
+        return lambda *_: inputs[:1]  # no CPU has the kernel
+
+    query = torch.zeros(11, HEADS, 8, dtype=torch.bfloat16)
+    rows = torch.tensor([0, 4, 9], dtype=torch.int32)
+    compiled = torch.compile(packed_attention, fullgraph=True, dynamic=False, backend=note)
+    compiled(query, query, query, rows, longest_row=512)
+    assert len(graphs) == 1 and "_varlen_attn" in graphs[0]
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)

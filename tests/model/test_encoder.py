@@ -13,12 +13,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bert_scratch.config import BertConfig, InputError
+from bert_scratch.model import encoder, layers
+from bert_scratch.model.attention import attention, key_bias
 from bert_scratch.model.encoder import BertModel
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.model.initial_weights import sinusoids
-from bert_scratch.model.layers import Dropout, gather_positions
+from bert_scratch.model.layers import Dropout, MultiHeadAttention, gather_positions
 
 PUBLISHED = {
     "tiny": 4_385_920,
@@ -196,6 +199,78 @@ def test_packed_rows_take_positions_when_they_are_given(model, config, inputs):
     assert torch.equal(model(**packed, position_ids=positions).last_hidden_state, implied)
     other = model(**packed, position_ids=positions + 1).last_hidden_state
     assert (other - implied).abs().max() > 0.01
+
+
+def row_by_row(query, key, value, row_starts, *, longest_row):
+    """What the kernel behind `packed_attention` is to compute."""
+    bounds = [*row_starts.tolist(), len(query)]
+    mixed = []
+    for start, end in itertools.pairwise(bounds):
+        assert end - start <= longest_row
+        parts = (part[None, start:end].transpose(1, 2) for part in (query, key, value))
+        mixed.append(attention(*parts)[0][0].transpose(0, 1))
+    return torch.cat(mixed)
+
+
+@pytest.fixture
+def biases(monkeypatch):
+    """The biases that models add to their scores while a test runs."""
+    made = []
+
+    def noting(*arguments, **options):
+        made.append(key_bias(*arguments, **options))
+        return made[-1]
+
+    monkeypatch.setattr(encoder, "key_bias", noting)
+    return made
+
+
+def test_rows_kept_apart_by_a_kernel_equal_padded_rows(model, config, inputs, biases, monkeypatch):
+    batch = inputs(config)
+    packed, real = pack(batch)
+    expected = model(**batch)
+    monkeypatch.setattr(layers, "packed_attention", row_by_row)
+    monkeypatch.setattr(MultiHeadAttention, "takes_packed_rows", lambda *_: True)
+    output = model(**packed)
+    assert biases[1] is None
+    torch.testing.assert_close(
+        output.last_hidden_state[0], expected.last_hidden_state[real], atol=2e-6, rtol=0
+    )
+    torch.testing.assert_close(output.pooler_output, expected.pooler_output, atol=2e-6, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
+def test_packed_rows_on_a_gpu_go_to_the_kernel_without_a_bias(fake_gpu, biases):
+    shape = {"vocab_size": 13, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 7}
+    model = BertModel(BertConfig(**shape, num_hidden_layers=2)).bfloat16().eval()
+    starts = torch.tensor([0, 4, 9], dtype=torch.int32)
+    # the other kernel asks the driver for its version
+    with fake_gpu(model) as device, sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        ids = torch.ones(1, 11, dtype=torch.int64, device=device)
+        output = model(ids, row_starts=starts.to(device))
+    assert output.last_hidden_state.shape == (1, 11, 16)
+    assert output.last_hidden_state.is_cuda and output.pooler_output.shape == (2, 16)
+    assert biases == [None]
+
+
+@pytest.mark.parametrize("what", ["output_attentions", "attention_bias", "position_ids"])
+def test_what_needs_the_weights_keeps_packed_rows_from_the_kernel(
+    what, model, config, inputs, monkeypatch
+):
+    packed, _ = pack(inputs(config))
+    expected = model(**packed).last_hidden_state
+    length = expected.shape[1]
+    extra = {
+        "output_attentions": True,
+        "attention_bias": torch.zeros(1, 1, length, length),
+        "position_ids": torch.cat(
+            [torch.arange(b - a) for a, b in itertools.pairwise(packed["row_starts"].tolist())]
+        )[None],
+    }
+    monkeypatch.setattr(layers, "packed_attention", None)
+    monkeypatch.setattr(MultiHeadAttention, "takes_packed_rows", lambda *_: True)
+    output = model(**packed, **{what: extra[what]})
+    torch.testing.assert_close(output.last_hidden_state, expected, atol=2e-6, rtol=0)
 
 
 def test_word_vectors_can_be_given_in_place_of_ids(model, config, inputs):

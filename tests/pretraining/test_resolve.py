@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pytest
@@ -12,7 +13,13 @@ import torch
 from bert_scratch.config import BertConfig, InputError
 from bert_scratch.pretraining.corpus_facts import CorpusFacts
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
-from bert_scratch.pretraining.resolve import Resolved, resolve, resolve_length, with_intervals
+from bert_scratch.pretraining.resolve import (
+    Resolved,
+    resolve,
+    resolve_length,
+    why_not_packed,
+    with_intervals,
+)
 from bert_scratch.training.runtime import Runtime
 
 FACTS = CorpusFacts(
@@ -93,6 +100,33 @@ def test_resolving_what_was_resolved_changes_nothing() -> None:
 def test_corpus_without_pairs_is_trained_without_them() -> None:
     single = FACTS.replace(train_sentences=50, eval_sentences=5)
     assert resolved(facts=single).config.pair_task == "none"
+
+
+def test_packed_rows_are_refused_on_a_cpu() -> None:
+    with pytest.raises(InputError, match="--packed: its attention kernels are for a GPU; leave it"):
+        resolved(packed=True)
+    assert resolved(packed=False).config.packed is False
+
+
+@pytest.mark.parametrize(
+    ("settings", "shape", "why"),
+    [
+        ({}, {}, None),
+        ({"dtype": "float16"}, {}, None),
+        ({"device": "cpu"}, {}, "for a GPU"),
+        ({"dtype": "float32"}, {}, "no float32"),
+        ({"deterministic": True}, {}, "same bits"),
+        ({}, {"attention_probs_dropout_prob": 0.1}, "no dropout"),
+        ({}, {"hidden_size": 60, "num_attention_heads": 5}, "head sizes .* not 12"),
+    ],
+)
+def test_rows_are_packed_only_where_the_kernels_can(
+    settings: dict[str, Any], shape: dict[str, Any], why: str | None
+) -> None:
+    config = PretrainConfig(**{"device": "cuda:0", "dtype": "bfloat16"} | settings)
+    plain = {"vocab_size": 99, "attention_probs_dropout_prob": 0.0}
+    obstacle = why_not_packed(config, BertConfig.preset("mini", **plain | shape))
+    assert obstacle is None if why is None else obstacle and re.search(why, obstacle)
 
 
 def test_sequence_longer_than_the_positions_is_refused() -> None:

@@ -15,6 +15,7 @@ from bert_scratch.batch import Batch
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.training.compiled import MAX_SHAPES, NUM_WIDTHS, Compiled, FewShapes
 from bert_scratch.training.objective import PRETRAINING, Objective, PretrainingObjective
+from bert_scratch.training.packing import PackedRows
 from bert_scratch.training.runtime import Runtime, set_up
 
 FILL_UP = FewShapes(max_seq_length=64, masked_lm_prob=0.2)
@@ -148,3 +149,33 @@ def test_there_are_no_more_shapes_than_may_be_compiled() -> None:
         widths = {fill_up._width(width) for width in range(1, fill_up.max_seq_length + 1)}
         assert len(widths) <= NUM_WIDTHS == MAX_SHAPES / 2
         assert max(widths) == fill_up.max_seq_length
+
+
+@pytest.mark.slow
+def test_compiled_loss_of_packed_rows_has_the_gradients_of_the_plain_one(
+    model: BertForPreTraining, batch: Batch
+) -> None:
+    compiled = Compiled(PRETRAINING, backend="aot_eager")
+    for micro_batch in batch.split(4):
+        packed = PackedRows(max_seq_length=16, masked_lm_prob=0.2)(micro_batch)
+        plain, other = gradients(model, micro_batch), gradients(model, packed, compiled)
+        for mine, theirs in zip(other, plain, strict=True):
+            torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.gpu
+def test_compiled_kernels_for_packed_rows_learn_what_padded_rows_do(
+    model: BertForPreTraining, batch: Batch
+) -> None:
+    model = model.cuda()
+    packed = PackedRows(max_seq_length=16, masked_lm_prob=0.2)(batch)
+    counts = PRETRAINING.counts(batch).cuda()
+    found = []
+    for objective, rows in ((PRETRAINING, batch), (Compiled(PRETRAINING), packed)):
+        model.zero_grad()
+        with torch.autocast("cuda", dtype=torch.float16):
+            loss, _ = objective.loss(model, rows.to(counts.device), counts)
+        loss.backward()
+        found.append([loss.detach(), *(p.grad for p in model.parameters())])
+    for mine, theirs in zip(*reversed(found), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=5e-3, rtol=0.1)

@@ -120,7 +120,7 @@ def test_an_update_mixes_no_devices_and_asks_a_gpu_for_no_number(
         seed=1,
         micro_batch_size=6,
         max_grad_norm=1.0,
-        fill_up=FewShapes(max_seq_length=16, masked_lm_prob=0.3),
+        arrange=FewShapes(max_seq_length=16, masked_lm_prob=0.3),
     )
     with fake_gpu(model) as device:
         built = optimizer_of(

@@ -1,0 +1,90 @@
+"""How the steps of a new run are made, packed or not, compiled or not: on a GPU by trying each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bert_scratch.pretraining.assemble import Parts, fix_length
+from bert_scratch.pretraining.resolve import objective_of, why_not_packed
+from bert_scratch.pretraining.run_folder import RunFolder
+from bert_scratch.pretraining.step_probe import StepProbe, Trial, probe_step
+from bert_scratch.training.objective import PRETRAINING
+
+WAYS = ("packed", "compile")
+"""Tried in this order, the next on top of what was taken; fields of the settings."""
+AGREEMENT = 5e-2
+"""How far loss and gradient norm of a step made another way may be from the one before, as a share:
+a compiled one's dropout draws other bits."""
+
+
+def fix_length_and_step(parts: Parts, folder: RunFolder, *, may_halve: bool) -> tuple[Parts, Trial]:
+    """Do what `fix_length` does, and decide on --packed and --compile where they were left out.
+
+    Raises:
+        InputError: as `fix_length` does.
+    """
+    fixed, trial = fix_length(parts, folder, may_halve=may_halve)
+    open_ways = [name for name in WAYS if getattr(parts.config, name) is None]
+    if parts.runtime.device.type != "cuda":  # a CPU gains little: there is nothing to try and say
+        not_taken = dict.fromkeys(open_ways, False)
+        return replace(fixed, config=fixed.config.replace(**not_taken)), trial
+    best = trial.step
+    for name in open_ways:
+        probe, reason = _try(_with_way(fixed, name, True, ""), name, best)
+        best = best if probe is None else probe
+        parts = _with_way(parts, name, probe is not None, reason)
+        fixed = _with_way(fixed, name, probe is not None, reason)
+    if best is trial.step:
+        return fixed, trial
+    return fix_length(parts, folder, may_halve=may_halve)
+
+
+def _with_way(parts: Parts, name: str, is_taken: bool, reason: str) -> Parts:
+    flag = f"--{name}" if is_taken else f"--no-{name}"
+    config = parts.config.replace(**{name: is_taken})
+    return replace(parts, config=config, reasons=[*parts.reasons, f"{flag}: {reason}"])
+
+
+def _try(parts: Parts, name: str, best: StepProbe) -> tuple[StepProbe | None, str]:
+    """Return what a step costs this way, or None if it is not to be taken; and why."""
+    if name == "packed":
+        obstacle = why_not_packed(parts.config, parts.bert_config)
+    else:
+        obstacle = "--deterministic promises the same bits" if parts.config.deterministic else None
+    if obstacle is not None:
+        return None, obstacle
+    try:
+        probe = _probe(parts)
+    except RuntimeError as error:  # of the compiler, of a kernel, or too little memory
+        return None, f"such a step does not run here ({type(error).__name__})"
+    is_taken, reason = judge(best, probe)
+    return probe if is_taken else None, reason
+
+
+def judge(best: StepProbe, probe: StepProbe) -> tuple[bool, str]:
+    """Return whether a step made another way is to be taken, and why: if it agrees and is faster.
+
+    Args:
+        best: the fastest way so far.
+        probe: the other.
+    """
+    losses = [PRETRAINING.means(each.sums)["loss"] for each in (best, probe)]
+    norms = [each.grad_norm for each in (best, probe)]
+    if not all(abs(a - b) <= AGREEMENT * a for a, b in (losses, norms)):
+        return False, "such a step does not compute the same as one without"
+    ratio = best.step_s / probe.step_s
+    if ratio <= 1:
+        return False, f"such a step takes {1 / ratio:.2f}x the time of one without"
+    return True, f"such a step is {ratio:.2f}x as fast as one without"
+
+
+def _probe(parts: Parts) -> StepProbe:
+    model = parts.build_model()
+    return probe_step(
+        model,
+        parts.build_optimizer(model),
+        parts.loader.batch_at(0),
+        objective=objective_of(parts.config),
+        settings=parts.plan().step_settings,
+        runtime=parts.runtime,
+    )

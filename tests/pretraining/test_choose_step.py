@@ -1,0 +1,129 @@
+"""Pins when a packed or a compiled step is taken. Anywhere:
+`pytest tests/pretraining/test_choose_step.py`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+
+from bert_scratch.config import BertConfig
+from bert_scratch.pretraining import choose_step
+from bert_scratch.pretraining.assemble import Parts
+from bert_scratch.pretraining.choose_step import fix_length_and_step, judge
+from bert_scratch.pretraining.pretrain_config import PretrainConfig
+from bert_scratch.pretraining.step_probe import StepProbe, Trial
+from bert_scratch.training.runtime import Runtime
+
+PLAIN = StepProbe(step_s=0.2, sums=[900.0, 0.0, 100.0, 22.0, 15.0, 32.0], grad_norm=5.0)
+
+
+@pytest.mark.parametrize(
+    ("compiled", "is_taken", "why"),
+    [
+        (replace(PLAIN, step_s=0.1), True, "2.00x as fast"),
+        (replace(PLAIN, step_s=0.3), False, "1.50x the time"),
+        (replace(PLAIN, step_s=0.1, sums=[905.0, 4.0, 100.0, 22.1, 19.0, 32.0]), True, "as fast"),
+        (replace(PLAIN, step_s=0.1, grad_norm=2.5), False, "does not compute the same"),
+        (replace(PLAIN, sums=[990.0, *PLAIN.sums[1:]]), False, "does not compute the same"),
+        (replace(PLAIN, grad_norm=float("nan")), False, "does not compute the same"),
+    ],
+)
+def test_the_faster_step_is_taken_if_it_computes_the_same(
+    compiled: StepProbe, is_taken: bool, why: str
+) -> None:
+    choice, reason = judge(PLAIN, compiled)
+    assert choice is is_taken
+    assert why in reason
+
+
+def decide(
+    monkeypatch: pytest.MonkeyPatch,
+    step_s: dict[tuple[bool, bool], float | Exception],
+    *,
+    device: str = "cuda",
+    **settings: Any,
+) -> Parts:
+    """Decide on a machine where a step takes so long, by (packed, compiled)."""
+    parts = Parts(
+        config=PretrainConfig(dtype="bfloat16", device=device, **settings),
+        bert_config=BertConfig.preset("mini", vocab_size=99, attention_probs_dropout_prob=0.0),
+        runtime=Runtime(device=torch.device(device), dtype=torch.bfloat16, num_threads=1),
+        reasons=[],
+        **dict.fromkeys(
+            ("facts", "store", "tokenizer", "peak_flops", "ranks", "loader", "added_tokens"),
+            mock.sentinel.unused,
+        ),
+        word_vectors=None,
+    )
+
+    def probe(parts: Parts) -> StepProbe:
+        found = step_s[bool(parts.config.packed), bool(parts.config.compile)]
+        if isinstance(found, Exception):
+            raise found
+        return replace(PLAIN, step_s=found)
+
+    def fix_length(parts: Parts, *_: object, **__: object) -> tuple[Parts, Trial]:
+        return parts, Trial(step=probe(parts), checkpoint=mock.Mock(), peak_memory_bytes=1)
+
+    monkeypatch.setattr(choose_step, "_probe", probe)
+    monkeypatch.setattr(choose_step, "fix_length", fix_length)
+    return fix_length_and_step(parts, mock.Mock(), may_halve=True)[0]
+
+
+@pytest.mark.parametrize(
+    ("step_s", "packed", "compiled"),
+    [
+        ([1.0, 0.9, 0.5, 0.4], True, True),
+        ([1.0, 1.1, 0.5, 0.4], False, True),
+        ([1.0, 0.9, 0.1, 1.2], True, False),  # compiling is tried on top of what was taken
+        ([1.0, 1.1, 1.2, 0.4], False, False),
+    ],
+)
+def test_each_way_is_tried_on_top_of_those_taken(
+    step_s: list[float], packed: bool, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, only_packed, only_compiled, both = step_s
+    parts = decide(
+        monkeypatch,
+        {
+            (False, False): plain,
+            (True, False): only_packed,
+            (False, True): only_compiled,
+            (True, True): both,
+        },
+    )
+    assert (parts.config.packed, parts.config.compile) == (packed, compiled)
+    flags = [reason.partition(":")[0] for reason in parts.reasons]
+    assert flags == [f"--{'' if packed else 'no-'}packed", f"--{'' if compiled else 'no-'}compile"]
+
+
+def test_a_way_that_does_not_run_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken: dict[tuple[bool, bool], float | Exception] = {
+        (False, False): 1.0,
+        (True, False): NotImplementedError("no kernel"),
+        (False, True): torch.OutOfMemoryError(),
+    }
+    parts = decide(monkeypatch, broken)
+    assert (parts.config.packed, parts.config.compile) == (False, False)
+    assert "does not run here (NotImplementedError)" in parts.reasons[0]
+    assert "does not run here (OutOfMemoryError)" in parts.reasons[1]
+
+
+def test_what_was_asked_for_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = decide(monkeypatch, {(True, False): 1.0}, packed=True, compile=False)
+    assert (parts.config.packed, parts.config.compile, parts.reasons) == (True, False, [])
+
+
+def test_deterministic_runs_try_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = decide(monkeypatch, {(False, False): 1.0}, deterministic=True)
+    assert (parts.config.packed, parts.config.compile) == (False, False)
+    assert all("--deterministic promises the same bits" in reason for reason in parts.reasons)
+
+
+def test_a_cpu_tries_nothing_and_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = decide(monkeypatch, {(False, False): 1.0}, device="cpu")
+    assert (parts.config.packed, parts.config.compile, parts.reasons) == (False, False, [])
