@@ -47,8 +47,14 @@ class LayerNorm(nn.Module):
         self.eps = config.layer_norm_eps
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """Normalise [..., D] over D; the statistics are float32 in any dtype."""
-        return F.layer_norm(hidden_states, self.weight.shape, self.weight, self.bias, self.eps)
+        """Normalise [..., D] over D, in its dtype; the statistics are float32 in any."""
+        weight, bias = self.weight, self.bias
+        if not hidden_states.is_cuda:  # where weights may be of another dtype
+            return F.layer_norm(hidden_states, weight.shape, weight, bias, self.eps)
+        weight, bias = weight.to(hidden_states.dtype), bias.to(hidden_states.dtype)
+        # Autocast would turn all that follows the first LayerNorm into float32, residuals included.
+        with torch.autocast("cuda", enabled=False):
+            return F.layer_norm(hidden_states, weight.shape, weight, bias, self.eps)
 
 
 class Dropout(nn.Module):

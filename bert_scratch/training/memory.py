@@ -73,8 +73,7 @@ class StepMemory:
         config, size = self.config, self._size
         d, f = config.hidden_size, config.intermediate_size
         masks = 2 * d * bool(config.hidden_dropout_prob)
-        layer_norm_inputs = 2 * d * (4 if self._is_gpu else size)
-        return size * (2 * d + 2 * f + masks) + layer_norm_inputs + 16
+        return size * (4 * d + 2 * f + masks) + 16
 
     @property
     def layer_bytes(self) -> int:

@@ -59,6 +59,26 @@ def test_layer_norm_of_bfloat16_has_float32_statistics(config, randomize):
     torch.testing.assert_close(result.double(), expected, atol=0, rtol=2**-8)
 
 
+@pytest.mark.filterwarnings("ignore:.*CUDA is not available")
+def test_layer_norm_on_a_gpu_keeps_the_dtype(config, fake_gpu):
+    module = LayerNorm(config)
+    with fake_gpu(module) as device:
+        values = torch.ones(3, config.hidden_size, dtype=torch.bfloat16, device=device)
+        assert module(values).dtype == torch.bfloat16
+        assert module(values.float()).dtype == torch.float32
+
+
+@pytest.mark.gpu
+def test_autocast_on_a_gpu_leaves_no_float32_between_layers(config, randomize):
+    layer = randomize(EncoderLayer(config), 0.2).cuda().eval()
+    values = hidden(config).cuda()
+    expected = layer(values)
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        output = layer(values.bfloat16())
+    assert output.dtype == torch.bfloat16
+    torch.testing.assert_close(output.float(), expected, atol=0.1, rtol=0.05)
+
+
 def gelu_tanh(x):
     return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
