@@ -37,6 +37,10 @@ dtype=$($python -c 'import torch
 from bert_scratch.model.devices import resolve_dtype
 print(resolve_dtype("auto", torch.device("cuda"))[0])')
 
+packs=$($python -c "import torch
+from bert_scratch.model.attention import has_packed_attention
+print(has_packed_attention(torch.device('cuda'), torch.$dtype, 64))")
+
 run $python -m pytest -q -m gpu
 say "packed and compiled steps against plain ones, in the lines 'chosen'; 'needs' is the memory"
 for preset in mini base; do
@@ -47,7 +51,9 @@ done
 for shape in "mini 64 128" "base 32 128" "base 8 512"; do
     read -r preset rows length <<<"$shape"
     # two at a time: all of base are too many; our packed arms know no dropout, so all are without
-    for arm in ours-compiled ours-packed ours-packed-compiled eager sdpa compiled compiled-sdpa; do
+    arms="eager sdpa compiled compiled-sdpa ours-compiled"
+    if [[ $packs == True ]]; then arms+=" ours-packed ours-packed-compiled"; fi
+    for arm in $arms; do
         run $python benchmarks/train.py --device cuda --dtype "$dtype" --preset "$preset" \
             --train-batch-size "$rows" --max-seq-length "$length" --dropout 0 --arms "ours,$arm" \
             --output "$results/train-$preset-$length-$arm.json"

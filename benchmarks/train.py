@@ -3,7 +3,7 @@
     uv run benchmarks/train.py                                  # mini, 32 rows of 128, bfloat16
     uv run benchmarks/train.py --preset tiny --vocab-size 8192 --max-seq-length 64
     uv run benchmarks/train.py --preset base --dtype float32 --arms ours,eager
-    uv run benchmarks/train.py --device cuda --arms ours,ours-packed,ours-packed-compiled,sdpa
+    uv run benchmarks/train.py --device cuda --dropout 0 --arms ours,ours-packed-compiled,sdpa
 
 Every arm has the same weights, batch, masks, dropout, AdamW, clipping and dtype; before anything
 is timed, all must give the same loss on the same batch without dropout. Each arm has a process of
@@ -191,7 +191,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--warmup", type=int, default=3, help="steps of each arm before those")
     parser.add_argument("--output", help="JSON file")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if "packed" in options.arms and (options.dropout or options.dtype == "float32"):
+        parser.error("kernels for packed rows take neither --dropout nor --dtype float32")
+    return options
 
 
 def make_batch(options: argparse.Namespace, vocab_size: int) -> Batch:
@@ -234,7 +237,9 @@ def ours(name: str, model: BertForPreTraining, batch: Batch, runtime: Runtime) -
         bias_correction=True,
     )
     num_rows, width = batch.input_ids.shape
-    packing = PackedRows(max_seq_length=width, masked_lm_prob=MASKED_SHARE)
+    packing = PackedRows(
+        max_seq_length=width, masked_lm_prob=MASKED_SHARE, for_compiler="compiled" in name
+    )
     settings = StepSettings(
         seed=0,
         micro_batch_size=num_rows,

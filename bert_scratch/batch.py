@@ -53,6 +53,8 @@ class Batch:
     row_starts: Tensor | None = None
     """[R+1] int32 of packed rows: S is all there is, B is 1, and row r is the positions from
     row_starts[r] up to row_starts[r+1]; `next_sentence_label` is [R] then. None: a row each."""
+    longest_row: int | None = None
+    """No packed row has more tokens."""
 
     @property
     def num_positions(self) -> int:

@@ -64,6 +64,9 @@ def fake_gpu() -> Callable[[nn.Module], AbstractContextManager[torch.device]]:
     from torch import nn
     from torch._subclasses.fake_tensor import FakeTensorMode
 
+    from bert_scratch.model import attention
+    from bert_scratch.training.runtime import Runtime
+
     def move(model: nn.Module, device: torch.device) -> None:
         moved: dict[torch.Tensor, torch.Tensor] = {}  # tied ones stay tied
         for module in model.modules():
@@ -74,6 +77,15 @@ def fake_gpu() -> Callable[[nn.Module], AbstractContextManager[torch.device]]:
             for name, buffer in module._buffers.items():
                 assert buffer is not None
                 module._buffers[name] = torch.empty_like(buffer, device=device)
+
+    @contextmanager
+    def autocast(runtime: Runtime) -> Iterator[None]:
+        """Do what torch.autocast refuses to do without CUDA."""
+        torch.set_autocast_dtype("cuda", runtime.dtype)
+        torch.set_autocast_enabled("cuda", runtime.dtype != torch.float32)
+        yield
+        torch.set_autocast_enabled("cuda", False)
+        torch.clear_autocast_cache()
 
     @contextmanager
     def there(model: nn.Module) -> Iterator[torch.device]:
@@ -88,6 +100,9 @@ def fake_gpu() -> Callable[[nn.Module], AbstractContextManager[torch.device]]:
             patch.setattr(torch.autograd, "backward", backward)
             patch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
             patch.setattr(torch.cuda, "Event", mock.MagicMock)
+            patch.setattr(Runtime, "autocast", autocast)
+            patch.setattr(attention, "_is_ampere_or_newer", lambda _: True)
+            patch.setattr(torch._C, "_get_cudnn_sdp_enabled", lambda: False)  # asks for its version
             move(model, device)
             yield device
 

@@ -1,21 +1,20 @@
-"""Scaled dot-product attention: two ways for rows of a batch, one for packed rows, one result.
+"""Scaled dot-product attention: two ways to compute it, and one more for packed rows.
 
 Letters: B batch, S sequence, H heads, K head size, T packed tokens, R packed rows.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 BACKENDS = ("auto", "explicit", "sdpa")
-HEAD_SIZE_MULTIPLE = 8
-"""Of the head sizes that `packed_attention` takes."""
 
 
 def attention(
@@ -64,29 +63,51 @@ def attention(
     return torch.matmul(kept, value), weights if need_weights else None
 
 
-def packed_attention(
-    query: Tensor, key: Tensor, value: Tensor, row_starts: Tensor, *, longest_row: int
-) -> Tensor:
-    """Do what `attention` does, without dropout, within each of the rows that T tokens hold.
+class RowBounds(NamedTuple):
+    """Where the rows that T tokens hold begin and end."""
 
-    By torch's variable-length kernels, which never hold the weights of two tokens of different
-    rows: on a GPU, in float16 or bfloat16, for head sizes that are multiples of 8.
+    bounds: Tensor
+    """[R+1] int32 from 0 to T: row r is the tokens from bounds[r] up to bounds[r+1]."""
+    longest_row: int
+    """No row has more tokens."""
+
+
+def has_packed_attention(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
+    """Tell whether `packed_attention` runs on a device, for a dtype and size of the heads."""
+    return (
+        device.type == "cuda"
+        and dtype in (torch.float16, torch.bfloat16)
+        and head_size % 8 == 0
+        and head_size <= 256
+        and _is_ampere_or_newer(device.index)
+    )
+
+
+@functools.cache
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _is_ampere_or_newer(index: int | None) -> bool:
+    return torch.cuda.get_device_capability(index) >= (8, 0)
+
+
+def packed_attention(query: Tensor, key: Tensor, value: Tensor, rows: RowBounds) -> Tensor:
+    """Do what `attention` does, without bias and dropout, within each of the rows of T tokens.
+
+    By torch's variable-length kernels (cuDNN's or Flash's, as torch prefers for the GPU), where
+    `has_packed_attention`.
 
     Args:
-        query: [T, H, K].
+        query: [T, H, K] float16 or bfloat16.
         key: [T, H, K], as query.
         value: [T, H, K], as query.
-        row_starts: [R+1] int32, where each row starts in T, and where the last one ends.
-        longest_row: no row is longer.
+        rows: all T tokens are in one.
 
     Returns:
-        [T, H, K]. Tokens after the last row are a row of their own.
+        [T, H, K] in the query's dtype.
     """
-    from torch.nn.attention.varlen import varlen_attn  # builds operators; a CPU never needs them
+    from torch.nn.attention.varlen import varlen_attn  # takes 2 s; a CPU never needs it
 
-    bounds = F.pad(row_starts, (0, 1), value=query.shape[0])
-    mixed = varlen_attn(query, key, value, bounds, bounds, longest_row, longest_row)
-    return cast(Tensor, mixed)
+    bounds, longest = rows
+    return cast(Tensor, varlen_attn(query, key, value, bounds, bounds, longest, longest))
 
 
 def _scores(query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:

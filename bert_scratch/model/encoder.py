@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bert_scratch.config import BertConfig, InputError
-from bert_scratch.model.attention import key_bias, row_of_token
+from bert_scratch.model.attention import RowBounds, key_bias, row_of_token
 from bert_scratch.model.initial_weights import initialize
 from bert_scratch.model.layers import (
     Dropout,
@@ -57,7 +57,7 @@ class EncoderLayer(nn.Module):
         *,
         output_attentions: bool = False,
         positions: Tensor | None = None,
-        row_starts: Tensor | None = None,
+        rows: RowBounds | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Refine the hidden states once.
 
@@ -66,7 +66,7 @@ class EncoderLayer(nn.Module):
             attention_bias: added to the scaled scores; broadcasts to [B, H, S, S].
             output_attentions: also return the attention weights.
             positions: [N] int64, the flat positions whose output is wanted; None is all.
-            row_starts: [R+1] int32, rows that `packed_attention` keeps apart in [1, S, D].
+            rows: that `packed_attention` keeps apart in [1, S, D].
 
         Returns:
             [B, S, D], or [N, D]; with output_attentions also [B, H, S, S].
@@ -76,7 +76,7 @@ class EncoderLayer(nn.Module):
             attention_bias,
             output_attentions=output_attentions,
             positions=positions,
-            row_starts=row_starts,
+            rows=rows,
         )
         attended, weights = attended if output_attentions else (attended, None)
         if positions is not None:
@@ -169,6 +169,7 @@ class EncoderOptions(TypedDict, total=False):
     extra_embeddings: Tensor | None
     attention_bias: Tensor | None
     row_starts: Tensor | None
+    longest_row: int | None
     output_hidden_states: bool
     output_attentions: bool
 
@@ -220,6 +221,7 @@ class BertModel(PretrainedModel):
         extra_embeddings: Tensor | None = None,
         attention_bias: Tensor | None = None,
         row_starts: Tensor | None = None,
+        longest_row: int | None = None,
         output_positions: Tensor | None = None,
         output_hidden_states: bool = False,
         output_attentions: bool = False,
@@ -235,8 +237,11 @@ class BertModel(PretrainedModel):
             extra_embeddings: [B, S, D], added before the first LayerNorm.
             attention_bias: [B or 1, 1 or H, S, S], added to the scaled attention scores.
             row_starts: [R+1] int32, packed rows: input_ids is [1, T], row r is the tokens from
-                row_starts[r] up to row_starts[r+1], and attends to itself alone. On a GPU by
-                `packed_attention`, unless another argument or dropout needs the weights.
+                row_starts[r] up to row_starts[r+1], and attends to itself alone; what is behind
+                the last row is one more. By `packed_attention` where that runs, unless attention
+                dropout, a mask, a bias, position ids or the weights are asked for.
+            longest_row: no packed row, nor what is behind the last, is longer; None: than
+                max_position_embeddings.
             output_positions: [N] int64, the flat positions (row * S + column) whose last hidden
                 state is wanted; None is all. In training nothing after the last layer's
                 attention is computed elsewhere, except on the first position of each row.
@@ -247,9 +252,8 @@ class BertModel(PretrainedModel):
             InputError: if the inputs contradict each other or are too long.
         """
         shape = batch_shape(input_ids, inputs_embeds)
-        is_plain = not output_attentions
-        for given in (position_ids, attention_mask, attention_bias):
-            is_plain = is_plain and given is None
+        others = (position_ids, attention_mask, attention_bias)
+        needs_bias = output_attentions or any(other is not None for other in others)
         if row_starts is not None and position_ids is None:
             position_ids = _positions_in_rows(row_starts, shape[1])
         hidden = self.embeddings(
@@ -260,11 +264,14 @@ class BertModel(PretrainedModel):
             extra_embeddings=extra_embeddings,
         )
         hidden = hidden.to(_compute_dtype(hidden))
-        kernel_rows = row_starts if is_plain and self._takes_packed_rows(hidden) else None
+        rows = None
+        if row_starts is not None and not needs_bias and self._takes_packed_rows(hidden):
+            bounds = F.pad(row_starts.int(), (0, 1), value=hidden.shape[1])
+            rows = RowBounds(bounds, longest_row or self.config.max_position_embeddings)
         bias = key_bias(
             attention_mask,
             attention_bias,
-            row_starts if kernel_rows is None else None,
+            row_starts if rows is None else None,
             num_tokens=hidden.shape[1],
             dtype=hidden.dtype,
         )
@@ -276,7 +283,7 @@ class BertModel(PretrainedModel):
             wanted = F.pad(wanted, (0, -len(wanted) % SIZE_STEP))
         in_last_layer = wanted if self.training and not output_hidden_states else None
         hidden_states, attentions = self._layers(
-            hidden, bias, kernel_rows, in_last_layer, output_attentions
+            hidden, bias, rows, in_last_layer, output_attentions
         )
         hidden = hidden_states[-1]
         if wanted is not None and in_last_layer is None:
@@ -300,7 +307,7 @@ class BertModel(PretrainedModel):
         self,
         hidden: Tensor,
         bias: Tensor | None,
-        row_starts: Tensor | None,
+        rows: RowBounds | None,
         positions: Tensor | None,
         output_attentions: bool,
     ) -> tuple[list[Tensor], list[Tensor]]:
@@ -309,7 +316,7 @@ class BertModel(PretrainedModel):
         for layer in self.layers:
             where: dict[str, Any] = {
                 "positions": positions if layer is self.layers[-1] else None,
-                "row_starts": row_starts,
+                "rows": rows,
             }
             if output_attentions:
                 hidden, weights = layer(hidden, bias, output_attentions=True, **where)

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from bert_scratch.config import BertConfig, InputError, check_choice
 from bert_scratch.model.attention import (
     BACKENDS,
-    HEAD_SIZE_MULTIPLE,
+    RowBounds,
     attention,
+    has_packed_attention,
     packed_attention,
 )
 
@@ -48,13 +49,13 @@ class LayerNorm(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Normalise [..., D] over D, in its dtype; the statistics are float32 in any."""
-        weight, bias = self.weight, self.bias
+        shape, eps = self.weight.shape, self.eps
         if not hidden_states.is_cuda:  # where weights may be of another dtype
-            return F.layer_norm(hidden_states, weight.shape, weight, bias, self.eps)
-        weight, bias = weight.to(hidden_states.dtype), bias.to(hidden_states.dtype)
+            return F.layer_norm(hidden_states, shape, self.weight, self.bias, eps)
+        weight, bias = (p.to(hidden_states.dtype) for p in (self.weight, self.bias))
         # Autocast would turn all that follows the first LayerNorm into float32, residuals included.
         with torch.autocast("cuda", enabled=False):
-            return F.layer_norm(hidden_states, weight.shape, weight, bias, self.eps)
+            return F.layer_norm(hidden_states, shape, weight, bias, eps)
 
 
 class Dropout(nn.Module):
@@ -211,7 +212,6 @@ class MultiHeadAttention(nn.Module):
         super().__init__()
         check_choice("attention_backend", attention_backend, BACKENDS)
         self.num_heads = config.num_attention_heads
-        self.longest_row = config.max_position_embeddings
         self.attention_backend = attention_backend
         self.query_key_value = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.output = nn.Linear(config.hidden_size, config.hidden_size)
@@ -219,12 +219,12 @@ class MultiHeadAttention(nn.Module):
 
     def takes_packed_rows(self, hidden_states: Tensor) -> bool:
         """Tell whether `packed_attention` can do here what this layer does."""
+        has_dropout = self.training and self.dropout.p > 0
+        head_size = hidden_states.shape[-1] // self.num_heads
         return (
             self.attention_backend == "auto"
-            and hidden_states.is_cuda
-            and hidden_states.dtype in (torch.float16, torch.bfloat16)
-            and hidden_states.shape[-1] // self.num_heads % HEAD_SIZE_MULTIPLE == 0
-            and not (self.training and self.dropout.p)
+            and not has_dropout
+            and has_packed_attention(hidden_states.device, hidden_states.dtype, head_size)
         )
 
     def forward(
@@ -234,7 +234,7 @@ class MultiHeadAttention(nn.Module):
         *,
         output_attentions: bool = False,
         positions: Tensor | None = None,
-        row_starts: Tensor | None = None,
+        rows: RowBounds | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Attend within each sequence.
 
@@ -243,8 +243,8 @@ class MultiHeadAttention(nn.Module):
             attention_bias: added to the scaled scores; broadcasts to [B, H, S, S].
             output_attentions: also return the attention weights.
             positions: [N] int64, the flat positions whose output is wanted; None is all.
-            row_starts: [R+1] int32, rows that `packed_attention` keeps apart in [1, S, D]; it
-                knows neither bias, weights nor dropout.
+            rows: that `packed_attention` keeps apart in [1, S, D]; it has neither bias, weights
+                nor dropout.
 
         Returns:
             [B, S, D], or [N, D]; with output_attentions also [B, H, S, S] (before dropout, rows
@@ -252,11 +252,13 @@ class MultiHeadAttention(nn.Module):
         """
         batch, length, size = hidden_states.shape
         projected = self.query_key_value(hidden_states)  # [B, S, 3D]
-        split = projected.view(batch, length, 3, self.num_heads, size // self.num_heads)
-        if row_starts is not None:
-            query, key, value = split[0].transpose(0, 1).contiguous().unbind(0)  # [T, H, K]
-            mixed = packed_attention(query, key, value, row_starts, longest_row=self.longest_row)
+        heads = (self.num_heads, size // self.num_heads)
+        if rows is not None:
+            parts = projected.view(length, 3, *heads).transpose(0, 1).contiguous()
+            query, key, value = parts.unbind(0)  # [T, H, K]
+            mixed = packed_attention(query, key, value, rows)
             return self._output(mixed.reshape(batch, length, size), positions)
+        split = projected.view(batch, length, 3, *heads)
         query, key, value = split.permute(2, 0, 3, 1, 4).contiguous().unbind(0)  # [B, H, S, K]
         mixed, weights = attention(
             query,

@@ -1,24 +1,29 @@
-"""How the steps of a new run are made, packed or not, compiled or not: on a GPU by trying each."""
+"""How the steps of a new run are made, compiled or not, packed or not: on a GPU by trying each."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
+
 from bert_scratch.pretraining.assemble import Parts, fix_length
-from bert_scratch.pretraining.resolve import objective_of, why_not_packed
+from bert_scratch.pretraining.kernel_check import kernels_agree
+from bert_scratch.pretraining.resolve import filled, objective_of, why_not_packed
 from bert_scratch.pretraining.run_folder import RunFolder
 from bert_scratch.pretraining.step_probe import StepProbe, Trial, probe_step
+from bert_scratch.training.memory import release_memory, within_memory
 from bert_scratch.training.objective import PRETRAINING
 
-WAYS = ("packed", "compile")
-"""Tried in this order, the next on top of what was taken; fields of the settings."""
+WAYS = ("compile", "packed")
+"""Tried in this order, the next on top of what was taken; fields of the settings. Launching many
+small kernels hides what packing saves, so the compiler comes first."""
 AGREEMENT = 5e-2
 """How far loss and gradient norm of a step made another way may be from the one before, as a share:
 a compiled one's dropout draws other bits."""
 
 
 def fix_length_and_step(parts: Parts, folder: RunFolder, *, may_halve: bool) -> tuple[Parts, Trial]:
-    """Do what `fix_length` does, and decide on --packed and --compile where they were left out.
+    """Do what `fix_length` does, and decide on --compile and --packed where they were left out.
 
     Raises:
         InputError: as `fix_length` does.
@@ -47,18 +52,38 @@ def _with_way(parts: Parts, name: str, is_taken: bool, reason: str) -> Parts:
 
 def _try(parts: Parts, name: str, best: StepProbe) -> tuple[StepProbe | None, str]:
     """Return what a step costs this way, or None if it is not to be taken; and why."""
-    if name == "packed":
-        obstacle = why_not_packed(parts.config, parts.bert_config)
-    else:
-        obstacle = "--deterministic promises the same bits" if parts.config.deterministic else None
-    if obstacle is not None:
-        return None, obstacle
     try:
-        probe = _probe(parts)
-    except RuntimeError as error:  # of the compiler, of a kernel, or too little memory
-        return None, f"such a step does not run here ({type(error).__name__})"
-    is_taken, reason = judge(best, probe)
-    return probe if is_taken else None, reason
+        obstacle = _obstacle(parts, name)
+        if obstacle is not None:
+            return None, obstacle
+        probe = within_memory(lambda: _probe(parts))
+    except torch.AcceleratorError:  # the GPU takes no further orders from this process
+        raise
+    except Exception as error:  # a compiler's or kernel's, of any kind; the plain step runs
+        first_line = str(error).partition("\n")[0]
+        why = f"such a step does not run here ({type(error).__name__}: {first_line})"
+    else:
+        if probe is None:
+            return None, "such a step does not fit the GPU's memory"
+        is_taken, reason = judge(best, probe)
+        return probe if is_taken else None, reason
+    release_memory()
+    return None, why
+
+
+def _obstacle(parts: Parts, name: str) -> str | None:
+    """Return why a way need not be timed."""
+    config, shape = parts.config, parts.bert_config
+    if name == "compile":
+        return "--deterministic promises the same bits" if config.deterministic else None
+    why = why_not_packed(config, shape)
+    if why is None and not kernels_agree(
+        parts.runtime,
+        head_size=shape.hidden_size // shape.num_attention_heads,
+        longest_row=filled(config.max_seq_length),
+    ):
+        why = "its attention kernels do not compute the same as the formula"
+    return why
 
 
 def judge(best: StepProbe, probe: StepProbe) -> tuple[bool, str]:

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+import torch
+
 from bert_scratch.batch import Batch
 from bert_scratch.config import BertConfig, InputError
-from bert_scratch.model.attention import HEAD_SIZE_MULTIPLE
+from bert_scratch.model.attention import has_packed_attention
+from bert_scratch.model.devices import DTYPES
 from bert_scratch.pretraining import choices
 from bert_scratch.pretraining.choices import Budget, Choice
 from bert_scratch.pretraining.corpus_facts import CorpusFacts
@@ -238,29 +241,28 @@ def objective_of(config: PretrainConfig) -> Objective[Batch]:
 
 def arrangement_of(config: PretrainConfig) -> PackedRows | FewShapes | None:
     """Return what packs micro-batches, or keeps the shapes of a compiled run few; None: neither."""
-    if not (config.packed or config.compile):
-        return None
-    arrangement = PackedRows if config.packed else FewShapes
-    return arrangement(
-        max_seq_length=filled(config.max_seq_length),
-        masked_lm_prob=filled(config.masked_lm_prob),
-    )
+    length, share = filled(config.max_seq_length), filled(config.masked_lm_prob)
+    if config.packed:
+        return PackedRows(
+            max_seq_length=length, masked_lm_prob=share, for_compiler=bool(config.compile)
+        )
+    return FewShapes(max_seq_length=length, masked_lm_prob=share) if config.compile else None
 
 
 def why_not_packed(config: PretrainConfig, shape: BertConfig) -> str | None:
     """Return why `packed_attention` cannot compute a run with these settings; None if it can."""
-    if not filled(config.device).startswith("cuda"):
-        return "its attention kernels are for a GPU"
-    if config.dtype == "float32":
-        return "its attention kernels take no float32"
+    device, dtype = torch.device(config.device), DTYPES[config.dtype]
+    head_size = shape.hidden_size // shape.num_attention_heads
+    if not has_packed_attention(device, dtype, head_size):
+        return (
+            "its attention kernels are for GPUs of compute capability 8.0 and newer, float16 or "
+            "bfloat16, and head sizes that are multiples of 8, 256 at most; here "
+            f"{device}, {config.dtype} and {head_size}"
+        )
     if config.deterministic:
         return "--deterministic promises the same bits, and its attention kernels do not"
     if shape.attention_probs_dropout_prob:
         return "its attention kernels have no dropout; --attention-probs-dropout-prob 0 has none"
-    head_size = shape.hidden_size // shape.num_attention_heads
-    if head_size % HEAD_SIZE_MULTIPLE:
-        wanted = f"multiples of {HEAD_SIZE_MULTIPLE}"
-        return f"its attention kernels take head sizes that are {wanted}, not {head_size}"
     return None
 
 

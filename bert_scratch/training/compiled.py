@@ -18,8 +18,8 @@ NUM_WIDTHS = 4
 MAX_SHAPES = 2 * NUM_WIDTHS
 """A step's last micro-batch may have fewer rows than the others, of any width."""
 MOST_PACKED = 4 * NUM_SIZES
-"""Of packed micro-batches, likewise; a size may now and then have room for more predictions than
-usual. Few of them occur: micro-batches of one run are about as full."""
+"""Of packed micro-batches, likewise; now and then a size has room for more predictions than usual.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -192,6 +192,11 @@ def within_memory(attempt: Callable[[], ResultT]) -> ResultT | None:
         return attempt()
     except torch.OutOfMemoryError:
         pass
+    release_memory()
+    return None
+
+
+def release_memory() -> None:
+    """Let go of what a failed attempt held; to be called when its error is gone, too."""
     gc.collect()
     torch.cuda.empty_cache()
-    return None

@@ -100,6 +100,7 @@ class PretrainingObjective:
             None if micro_batch.row_starts is not None else micro_batch.attention_mask,
             masked_positions=micro_batch.masked_positions,
             row_starts=micro_batch.row_starts,
+            longest_row=micro_batch.longest_row,
         )
         logits, labels = output.prediction_logits, micro_batch.masked_labels
         mlm_loss, mlm_correct = cross_entropy_sum(logits, labels)

@@ -1,4 +1,4 @@
-"""Rows laid one behind the other, so that no padding is computed."""
+"""Rows laid one behind the other, so that next to no padding is computed."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 
-from bert_scratch.batch import Batch
+from bert_scratch.batch import WIDTH_MULTIPLE, Batch
 from bert_scratch.model.losses import IGNORED_LABEL
 
-NUM_SIZES = 32
-"""Steps in which a full micro-batch grows: a 32nd of it is filler at most, and a compiled loss
-meets few shapes."""
+STEP = 64
+"""Tokens by which sizes differ: few of them reuse each other's memory and kernels."""
+NUM_SIZES = 16
+"""Of full micro-batches, where each size is compiled anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,33 +23,44 @@ class PackedRows:
 
     max_seq_length: int
     masked_lm_prob: float
+    for_compiler: bool
+    """Have `NUM_SIZES` and more filler."""
 
     def __call__(self, batch: Batch) -> Batch:
         """Return the same examples as one row: no loss and no gradient changes."""
-        num_rows = len(batch.input_ids)
-        step = math.ceil(num_rows * self.max_seq_length / NUM_SIZES)
-        num_fillers = math.ceil(step / (self.max_seq_length - 1))  # none longer than a row can be
-        num_tokens = _rounded_up(batch.num_tokens + num_fillers, step)
-        usual = math.ceil(num_tokens * self.masked_lm_prob)  # more is rare: one size, one shape
-        num_predictions = _rounded_up(
-            max(usual, len(batch.masked_positions)), math.ceil(step * self.masked_lm_prob)
-        )
+        step = STEP
+        if self.for_compiler:
+            most_tokens = len(batch.input_ids) * self.max_seq_length
+            step = _rounded_up(math.ceil(most_tokens / NUM_SIZES), WIDTH_MULTIPLE)
+        # One filler token each at least, and none of them longer than a row can be.
+        num_fillers = math.ceil((step + WIDTH_MULTIPLE) / (self.max_seq_length - 1))
+        least_filler = _rounded_up(num_fillers, WIDTH_MULTIPLE)
+        num_tokens = _rounded_up(batch.num_tokens, step) + least_filler
+        usual = math.ceil(num_tokens * self.masked_lm_prob)
+        unusual = max(0, len(batch.masked_positions) - usual)
         return packed(
-            batch, num_tokens=num_tokens, num_predictions=num_predictions, num_fillers=num_fillers
+            batch,
+            num_tokens=num_tokens,
+            num_predictions=usual + _rounded_up(unusual, math.ceil(step * self.masked_lm_prob)),
+            num_fillers=num_fillers,
+            longest_row=self.max_seq_length,
         )
 
 
-def packed(batch: Batch, *, num_tokens: int, num_predictions: int, num_fillers: int) -> Batch:
+def packed(
+    batch: Batch, *, num_tokens: int, num_predictions: int, num_fillers: int, longest_row: int
+) -> Batch:
     """Lay the rows of a batch one behind the other, without padding, and fill up behind them.
 
     The filler is rows of much the same length, [PAD] throughout and without labels. The last of
-    them is left out of `row_starts`: what is behind the last row is one by itself (`BertModel`).
+    them is left out of `row_starts`: what is behind the last row is one more (`BertModel`).
 
     Args:
         batch: a row each example, on the CPU.
         num_tokens: S of the result, more than there are by one for each filler row at least.
         num_predictions: N of the result, not less than there are; more have no label.
         num_fillers: rows of filler, at least 1.
+        longest_row: no row is longer, filler included.
     """
     is_real = batch.attention_mask.bool()
     place = is_real.flatten().cumsum(0) - 1
@@ -69,6 +81,7 @@ def packed(batch: Batch, *, num_tokens: int, num_predictions: int, num_fillers: 
         masked_labels=F.pad(batch.masked_labels, more, value=IGNORED_LABEL),
         next_sentence_label=pairs,
         row_starts=F.pad(lengths.cumsum(0), (1, 0)).int(),
+        longest_row=longest_row,
     )
 
 

@@ -13,7 +13,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bert_scratch.model.attention import attention, key_bias, packed_attention, row_of_token
+from bert_scratch.model import attention as module
+from bert_scratch.model.attention import (
+    RowBounds,
+    attention,
+    has_packed_attention,
+    key_bias,
+    packed_attention,
+    row_of_token,
+)
 
 BATCH, HEADS, LENGTH, SIZE = 2, 3, 7, 5
 
@@ -59,6 +67,29 @@ def test_returned_weights_are_those_before_dropout():
     torch.testing.assert_close(weights.sum(-1), torch.ones(BATCH, HEADS, LENGTH))
 
 
+@pytest.mark.parametrize(
+    ("device", "dtype", "head_size", "has"),
+    [
+        ("cuda", torch.bfloat16, 64, True),
+        ("cuda", torch.float16, 256, True),
+        ("cpu", torch.bfloat16, 64, False),
+        ("cuda", torch.float32, 64, False),
+        ("cuda", torch.bfloat16, 12, False),
+        ("cuda", torch.bfloat16, 264, False),
+    ],
+)
+def test_kernels_for_packed_rows_are_for_some_devices_dtypes_and_heads(
+    device, dtype, head_size, has, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 9))
+    module._is_ampere_or_newer.cache_clear()
+    assert has_packed_attention(torch.device(device), dtype, head_size) is has
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    module._is_ampere_or_newer.cache_clear()
+    assert not has_packed_attention(torch.device(device), dtype, head_size)
+    module._is_ampere_or_newer.cache_clear()
+
+
 @pytest.mark.slow
 def test_the_kernel_for_packed_rows_is_compiled_without_a_break():
     graphs = []
@@ -68,9 +99,9 @@ def test_the_kernel_for_packed_rows_is_compiled_without_a_break():
         return lambda *_: inputs[:1]  # no CPU has the kernel
 
     query = torch.zeros(11, HEADS, 8, dtype=torch.bfloat16)
-    rows = torch.tensor([0, 4, 9], dtype=torch.int32)
+    rows = torch.tensor([0, 4, 11], dtype=torch.int32)
     compiled = torch.compile(packed_attention, fullgraph=True, dynamic=False, backend=note)
-    compiled(query, query, query, rows, longest_row=512)
+    compiled(query, query, query, RowBounds(rows, longest_row=512))
     assert len(graphs) == 1 and "_varlen_attn" in graphs[0]
 
 

@@ -13,7 +13,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bert_scratch.config import BertConfig, InputError
 from bert_scratch.model import encoder, layers
@@ -201,12 +200,12 @@ def test_packed_rows_take_positions_when_they_are_given(model, config, inputs):
     assert (other - implied).abs().max() > 0.01
 
 
-def row_by_row(query, key, value, row_starts, *, longest_row):
+def row_by_row(query, key, value, rows):
     """What the kernel behind `packed_attention` is to compute."""
-    bounds = [*row_starts.tolist(), len(query)]
+    assert rows.bounds.dtype == torch.int32 and rows.bounds[-1] == len(query)
     mixed = []
-    for start, end in itertools.pairwise(bounds):
-        assert end - start <= longest_row
+    for start, end in itertools.pairwise(rows.bounds.tolist()):
+        assert end - start <= rows.longest_row
         parts = (part[None, start:end].transpose(1, 2) for part in (query, key, value))
         mixed.append(attention(*parts)[0][0].transpose(0, 1))
     return torch.cat(mixed)
@@ -225,13 +224,17 @@ def biases(monkeypatch):
     return made
 
 
-def test_rows_kept_apart_by_a_kernel_equal_padded_rows(model, config, inputs, biases, monkeypatch):
+@pytest.mark.parametrize("starts_are", [torch.int32, torch.int64])
+def test_rows_kept_apart_by_a_kernel_equal_padded_rows(
+    starts_are, model, config, inputs, biases, monkeypatch
+):
     batch = inputs(config)
     packed, real = pack(batch)
+    packed["row_starts"] = packed["row_starts"].to(starts_are)
     expected = model(**batch)
     monkeypatch.setattr(layers, "packed_attention", row_by_row)
     monkeypatch.setattr(MultiHeadAttention, "takes_packed_rows", lambda *_: True)
-    output = model(**packed)
+    output = model(**packed, longest_row=17)
     assert biases[1] is None
     torch.testing.assert_close(
         output.last_hidden_state[0], expected.last_hidden_state[real], atol=2e-6, rtol=0
@@ -244,8 +247,7 @@ def test_packed_rows_on_a_gpu_go_to_the_kernel_without_a_bias(fake_gpu, biases):
     shape = {"vocab_size": 13, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 7}
     model = BertModel(BertConfig(**shape, num_hidden_layers=2)).bfloat16().eval()
     starts = torch.tensor([0, 4, 9], dtype=torch.int32)
-    # the other kernel asks the driver for its version
-    with fake_gpu(model) as device, sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+    with fake_gpu(model) as device:
         ids = torch.ones(1, 11, dtype=torch.int64, device=device)
         output = model(ids, row_starts=starts.to(device))
     assert output.last_hidden_state.shape == (1, 11, 16)

@@ -10,6 +10,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ from bert_scratch.model.layers import (
     LayerNorm,
     MultiHeadAttention,
 )
+from bert_scratch.training.runtime import Runtime
 
 BATCH, LENGTH = 5, 11
 
@@ -60,12 +62,15 @@ def test_layer_norm_of_bfloat16_has_float32_statistics(config, randomize):
 
 
 @pytest.mark.filterwarnings("ignore:.*CUDA is not available")
-def test_layer_norm_on_a_gpu_keeps_the_dtype(config, fake_gpu):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_layer_norm_on_a_gpu_keeps_the_dtype_whatever_autocast_wants(dtype, config, fake_gpu):
     module = LayerNorm(config)
     with fake_gpu(module) as device:
-        values = torch.ones(3, config.hidden_size, dtype=torch.bfloat16, device=device)
-        assert module(values).dtype == torch.bfloat16
-        assert module(values.float()).dtype == torch.float32
+        values = torch.ones(3, config.hidden_size, dtype=dtype, device=device)
+        runtime = Runtime(device=device, dtype=torch.bfloat16, num_threads=1)
+        with runtime.autocast():
+            assert F.layer_norm(values, values.shape[1:]).dtype == torch.float32
+            assert module(values).dtype == dtype
 
 
 @pytest.mark.gpu

@@ -11,12 +11,14 @@ import pytest
 import torch
 
 from bert_scratch.config import BertConfig
+from bert_scratch.model import attention
 from bert_scratch.pretraining import choose_step
 from bert_scratch.pretraining.assemble import Parts
 from bert_scratch.pretraining.choose_step import fix_length_and_step, judge
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.step_probe import StepProbe, Trial
 from bert_scratch.training.runtime import Runtime
+from bert_scratch.training.step import NonFinite
 
 PLAIN = StepProbe(step_s=0.2, sums=[900.0, 0.0, 100.0, 22.0, 15.0, 32.0], grad_norm=5.0)
 
@@ -45,11 +47,12 @@ def decide(
     step_s: dict[tuple[bool, bool], float | Exception],
     *,
     device: str = "cuda",
+    kernels_are_right: bool = True,
     **settings: Any,
 ) -> Parts:
     """Decide on a machine where a step takes so long, by (packed, compiled)."""
     parts = Parts(
-        config=PretrainConfig(dtype="bfloat16", device=device, **settings),
+        config=PretrainConfig(dtype="bfloat16", device=device, max_seq_length=128, **settings),
         bert_config=BertConfig.preset("mini", vocab_size=99, attention_probs_dropout_prob=0.0),
         runtime=Runtime(device=torch.device(device), dtype=torch.bfloat16, num_threads=1),
         reasons=[],
@@ -70,6 +73,8 @@ def decide(
         return parts, Trial(step=probe(parts), checkpoint=mock.Mock(), peak_memory_bytes=1)
 
     monkeypatch.setattr(choose_step, "_probe", probe)
+    monkeypatch.setattr(choose_step, "kernels_agree", lambda *_, **__: kernels_are_right)
+    monkeypatch.setattr(attention, "_is_ampere_or_newer", lambda _: True)
     monkeypatch.setattr(choose_step, "fix_length", fix_length)
     return fix_length_and_step(parts, mock.Mock(), may_halve=True)[0]
 
@@ -77,9 +82,9 @@ def decide(
 @pytest.mark.parametrize(
     ("step_s", "packed", "compiled"),
     [
-        ([1.0, 0.9, 0.5, 0.4], True, True),
-        ([1.0, 1.1, 0.5, 0.4], False, True),
-        ([1.0, 0.9, 0.1, 1.2], True, False),  # compiling is tried on top of what was taken
+        ([1.0, 1.1, 0.5, 0.4], True, True),  # packing is tried on top of what was taken
+        ([1.0, 0.9, 0.5, 0.6], False, True),
+        ([1.0, 0.9, 1.1, 0.1], True, False),
         ([1.0, 1.1, 1.2, 0.4], False, False),
     ],
 )
@@ -98,19 +103,41 @@ def test_each_way_is_tried_on_top_of_those_taken(
     )
     assert (parts.config.packed, parts.config.compile) == (packed, compiled)
     flags = [reason.partition(":")[0] for reason in parts.reasons]
-    assert flags == [f"--{'' if packed else 'no-'}packed", f"--{'' if compiled else 'no-'}compile"]
+    assert flags == [f"--{'' if compiled else 'no-'}compile", f"--{'' if packed else 'no-'}packed"]
 
 
 def test_a_way_that_does_not_run_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     broken: dict[tuple[bool, bool], float | Exception] = {
         (False, False): 1.0,
-        (True, False): NotImplementedError("no kernel"),
+        (True, False): NonFinite("the loss is nan\nexamples 1:2"),
         (False, True): torch.OutOfMemoryError(),
     }
     parts = decide(monkeypatch, broken)
     assert (parts.config.packed, parts.config.compile) == (False, False)
-    assert "does not run here (NotImplementedError)" in parts.reasons[0]
-    assert "does not run here (OutOfMemoryError)" in parts.reasons[1]
+    assert parts.reasons == [
+        "--no-compile: such a step does not fit the GPU's memory",
+        "--no-packed: such a step does not run here (NonFinite: the loss is nan)",
+    ]
+
+
+def test_a_gpu_that_takes_no_more_orders_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken: dict[tuple[bool, bool], float | Exception] = {
+        (False, False): 1.0,
+        (False, True): torch.AcceleratorError("an illegal memory access", 700),
+    }
+    with pytest.raises(torch.AcceleratorError, match="illegal memory access"):
+        decide(monkeypatch, broken)
+
+
+def test_kernels_that_do_not_agree_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    much_faster: dict[tuple[bool, bool], float | Exception] = {
+        (False, False): 1.0,
+        (False, True): 1.1,
+        (True, False): 0.1,
+    }
+    parts = decide(monkeypatch, much_faster, kernels_are_right=False)
+    assert parts.config.packed is False
+    assert "do not compute the same as the formula" in parts.reasons[1]
 
 
 def test_what_was_asked_for_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from bert_scratch.config import BertConfig, InputError
+from bert_scratch.model import attention
 from bert_scratch.pretraining.corpus_facts import CorpusFacts
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.resolve import (
@@ -103,7 +104,9 @@ def test_corpus_without_pairs_is_trained_without_them() -> None:
 
 
 def test_packed_rows_are_refused_on_a_cpu() -> None:
-    with pytest.raises(InputError, match="--packed: its attention kernels are for a GPU; leave it"):
+    with pytest.raises(
+        InputError, match="--packed: its attention kernels are for GPUs .*; leave it"
+    ):
         resolved(packed=True)
     assert resolved(packed=False).config.packed is False
 
@@ -113,16 +116,20 @@ def test_packed_rows_are_refused_on_a_cpu() -> None:
     [
         ({}, {}, None),
         ({"dtype": "float16"}, {}, None),
-        ({"device": "cpu"}, {}, "for a GPU"),
-        ({"dtype": "float32"}, {}, "no float32"),
+        ({"device": "cpu"}, {}, "here cpu, bfloat16 and 64"),
+        ({"dtype": "float32"}, {}, "here cuda:0, float32 and 64"),
         ({"deterministic": True}, {}, "same bits"),
         ({}, {"attention_probs_dropout_prob": 0.1}, "no dropout"),
-        ({}, {"hidden_size": 60, "num_attention_heads": 5}, "head sizes .* not 12"),
+        ({}, {"hidden_size": 60, "num_attention_heads": 5}, "here cuda:0, bfloat16 and 12"),
     ],
 )
 def test_rows_are_packed_only_where_the_kernels_can(
-    settings: dict[str, Any], shape: dict[str, Any], why: str | None
+    settings: dict[str, Any],
+    shape: dict[str, Any],
+    why: str | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(attention, "_is_ampere_or_newer", lambda _: True)
     config = PretrainConfig(**{"device": "cuda:0", "dtype": "bfloat16"} | settings)
     plain = {"vocab_size": 99, "attention_probs_dropout_prob": 0.0}
     obstacle = why_not_packed(config, BertConfig.preset("mini", **plain | shape))

@@ -157,25 +157,7 @@ def test_compiled_loss_of_packed_rows_has_the_gradients_of_the_plain_one(
 ) -> None:
     compiled = Compiled(PRETRAINING, backend="aot_eager")
     for micro_batch in batch.split(4):
-        packed = PackedRows(max_seq_length=16, masked_lm_prob=0.2)(micro_batch)
+        packed = PackedRows(max_seq_length=16, masked_lm_prob=0.2, for_compiler=True)(micro_batch)
         plain, other = gradients(model, micro_batch), gradients(model, packed, compiled)
         for mine, theirs in zip(other, plain, strict=True):
             torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-4)
-
-
-@pytest.mark.gpu
-def test_compiled_kernels_for_packed_rows_learn_what_padded_rows_do(
-    model: BertForPreTraining, batch: Batch
-) -> None:
-    model = model.cuda()
-    packed = PackedRows(max_seq_length=16, masked_lm_prob=0.2)(batch)
-    counts = PRETRAINING.counts(batch).cuda()
-    found = []
-    for objective, rows in ((PRETRAINING, batch), (Compiled(PRETRAINING), packed)):
-        model.zero_grad()
-        with torch.autocast("cuda", dtype=torch.float16):
-            loss, _ = objective.loss(model, rows.to(counts.device), counts)
-        loss.backward()
-        found.append([loss.detach(), *(p.grad for p in model.parameters())])
-    for mine, theirs in zip(*reversed(found), strict=True):
-        torch.testing.assert_close(mine, theirs, atol=5e-3, rtol=0.1)

@@ -1,9 +1,10 @@
-"""Pins that packing changes no loss, gradient or sum, that its sizes are few, and, on a GPU, that
-the kernels keep rows apart. `pytest tests/training/test_packing.py`."""
+"""Pins that packing changes no loss, gradient or sum, that its sizes are few, and, on a GPU, that a
+packed step learns what a padded one does. `pytest tests/training/test_packing.py`."""
 
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,20 +13,56 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bert_scratch.batch import Batch
+from bert_scratch.config import BertConfig
+from bert_scratch.model import encoder
+from bert_scratch.model.attention import has_packed_attention
 from bert_scratch.model.heads import BertForPreTraining
-from bert_scratch.training.objective import PRETRAINING
-from bert_scratch.training.packing import NUM_SIZES, PackedRows
+from bert_scratch.training.compiled import Compiled
+from bert_scratch.training.objective import PRETRAINING, Objective
+from bert_scratch.training.packing import NUM_SIZES, STEP, PackedRows
 
-PACKED = PackedRows(max_seq_length=16, masked_lm_prob=0.2)
+PACKED = PackedRows(max_seq_length=16, masked_lm_prob=0.2, for_compiler=False)
 
 
-def learned(model: BertForPreTraining, batch: Batch, counts: Tensor) -> tuple[Tensor, list[Tensor]]:
+def learned(
+    model: BertForPreTraining,
+    batch: Batch,
+    counts: Tensor,
+    objective: Objective[Batch] = PRETRAINING,
+) -> tuple[Tensor, list[Tensor]]:
     """Return the sums and gradients of a micro-batch."""
     model.zero_grad()
     device = next(model.parameters()).device
-    loss, sums = PRETRAINING.loss(model, batch.to(device), counts.to(device))
+    loss, sums = objective.loss(model, batch.to(device), counts.to(device))
     loss.backward()
     return sums, [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+def largest_error(gradients: list[Tensor], expected: list[Tensor]) -> float:
+    """Return the norm of the worst gradient's error, as a share of its norm."""
+    pairs = zip(gradients, expected, strict=True)
+    return max(float((mine - right).norm() / right.norm()) for mine, right in pairs)
+
+
+def told_apart(longest: int) -> tuple[BertForPreTraining, Batch]:
+    """Return a model to whose weights it matters what attends to what, and rows for it."""
+    config = BertConfig(
+        vocab_size=5 + 6 * longest,
+        hidden_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=96,
+        max_position_embeddings=longest,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    torch.manual_seed(0)
+    model = BertForPreTraining(config).train()
+    with torch.no_grad():
+        for p in model.parameters():
+            p += 0.2 * torch.randn_like(p)
+    lengths = [longest, 5, longest - 1, 3, longest // 2, 9]
+    return model, made_up(lengths, width=longest)
 
 
 def made_up(lengths: list[int], *, width: int, pairs: bool = True) -> Batch:
@@ -46,36 +83,51 @@ def made_up(lengths: list[int], *, width: int, pairs: bool = True) -> Batch:
     )
 
 
+@pytest.mark.parametrize("for_compiler", [False, True])
 @pytest.mark.parametrize("micro_batch_size", [6, 4])
 def test_packing_changes_neither_sums_nor_gradients(
-    micro_batch_size: int, model: BertForPreTraining, batch: Batch
+    micro_batch_size: int, for_compiler: bool, model: BertForPreTraining, batch: Batch
 ) -> None:
     counts = PRETRAINING.counts(batch)
     for piece in batch.split(micro_batch_size):
-        packed = PACKED(piece)
+        packed = replace(PACKED, for_compiler=for_compiler)(piece)
         assert packed.input_ids.shape[0] == 1 and packed.num_tokens == piece.num_tokens
         sums, gradients = learned(model, piece, counts)
         packed_sums, packed_gradients = learned(model, packed, counts)
         torch.testing.assert_close(packed_sums, sums)
-        for mine, theirs in zip(packed_gradients, gradients, strict=True):
-            torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-5)
+        assert largest_error(packed_gradients, gradients) < 1e-4
 
 
-@given(lengths=st.lists(st.integers(3, 16), min_size=1, max_size=70), pairs=st.booleans())
+def test_gradients_tell_whether_rows_are_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = told_apart(16)
+    counts, packed = PRETRAINING.counts(batch), PACKED(batch)
+    gradients = learned(model, batch, counts)[1]
+    assert largest_error(learned(model, packed, counts)[1], gradients) < 1e-4
+    monkeypatch.setattr(encoder, "key_bias", lambda *_, **__: None)  # each token sees all
+    assert largest_error(learned(model, packed, counts)[1], gradients) > 0.2
+
+
+@given(
+    lengths=st.lists(st.integers(3, 16), min_size=1, max_size=70),
+    pairs=st.booleans(),
+    masked_lm_prob=st.sampled_from([0.05, 0.2, 0.4]),
+    for_compiler=st.booleans(),
+)
 def test_packed_rows_follow_each_other_and_end_in_rows_of_filler(
-    lengths: list[int], pairs: bool
+    lengths: list[int], pairs: bool, masked_lm_prob: float, for_compiler: bool
 ) -> None:
-    batch = made_up(lengths, width=16, pairs=pairs)
-    packed = PACKED(batch)
+    batch = made_up(lengths, width=16, pairs=pairs)  # predicts a fifth: more than usual, or less
+    packed = PackedRows(
+        max_seq_length=16, masked_lm_prob=masked_lm_prob, for_compiler=for_compiler
+    )(batch)
     assert packed.row_starts is not None and packed.row_starts.dtype == torch.int32
     starts = packed.row_starts.tolist()
     assert starts[: len(lengths) + 1] == [0, *torch.tensor(lengths).cumsum(0).tolist()]
     bounds = [*starts, packed.num_positions]
     fillers = [b - a for a, b in itertools.pairwise(bounds)][len(lengths) :]
     assert all(1 <= filler <= 16 for filler in fillers)
-    assert torch.equal(
-        packed.input_ids[0, : batch.num_tokens], batch.input_ids[batch.input_ids > 0]
-    )
+    ids = batch.input_ids[batch.input_ids > 0]
+    assert torch.equal(packed.input_ids[0, : batch.num_tokens], ids)
     assert not packed.input_ids[0, batch.num_tokens :].any()
     counted = packed.masked_labels != -100
     assert torch.equal(packed.masked_labels[counted], batch.masked_labels)
@@ -89,29 +141,41 @@ def test_packed_rows_follow_each_other_and_end_in_rows_of_filler(
         assert packed.next_sentence_label is None
 
 
-def test_packed_batches_have_few_sizes_and_little_filler() -> None:
+@pytest.mark.parametrize("for_compiler", [False, True])
+def test_packed_batches_have_few_sizes_and_little_filler(for_compiler: bool) -> None:
     shapes = set()
     generator = torch.Generator().manual_seed(0)
-    for _ in range(200):
-        lengths = torch.randint(3, 129, (64,), generator=generator).tolist()
+    packing = PackedRows(max_seq_length=128, masked_lm_prob=0.2, for_compiler=for_compiler)
+    for number in range(200):
+        lengths = [128] * 64
+        if number:
+            lengths = torch.randint(3, 129, (64,), generator=generator).tolist()
         batch = made_up(lengths, width=128)
-        packed = PackedRows(max_seq_length=128, masked_lm_prob=0.2)(batch)
+        packed = packing(batch)
         assert packed.row_starts is not None
         shapes.add((packed.num_positions, len(packed.masked_positions), len(packed.row_starts)))
-        assert packed.num_positions - batch.num_tokens <= 64 * 128 / NUM_SIZES + 3
-    assert len(shapes) == len({size for size, _, _ in shapes}) <= NUM_SIZES
+        filler = packed.num_positions - batch.num_tokens
+        assert filler <= (64 * 128 / NUM_SIZES if for_compiler else STEP) + 7
+        assert number or filler == 8  # full rows need next to none
+    assert len(shapes) == len({size for size, _, _ in shapes})
+    assert not for_compiler or len(shapes) <= NUM_SIZES
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("is_compiled", [False, True])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_kernels_for_packed_rows_learn_what_padded_rows_do(
-    dtype: torch.dtype, model: BertForPreTraining, batch: Batch
+@pytest.mark.parametrize("longest", [64, 128])
+def test_packed_steps_on_a_gpu_learn_what_padded_ones_do(
+    longest: int, dtype: torch.dtype, is_compiled: bool
 ) -> None:
+    if not has_packed_attention(torch.device("cuda"), dtype, 64):
+        pytest.skip("this GPU has no kernels for packed rows")
+    model, batch = told_apart(longest)
     model, counts = model.cuda(), PRETRAINING.counts(batch)
-    assert model.config.hidden_size // model.config.num_attention_heads == 8
+    packed = PackedRows(max_seq_length=longest, masked_lm_prob=0.2, for_compiler=is_compiled)(batch)
+    objective = Compiled(PRETRAINING) if is_compiled else PRETRAINING
     with torch.autocast("cuda", dtype=dtype):
         sums, gradients = learned(model, batch, counts)
-        packed_sums, packed_gradients = learned(model, PACKED(batch), counts)
-    torch.testing.assert_close(packed_sums, sums, atol=0.05, rtol=0.02)
-    for mine, theirs in zip(packed_gradients, gradients, strict=True):
-        torch.testing.assert_close(mine, theirs, atol=5e-3, rtol=0.1)
+        packed_sums, packed_gradients = learned(model, packed, counts, objective)
+    torch.testing.assert_close(packed_sums, sums, atol=2.0, rtol=0.02)
+    assert largest_error(packed_gradients, gradients) < 0.1

@@ -22,6 +22,7 @@ from bert_scratch.training.interruption import StopRequest
 from bert_scratch.training.loss_scale import LossScale
 from bert_scratch.training.objective import PRETRAINING
 from bert_scratch.training.optimizer import build_optimizer
+from bert_scratch.training.packing import PackedRows
 from bert_scratch.training.runtime import Runtime
 from bert_scratch.training.step import (
     NonFinite,
@@ -101,11 +102,19 @@ def test_batch_without_labels_divides_by_no_zero(model: BertForPreTraining, batc
 @pytest.mark.filterwarnings("ignore:CUDA is not available")
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize(
+    "arrange",
+    [
+        FewShapes(max_seq_length=16, masked_lm_prob=0.3),
+        PackedRows(max_seq_length=16, masked_lm_prob=0.3, for_compiler=False),
+    ],
+)
+@pytest.mark.parametrize(
     ("optimizer", "dtype"),
     [("adamw", torch.float32), ("google", torch.bfloat16), ("muon", torch.float16)],
 )
 def test_an_update_mixes_no_devices_and_asks_a_gpu_for_no_number(
     dropout: float,
+    arrange: Callable[[Batch], Batch],
     optimizer: str,
     dtype: torch.dtype,
     bert_config: BertConfig,
@@ -116,12 +125,8 @@ def test_an_update_mixes_no_devices_and_asks_a_gpu_for_no_number(
         bert_config, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout
     )
     model = BertForPreTraining(config).train()
-    settings = StepSettings(
-        seed=1,
-        micro_batch_size=6,
-        max_grad_norm=1.0,
-        arrange=FewShapes(max_seq_length=16, masked_lm_prob=0.3),
-    )
+    settings = StepSettings(seed=1, micro_batch_size=6, max_grad_norm=1.0)
+    batch = arrange(batch)
     with fake_gpu(model) as device:
         built = optimizer_of(
             model,
