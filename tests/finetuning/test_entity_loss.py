@@ -55,6 +55,27 @@ def test_loss_is_that_of_the_right_tags_among_all_that_fit(
     )
 
 
+@given(st.integers(0, 2**31), st.integers(1, 6))
+def test_gradient_is_that_of_the_loss(seed: int, length: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(2, length, len(LABELS), generator=draw, dtype=torch.float64)
+    labels = torch.randint(-1, len(LABELS), (2, length), generator=draw)
+    labels = labels.masked_fill(labels < 0, IGNORED_LABEL)
+    assert torch.autograd.gradcheck(
+        lambda it: 3 * entity_loss_sum(it, labels), logits.requires_grad_()
+    )
+
+
+def test_logits_where_no_word_begins_have_no_part_however_large() -> None:
+    logits = torch.zeros(1, 3, 5)
+    logits[0, 1] = 200.0
+    labels = torch.tensor([[1, IGNORED_LABEL, 2]])
+    leaf = logits.requires_grad_()
+    entity_loss_sum(leaf, labels).backward()
+    assert leaf.grad is not None
+    assert leaf.grad.isfinite().all() and not leaf.grad[0, 1].any()
+
+
 def test_sequence_that_is_sure_costs_nothing_and_a_row_without_words_neither() -> None:
     labels = torch.tensor([[1, 2, 0, IGNORED_LABEL], [IGNORED_LABEL] * 4])
     logits = 50.0 * torch.nn.functional.one_hot(labels.clamp(min=0), 5).float()
