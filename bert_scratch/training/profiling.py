@@ -117,14 +117,20 @@ def _named_parts(model: nn.Module) -> Iterator[None]:
 
 
 def _spent(events: Sequence[Any], *, on_gpu: bool) -> dict[str, float]:
-    """Return the microseconds of each part; what the backward pass computes again is its own."""
+    """Return the microseconds of each part, those of a forward pass where it is an update's.
+
+    What the backward pass computes again is its own, and an evaluation in between is none.
+    """
     named = {DATA, FORWARD, BACKWARD, UPDATE, *_PARTS.values()}
     found = [e for e in events if e.name in named and e.device_type.name == "CPU"]
-    backward = [e.time_range for e in found if e.name == BACKWARD]
+    forward, backward = (
+        [e.time_range for e in found if e.name == name] for name in (FORWARD, BACKWARD)
+    )
     spent = dict.fromkeys((DATA, *dict.fromkeys(_PARTS.values()), FORWARD, BACKWARD, UPDATE), 0.0)
     for event in found:
         start = event.time_range.start
-        if event.name == BACKWARD or not any(r.start <= start < r.end for r in backward):
+        is_part = event.name in _PARTS.values()
+        if not is_part or any(r.start <= start < r.end for r in forward):
             of_gpu = on_gpu and event.name != DATA
             spent[event.name] += event.device_time_total if of_gpu else event.cpu_time_total
     if on_gpu:  # autograd starts the kernels of the backward pass in a thread of its own

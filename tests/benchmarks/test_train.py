@@ -52,7 +52,7 @@ def test_our_arm_mixes_no_devices(
     model = BertForPreTraining(config)
     with fake_gpu(model) as device:
         runtime = Runtime(device=device, dtype=torch.float32, num_threads=1)
-        arm = benchmark.ours(model, batch, runtime)
+        arm = benchmark.ours("ours", model, batch, runtime)
         arm.step()
         with pytest.raises(DataDependentOutputException):  # it came as far as the number
             arm.loss()

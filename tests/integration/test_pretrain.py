@@ -420,7 +420,7 @@ def test_profile_says_where_a_step_goes_and_changes_no_bit(
     for table in tables[1:]:
         shares = dict(re.findall(r"profile +(\S.*?) +[\d.]+ +(-?[\d.]+)%", table))
         assert float(shares.pop("a step")) == 100
-        assert sum(map(float, shares.values())) == pytest.approx(100, abs=1)
+        assert sum(map(float, shares.values())) == pytest.approx(100, abs=1), table
         assert all(float(share) >= 0 for share in shares.values())
         busy = ("forward: attention", "forward: feed-forward", "backward", "clip and optimizer")
         assert all(float(shares[part]) > 1 for part in busy)

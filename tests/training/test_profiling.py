@@ -45,6 +45,14 @@ def test_on_a_cpu_each_part_is_its_own_time() -> None:
     assert [spent[name] for name in (DATA, FORWARD, BACKWARD, UPDATE)] == [5, 10, 10, 5]
 
 
+def test_what_is_computed_outside_of_an_updates_forward_pass_is_no_part_of_it() -> None:
+    attention = "forward: attention"
+    events = [*EVENTS, *(event(attention, start, start + 2) for start in (11, 24, 50))]
+    spent = _spent(events, on_gpu=False)
+    assert spent[attention] == 2  # not what backward computes again, nor an evaluation
+    assert spent[FORWARD] == 10
+
+
 def test_a_compiled_pass_shows_no_parts_that_it_does_not_have() -> None:
     lines = list(_table(_spent(EVENTS, on_gpu=True), num_steps=1, wall_us=300.0))
     assert not any("attention" in line for line in lines)
