@@ -83,8 +83,10 @@ class PretrainingObjective:
     def counts(self, batch: Batch) -> Tensor:
         """Return [2] float32: predicted positions and labelled pairs."""
         predictions = (batch.masked_labels != IGNORED_LABEL).sum()
-        pairs = 0 if batch.next_sentence_label is None else len(batch.next_sentence_label)
-        return torch.stack([predictions, torch.tensor(pairs)]).float()
+        pairs = torch.zeros_like(predictions)
+        if batch.next_sentence_label is not None:
+            pairs = (batch.next_sentence_label != IGNORED_LABEL).sum()
+        return torch.stack([predictions, pairs]).float()
 
     def loss(self, model: nn.Module, micro_batch: Batch, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Return [] float32 with gradient and [6] float32 without, in the order of `sums`.

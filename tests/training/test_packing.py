@@ -92,6 +92,7 @@ def test_packing_changes_neither_sums_nor_gradients(
     for piece in batch.split(micro_batch_size):
         packed = replace(PACKED, for_compiler=for_compiler)(piece)
         assert packed.input_ids.shape[0] == 1 and packed.num_tokens == piece.num_tokens
+        assert torch.equal(PRETRAINING.counts(packed), PRETRAINING.counts(piece))
         sums, gradients = learned(model, piece, counts)
         packed_sums, packed_gradients = learned(model, packed, counts)
         torch.testing.assert_close(packed_sums, sums)
