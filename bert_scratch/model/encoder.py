@@ -253,7 +253,7 @@ class BertModel(PretrainedModel):
         """
         shape = batch_shape(input_ids, inputs_embeds)
         others = (position_ids, attention_mask, attention_bias)
-        needs_bias = output_attentions or any(other is not None for other in others)
+        by_kernel = not output_attentions and all(other is None for other in others)
         if row_starts is not None and position_ids is None:
             position_ids = _positions_in_rows(row_starts, shape[1])
         hidden = self.embeddings(
@@ -264,10 +264,7 @@ class BertModel(PretrainedModel):
             extra_embeddings=extra_embeddings,
         )
         hidden = hidden.to(_compute_dtype(hidden))
-        rows = None
-        if row_starts is not None and not needs_bias and self._takes_packed_rows(hidden):
-            bounds = F.pad(row_starts.int(), (0, 1), value=hidden.shape[1])
-            rows = RowBounds(bounds, longest_row or self.config.max_position_embeddings)
+        rows = self._row_bounds(row_starts, longest_row, hidden) if by_kernel else None
         bias = key_bias(
             attention_mask,
             attention_bias,
@@ -299,9 +296,17 @@ class BertModel(PretrainedModel):
             attentions=tuple(attentions) if output_attentions else None,
         )
 
-    def _takes_packed_rows(self, hidden: Tensor) -> bool:
+    def _row_bounds(
+        self, row_starts: Tensor | None, longest_row: int | None, hidden: Tensor
+    ) -> RowBounds | None:
+        """Return the rows for `packed_attention`, with what is behind the last; None without it."""
+        if row_starts is None:
+            return None
         layer = cast(EncoderLayer, self.layers[0])
-        return layer.attention.takes_packed_rows(hidden)
+        if not layer.attention.takes_packed_rows(hidden):
+            return None
+        bounds = F.pad(row_starts.int(), (0, 1), value=hidden.shape[1])
+        return RowBounds(bounds, longest_row or self.config.max_position_embeddings)
 
     def _layers(
         self,

@@ -19,7 +19,10 @@ from bert_scratch.model.attention import has_packed_attention
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.training.compiled import Compiled
 from bert_scratch.training.objective import PRETRAINING, Objective
+from bert_scratch.training.optimizer import build_optimizer
 from bert_scratch.training.packing import NUM_SIZES, STEP, PackedRows
+from bert_scratch.training.runtime import Runtime
+from bert_scratch.training.step import StepSettings, update
 
 PACKED = PackedRows(max_seq_length=16, masked_lm_prob=0.2, for_compiler=False)
 
@@ -97,6 +100,36 @@ def test_packing_changes_neither_sums_nor_gradients(
         packed_sums, packed_gradients = learned(model, packed, counts)
         torch.testing.assert_close(packed_sums, sums)
         assert largest_error(packed_gradients, gradients) < 1e-4
+
+
+def test_an_update_packs_each_micro_batch_and_learns_the_same(batch: Batch) -> None:
+    cpu = Runtime(device=torch.device("cpu"), dtype=torch.float32, num_threads=1)
+    learned_by = []
+    for arrange in (None, PACKED):
+        model, _ = told_apart(16)
+        optimizer = build_optimizer(
+            model,
+            learning_rate=0.1,
+            weight_decay=0.0,
+            betas=(0.9, 0.98),
+            epsilon=1.0,  # so that a weight moves as its gradient does
+            bias_correction=True,
+        )
+        made = update(
+            model,
+            optimizer,
+            batch,
+            objective=PRETRAINING,
+            settings=StepSettings(seed=1, micro_batch_size=4, max_grad_norm=0, arrange=arrange),
+            runtime=cpu,
+            step=0,
+            learning_rate=0.1,
+        ).result()
+        learned_by.append((made, [p.detach() for p in model.parameters()]))
+    (padded, weights), (packed, packed_weights) = learned_by
+    assert packed.sums == pytest.approx(padded.sums, rel=1e-5)
+    assert packed.num_tokens == padded.num_tokens and packed.num_positions != padded.num_positions
+    assert largest_error(packed_weights, weights) < 1e-5
 
 
 def test_gradients_tell_whether_rows_are_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
