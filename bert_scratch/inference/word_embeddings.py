@@ -1,4 +1,4 @@
-"""Word vectors of other programs as the first word embeddings of a new BERT.
+"""Word vectors as the first word embeddings of a new BERT, here those of other programs.
 
 Letters: V vocabulary, D hidden, E numbers of a vector in the file.
 """
@@ -21,24 +21,16 @@ from bert_scratch.inference.pooling import Vectors
 
 @dataclass(frozen=True, slots=True)
 class InitialEmbeddings:
-    """The rows of a word embedding that a file has vectors for; all others stay as they are."""
+    """The rows of a word embedding that there are vectors for; all others stay as they are."""
 
     ids: npt.NDArray[np.int64]
     """[n] token ids, ascending."""
     vectors: Vectors
     """[n, D] float32, of the standard deviation asked for."""
-    num_words: int
-    """Tokens of the vocabulary that are words, neither special nor pieces with ##."""
-    num_tokens: int
-    """V."""
-
-    def __str__(self) -> str:
-        """Say how much of the vocabulary is covered."""
-        found = len(self.ids)
-        return (
-            f"{found:,} of {self.num_words:,} words ({found / max(1, self.num_words):.1%}), "
-            f"{found / self.num_tokens:.1%} of all {self.num_tokens:,} tokens"
-        )
+    coverage: str
+    """How much of the vocabulary that is, in words."""
+    decoder_bias: npt.NDArray[np.float32] | None = None
+    """[V], the bias of each token in the decoder; None where it starts at zero."""
 
 
 def word_embeddings_from_vectors(
@@ -84,7 +76,12 @@ def word_embeddings_from_vectors(
     vectors = _narrowed(np.stack([found[number] for number in ids.tolist()]), hidden_size, path)
     deviation = float(vectors.std()) or 1.0
     scaled = np.asarray(vectors * (standard_deviation / deviation), np.float32)
-    return InitialEmbeddings(ids, scaled, len(tokens), tokenizer.get_vocab_size())
+    vocab_size = tokenizer.get_vocab_size()
+    coverage = (
+        f"{len(ids):,} of {len(tokens):,} words ({len(ids) / max(1, len(tokens)):.1%}), "
+        f"{len(ids) / vocab_size:.1%} of all {vocab_size:,} tokens"
+    )
+    return InitialEmbeddings(ids, scaled, coverage)
 
 
 def _read(path: str) -> Iterator[tuple[str, str, list[bytes]]]:

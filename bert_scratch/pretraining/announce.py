@@ -72,7 +72,8 @@ def _beginnings(parts: Parts) -> list[str]:
     lines = []
     if parts.word_vectors is not None:
         vectors = parts.config.init_word_vectors
-        lines.append(f"weights    --init-word-vectors {vectors}: {parts.word_vectors()}")
+        coverage = parts.word_vectors().coverage
+        lines.append(f"weights    --init-word-vectors {vectors}: {coverage}")
     if parts.added_tokens:
         new = describe_new_rows(parts.added_tokens, parts.tokenizer.tokenizer, parts.store)
         lines.append(f"weights    {new}")

@@ -96,7 +96,7 @@ class Parts:
     added_tokens: dict[int, list[int]]
     """{id: what it was cut into before} of the tokens that --init-checkpoint has not."""
     word_vectors: Callable[[], InitialEmbeddings] | None
-    """Reads --init-word-vectors, once."""
+    """Reads or counts what --init-word-vectors asks for, once."""
     reasons: list[str]
     """One line for each value that was chosen for the user."""
 
@@ -255,7 +255,7 @@ def assemble(basis: PretrainConfig, store: TokenStore, ranks: Ranks = ALONE) -> 
         ranks=ranks,
         loader=_loader(resolved.config, store, tokenizer, ranks),
         added_tokens=added_tokens,
-        word_vectors=word_vectors_of(resolved.config, resolved.bert_config, tokenizer),
+        word_vectors=word_vectors_of(resolved.config, resolved.bert_config, tokenizer, store),
         reasons=[
             *resolved.reasons,
             *words_of_ideographs(resolved.config.mask_unit, store, tokenizer),

@@ -28,6 +28,7 @@ RECIPES: dict[str, dict[str, object]] = {
     },
     "google": {
         "initializer": "truncated_normal",
+        "init_word_vectors": "none",
         "masked_lm_prob": 0.15,
         "train_pad_row": True,
         "adam_bias_correction": False,
@@ -47,6 +48,8 @@ SENTENCES_WORTH_PAIRS = 2
 TOKENS_WORTH_LONG_SEQUENCES = 30e6
 PASSES_WORTH_DROPOUT, PARAMETERS_WORTH_DROPOUT = 20, 2
 """More passes than that by a model with more parameters than that for each token of the text."""
+CORPUS_VECTORS, NO_VECTORS = "corpus", "none"
+"""Values of --init-word-vectors that are no file."""
 PUBLISHED_WIDTH, PUBLISHED_INITIALIZER_RANGE = 768, 0.02
 PUBLISHED_MASKED_LM_PROB, NARROW_MASKED_LM_PROB = 0.15, 0.3
 ALIKE = 0.1
@@ -185,6 +188,14 @@ def choose_initializer(hidden_size: int) -> Choice:
         return Choice("normal", "as published")
     reason = "a model narrower than the published ones learns sooner when near tokens attend"
     return Choice("mimetic", f"{reason} to each other from the start")
+
+
+def choose_word_vectors(hidden_size: int) -> Choice:
+    """Choose where word embeddings start: a narrow model's where counting alone brings them."""
+    if hidden_size >= PUBLISHED_WIDTH:
+        return Choice(NO_VECTORS, "as published")
+    reason = "a model narrower than the published ones learns sooner when words that stand between"
+    return Choice(CORPUS_VECTORS, f"{reason} the same words are alike from the start")
 
 
 def choose_masked_lm_prob(hidden_size: int) -> Choice:

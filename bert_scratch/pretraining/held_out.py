@@ -10,6 +10,7 @@ from bert_scratch import durable
 from bert_scratch.config import BertConfig, InputError, read_json_object
 from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.model.folder import SavesPretrained
+from bert_scratch.pretraining.counted_vectors import WORD_GAIN
 from bert_scratch.training.loop import Progress
 from bert_scratch.training.metrics import Display, MetricsLog, describe
 
@@ -112,33 +113,47 @@ class HeldOut:
             )
 
 
-def expected_first_loss(config: BertConfig, *, with_pairs: bool) -> float:
+def expected_first_loss(
+    config: BertConfig, *, with_pairs: bool, counted_entropy: float | None = None
+) -> float:
     """Return the loss of fresh weights, in nats.
 
     Logits are products of a LayerNorm's output, of squared length D, with rows of spread r. They
     have variance D r^2, which adds half of it to ln V. Over six seeds of five widths the excess
-    was 0.21 on average where D r^2 / 2 is 0.25, and 0.45 at most.
+    was 0.21 on average where D r^2 / 2 is 0.25, and 0.45 at most. With rows and biases counted
+    from the corpus the entropy of its word frequencies stands in the place of ln V; words that
+    share their neighbours, of which a small text has many, make it less.
 
     Args:
         config: of the model.
         with_pairs: whether pairs are classified too, which adds ln 2.
+        counted_entropy: of the text's word frequencies, in nats, if rows and biases were counted.
     """
-    spread = config.hidden_size * config.initializer_range**2 / 2
-    return math.log(config.vocab_size) + spread + (math.log(2) if with_pairs else 0.0)
+    by_words, spread = math.log(config.vocab_size), config.initializer_range
+    if counted_entropy is not None:
+        by_words, spread = counted_entropy, WORD_GAIN * spread
+    return by_words + config.hidden_size * spread**2 / 2 + (math.log(2) if with_pairs else 0.0)
 
 
-def strange_first_loss(config: BertConfig, values: dict[str, float]) -> str | None:
+def strange_first_loss(
+    config: BertConfig, values: dict[str, float], counted_entropy: float | None = None
+) -> str | None:
     """Return what is strange about the loss of fresh weights, or None.
 
     Args:
         config: of the model.
         values: of the evaluation before the first step.
+        counted_entropy: as `expected_first_loss` takes it; then a lower loss is not strange.
     """
-    expected = expected_first_loss(config, with_pairs="nsp_loss" in values)
-    if abs(values["loss"] - expected) <= FIRST_LOSS_TOLERANCE * expected:
+    expected = expected_first_loss(
+        config, with_pairs="nsp_loss" in values, counted_entropy=counted_entropy
+    )
+    excess = values["loss"] - expected
+    if (excess if counted_entropy is not None else abs(excess)) <= FIRST_LOSS_TOLERANCE * expected:
         return None
+    by_words = "ln V" if counted_entropy is None else "the entropy of word frequencies"
     return (
         f"the loss of fresh weights is {values['loss']:.3f}; about {expected:.3f} was expected "
-        f"(ln V, half of width x initializer range squared, ln 2 for pairs); more than "
-        f"{FIRST_LOSS_TOLERANCE:.0%} off is a sign of wrong weights or labels"
+        f"({by_words}, half of width x spread of the word embeddings squared, ln 2 for pairs); "
+        f"more than {FIRST_LOSS_TOLERANCE:.0%} off is a sign of wrong weights or labels"
     )

@@ -81,7 +81,7 @@ class ModelSettings(Settings):
     init_checkpoint: str | None = None
     """Start from the weights and tokenizer of this model folder or hub id."""
     init_word_vectors: str | None = None
-    """Start word embeddings from this text file of word2vec or GloVe vectors."""
+    """Start word embeddings from a text file of word2vec or GloVe vectors; corpus: from which words stand next to which in the corpus, with the decoder's bias by their frequency; none: drawn. Left out: by the width."""  # noqa: E501
     hidden_size: int | None = None
     """Width of the hidden states."""
     num_hidden_layers: int | None = None
@@ -115,7 +115,7 @@ class OptimizationSettings(Settings):
     """How the model learns."""
 
     recipe: str = "huggingface"
-    """huggingface or google: sets train_pad_row, adam_bias_correction, lr_schedule, mask_special and hidden_act where they are left out; google also the initializer and masked_lm_prob."""  # noqa: E501
+    """huggingface or google: sets train_pad_row, adam_bias_correction, lr_schedule, mask_special and hidden_act where they are left out; google also the initializer, init_word_vectors and masked_lm_prob."""  # noqa: E501
     train_batch_size: int | None = None
     """Examples per update. Left out: chosen by the budget."""
     micro_batch_size: int | Literal["auto"] | None = None

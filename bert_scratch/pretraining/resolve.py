@@ -138,6 +138,7 @@ def _fill_shape(
     shape = _shape(chooser.config, facts, pad_token_id)
     chooser.fill("initializer", lambda: choices.choose_initializer(shape.hidden_size))
     chooser.fill("initializer_range", lambda: choices.choose_initializer_range(shape.hidden_size))
+    chooser.fill("init_word_vectors", lambda: choices.choose_word_vectors(shape.hidden_size))
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
         chooser.fill(
             name,

@@ -9,6 +9,7 @@ from bert_scratch import durable
 from bert_scratch.config import InputError, read_json_object
 from bert_scratch.data.store import MANIFEST
 from bert_scratch.pretraining.assemble import corpus_settings
+from bert_scratch.pretraining.choices import CORPUS_VECTORS, NO_VECTORS
 from bert_scratch.pretraining.prepare import check_same_corpus
 from bert_scratch.pretraining.pretrain_config import HORIZON, MAY_CHANGE_ON_RESUME, PretrainConfig
 from bert_scratch.pretraining.run_folder import RunFolder
@@ -57,9 +58,8 @@ def check_corpus_unchanged(asked: PretrainConfig, folder: RunFolder) -> None:
 
 def store_word_vectors(asked: PretrainConfig, folder: RunFolder) -> None:
     """Write the digest of --init-word-vectors, if it was given, into the run's folder."""
-    if asked.init_word_vectors is not None:
-        digest = durable.file_digest(Path(asked.init_word_vectors))
-        durable.write_json(folder.word_vectors, digest)
+    if (file := _word_vectors_file(asked)) is not None:
+        durable.write_json(folder.word_vectors, durable.file_digest(file))
 
 
 def check_word_vectors_unchanged(asked: PretrainConfig, folder: RunFolder) -> None:
@@ -68,13 +68,18 @@ def check_word_vectors_unchanged(asked: PretrainConfig, folder: RunFolder) -> No
     Raises:
         InputError: if they have.
     """
-    path = asked.init_word_vectors
-    if path is None:
+    file = _word_vectors_file(asked)
+    if file is None:
         return
     stored = read_json_object(folder.word_vectors)
-    if not Path(path).is_file() or durable.file_digest(Path(path)) != stored:
-        change = f"--init-word-vectors {path}: is not the file the run began with"
+    if not file.is_file() or durable.file_digest(file) != stored:
+        change = f"--init-word-vectors {file}: is not the file the run began with"
         raise changed_world(folder, "other word vectors", [change])
+
+
+def _word_vectors_file(asked: PretrainConfig) -> Path | None:
+    value = asked.init_word_vectors
+    return None if value in (None, CORPUS_VECTORS, NO_VECTORS) else Path(value)
 
 
 def changed_world(folder: RunFolder, what: str, changes: list[str]) -> InputError:

@@ -19,6 +19,7 @@ from bert_scratch.config import SYSTEM_ERROR_EXIT_CODE, read_json_object
 from bert_scratch.data.workers import iterate
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.pretraining.assemble import Parts
+from bert_scratch.pretraining.choices import CORPUS_VECTORS
 from bert_scratch.pretraining.evaluate import INTERVAL_EXAMPLES, Evaluation, evaluate_model
 from bert_scratch.pretraining.held_out import LOSS, HeldOut, strange_first_loss
 from bert_scratch.pretraining.model_card import model_card
@@ -201,7 +202,9 @@ class Run:
         values = self._evaluate(self.model)
         self._on_evaluated(self.progress, values)
         if step == 0 and self.parts.config.init_checkpoint is None and not self.stop:
-            strange = strange_first_loss(self.model.config, values)
+            counted = self.parts.config.init_word_vectors == CORPUS_VECTORS
+            entropy = self.parts.facts.unigram_entropy if counted else None
+            strange = strange_first_loss(self.model.config, values, entropy)
             if strange:
                 self.display.line(f"warning    {strange}")
 

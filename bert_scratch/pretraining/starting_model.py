@@ -1,7 +1,7 @@
 """The weights that a run begins with: drawn, or those of a model.
 
-Word vectors of another program take the place of drawn word embeddings; a word that was added to
-a model's vocabulary gets a row of its own.
+Word vectors, of another program or counted from the corpus, take the place of drawn word
+embeddings; a word that was added to a model's vocabulary gets a row of its own.
 
 Letters: V vocabulary, D hidden.
 """
@@ -25,6 +25,8 @@ from bert_scratch.inference.word_embeddings import (
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.model.weight_files import find_folder
 from bert_scratch.pretraining.added_tokens import pieces_of_added
+from bert_scratch.pretraining.choices import CORPUS_VECTORS, NO_VECTORS
+from bert_scratch.pretraining.counted_vectors import word_vectors_from_corpus
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.resolve import filled
 
@@ -34,20 +36,21 @@ _SHOWN = 5
 
 
 def word_vectors_of(
-    config: PretrainConfig, shape: BertConfig, tokenizer: Tokenizer
+    config: PretrainConfig, shape: BertConfig, tokenizer: Tokenizer, store: TokenStore
 ) -> Callable[[], InitialEmbeddings] | None:
-    """Return what reads --init-word-vectors, once; None where it was left out."""
-    path = config.init_word_vectors
-    if path is None:
-        return None
-    return functools.cache(
-        lambda: word_embeddings_from_vectors(
-            tokenizer,
-            path,
-            hidden_size=shape.hidden_size,
-            standard_deviation=shape.initializer_range,
+    """Return what reads or counts what --init-word-vectors asks for, once; None without any."""
+    source, size, spread = config.init_word_vectors, shape.hidden_size, shape.initializer_range
+
+    def vectors(source: str) -> InitialEmbeddings:
+        if source == CORPUS_VECTORS:
+            return word_vectors_from_corpus(
+                store, hidden_size=size, standard_deviation=spread, seed=config.seed
+            )
+        return word_embeddings_from_vectors(
+            tokenizer, source, hidden_size=size, standard_deviation=spread
         )
-    )
+
+    return None if source in (None, NO_VECTORS) else functools.cache(lambda: vectors(source))
 
 
 def drawn_model(
@@ -58,7 +61,7 @@ def drawn_model(
     Args:
         config: resolved.
         shape: of the model.
-        word_vectors: put in place of their rows of the word embeddings.
+        word_vectors: put in place of their rows of the word embeddings, with their biases.
     """
     model = BertForPreTraining(
         shape,
@@ -69,6 +72,8 @@ def drawn_model(
         with torch.no_grad():
             rows = model.bert.embeddings.word_embeddings.weight
             rows[torch.from_numpy(word_vectors.ids)] = torch.from_numpy(word_vectors.vectors)
+            if word_vectors.decoder_bias is not None:
+                model.mlm_head.decoder.bias.copy_(torch.from_numpy(word_vectors.decoder_bias))
     return model
 
 

@@ -41,7 +41,7 @@ def test_words_get_their_vectors_at_the_scale_asked_for(
     expected = np.array([raw[tokenizer.id_to_token(number)] for number in found.ids.tolist()])
     np.testing.assert_allclose(found.vectors, expected * 0.02 / expected.std(), rtol=1e-5)
     assert found.vectors.std() == pytest.approx(0.02)
-    assert str(found).startswith(f"2 of {found.num_words} words (")
+    assert found.coverage.startswith("2 of ") and " words (" in found.coverage
 
 
 def test_longer_vectors_are_reduced_to_their_principal_components(

@@ -117,12 +117,11 @@ def test_run_logs_train_and_eval_lines_with_their_values(finished_run: Path) -> 
     assert held_out[-1]["unigram_loss"] > 0
 
 
-def test_run_starts_at_ln_v_and_learns(finished_run: Path) -> None:
+def test_run_starts_below_ln_v_by_counts_and_learns(finished_run: Path) -> None:
     lines = [json.loads(line) for line in (finished_run / "metrics.jsonl").read_text().splitlines()]
     held_out = [line["mlm_loss"] for line in lines if line["split"] == "eval"]
     facts = json.loads((finished_run / "corpus.json").read_text())
-    assert held_out[0] == pytest.approx(facts["uniform_loss"], rel=0.05)
-    assert held_out[-1] < held_out[0] - 0.5
+    assert held_out[-1] < held_out[0] - 0.5 < facts["uniform_loss"] - 1
 
 
 def test_result_loads_in_transformers_and_gives_equal_scores(finished_run: Path) -> None:

@@ -65,6 +65,13 @@ def test_narrow_models_start_with_weights_that_attend_to_neighbours() -> None:
     assert resolved(preset="mini", initializer="normal").config.initializer == "normal"
 
 
+def test_narrow_models_start_with_word_vectors_of_the_corpus() -> None:
+    assert resolved(preset="mini").config.init_word_vectors == "corpus"
+    assert resolved(preset="base").config.init_word_vectors == "none"
+    assert resolved(preset="mini", init_word_vectors="none").config.init_word_vectors == "none"
+    assert resolved(preset="mini", recipe="google").config.init_word_vectors == "none"
+
+
 def test_flag_wins_over_recipe() -> None:
     config = resolved(recipe="google", lr_schedule="linear", hidden_act="relu").config
     assert (config.lr_schedule, config.hidden_act, config.initializer) == (

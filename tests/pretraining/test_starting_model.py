@@ -53,7 +53,7 @@ def test_spare_rows_behind_the_vocabulary_are_used_first() -> None:
 def test_word_vectors_take_the_place_of_their_rows_alone() -> None:
     config = PretrainConfig(initializer="normal", train_pad_row=False)
     vectors = np.arange(16, dtype=np.float32).reshape(2, 8)
-    found = InitialEmbeddings(np.array([5, 9]), vectors, 7, 12)
+    found = InitialEmbeddings(np.array([5, 9]), vectors, "")
     torch.manual_seed(0)
     drawn = drawn_model(config, SHAPE, None).state_dict()
     torch.manual_seed(0)

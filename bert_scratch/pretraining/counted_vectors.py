@@ -1,0 +1,148 @@
+"""Word vectors counted from the corpus, which a narrow model's word embeddings start as.
+
+Words that stand between the same words mean much the same, and counting shows it in seconds; a
+model whose embeddings are drawn spends the first part of a short run on finding it out.
+
+Letters: V vocabulary, C context words, O offsets, D hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bert_scratch.data.store import TokenStore
+from bert_scratch.inference.word_embeddings import InitialEmbeddings
+from bert_scratch.training.runtime import seed_for
+
+OFFSETS = (-2, -1, 1, 2)
+"""Where neighbours are counted, each place by itself: what stands before is not what follows."""
+CONTEXT_WORDS = 500
+"""The most frequent words, which alone are counted as neighbours."""
+CONTEXT_POWER = 0.75
+"""Of their frequencies, so that rare ones are not overrated (Levy et al. 2015, section 3.2)."""
+WORD_GAIN = 2.0
+"""How much larger than other weights the vectors start: as large as `mimetic` positions do."""
+MAX_TOKENS = 20_000_000
+"""To be counted; more of a large corpus would hardly change the vectors."""
+TOKENS_AT_ONCE = 2_000_000
+ITERATIONS = 4
+
+
+def word_vectors_from_corpus(
+    store: TokenStore, *, hidden_size: int, standard_deviation: float, seed: int
+) -> InitialEmbeddings:
+    """Count which words stand next to which, and make of each word's neighbours its vector.
+
+    A vector is the word's row of positive pointwise mutual information with its neighbours,
+    reduced to D numbers and scaled to one length for all words. The decoder's biases are the
+    logarithms of the words' frequencies, less their mean.
+
+    Args:
+        store: the prepared corpus; only its train part is read.
+        hidden_size: D.
+        standard_deviation: the model's initializer_range; the vectors' is `WORD_GAIN` times it.
+        seed: of the run. The bits are those of this seed, CPU model and number of threads.
+
+    Returns:
+        Vectors of the tokens that stand next to a context word in the text, biases of all.
+
+    Source:
+        Levy and Goldberg 2014, "Neural word embedding as implicit matrix factorization"; with
+        neighbours told apart by their place, as in their "Linguistic regularities", section 3.
+    """
+    counts = store.token_counts
+    contexts = np.argsort(-counts, kind="stable")[: min(CONTEXT_WORDS, np.count_nonzero(counts))]
+    associations = torch.empty(store.vocab_size, len(OFFSETS), len(contexts))
+    for place, neighbours in enumerate(count_neighbours(store, contexts)):
+        associations[:, place] = torch.from_numpy(positive_information(neighbours))
+    generator = torch.Generator().manual_seed(seed_for("word vectors", seed))
+    vectors = reduced(associations.flatten(1), hidden_size, generator)
+    found = vectors.any(dim=1).nonzero().squeeze(1)
+    vectors = torch.nn.functional.normalize(vectors[found] - vectors[found].mean(dim=0), dim=1)
+    vectors *= WORD_GAIN * standard_deviation * hidden_size**0.5
+    log_frequencies = np.log(counts + 1.0)
+    return InitialEmbeddings(
+        ids=found.numpy(),
+        vectors=vectors.numpy(),
+        coverage=f"{len(found):,} of {len(counts):,} tokens",
+        decoder_bias=(log_frequencies - log_frequencies.mean()).astype(np.float32),
+    )
+
+
+def count_neighbours(
+    store: TokenStore, contexts: npt.NDArray[np.int64]
+) -> Iterator[npt.NDArray[np.float32]]:
+    """Yield for each of `OFFSETS` how often each word has each context there, [V, C].
+
+    Args:
+        store: the prepared corpus.
+        contexts: [C] token ids.
+    """
+    size = len(contexts) + 1
+    column = np.full(store.vocab_size, size - 1)  # the last one is for all other words
+    column[contexts] = np.arange(size - 1)
+    for offset in OFFSETS:
+        counts = np.zeros(store.vocab_size * size, np.float32)
+        for tokens in _stretches(store):
+            words, neighbours = tokens[max(0, -offset) :], tokens[max(0, offset) :]
+            length = min(len(words), len(neighbours))
+            places = words[:length] * size + column[neighbours[:length]]
+            counts += np.bincount(places, minlength=len(counts))
+        yield counts.reshape(-1, size)[:, :-1]
+
+
+def _stretches(store: TokenStore) -> Iterator[npt.NDArray[np.int64]]:
+    """Yield train tokens, `MAX_TOKENS` at most, of each shard the same share."""
+    shards = store.shards("train")
+    share = min(1.0, MAX_TOKENS / max(1, sum(shard.num_tokens for shard in shards)))
+    for shard in shards:
+        end = int(share * shard.num_tokens)
+        for start in range(0, end, TOKENS_AT_ONCE):
+            yield shard.read(start, min(end, start + TOKENS_AT_ONCE)).astype(np.int64)
+
+
+def positive_information(counts: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the positive pointwise mutual information of words and contexts, in nats.
+
+    Args:
+        counts: [V, C], how often they stand together.
+
+    Returns:
+        [V, C], max(0, log(P(w, c) / (P(w) P(c)))), and 0 where they never stand together.
+    """
+    share = counts.sum(axis=0) ** CONTEXT_POWER
+    expected = counts.sum(axis=1, keepdims=True) * (share / max(share.sum(), 1.0))
+    ratio = np.divide(counts, expected, out=np.zeros_like(counts), where=counts > 0)
+    information: npt.NDArray[np.float32] = np.log(np.maximum(ratio, 1.0))
+    return information
+
+
+def reduced(matrix: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Return rows of fewer numbers that keep most of what tells the rows apart.
+
+    The rows are projected on the directions of the largest singular values, turned at random so
+    that no number matters more than another: Adam moves all of them alike.
+
+    Args:
+        matrix: [V, n].
+        size: D.
+        generator: draws where the search for directions begins, and the turn.
+
+    Returns:
+        [V, D]; a row of zeros stays one.
+
+    Source:
+        Halko et al. 2011, "Finding structure with randomness", algorithm 4.4.
+    """
+    width = matrix.shape[1]
+    basis = torch.randn(width, min(size, width), generator=generator)
+    for _ in range(ITERATIONS):
+        basis, _ = torch.linalg.qr(matrix.T @ (matrix @ basis))
+    turn, _ = torch.linalg.qr(torch.randn(size, size, generator=generator))
+    directions: Tensor = basis @ turn[: basis.shape[1]]
+    return matrix @ directions
