@@ -21,7 +21,7 @@ from bert_scratch.training.runtime import seed_for
 
 OFFSETS = (-2, -1, 1, 2)
 """Where neighbours are counted, each place by itself: what stands before is not what follows."""
-CONTEXT_WORDS = 500
+CONTEXT_WORDS = 1500
 """The most frequent words, which alone are counted as neighbours."""
 CONTEXT_POWER = 0.75
 """Of their frequencies, so that rare ones are not overrated (Levy et al. 2015, section 3.2)."""
@@ -30,7 +30,9 @@ WORD_GAIN = 2.0
 MAX_TOKENS = 20_000_000
 """To be counted; more of a large corpus would hardly change the vectors."""
 TOKENS_AT_ONCE = 2_000_000
-ITERATIONS = 4
+ITERATIONS = 3
+"""They find directions that hold 23.6 % of the squares where 8 find 24.3 % (16,384 words of
+Wikipedia, D = 128)."""
 
 
 def word_vectors_from_corpus(
@@ -118,7 +120,7 @@ def positive_information(counts: npt.NDArray[np.float32]) -> npt.NDArray[np.floa
     share = counts.sum(axis=0) ** CONTEXT_POWER
     expected = counts.sum(axis=1, keepdims=True) * (share / max(share.sum(), 1.0))
     ratio = np.divide(counts, expected, out=np.zeros_like(counts), where=counts > 0)
-    information: npt.NDArray[np.float32] = np.log(np.maximum(ratio, 1.0))
+    information: npt.NDArray[np.float32] = np.log(np.maximum(ratio, 1.0, out=ratio), out=ratio)
     return information
 
 
