@@ -152,7 +152,7 @@ class Models:
         return out
 
     def _draw_weights(self, run: Path) -> Path:
-        """Write a model of our shape with drawn weights, as our run draws those it does not count."""
+        """Write a model of our shape whose weights are all drawn, word embeddings too."""
         out = self.folder / "random"
         if not out.exists():
             config = BertForPreTraining.from_pretrained(run / "model").config

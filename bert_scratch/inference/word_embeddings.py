@@ -26,7 +26,7 @@ class InitialEmbeddings:
     ids: npt.NDArray[np.int64]
     """[n] token ids, ascending."""
     vectors: Vectors
-    """[n, D] float32, of the standard deviation asked for."""
+    """[n, D] float32."""
     coverage: str
     """How much of the vocabulary that is, in words."""
     decoder_bias: npt.NDArray[np.float32] | None = None

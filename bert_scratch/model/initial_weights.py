@@ -9,7 +9,7 @@ from bert_scratch.config import INITIALIZERS, BertConfig, check_choice
 from bert_scratch.model.layers import Embeddings, LayerNorm, MultiHeadAttention
 
 POSITION_GAIN = 2.0
-"""How much larger than word embeddings `mimetic` position embeddings start."""
+"""How much larger than initializer_range `mimetic` position embeddings start."""
 
 
 @torch.no_grad()

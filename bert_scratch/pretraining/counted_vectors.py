@@ -8,6 +8,7 @@ Letters: V vocabulary, C context words, O offsets, D hidden.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,15 +22,16 @@ from bert_scratch.training.runtime import seed_for
 
 OFFSETS = (-2, -1, 1, 2)
 """Where neighbours are counted, each place by itself: what stands before is not what follows."""
-CONTEXT_WORDS = 1500
-"""The most frequent words, which alone are counted as neighbours."""
+CONTEXT_WORDS, MAX_COUNTS = 1500, 25_000_000
+"""The most frequent words, which alone are counted as neighbours: fewer where the vocabulary is so
+large that the counts of one place would be more than that."""
 CONTEXT_POWER = 0.75
 """Of their frequencies, so that rare ones are not overrated (Levy et al. 2015, section 3.2)."""
 WORD_GAIN = 2.0
 """How much larger than other weights the vectors start: as large as `mimetic` positions do."""
 MAX_TOKENS = 20_000_000
 """To be counted; more of a large corpus would hardly change the vectors."""
-TOKENS_AT_ONCE = 2_000_000
+PIECE_TOKENS, TOKENS_AT_ONCE = 50_000, 2_000_000
 ITERATIONS = 3
 """They find directions that hold 23.6 % of the squares where 8 find 24.3 % (16,384 words of
 Wikipedia, D = 128)."""
@@ -41,8 +43,9 @@ def word_vectors_from_corpus(
     """Count which words stand next to which, and make of each word's neighbours its vector.
 
     A vector is the word's row of positive pointwise mutual information with its neighbours,
-    reduced to D numbers and scaled to one length for all words. The decoder's biases are the
-    logarithms of the words' frequencies, less their mean.
+    reduced to D numbers, less the mean of all, and scaled to one length. The decoder's biases are
+    the logarithms of the words' frequencies, less their mean. Ends of sentences and documents are
+    no borders, and of a mixture each text counts as often as it stands there.
 
     Args:
         store: the prepared corpus; only its train part is read.
@@ -51,19 +54,22 @@ def word_vectors_from_corpus(
         seed: of the run. The bits are those of this seed, CPU model and number of threads.
 
     Returns:
-        Vectors of the tokens that stand next to a context word in the text, biases of all.
+        Vectors of the tokens that stand next to a context word more often than chance has it,
+        biases of all.
 
     Source:
         Levy and Goldberg 2014, "Neural word embedding as implicit matrix factorization"; with
         neighbours told apart by their place, as in their "Linguistic regularities", section 3.
     """
     counts = store.token_counts
-    contexts = np.argsort(-counts, kind="stable")[: min(CONTEXT_WORDS, np.count_nonzero(counts))]
-    associations = torch.empty(store.vocab_size, len(OFFSETS), len(contexts))
-    for place, neighbours in enumerate(count_neighbours(store, contexts)):
-        associations[:, place] = torch.from_numpy(positive_information(neighbours))
+    num_contexts = min(CONTEXT_WORDS, MAX_COUNTS // store.vocab_size, np.count_nonzero(counts))
+    contexts = np.argsort(-counts, kind="stable")[:num_contexts]
+    associations = [
+        torch.from_numpy(positive_information(neighbours)).to_sparse()
+        for neighbours in count_neighbours(store, contexts)
+    ]
     generator = torch.Generator().manual_seed(seed_for("word vectors", seed))
-    vectors = reduced(associations.flatten(1), hidden_size, generator)
+    vectors = reduced(torch.cat(associations, dim=1), hidden_size, generator)
     found = vectors.any(dim=1).nonzero().squeeze(1)
     vectors = torch.nn.functional.normalize(vectors[found] - vectors[found].mean(dim=0), dim=1)
     vectors *= WORD_GAIN * standard_deviation * hidden_size**0.5
@@ -99,13 +105,23 @@ def count_neighbours(
 
 
 def _stretches(store: TokenStore) -> Iterator[npt.NDArray[np.int64]]:
-    """Yield train tokens, `MAX_TOKENS` at most, of each shard the same share."""
+    """Yield train tokens, about `MAX_TOKENS` at most: the same share of each piece of the text.
+
+    Shards may be many and small, and each stretch costs as much as a table of counts is large.
+    """
     shards = store.shards("train")
     share = min(1.0, MAX_TOKENS / max(1, sum(shard.num_tokens for shard in shards)))
+    pieces, length = [], 0
     for shard in shards:
-        end = int(share * shard.num_tokens)
-        for start in range(0, end, TOKENS_AT_ONCE):
-            yield shard.read(start, min(end, start + TOKENS_AT_ONCE)).astype(np.int64)
+        for start in range(0, shard.num_tokens, PIECE_TOKENS):
+            size = min(PIECE_TOKENS, shard.num_tokens - start)
+            pieces.append(shard.read(start, start + math.ceil(share * size)))
+            length += len(pieces[-1])
+            if length >= TOKENS_AT_ONCE:
+                yield np.concatenate(pieces).astype(np.int64)
+                pieces, length = [], 0
+    if pieces:
+        yield np.concatenate(pieces).astype(np.int64)
 
 
 def positive_information(counts: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -120,7 +136,8 @@ def positive_information(counts: npt.NDArray[np.float32]) -> npt.NDArray[np.floa
     share = counts.sum(axis=0) ** CONTEXT_POWER
     expected = counts.sum(axis=1, keepdims=True) * (share / max(share.sum(), 1.0))
     ratio = np.divide(counts, expected, out=np.zeros_like(counts), where=counts > 0)
-    information: npt.NDArray[np.float32] = np.log(np.maximum(ratio, 1.0, out=ratio), out=ratio)
+    np.maximum(ratio, 1.0, out=ratio)
+    information: npt.NDArray[np.float32] = np.log(ratio, out=ratio)
     return information
 
 
@@ -131,7 +148,7 @@ def reduced(matrix: Tensor, size: int, generator: torch.Generator) -> Tensor:
     that no number matters more than another: Adam moves all of them alike.
 
     Args:
-        matrix: [V, n].
+        matrix: [V, n], sparse or not.
         size: D.
         generator: draws where the search for directions begins, and the turn.
 

@@ -19,6 +19,8 @@ LOSS = "mlm_loss"
 """What is judged: the loss of pairs rises early on small corpora while the words still improve."""
 EVALUATION = "evaluation.json"
 FIRST_LOSS_TOLERANCE = 0.05
+LOWEST_COUNTED = 0.5
+"""Share of the expected loss at which counted vectors may start: small texts repeat themselves."""
 
 
 class HeldOut:
@@ -143,17 +145,20 @@ def strange_first_loss(
     Args:
         config: of the model.
         values: of the evaluation before the first step.
-        counted_entropy: as `expected_first_loss` takes it; then a lower loss is not strange.
+        counted_entropy: as `expected_first_loss` takes it; then a lower loss is not strange,
+            down to `LOWEST_COUNTED` of it.
     """
     expected = expected_first_loss(
         config, with_pairs="nsp_loss" in values, counted_entropy=counted_entropy
     )
-    excess = values["loss"] - expected
-    if (excess if counted_entropy is not None else abs(excess)) <= FIRST_LOSS_TOLERANCE * expected:
+    lowest, by_words = 1 - FIRST_LOSS_TOLERANCE, "ln V"
+    if counted_entropy is not None:
+        lowest, by_words = LOWEST_COUNTED, "the entropy of word frequencies"
+    if lowest * expected <= values["loss"] <= (1 + FIRST_LOSS_TOLERANCE) * expected:
         return None
-    by_words = "ln V" if counted_entropy is None else "the entropy of word frequencies"
     return (
         f"the loss of fresh weights is {values['loss']:.3f}; about {expected:.3f} was expected "
         f"({by_words}, half of width x spread of the word embeddings squared, ln 2 for pairs); "
-        f"more than {FIRST_LOSS_TOLERANCE:.0%} off is a sign of wrong weights or labels"
+        f"below {lowest:.0%} or above {1 + FIRST_LOSS_TOLERANCE:.0%} of it is a sign of wrong "
+        f"weights or labels"
     )

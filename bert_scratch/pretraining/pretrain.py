@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from bert_scratch import durable
@@ -14,6 +15,7 @@ from bert_scratch.pretraining.extend import extend
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.resume import (
     check_corpus_unchanged,
+    check_word_vectors_exist,
     check_word_vectors_unchanged,
     store_word_vectors,
     stored_run,
@@ -92,6 +94,8 @@ def _ready(
     folder: RunFolder, asked: PretrainConfig, stored: PretrainConfig | None, ranks: Ranks
 ) -> Parts | None:
     """Prepare and resolve everything before the first step; None after a dry run."""
+    if stored is None:
+        check_word_vectors_exist(asked)
     parts = assemble(stored or asked, prepared_corpus(asked, folder), ranks)
     if stored is not None:
         return parts.with_config(with_run_settings(parts.config, asked))
@@ -116,7 +120,8 @@ def _follow_in(folder: RunFolder, asked: PretrainConfig, ranks: Ranks) -> Pretra
     settings = ranks.wait_for("settings")
     if settings == _NOTHING:
         return None
-    return _run(assemble(settings_from(settings), store, ranks), folder)
+    parts = assemble(settings_from(settings), store, ranks)
+    return _run(replace(parts, word_vectors=None), folder)  # the first rank's weights are all's
 
 
 def _run(parts: Parts, folder: RunFolder) -> PretrainResult:

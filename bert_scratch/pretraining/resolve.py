@@ -270,7 +270,8 @@ def why_not_packed(config: PretrainConfig, shape: BertConfig) -> str | None:
 def _apply_recipe(config: PretrainConfig) -> PretrainConfig:
     recipe = dict(choices.RECIPES[config.recipe])
     if config.init_checkpoint is not None:
-        del recipe["hidden_act"]  # the checkpoint's shape decides
+        for name in ("hidden_act", "init_word_vectors"):  # the checkpoint has them
+            recipe.pop(name, None)
     return config.replace(**{k: v for k, v in recipe.items() if getattr(config, k) is None})
 
 

@@ -40,6 +40,8 @@ def stored_run(folder: RunFolder, asked: PretrainConfig) -> PretrainConfig | Non
     changes = folder.changes(asked, may_change=may_change)
     if changes:
         raise changed_world(folder, "other settings", changes)
+    if stored.init_word_vectors is None and stored.init_checkpoint is None:
+        return stored.replace(init_word_vectors=NO_VECTORS)  # begun when none were counted
     return stored
 
 
@@ -54,6 +56,20 @@ def check_corpus_unchanged(asked: PretrainConfig, folder: RunFolder) -> None:
     changes = check_same_corpus(folder.corpus, corpus_settings(asked))
     if changes:
         raise changed_world(folder, "another corpus", changes)
+
+
+def check_word_vectors_exist(asked: PretrainConfig) -> None:
+    """Refuse a value of --init-word-vectors that names nothing, before the corpus is prepared.
+
+    Raises:
+        InputError: naming the value and what there is.
+    """
+    file = _word_vectors_file(asked)
+    if file is not None and not file.is_file():
+        raise InputError(
+            f"--init-word-vectors must be {CORPUS_VECTORS}, {NO_VECTORS} or a file of vectors; "
+            f"there is no file {file}"
+        )
 
 
 def store_word_vectors(asked: PretrainConfig, folder: RunFolder) -> None:

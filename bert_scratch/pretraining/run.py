@@ -76,6 +76,8 @@ class Run:
         if checkpoint is not None:
             check_same_store(checkpoint, self.corpus_sha256, folder)
         self.model = parts.build_model(checkpoint)
+        if checkpoint is None:
+            self._start_alike()
         self.optimizer = parts.build_optimizer(self.model)
         self.loss_scale: LossScale | None = None
         if parts.runtime.dtype == torch.float16:
@@ -112,6 +114,14 @@ class Run:
         self.interval_examples = list(parts.held_out(INTERVAL_EXAMPLES))
         self.watchdog = Watchdog(parts.config.hang_timeout_s)
         self.evaluation_s = 0.0
+
+    @torch.no_grad()
+    def _start_alike(self) -> None:
+        """Give every rank the first one's weights: another CPU may round what is counted."""
+        for weights in self.model.parameters():
+            if not self.ranks.is_first:
+                weights.zero_()
+            self.all_reduce.sum_(weights)
 
     def go(self) -> PretrainResult:
         """Train to the end, evaluate and write the result."""

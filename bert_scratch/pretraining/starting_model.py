@@ -40,8 +40,11 @@ def word_vectors_of(
 ) -> Callable[[], InitialEmbeddings] | None:
     """Return what reads or counts what --init-word-vectors asks for, once; None without any."""
     source, size, spread = config.init_word_vectors, shape.hidden_size, shape.initializer_range
+    if source is None or source == NO_VECTORS:
+        return None
 
-    def vectors(source: str) -> InitialEmbeddings:
+    @functools.cache
+    def vectors() -> InitialEmbeddings:
         if source == CORPUS_VECTORS:
             return word_vectors_from_corpus(
                 store, hidden_size=size, standard_deviation=spread, seed=config.seed
@@ -50,7 +53,7 @@ def word_vectors_of(
             tokenizer, source, hidden_size=size, standard_deviation=spread
         )
 
-    return None if source in (None, NO_VECTORS) else functools.cache(lambda: vectors(source))
+    return vectors
 
 
 def drawn_model(

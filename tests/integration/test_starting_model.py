@@ -3,7 +3,9 @@ CPU only: `pytest tests/integration/test_starting_model.py`."""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -108,6 +110,41 @@ def test_word_vectors_are_covered_and_other_ones_refused(
     vectors.write_text(vectors.read_text().replace("in ", "at "))
     with pytest.raises(InputError, match=r"--init-word-vectors .*is not the file the run began"):
         pretrain(settings("through", init_word_vectors=str(vectors)))
+
+
+def test_counted_and_drawn_word_vectors_are_resumed_as_they_began(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for source in ("corpus", "none"):
+        pretrain(settings(f"{source}-through", init_word_vectors=source))
+        stopped_at(6, settings(source, init_word_vectors=source), monkeypatch)
+        pretrain(settings(source, init_word_vectors=source))
+        assert bits(tmp_path / source) == bits(tmp_path / f"{source}-through")
+    assert bits(tmp_path / "corpus") != bits(tmp_path / "none")
+
+
+def test_run_stored_before_vectors_were_counted_begins_again_as_it_was(
+    settings: Make, tmp_path: Path
+) -> None:
+    pretrain(settings("drawn", init_word_vectors="none"))
+    pretrain(settings("old"))
+    old = tmp_path / "old"
+    for name in ("asked_config.json", "pretrain_config.json"):
+        stored = json.loads((old / name).read_text()) | {"init_word_vectors": None}
+        (old / name).write_text(json.dumps(stored))
+    for gone in ("checkpoints", "model", "best"):
+        shutil.rmtree(old / gone, ignore_errors=True)
+    (old / "status.json").unlink()
+    pretrain(settings("old"))
+    assert bits(old) == bits(tmp_path / "drawn")
+
+
+def test_word_vectors_that_are_nowhere_are_refused_before_the_corpus_is_read(
+    settings: Make, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"must be corpus, none or a file of vectors; there is no"):
+        pretrain(settings("run", init_word_vectors="Corpus"))
+    assert not (tmp_path / "run" / "corpus").exists()
 
 
 def test_word_vectors_are_not_for_a_model_that_is_continued() -> None:

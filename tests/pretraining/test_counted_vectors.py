@@ -89,19 +89,34 @@ def test_counts_are_those_of_the_text_in_any_number_of_stretches(
                 expected[word, [9, 5, 6].index(tokens[at + place])] += 1
         np.testing.assert_array_equal(counts, expected)
     whole = sum(counts.sum() for counts in count_neighbours(store, contexts))
+    monkeypatch.setattr(counted_vectors, "PIECE_TOKENS", 50)
     monkeypatch.setattr(counted_vectors, "TOKENS_AT_ONCE", 50)
     pieces = sum(counts.sum() for counts in count_neighbours(store, contexts))
     assert 0.9 * whole < pieces < whole  # neighbours across the cuts are left out
 
 
-def test_of_a_large_corpus_each_shard_is_counted_in_proportion(
+def test_of_a_large_corpus_each_piece_is_counted_in_proportion(
     store_of: StoreOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = store_of([[5, 6] * 50], [[7, 8] * 150])
+    store = store_of([[5, 6] * 50], [[7] * 150 + [8] * 150])
     monkeypatch.setattr(counted_vectors, "MAX_TOKENS", 100)
-    counts = next(count_neighbours(store, np.array([5, 6, 7, 8]))).sum(axis=1)
-    assert counts[[5, 6]].sum() == 25 - 2
-    assert counts[[7, 8]].sum() == 75 - 2
+    monkeypatch.setattr(counted_vectors, "PIECE_TOKENS", 50)
+    words = np.concatenate(list(counted_vectors._stretches(store)))
+    assert np.bincount(words).tolist() == [0, 0, 0, 0, 0, 14, 12, 39, 39]
+
+
+def test_many_small_shards_are_counted_as_one_stretch(store_of: StoreOf) -> None:
+    store = store_of(*[[[5, 6, 7]]] * 30)
+    assert [len(stretch) for stretch in counted_vectors._stretches(store)] == [90]
+
+
+def test_few_contexts_are_counted_for_a_large_vocabulary(
+    store_of: StoreOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_of(sentences(200))
+    monkeypatch.setattr(counted_vectors, "MAX_COUNTS", 4 * VOCAB_SIZE)
+    few = vectors_of(store, width=32)
+    assert np.linalg.matrix_rank(few.vectors, tol=1e-4) <= 4 * len(OFFSETS)
 
 
 def test_information_is_positive_and_zero_without_a_meeting() -> None:

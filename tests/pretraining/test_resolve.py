@@ -72,6 +72,21 @@ def test_narrow_models_start_with_word_vectors_of_the_corpus() -> None:
     assert resolved(preset="mini", recipe="google").config.init_word_vectors == "none"
 
 
+def test_googles_recipe_leaves_the_words_of_a_checkpoint_alone() -> None:
+    asked = PretrainConfig(recipe="google", init_checkpoint="somewhere")
+    config = resolve(
+        asked,
+        facts=FACTS,
+        runtime=Runtime(device=torch.device("cpu"), dtype=torch.float32, num_threads=1),
+        tokens_per_s=lambda config: 10_000.0,
+        pad_token_id=0,
+        initial=BertConfig.preset("tiny"),
+        world_size=1,
+        free_bytes=8 * 10**9,
+    ).config
+    assert config.init_word_vectors is None and config.mask_special
+
+
 def test_flag_wins_over_recipe() -> None:
     config = resolved(recipe="google", lr_schedule="linear", hidden_act="relu").config
     assert (config.lr_schedule, config.hidden_act, config.initializer) == (

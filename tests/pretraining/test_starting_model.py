@@ -3,14 +3,25 @@ Anywhere: `pytest tests/pretraining/test_starting_model.py`."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
 
 from bert_scratch.config import BertConfig
+from bert_scratch.data.shard import write_shard
+from bert_scratch.data.store import TokenStore, write_manifest
 from bert_scratch.inference.word_embeddings import InitialEmbeddings
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
-from bert_scratch.pretraining.starting_model import drawn_model, with_new_rows
+from bert_scratch.pretraining.starting_model import (
+    drawn_model,
+    with_new_rows,
+    word_vectors_of,
+)
 
 SHAPE = BertConfig(
     vocab_size=12,
@@ -48,6 +59,27 @@ def test_spare_rows_behind_the_vocabulary_are_used_first() -> None:
     rows = [m.bert.embeddings.word_embeddings.weight for m in (before, after)]
     torch.testing.assert_close(rows[1][10], rows[0][6:8].mean(dim=0))
     assert torch.equal(rows[1][11], rows[0][11])
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"), [(None, "drawn"), ("none", "drawn"), ("corpus", "counted")]
+)
+def test_word_vectors_are_counted_where_the_corpus_is_asked_for(
+    source: str | None, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "corpus").write_text("a file of that name is not read")
+    monkeypatch.chdir(tmp_path)
+    with write_shard(tmp_path, 0, "train", SHAPE.vocab_size) as train:
+        train.add_document([np.array([5, 6, 7, 5, 6, 8])])
+    with write_shard(tmp_path, 0, "eval", SHAPE.vocab_size) as held_out:
+        held_out.add_document([np.array([5, 6])])
+    record = {"train": train.record, "eval": held_out.record}
+    write_manifest(tmp_path, [record], vocab_size=SHAPE.vocab_size, facts={})
+    config = PretrainConfig(init_word_vectors=source)
+    vectors = word_vectors_of(config, SHAPE, Tokenizer(WordPiece()), TokenStore(tmp_path))
+    assert (vectors is not None) == (kind == "counted")
+    if vectors is not None:
+        assert vectors() is vectors() and vectors().decoder_bias is not None
 
 
 def test_word_vectors_take_the_place_of_their_rows_alone() -> None:
