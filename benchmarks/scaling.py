@@ -28,12 +28,15 @@ import numpy as np
 from measure import print_table
 
 from bert_scratch.config import BertConfig, read_json_object
+from bert_scratch.pretraining.choices import CORPUS_VECTORS
 from bert_scratch.pretraining.corpus_facts import CorpusFacts
-from bert_scratch.pretraining.plan_loss import FLOOR, POWER, SEEN, tokens_learned
+from bert_scratch.pretraining.plan_loss import FLOOR, HEAD_START, POWER, SEEN, tokens_learned
 from bert_scratch.pretraining.pretrain import pretrain
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 
 TOKENS_PER_STEP = 2048
+HEAD_STARTS = np.arange(0, 20.25e6, 0.25e6)
+"""Among them the best is sought."""
 
 
 def main() -> None:
@@ -98,6 +101,7 @@ def run_point(point: dict[str, Any], num_threads: int) -> dict[str, Any]:
         "width": shape["hidden_size"],
         "vocab_size": facts.vocab_size,
         "masked_lm_prob": resolved["masked_lm_prob"],
+        "init_word_vectors": resolved["init_word_vectors"],
         "tokens": evaluations[-1]["tokens"],
         "distinct_tokens": facts.train_tokens,
         "unigram_entropy": facts.unigram_entropy,
@@ -118,15 +122,25 @@ def settings_of(model: str) -> dict[str, Any]:
 
 def fit(points: Sequence[dict[str, Any]]) -> Law:
     """Print the constants of the law that lie nearest the points, by least squares."""
+    missed, law = min(
+        (fit_with(points, head_start) for head_start in HEAD_STARTS), key=lambda each: each[0]
+    )
+    print(f"FLOOR, SEEN = {law.floor:.4g}, {law.seen:.4g}; HEAD_START = {law.head_start:.3g}")
+    print(
+        f"from {len(points)} points, which the law misses by {missed:.3f} nats (root mean square)\n"
+    )
+    return law
+
+
+def fit_with(points: Sequence[dict[str, Any]], head_start: float) -> tuple[float, Law]:
+    """Return the law of a head start that lies nearest the points, and what it misses them by."""
     entropy = np.array([point["unigram_entropy"] for point in points])
     loss = np.array([point["mlm_loss"] for point in points])
-    shares = np.array([learned(point) ** -POWER for point in points])
+    shares = np.array([learned(point, head_start) ** -POWER for point in points])
     terms = np.stack([entropy, entropy * shares], axis=1)
     (floor, seen), *_ = np.linalg.lstsq(terms, loss, rcond=None)
     missed = terms @ np.array([floor, seen]) - loss
-    print(f"FLOOR, SEEN = {floor:.4g}, {seen:.4g}, from {len(points)} points; it misses them by")
-    print(f"{np.sqrt(np.mean(missed**2)):.3f} nats (root mean square)\n")
-    return Law(float(floor), float(seen))
+    return float(np.sqrt(np.mean(missed**2))), Law(float(floor), float(seen), head_start)
 
 
 @dataclass(frozen=True)
@@ -135,20 +149,23 @@ class Law:
 
     floor: float
     seen: float
+    head_start: float
 
     def loss(self, point: dict[str, Any]) -> float:
         """Return what the law expects of a run, in nats."""
-        share = self.floor + self.seen * learned(point) ** -POWER
+        share = self.floor + self.seen * learned(point, self.head_start) ** -POWER
         return float(point["unigram_entropy"] * share)
 
 
-def learned(point: dict[str, Any]) -> float:
+def learned(point: dict[str, Any], head_start: float) -> float:
+    counted = point.get("init_word_vectors") == CORPUS_VECTORS
     return tokens_learned(
         BertConfig.preset("tiny", num_hidden_layers=point["layers"], hidden_size=point["width"]),
         tokens=point["tokens"],
         distinct_tokens=point["distinct_tokens"],
         vocab_size=point["vocab_size"],
         masked_lm_prob=point["masked_lm_prob"],
+        head_start=head_start if counted else 0.0,
     )
 
 
@@ -164,10 +181,11 @@ def report(points: Sequence[dict[str, Any]], law: Law) -> None:
                 "tokens, M": f"{point['tokens'] / 1e6:.1f}",
                 "passes": f"{point['tokens'] / point['distinct_tokens']:.1f}",
                 "predicted": f"{point['masked_lm_prob']:.0%}",
+                "vectors": point.get("init_word_vectors", "none"),
                 "unigram": f"{point['unigram_entropy']:.2f}",
                 "loss": f"{point['mlm_loss']:.3f}",
                 "fitted": f"{law.loss(point):.3f}",
-                "package": f"{Law(FLOOR, SEEN).loss(point):.3f}",
+                "package": f"{Law(FLOOR, SEEN, HEAD_START).loss(point):.3f}",
             }
         )
     print_table(rows)

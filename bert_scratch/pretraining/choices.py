@@ -37,8 +37,9 @@ RECIPES: dict[str, dict[str, object]] = {
         "hidden_act": "gelu_new",
     },
 }
-"""Every place where Google's code and Hugging Face's differ, as the fields that say so; Hugging
-Face's initial weights and masks are for a wide model what the rules below take."""
+"""Every place where Google's code and Hugging Face's differ, as the fields that say so, and that
+Google's words are drawn; Hugging Face's initial weights and masks are for a wide model what the
+rules below take."""
 
 DEFAULT_PASSES = 40
 CPU_TOKENS_PER_PASS = 16384
@@ -148,9 +149,14 @@ def choose_preset(budget: Budget, facts: CorpusFacts) -> Choice:
 
 
 def loss_by_default(shape: BertConfig, *, tokens: float, facts: CorpusFacts) -> float:
-    """Return the expected loss of a run that predicts the share of tokens chosen for its width."""
-    share = float(choose_masked_lm_prob(shape.hidden_size).value)
-    return expected_loss(shape, tokens=tokens, facts=facts, masked_lm_prob=share)
+    """Return the expected loss of a run that starts and predicts as is chosen for its width."""
+    return expected_loss(
+        shape,
+        tokens=tokens,
+        facts=facts,
+        masked_lm_prob=float(choose_masked_lm_prob(shape.hidden_size).value),
+        counted_vectors=choose_word_vectors(shape.hidden_size).value == CORPUS_VECTORS,
+    )
 
 
 def choose_seq_length(tokens: float) -> Choice:

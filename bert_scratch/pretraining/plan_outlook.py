@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bert_scratch.config import BertConfig, counted
+from bert_scratch.pretraining.choices import CORPUS_VECTORS
 from bert_scratch.pretraining.corpus_facts import PAIR_CHANCE_LOSS, CorpusFacts
 from bert_scratch.pretraining.plan_loss import TYPICAL_ERROR, expected_loss
 from bert_scratch.pretraining.plan_verdict import verdict
@@ -55,8 +56,13 @@ def outlook_on(
     passes = num_train_steps * (config.train_batch_size or 0) / num_examples
     loss = None
     if config.init_checkpoint is None:
-        share = filled(config.masked_lm_prob)
-        loss = expected_loss(shape, tokens=tokens, facts=facts, masked_lm_prob=share)
+        loss = expected_loss(
+            shape,
+            tokens=tokens,
+            facts=facts,
+            masked_lm_prob=filled(config.masked_lm_prob),
+            counted_vectors=config.init_word_vectors == CORPUS_VECTORS,
+        )
     return Outlook(
         num_train_steps=num_train_steps,
         tokens_per_step=tokens_per_step,

@@ -33,9 +33,21 @@ def facts(train_tokens: int, unigram_entropy: float = 7.1, vocab_size: int = 819
     )
 
 
-def expected(preset: str, tokens: float, known: CorpusFacts, masked_lm_prob: float = 0.15) -> float:
-    shape = BertConfig.preset(preset)
-    return expected_loss(shape, tokens=tokens, facts=known, masked_lm_prob=masked_lm_prob)
+def expected(
+    preset: str,
+    tokens: float,
+    known: CorpusFacts,
+    masked_lm_prob: float = 0.15,
+    *,
+    counted_vectors: bool = False,
+) -> float:
+    return expected_loss(
+        BertConfig.preset(preset),
+        tokens=tokens,
+        facts=known,
+        masked_lm_prob=masked_lm_prob,
+        counted_vectors=counted_vectors,
+    )
 
 
 def test_encoder_parameters_are_those_of_the_published_base() -> None:
@@ -48,6 +60,16 @@ def test_more_tokens_more_text_and_more_parameters_all_lower_the_loss() -> None:
     assert expected("tiny", 10e6, facts(20_000_000)) < short
     assert expected("mini", 10e6, facts(2_000_000)) < short
     assert expected("tiny", 10e6, facts(2_000_000), masked_lm_prob=0.3) < short
+    assert expected("tiny", 10e6, facts(2_000_000), counted_vectors=True) < short
+
+
+def test_counted_vectors_matter_less_the_longer_a_run_is() -> None:
+    gains = [
+        expected("tiny", tokens, facts(10**9))
+        - expected("tiny", tokens, facts(10**9), counted_vectors=True)
+        for tokens in (1e6, 5e6, 50e6)
+    ]
+    assert gains[0] > 2 * gains[1] > 4 * gains[2] > 0
 
 
 def test_law_meets_the_measured_runs(repository: Path) -> None:
@@ -56,7 +78,13 @@ def test_law_meets_the_measured_runs(repository: Path) -> None:
     missed = []
     for point in map(json.loads, lines):
         known = facts(point["distinct_tokens"], point["unigram_entropy"], point["vocab_size"])
-        found = expected(point["model"], point["tokens"], known, point["masked_lm_prob"])
+        found = expected(
+            point["model"],
+            point["tokens"],
+            known,
+            point["masked_lm_prob"],
+            counted_vectors=point.get("init_word_vectors") == "corpus",
+        )
         missed.append(found - point["mlm_loss"])
     assert max(map(abs, missed)) < TYPICAL_ERROR
     assert sum(error**2 for error in missed) / len(missed) < 0.12**2
