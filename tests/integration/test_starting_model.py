@@ -123,6 +123,15 @@ def test_counted_and_drawn_word_vectors_are_resumed_as_they_began(
     assert bits(tmp_path / "corpus") != bits(tmp_path / "none")
 
 
+def test_run_of_drawn_word_vectors_starts_at_ln_v(settings: Make, tmp_path: Path) -> None:
+    pretrain(settings("drawn", init_word_vectors="none", initializer_range=0.02))
+    lines = (tmp_path / "drawn" / "metrics.jsonl").read_text().splitlines()
+    first = next(line for line in map(json.loads, lines) if line["split"] == "eval")
+    facts = json.loads((tmp_path / "drawn" / "corpus.json").read_text())
+    assert first["step"] == 0
+    assert first["mlm_loss"] == pytest.approx(facts["uniform_loss"], rel=0.05)
+
+
 def test_run_stored_before_vectors_were_counted_begins_again_as_it_was(
     settings: Make, tmp_path: Path
 ) -> None:
