@@ -5,7 +5,6 @@ Letters: B batch, S sequence, H heads, K head size, T packed tokens, R packed ro
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple, cast
@@ -83,7 +82,6 @@ def has_packed_attention(device: torch.device, dtype: torch.dtype, head_size: in
     )
 
 
-@functools.cache
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _is_ampere_or_newer(index: int | None) -> bool:
     return torch.cuda.get_device_capability(index) >= (8, 0)

@@ -83,7 +83,7 @@ class Dropout(nn.Module):
         """Return the values, of any shape and floating dtype, with a share p set to zero."""
         if not self.training or self.dropped == 0:
             return values
-        if torch.compiler.is_compiling():  # drawn inside the kernel that uses it
+        if self._has_kernel(values):
             return F.dropout(values, self.p)
         return (values * self._keep(values)).mul_(self.scale)
 
@@ -91,9 +91,13 @@ class Dropout(nn.Module):
         """Return residual + dropout(values), both of one shape and dtype, in one pass."""
         if not self.training or self.dropped == 0:
             return residual + values
-        if torch.compiler.is_compiling():
+        if self._has_kernel(values):
             return residual + F.dropout(values, self.p)
         return torch.addcmul(residual, values, self._keep(values), value=self.scale)
+
+    def _has_kernel(self, values: Tensor) -> bool:
+        """Tell whether torch draws inside the kernel that uses the draw."""
+        return values.is_cuda or torch.compiler.is_compiling()
 
     def _keep(self, values: Tensor) -> Tensor:
         """Return ones and zeros in the shape and dtype of the values."""

@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import torch
 
-from bert_scratch.pretraining.assemble import Parts, fix_length
+from bert_scratch.pretraining.assemble import Parts, expected_steps, fix_length
 from bert_scratch.pretraining.kernel_check import kernels_agree
 from bert_scratch.pretraining.resolve import filled, objective_of, why_not_packed
 from bert_scratch.pretraining.run_folder import RunFolder
 from bert_scratch.pretraining.step_probe import StepProbe, Trial, probe_step
+from bert_scratch.training.compiled import MAX_SHAPES
 from bert_scratch.training.memory import release_memory, within_memory
+from bert_scratch.training.metrics import duration
 from bert_scratch.training.objective import PRETRAINING
 
 WAYS = ("compile", "packed")
@@ -65,7 +67,8 @@ def _try(parts: Parts, name: str, best: StepProbe) -> tuple[StepProbe | None, st
     else:
         if probe is None:
             return None, "such a step does not fit the GPU's memory"
-        is_taken, reason = judge(best, probe)
+        run_s = best.step_s * expected_steps(parts.config, best.step_s)
+        is_taken, reason = judge(best, probe, run_s=run_s)
         return probe if is_taken else None, reason
     release_memory()
     return None, why
@@ -79,19 +82,23 @@ def _obstacle(parts: Parts, name: str) -> str | None:
     why = why_not_packed(config, shape)
     if why is None and not kernels_agree(
         parts.runtime,
-        head_size=shape.hidden_size // shape.num_attention_heads,
+        head_size=shape.head_size,
         longest_row=filled(config.max_seq_length),
     ):
         why = "its attention kernels do not compute the same as the formula"
     return why
 
 
-def judge(best: StepProbe, probe: StepProbe) -> tuple[bool, str]:
-    """Return whether a step made another way is to be taken, and why: if it agrees and is faster.
+def judge(best: StepProbe, probe: StepProbe, *, run_s: float) -> tuple[bool, str]:
+    """Return whether a step made another way is to be taken, and why.
+
+    It is if it agrees, and if the whole run is faster with the time that compiling takes, which
+    is that of the first step for each of the shapes.
 
     Args:
         best: the fastest way so far.
         probe: the other.
+        run_s: seconds that all steps take the fastest way so far.
     """
     losses = [PRETRAINING.means(each.sums)["loss"] for each in (best, probe)]
     norms = [each.grad_norm for each in (best, probe)]
@@ -100,6 +107,12 @@ def judge(best: StepProbe, probe: StepProbe) -> tuple[bool, str]:
     ratio = best.step_s / probe.step_s
     if ratio <= 1:
         return False, f"such a step takes {1 / ratio:.2f}x the time of one without"
+    compiling_s = MAX_SHAPES * probe.first_s
+    if compiling_s > run_s - run_s / ratio:
+        return False, (
+            f"such a step is {ratio:.2f}x as fast as one without, which does not make up for the "
+            f"{duration(compiling_s)} of starting it in a run of {duration(run_s)}"
+        )
     return True, f"such a step is {ratio:.2f}x as fast as one without"
 
 

@@ -11,6 +11,7 @@ from bert_scratch.batch import Batch
 from bert_scratch.config import BertConfig, InputError
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.pretraining.choices import choose_masked_lm_prob
+from bert_scratch.training.loss_scale import LossScale
 from bert_scratch.training.memory import within_memory
 from bert_scratch.training.objective import PRETRAINING, Objective
 from bert_scratch.training.optimizer import build_optimizer
@@ -20,6 +21,8 @@ from bert_scratch.training.step import StepResult, StepSettings, update
 
 MIN_UPDATES, MAX_UPDATES, PROBE_S = 3, 20, 1.0
 """The fastest of many short updates is that of a machine left alone for a moment."""
+PROBE_SCALE = 2.0**10
+"""Of float16's loss: small gradients are seen, and none of fresh weights overflows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,8 @@ class StepProbe:
     """What a step of the run costs on this machine."""
 
     step_s: float
+    first_s: float
+    """Of the first step, which compiles what is compiled."""
     sums: list[float]
     """The step's sums, in the order of `PretrainingObjective.sums`."""
     grad_norm: float
@@ -66,6 +71,9 @@ def probe_step(
     model.train()
     seconds = []
     made: list[StepResult] = []
+    loss_scale = None
+    if runtime.dtype == torch.float16:
+        loss_scale = LossScale(runtime.device, initial=PROBE_SCALE)
     began = time.perf_counter()
     for step in range(MAX_UPDATES):
         start = time.perf_counter()
@@ -78,12 +86,18 @@ def probe_step(
             runtime=runtime,
             step=step,
             learning_rate=0.0,
+            loss_scale=loss_scale,
         ).result()
         made.append(result)
         seconds.append(time.perf_counter() - start)
         if len(seconds) >= MIN_UPDATES and time.perf_counter() - began > PROBE_S:
             break
-    return StepProbe(step_s=min(seconds[1:]), sums=made[0].sums, grad_norm=made[0].grad_norm)
+    return StepProbe(
+        step_s=min(seconds[1:]),
+        first_s=seconds[0],
+        sums=made[0].sums,
+        grad_norm=made[0].grad_norm,
+    )
 
 
 def measure_tokens_per_s(

@@ -146,5 +146,10 @@ def open_all_reduce(ranks: Ranks, device: torch.device, stop: StopRequest) -> It
         raise ranks.peer_ended(error) from error
     try:
         yield AllReduce(ranks, stop)
+    except BaseException:
+        if device.type == "cuda":  # NCCL's orderly end waits for the other ranks
+            torch.distributed.distributed_c10d._abort_process_group()
+        raise
     finally:
-        torch.distributed.destroy_process_group()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()

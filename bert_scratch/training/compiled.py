@@ -81,7 +81,7 @@ class Compiled(Generic[BatchT]):
         )
         dynamo = torch._dynamo.config
         # a trial before the run may have compiled the same shapes for another model
-        dynamo.recompile_limit = max(dynamo.recompile_limit, 2 * max(MAX_SHAPES, MOST_PACKED))
+        dynamo.recompile_limit = max(dynamo.recompile_limit, 2 * MOST_PACKED)
 
     def loss(self, model: nn.Module, micro_batch: BatchT, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the objective's `loss` returns."""

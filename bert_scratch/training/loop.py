@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, Generic
@@ -37,7 +37,7 @@ run ends."""
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What the loop does when; resolved before the first step, or at the latest after step 50."""
+    """What the loop does when; resolved before the first step, or at the latest in the warm-up."""
 
     seed: int
     num_train_steps: int | None
@@ -205,8 +205,8 @@ def train(
         progress.step += 1
         unread.append(made)
         # A GPU computes this update while the host reads the one before.
-        may_wait = runtime.reads_late and not plan.pauses_after(progress.step)
-        while len(unread) > may_wait:
+        num_may_wait = runtime.reads_late and not plan.pauses_after(progress.step)
+        while len(unread) > num_may_wait:
             grad_norms = _count(unread.popleft(), progress, plan, display) or grad_norms
         progress.window.data_wait_s += data_wait_s
         step_s = time.perf_counter() - step_start
@@ -217,8 +217,7 @@ def train(
         if plan.num_train_steps is None:
             step_seconds.append(step_s)
             if progress.step == plan.calibration_steps:
-                settled = step_seconds[len(step_seconds) // 2 :]
-                plan = hooks.fix_horizon(progress, fmean(settled))
+                plan = hooks.fix_horizon(progress, settled_step_s(step_seconds))
         last = progress.step == plan.num_train_steps
         if plan.logs_after(progress.step) and progress.window.steps:
             values = objective.means(progress.window.sums) | {"learning_rate": learning_rate}
@@ -239,6 +238,15 @@ def train(
     close = getattr(batches, "close", None)
     if close is not None:
         close()
+
+
+def settled_step_s(seconds: Sequence[float]) -> float:
+    """Return the mean of the later half of the steps, without the slowest of every twenty.
+
+    The first steps are slower, and one that compiled a new shape took as long as a thousand.
+    """
+    settled = sorted(seconds[len(seconds) // 2 :])
+    return fmean(settled[: len(settled) - len(settled) // 20])
 
 
 def _count(

@@ -22,8 +22,8 @@ class LossScale:
         in `torch.amp.GradScaler`.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.scale = torch.tensor(INITIAL_SCALE, device=device)
+    def __init__(self, device: torch.device, *, initial: float = INITIAL_SCALE) -> None:
+        self.scale = torch.tensor(initial, device=device)
         self.updates_since = torch.tensor(0.0, device=device)
         """Updates without overflow since the scale was last changed."""
 

@@ -98,10 +98,11 @@ class StepMemory:
     def token_bytes(self) -> float:
         """At the peak, for each token: what is kept, and the gradients at hand.
 
-        The gradient of the logits needs as much as they do, and that of a layer about as much as
-        the layer keeps; a layer computed again is kept for a while too.
+        The gradient of the logits needs as much as they do, twice that on a GPU, where it is
+        float32 before and after the softmax; that of a layer needs about as much as the layer
+        keeps; a layer computed again is kept for a while too.
         """
-        logits = self._size + (4 if self._is_gpu else 0)
+        logits = 8 if self._is_gpu else self._size
         layers = self.layer_bytes * (2 if self.activation_checkpointing else 1)
         return self.held_bytes + max(self.predicted * logits * self.config.vocab_size, layers)
 
@@ -190,8 +191,9 @@ def within_memory(attempt: Callable[[], ResultT]) -> ResultT | None:
     """
     try:
         return attempt()
-    except torch.OutOfMemoryError:
-        pass
+    except RuntimeError as error:  # cuBLAS has a word of its own for it
+        if not isinstance(error, torch.OutOfMemoryError) and "ALLOC_FAILED" not in str(error):
+            raise
     release_memory()
     return None
 

@@ -94,10 +94,14 @@ def _named_parts(model: nn.Module) -> Iterator[None]:
     entered: list[Any] = []
 
     def enter(name: str) -> None:
+        if torch.compiler.is_compiling():  # the compiler takes no such names, nor needs them
+            return
         entered.append(record_function(name))
         entered[-1].__enter__()
 
     def leave() -> None:
+        if torch.compiler.is_compiling():
+            return
         entered.pop().__exit__(None, None, None)
 
     handles = []

@@ -174,5 +174,7 @@ def orthogonalised(matrices: Tensor, *, num_iterations: int = 5) -> Tensor:
 
 def _replace(old: Sequence[Tensor], new: Sequence[Tensor], *, unless: Tensor | None) -> None:
     """Write new values over old ones; where the flag is not zero the old ones stay."""
-    for target, value in zip(old, new, strict=True):
-        target.copy_(value if unless is None else torch.where(unless == 0, value, target))
+    if unless is not None:
+        usable = unless == 0
+        new = [torch.where(usable, *pair) for pair in zip(new, old, strict=True)]
+    torch._foreach_copy_(list(old), list(new))

@@ -20,7 +20,9 @@ from bert_scratch.pretraining.step_probe import StepProbe, Trial
 from bert_scratch.training.runtime import Runtime
 from bert_scratch.training.step import NonFinite
 
-PLAIN = StepProbe(step_s=0.2, sums=[900.0, 0.0, 100.0, 22.0, 15.0, 32.0], grad_norm=5.0)
+PLAIN = StepProbe(
+    step_s=0.2, first_s=0.2, sums=[900.0, 0.0, 100.0, 22.0, 15.0, 32.0], grad_norm=5.0
+)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +31,8 @@ PLAIN = StepProbe(step_s=0.2, sums=[900.0, 0.0, 100.0, 22.0, 15.0, 32.0], grad_n
         (replace(PLAIN, step_s=0.1), True, "2.00x as fast"),
         (replace(PLAIN, step_s=0.3), False, "1.50x the time"),
         (replace(PLAIN, step_s=0.1, sums=[905.0, 4.0, 100.0, 22.1, 19.0, 32.0]), True, "as fast"),
+        (replace(PLAIN, step_s=0.1, first_s=20.0), True, "2.00x as fast"),
+        (replace(PLAIN, step_s=0.1, first_s=30.0), False, "make up for the 4 min 00 s of starting"),
         (replace(PLAIN, step_s=0.1, grad_norm=2.5), False, "does not compute the same"),
         (replace(PLAIN, sums=[990.0, *PLAIN.sums[1:]]), False, "does not compute the same"),
         (replace(PLAIN, grad_norm=float("nan")), False, "does not compute the same"),
@@ -37,7 +41,7 @@ PLAIN = StepProbe(step_s=0.2, sums=[900.0, 0.0, 100.0, 22.0, 15.0, 32.0], grad_n
 def test_the_faster_step_is_taken_if_it_computes_the_same(
     compiled: StepProbe, is_taken: bool, why: str
 ) -> None:
-    choice, reason = judge(PLAIN, compiled)
+    choice, reason = judge(PLAIN, compiled, run_s=400.0)
     assert choice is is_taken
     assert why in reason
 
@@ -52,7 +56,9 @@ def decide(
 ) -> Parts:
     """Decide on a machine where a step takes so long, by (packed, compiled)."""
     parts = Parts(
-        config=PretrainConfig(dtype="bfloat16", device=device, max_seq_length=128, **settings),
+        config=PretrainConfig(
+            dtype="bfloat16", device=device, max_seq_length=128, num_train_steps=1000, **settings
+        ),
         bert_config=BertConfig.preset("mini", vocab_size=99, attention_probs_dropout_prob=0.0),
         runtime=Runtime(device=torch.device(device), dtype=torch.bfloat16, num_threads=1),
         reasons=[],

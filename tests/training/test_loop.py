@@ -18,7 +18,7 @@ import torch
 from bert_scratch.batch import Batch
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.training.interruption import StopRequest
-from bert_scratch.training.loop import Hooks, Plan, Progress, train
+from bert_scratch.training.loop import Hooks, Plan, Progress, settled_step_s, train
 from bert_scratch.training.metrics import Display, MetricsLog
 from bert_scratch.training.objective import PretrainingObjective
 from bert_scratch.training.optimizer import build_optimizer, load_moments, moments
@@ -138,6 +138,12 @@ def test_a_time_limit_becomes_steps_by_the_mean_of_the_later_half(run: Run) -> N
     (step_s,) = run.measured_step_s
     assert 0.02 < step_s < 0.2
     assert run.progress.step == 10
+
+
+def test_a_step_that_compiled_does_not_shorten_a_run() -> None:
+    seconds = [9.0] * 50 + [0.003] * 49 + [20.0]
+    assert settled_step_s(seconds) < 0.01
+    assert settled_step_s([1.0, 1.0, 0.1, 0.3]) == pytest.approx(0.2)
 
 
 def test_one_more_than_allowed_ends_the_run(run: Run) -> None:
