@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from bert_scratch.pretraining.prepare import PrepareConfig as PrepareConfig
     from bert_scratch.pretraining.prepare import prepare as prepare
     from bert_scratch.pretraining.pretrain_config import PretrainConfig as PretrainConfig
-    from bert_scratch.pretraining.run import PretrainResult as PretrainResult
+    from bert_scratch.pretraining.result import PretrainResult as PretrainResult
     from bert_scratch.views.notebook import explain as explain
     from bert_scratch.views.notebook import report as report
     from bert_scratch.views.notebook import score as score
@@ -103,7 +103,7 @@ _HOMES = {
     "Pooler": "model.encoder",
     "PrepareConfig": "pretraining.prepare",
     "PretrainConfig": "pretraining.pretrain_config",
-    "PretrainResult": "pretraining.run",
+    "PretrainResult": "pretraining.result",
     "ScoreConfig": "inference.score",
     "TokenStore": "data.store",
     "attention_maps": "inference.attention_maps",

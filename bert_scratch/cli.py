@@ -24,15 +24,15 @@ from types import FrameType, NoneType
 from typing import Any, NoReturn
 
 from bert_scratch.config import (
-    SYSTEM_ERROR_EXIT_CODE,
+    INPUT_ERROR_EXIT_CODE,
+    STOPPED_EXIT_CODE,
     InputError,
     Settings,
     did_you_mean,
+    exit_code_of,
     read_json_object,
 )
 
-INPUT_ERROR_EXIT_CODE = 2
-STOPPED_EXIT_CODE = 75
 NOBODY_READS_EXIT_CODE = 128 + 13
 """What a shell shows for a program that SIGPIPE ended, as in `bert-scratch ... | head`."""
 
@@ -130,9 +130,6 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
             settings = parse(_load(command.settings), arguments, prog=f"bert-scratch {name}")
             outcome = 0 if settings is None else _load(command.function)(settings)
             sys.stdout.flush()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return INPUT_ERROR_EXIT_CODE
     except KeyboardInterrupt:
         print("stopped; the same command goes on with what is finished", file=sys.stderr)
         return STOPPED_EXIT_CODE
@@ -140,15 +137,14 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
         # Python flushes once more at its end, which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NOBODY_READS_EXIT_CODE
-    except OSError as error:
+    except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return SYSTEM_ERROR_EXIT_CODE
+        return exit_code_of(error)
     except Exception as error:
-        code = getattr(error, "exit_code", None)
-        if code is None:
+        if not hasattr(error, "exit_code"):
             raise
         print(f"{error}", file=sys.stderr)
-        return int(code)
+        return exit_code_of(error)
     return outcome if isinstance(outcome, int) else 0
 
 

@@ -20,6 +20,9 @@ from typing import Any, ClassVar, Self
 
 SYSTEM_ERROR_EXIT_CODE = 1
 """The machine refused: a full disk, a file that went away."""
+INPUT_ERROR_EXIT_CODE = 2
+STOPPED_EXIT_CODE = 75
+"""Something may be gone on with: the same command does."""
 
 
 class InputError(ValueError):
@@ -27,6 +30,15 @@ class InputError(ValueError):
 
     The command line prints it without a traceback and exits with code 2.
     """
+
+
+def exit_code_of(error: BaseException) -> int:
+    """Return what a command that an error ends exits with."""
+    if isinstance(error, InputError):
+        return INPUT_ERROR_EXIT_CODE
+    if isinstance(error, KeyboardInterrupt):
+        return STOPPED_EXIT_CODE
+    return int(getattr(error, "exit_code", SYSTEM_ERROR_EXIT_CODE))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -165,6 +177,27 @@ def make_output_folder(folder: Path) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"--output-dir {folder}: cannot be written: {reason}") from error
+
+
+def make_place_for(file: Path, *, flag: str = "--output") -> None:
+    """Make the folder of a command's output file, and see that it can be written, before any work.
+
+    Args:
+        file: that will be written.
+        flag: that named it.
+
+    Raises:
+        InputError: if it is a folder, or its folder cannot be made or written to.
+    """
+    if file.is_dir():
+        raise InputError(f"{flag} {file}: is a folder; name a file in it")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{flag} {file}: cannot be written: {reason}") from error
 
 
 PAIR_TASKS = ("nsp", "sop", "none")

@@ -24,9 +24,7 @@ TOKENS_TOGETHER = 1 << 16
 """Steps are built together up to this many tokens: each numpy call has a cost of its own."""
 
 
-def iterate(
-    loader: ExampleLoader, start: int, stop: int, num_workers: int, *, pin_memory: bool = False
-) -> Iterator[Batch]:
+def iterate(loader: ExampleLoader, start: int, stop: int, num_workers: int) -> Iterator[Batch]:
     """Yield the batches of steps start to stop - 1 in order, whatever the number of workers.
 
     Args:
@@ -34,7 +32,6 @@ def iterate(
         start: first step.
         stop: step after the last.
         num_workers: processes that build batches ahead; 0: build a few when one is asked for.
-        pin_memory: put batches in page-locked memory, for copies to a CUDA device.
 
     Raises:
         InputError: if the store turns out to be damaged, as without workers.
@@ -44,8 +41,7 @@ def iterate(
     if num_workers > 0:
         built = _built_by_workers(loader, groups, num_workers)
     for batches in built:
-        for batch in batches:
-            yield batch.pin_memory() if pin_memory else batch
+        yield from batches
 
 
 def _groups(steps: range, loader: ExampleLoader) -> Iterator[range]:

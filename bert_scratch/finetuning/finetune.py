@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from bert_scratch import durable
-from bert_scratch.config import InputError, read_json_object
+from bert_scratch.config import InputError, exit_code_of, read_json_object
 from bert_scratch.finetuning.adapters import result_of, write_adapted_folder
 from bert_scratch.finetuning.announce import announce
 from bert_scratch.finetuning.assemble import Parts, assemble
@@ -34,7 +35,6 @@ from bert_scratch.training.metrics import Display, MetricsLog, Window, describe
 from bert_scratch.training.model_folder import write_model_folder
 from bert_scratch.training.run_folder import OnChange, RunFolder, nobody
 from bert_scratch.training.runtime import measure_peak_flops, set_up, train_flops_per_token
-from bert_scratch.training.step import NonFinite
 from bert_scratch.training.versions import versions
 
 PREDICTIONS = "test_predictions.jsonl"
@@ -158,8 +158,11 @@ class _Run:
             if self.stop:
                 self._stop()
             return self._finish()
-        except NonFinite as error:
-            self._status("failed", NonFinite.exit_code, str(error))
+        except Interrupted:
+            raise
+        except Exception as error:
+            with suppress(OSError):  # the disk may be full
+                self._status("failed", exit_code_of(error), str(error))
             raise
         finally:
             self.display.close()

@@ -20,6 +20,7 @@ from bert_scratch.pretraining.run_folder import RunFolder
 from bert_scratch.training.checkpoint import (
     checkpoint_folders,
     find_checkpoint,
+    problem_with,
     remove_checkpoint,
     step_of,
 )
@@ -85,8 +86,7 @@ def _start_again_from(folder: RunFolder, newest: Path, plan: Plan) -> int:
     stable = plan.stable_step
     folders = checkpoint_folders(folder.checkpoints)
     if stable is not None and stable < step_of(newest):
-        whole = {step_of(f): f for f in folders}
-        if stable in whole:
+        if any(step_of(f) == stable and problem_with(f) is None for f in folders):
             for later in reversed([f for f in folders if step_of(f) > stable]):
                 remove_checkpoint(later)
             return stable

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bert_scratch import durable
+from bert_scratch.config import InputError
 from bert_scratch.pretraining.announce import announce, announce_dry_run
 from bert_scratch.pretraining.assemble import Parts, assemble, prepared_corpus
 from bert_scratch.pretraining.built_in import default_output_dir, with_built_in_corpus
@@ -13,6 +14,7 @@ from bert_scratch.pretraining.checkpoint_space import check_disk_space
 from bert_scratch.pretraining.choose_step import fix_length_and_step
 from bert_scratch.pretraining.extend import extend
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
+from bert_scratch.pretraining.result import PretrainResult
 from bert_scratch.pretraining.resume import (
     check_corpus_unchanged,
     check_word_vectors_exist,
@@ -21,7 +23,7 @@ from bert_scratch.pretraining.resume import (
     stored_run,
     with_run_settings,
 )
-from bert_scratch.pretraining.run import PretrainResult, Run, settings_from
+from bert_scratch.pretraining.run import Run, settings_from
 from bert_scratch.pretraining.run_folder import RunFolder
 from bert_scratch.pretraining.together import ending_together, ranks_of_run
 from bert_scratch.training.all_reduce import open_all_reduce
@@ -63,6 +65,11 @@ def _pretrain_in(folder: RunFolder, asked: PretrainConfig, ranks: Ranks) -> Pret
     """Do what `pretrain` does, in a folder that no process but the other ranks is using."""
     stored = stored_run(folder, asked)
     if stored is not None:
+        if asked.dry_run:
+            raise InputError(
+                f"--dry-run: {folder.path} holds a run already, which would go on; give another "
+                f"--output-dir"
+            )
         check_corpus_unchanged(asked, folder)
         check_word_vectors_unchanged(asked, folder)
         if asked.extend:

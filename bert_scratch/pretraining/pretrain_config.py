@@ -24,24 +24,20 @@ from bert_scratch.training.writers import WRITERS
 PAIR_SAMPLINGS = ("balanced", "google")
 OPTIMIZERS = ("adamw", "muon")
 
+TAKEN_ON_RESUME = (
+    "num_workers",
+    "keep_checkpoints",
+    "skip_non_finite",
+    "hang_timeout_s",
+    "report_to",
+    "activation_checkpointing",
+    "profile",
+)
+"""A resumed run has these as its command says."""
+INTERVALS = ("logging_steps", "eval_steps", "save_steps")
+"""And these where its command gives them."""
 MAY_CHANGE_ON_RESUME = frozenset(
-    {
-        "num_workers",
-        "num_processes",
-        "logging_steps",
-        "eval_steps",
-        "save_steps",
-        "keep_checkpoints",
-        "skip_non_finite",
-        "hang_timeout_s",
-        "report_to",
-        "activation_checkpointing",
-        "profile",
-        "resume",
-        "extend",
-        "dry_run",
-        "output_dir",
-    }
+    {*TAKEN_ON_RESUME, *INTERVALS, "num_processes", "resume", "extend", "dry_run", "output_dir"}
 )
 """Settings that change nothing about the result, so a resumed run may be given others."""
 HORIZON = frozenset({"num_train_steps", "max_train_seconds"})
@@ -69,7 +65,7 @@ class ExampleSettings(Settings):
     random_token_prob: float = 0.1
     """Share of the tokens to predict that are shown as a random token; the rest is unchanged."""
     mask_special: bool | None = None
-    """Draw random replacements from the whole vocabulary, special tokens included."""
+    """Choose special tokens too, and draw random replacements from the whole vocabulary, as Google does."""  # noqa: E501
 
 
 @dataclass(frozen=True, kw_only=True)

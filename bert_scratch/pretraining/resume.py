@@ -11,7 +11,13 @@ from bert_scratch.data.store import MANIFEST
 from bert_scratch.pretraining.assemble import corpus_settings
 from bert_scratch.pretraining.choices import CORPUS_VECTORS, NO_VECTORS
 from bert_scratch.pretraining.prepare import check_same_corpus
-from bert_scratch.pretraining.pretrain_config import HORIZON, MAY_CHANGE_ON_RESUME, PretrainConfig
+from bert_scratch.pretraining.pretrain_config import (
+    HORIZON,
+    INTERVALS,
+    MAY_CHANGE_ON_RESUME,
+    TAKEN_ON_RESUME,
+    PretrainConfig,
+)
 from bert_scratch.pretraining.run_folder import RunFolder
 from bert_scratch.training.checkpoint import STATE, find_checkpoint
 from bert_scratch.training.loop import Progress
@@ -141,18 +147,8 @@ def check_same_store(checkpoint: Path, corpus_sha256: str, folder: RunFolder) ->
 
 def with_run_settings(stored: PretrainConfig, asked: PretrainConfig) -> PretrainConfig:
     """Return the stored settings with those that a resumed run may change."""
-    names = (
-        "num_workers",
-        "keep_checkpoints",
-        "skip_non_finite",
-        "hang_timeout_s",
-        "report_to",
-        "activation_checkpointing",
-        "profile",
-    )
-    always = {name: getattr(asked, name) for name in names}
-    intervals = ("logging_steps", "eval_steps", "save_steps")
-    given = {name: value for name in intervals if (value := getattr(asked, name)) is not None}
+    always = {name: getattr(asked, name) for name in TAKEN_ON_RESUME}
+    given = {name: value for name in INTERVALS if (value := getattr(asked, name)) is not None}
     return stored.replace(**always, **given)
 
 

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
@@ -15,16 +14,16 @@ import torch
 from torch import nn
 
 from bert_scratch.batch import Batch
-from bert_scratch.config import SYSTEM_ERROR_EXIT_CODE, read_json_object
+from bert_scratch.config import exit_code_of, read_json_object
 from bert_scratch.data.workers import iterate
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.pretraining.assemble import Parts
 from bert_scratch.pretraining.choices import CORPUS_VECTORS
 from bert_scratch.pretraining.evaluate import INTERVAL_EXAMPLES, Evaluation, evaluate_model
 from bert_scratch.pretraining.held_out import LOSS, HeldOut, strange_first_loss
-from bert_scratch.pretraining.model_card import model_card
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.resolve import objective_of, with_intervals
+from bert_scratch.pretraining.result import PretrainResult, unused_time, write_result
 from bert_scratch.pretraining.resume import (
     check_same_store,
     corpus_digest,
@@ -39,24 +38,13 @@ from bert_scratch.training.interruption import Interrupted
 from bert_scratch.training.loop import Hooks, Plan, Progress, train
 from bert_scratch.training.loss_scale import LossScale
 from bert_scratch.training.metrics import Display, MetricsLog
-from bert_scratch.training.model_folder import write_model_folder
 from bert_scratch.training.objective import PRETRAINING
+from bert_scratch.training.peers import PeerEnded
 from bert_scratch.training.profiling import profiled
 from bert_scratch.training.step import NonFinite, sums_of
 from bert_scratch.training.versions import versions
 from bert_scratch.training.watchdog import Watchdog
 from bert_scratch.training.writers import Writers
-
-
-@dataclass(frozen=True, kw_only=True)
-class PretrainResult:
-    """What a finished run left behind."""
-
-    folder: Path
-    """The model folder."""
-    num_train_steps: int
-    evaluation: Evaluation | None
-    """Over all held-out text; None when the run had been finished before."""
 
 
 def settings_from(text: str) -> PretrainConfig:
@@ -159,9 +147,11 @@ class Run:
             message = str(error)
             self.ranks.leave_together(lambda: self._status("failed", NonFinite.exit_code, message))
             raise
-        except OSError as error:
+        except (Interrupted, PeerEnded):
+            raise
+        except Exception as error:
             with suppress(OSError):  # the disk may be full
-                self._status("failed", SYSTEM_ERROR_EXIT_CODE, str(error))
+                self._status("failed", exit_code_of(error), str(error))
             raise
         finally:
             self.watchdog.close()
@@ -176,7 +166,6 @@ class Run:
             first_step,
             last_step,
             self.parts.config.num_workers,
-            pin_memory=self.parts.runtime.device.type == "cuda",
         )
         if self.parts.config.profile and self.ranks.is_first:
             batches = profiled(
@@ -324,30 +313,23 @@ class Run:
         )
 
     def _write_result(self, model: BertForPreTraining, step: int, evaluation: Evaluation) -> None:
-        parts, progress = self.parts, self.progress
-        card = model_card(
-            config=parts.config,
-            facts=parts.facts,
+        write_result(
+            self.folder,
+            self.parts,
+            model,
+            step=step,
             evaluation=evaluation,
-            progress=progress,
-            step_of_weights=step,
-            sources=list(parts.config.corpus) or [parts.config.data or "Python's documentation"],
-            num_parameters=sum(p.numel() for p in model.parameters()),
+            progress=self.progress,
             corpus_sha256=self.corpus_sha256,
-        )
-        write_model_folder(
-            self.folder.model,
-            model=model,
-            tokenizer=parts.tokenizer,
-            model_card=card,
-            max_seq_length=parts.config.max_seq_length or 0,
         )
         self.display.close()
         print(evaluation)
         self.fill_ins.show(model)
         message = f"step {step}: held-out masked-token loss {evaluation.mlm_loss:.4f}"
         self._status("done", 0, message)
-        print(f"model      {self.folder.model}", flush=True)
+        asked = PretrainConfig.from_json_file(self.folder.asked)
+        print(*unused_time(asked, self.progress), f"model      {self.folder.model}", sep="\n")
+        sys.stdout.flush()
 
     def _evaluate_all(self, model: BertForPreTraining) -> Evaluation:
         examples = takewhile(lambda _: not self.stop, self.parts.held_out(None))

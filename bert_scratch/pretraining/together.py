@@ -6,12 +6,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 
-from bert_scratch.config import InputError
+from bert_scratch.config import INPUT_ERROR_EXIT_CODE, STOPPED_EXIT_CODE, InputError
 from bert_scratch.pretraining.run_folder import RunFolder
 from bert_scratch.training.distributed import Ranks, joined_ranks, times_restarted
-from bert_scratch.training.peers import STOPPED, PeerEnded
+from bert_scratch.training.peers import PeerEnded
+from bert_scratch.training.step import NonFinite
 
-ENDED_FOR_GOOD = (2, 3, STOPPED)
+ENDED_FOR_GOOD = (INPUT_ERROR_EXIT_CODE, NonFinite.exit_code, STOPPED_EXIT_CODE)
 """Exit codes that starting the ranks again would not change."""
 
 
@@ -68,6 +69,6 @@ def ending_together(folder: RunFolder, ranks: Ranks) -> Iterator[None]:
         if error.was_lost:
             folder.write_end("lost", code=error.exit_code, message=str(error))
         elif ranks.is_first:
-            state = "stopped" if error.exit_code == STOPPED else "failed"
+            state = "stopped" if error.exit_code == STOPPED_EXIT_CODE else "failed"
             folder.write_end(state, code=error.exit_code, message=str(error))
         raise

@@ -16,12 +16,11 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from bert_scratch.config import InputError
+from bert_scratch.config import STOPPED_EXIT_CODE, InputError
 from bert_scratch.training.peers import (
     AGAIN,
     FAREWELL_S,
     POLL_S,
-    STOPPED,
     PeerEnded,
     Watch,
     store_of,
@@ -163,7 +162,7 @@ class Ranks:
         return PeerEnded(
             f"rank {self.rank} ends because it has lost another rank, which was killed or whose "
             f"machine is gone ({reason}); {AGAIN}",
-            STOPPED,
+            STOPPED_EXIT_CODE,
             was_lost=True,
         )
 

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from bert_scratch.config import STOPPED_EXIT_CODE
+
 
 class Interrupted(Exception):
     """A stop was asked for and what could be saved has been; the same command goes on."""
 
-    exit_code = 75
+    exit_code = STOPPED_EXIT_CODE
 
 
 class StopRequest:

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from bert_scratch.config import InputError
+from bert_scratch.config import STOPPED_EXIT_CODE, exit_code_of
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
@@ -34,7 +34,6 @@ _UNWINDING_S = 15.0
 _FAILURE = "failure"
 _LEFT = "left"
 _GONE = "gone"
-STOPPED = 75
 AGAIN = "the same command goes on with what is finished"
 
 
@@ -62,7 +61,7 @@ def store_of(rank: int) -> Iterator[None]:
         raise PeerEnded(
             f"rank {rank} ends because it has lost the store that the ranks meet in: the rank or "
             f"launcher that held it has ended ({reason}); {AGAIN}",
-            STOPPED,
+            STOPPED_EXIT_CODE,
             was_lost=True,
         ) from error
 
@@ -125,7 +124,7 @@ class Watch:
         """Let the others know; only the first of all ranks to tell is heard."""
         was_lost = isinstance(error, PeerEnded) and error.was_lost
         if was_lost or not isinstance(error, PeerEnded):
-            said = {"rank": self._rank, "code": _exit_code(error), "message": _reason(error)}
+            said = {"rank": self._rank, "code": exit_code_of(error), "message": _reason(error)}
             self._store.compare_set(_FAILURE, "", json.dumps({**said, "was_lost": was_lost}))
 
     def _leave(self, timeout_s: float) -> None:
@@ -185,17 +184,9 @@ class Watch:
         return PeerEnded(
             f"rank {self._rank} ends because rank {self._next} has not been heard of for "
             f"{SILENCE_S:.0f} s: it was killed or its machine is gone; {AGAIN}",
-            STOPPED,
+            STOPPED_EXIT_CODE,
             was_lost=True,
         )
-
-
-def _exit_code(error: BaseException) -> int:
-    if isinstance(error, InputError):
-        return 2
-    if isinstance(error, KeyboardInterrupt):
-        return STOPPED
-    return int(getattr(error, "exit_code", 1))
 
 
 def _reason(error: BaseException) -> str:

@@ -120,7 +120,7 @@ class RunFolder(Generic[SettingsT]):
         return lines
 
     def write_status(self, state: str, *, code: int, step: int, message: str) -> None:
-        """Write how the run stands: running, done, stopped, failed."""
+        """Write how the run stands: running, done, stopped, interrupted, lost or failed."""
         durable.write_json(
             self._status, {"state": state, "code": code, "step": step, "message": message}
         )

@@ -32,7 +32,7 @@ class RunRecord:
     kind: str
     """Pretraining or Fine-tuning."""
     state: str
-    """running, done, stopped or failed."""
+    """running, done, stopped, interrupted, lost or failed."""
     message: str
     """What the run said when it ended."""
     settings: dict[str, Any]

@@ -11,7 +11,7 @@ from bert_scratch.finetuning.finetune import FinetuneResult
 from bert_scratch.finetuning.finetune_config import FinetuneConfig
 from bert_scratch.pretraining import pretrain as pretraining
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
-from bert_scratch.pretraining.run import PretrainResult
+from bert_scratch.pretraining.result import PretrainResult
 from bert_scratch.views.report import REPORT, report_page
 from bert_scratch.views.report_data import METRICS, read_runs
 

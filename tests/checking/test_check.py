@@ -231,6 +231,15 @@ def test_other_parameters_are_refused_with_those_expected() -> None:
         check_component(Bare, PARTS["LayerNorm"])
 
 
+def test_a_file_that_is_not_python_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "norm.txt"
+    file.write_text("")
+    assert main(["check", "--component", f"{file}:Norm", "--as", "LayerNorm"]) == 2
+    assert "norm.txt is not a .py file" in capsys.readouterr().err
+
+
 EXERCISES = sorted((Path(__file__).parents[2] / "examples" / "exercises").glob("*.py"))
 COMMAND = "bert-scratch check "
 

@@ -9,6 +9,7 @@ import pytest
 
 from bert_scratch.config import InputError
 from bert_scratch.finetuning.assemble import assemble
+from bert_scratch.finetuning.custom_head import load_head
 from bert_scratch.finetuning.finetune import finetune
 from bert_scratch.finetuning.finetune_config import FinetuneConfig
 from bert_scratch.finetuning.predict import PredictConfig, predict
@@ -61,7 +62,7 @@ def test_a_batch_of_a_custom_head_is_never_cut_unasked(settings: Make, write: Wr
     ("name", "message"),
     [
         ("nowhere.py:MeanHead", r"there is no file"),
-        ("my_head.py:MeanHaed", r"has no class MeanHaed \(did you mean 'MeanHead'"),
+        ("my_head.py:MeanHaed", r"defines no MeanHaed \(did you mean 'MeanHead'"),
         ("my_head.py:torch", r"must be a class derived from nn.Module"),
     ],
 )
@@ -69,6 +70,13 @@ def test_what_is_no_head_is_refused(settings: Make, write: Write, name: str, mes
     folder = write("my_head.py", HEAD).removesuffix("my_head.py")
     with pytest.raises(InputError, match=message):
         finetune(settings(task=folder + name))
+
+
+def test_a_file_may_hold_dataclasses_and_postponed_annotations(write: Write) -> None:
+    own = "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+    own += "@dataclass\nclass Size:\n    width: int = 3\n"
+    file = write("sized_head.py", own + HEAD)
+    assert load_head(file + ":MeanHead").__name__ == "MeanHead"
 
 
 TAGS_HEAD = """

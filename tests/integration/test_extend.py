@@ -52,6 +52,20 @@ def test_wsd_run_made_longer_ends_with_the_bits_of_one_that_was_so_long(
     assert "this run is done" in capsys.readouterr().out
 
 
+def test_broken_checkpoint_is_not_extended_from(
+    settings: MakeSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wsd = {"lr_schedule": "wsd", "save_steps": 9, "keep_checkpoints": 2}
+    short = settings(num_train_steps=10, **wsd)
+    pretrain(short)
+    assert steps_kept(short) == [8, 9, 10]
+    stable = Path(str(short.output_dir)) / "checkpoints" / "step-00000008"
+    (stable / "manifest.json").unlink()
+    result = pretrain(short.replace(num_train_steps=20, extend=True))
+    assert result is not None and result.num_train_steps == 20
+    assert "from 10 to 20 steps, from step 10" in capsys.readouterr().out
+
+
 def test_linear_run_made_longer_goes_on_with_a_higher_rate_and_says_so(
     settings: MakeSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:

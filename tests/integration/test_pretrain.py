@@ -9,13 +9,14 @@ import json
 import os
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from bert_scratch.batch import Batch
 from bert_scratch.config import InputError
 from bert_scratch.data.wordpiece import load_tokenizer
 from bert_scratch.model.heads import BertForPreTraining
@@ -24,7 +25,9 @@ from bert_scratch.pretraining.evaluate import EvaluateConfig, evaluate
 from bert_scratch.pretraining.prepare import prepare
 from bert_scratch.pretraining.pretrain import pretrain
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
+from bert_scratch.pretraining.run import Run
 from bert_scratch.pretraining.run_folder import RunFolder
+from bert_scratch.training import loop
 from bert_scratch.training.interruption import Interrupted
 from bert_scratch.training.metrics import Display
 from bert_scratch.training.step import NonFinite
@@ -428,3 +431,48 @@ def test_profile_says_where_a_step_goes_and_changes_no_bit(
     assert sum(event.get("name") == "backward" for event in trace["traceEvents"]) == 4
     digests = {digest(Path(str(asked.output_dir))) for asked in (plain, profiled, recomputing)}
     assert len(digests) == 1
+
+
+def test_dry_run_never_goes_on_with_a_run_that_is_there(settings: MakeSettings) -> None:
+    asked = settings()
+    pretrain(asked)
+    before = digest(Path(str(asked.output_dir)))
+    longer = asked.replace(num_train_steps=20, extend=True, dry_run=True)
+    for again in (asked.replace(dry_run=True), longer):
+        with pytest.raises(InputError, match="--dry-run: .* holds a run already"):
+            pretrain(again)
+    assert digest(Path(str(asked.output_dir))) == before
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(InputError("a page is damaged"), 2), (MemoryError("no more"), 1)]
+)
+def test_status_tells_of_any_failure(
+    settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int
+) -> None:
+    def failing(_run: Run, _first_step: int) -> Iterator[Batch]:
+        raise error
+
+    monkeypatch.setattr(Run, "_batches", failing)
+    asked = settings()
+    with pytest.raises(type(error)):
+        pretrain(asked)
+    status = json.loads((Path(str(asked.output_dir)) / "status.json").read_text())
+    assert status == {"state": "failed", "code": code, "step": 0, "message": str(error)}
+
+
+def test_run_with_time_left_tells_how_to_go_on(
+    settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = settings(num_train_steps=None, max_train_seconds=300.0)
+    with monkeypatch.context() as slow_start:
+        slow_start.setattr(loop, "settled_step_s", lambda _: 60.0)
+        pretrain(asked)
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("time ")]
+    assert "of 5 min 00 s were used" in line
+    steps = int(line.split("--num-train-steps ")[1].split()[0])
+    assert steps > 100
+    shorter = asked.replace(extend=True, num_train_steps=20)
+    result = pretrain(shorter)
+    assert result is not None and result.num_train_steps == 20
+    assert "were used" not in capsys.readouterr().out
