@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bert_scratch import durable
-from bert_scratch.config import BertConfig, InputError, Settings, check_choice
+from bert_scratch.config import BertConfig, InputError, Settings, check_choice, make_place_for
 from bert_scratch.data.records import STANDARD_INPUT
 from bert_scratch.data.wordpiece import load_tokenizer, special_ids, tokenizer_hash
 from bert_scratch.finetuning.custom_head import is_custom
@@ -79,15 +79,12 @@ def run_predict(config: PredictConfig) -> None:
             f"--output {config.output}: must end in .jsonl, .tsv or .conll; or say with --format "
             f"which of them it is"
         )
-    text = _WRITERS[kind](predict(config))
     if config.output == STANDARD_INPUT:
-        sys.stdout.write(text)
+        sys.stdout.write(_WRITERS[kind](predict(config)))
         return
-    try:
-        durable.write_text(Path(config.output), text)
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"--output {config.output}: cannot be written: {reason}") from error
+    output = Path(config.output)
+    make_place_for(output)
+    durable.write_text(output, _WRITERS[kind](predict(config)))
 
 
 def predict(config: PredictConfig) -> list[dict[str, Any]]:

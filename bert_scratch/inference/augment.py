@@ -12,7 +12,7 @@ from tokenizers import Encoding, Tokenizer
 from tqdm import tqdm
 
 from bert_scratch import durable
-from bert_scratch.config import InputError, Settings, check_range
+from bert_scratch.config import InputError, Settings, check_range, make_place_for
 from bert_scratch.data.encoding import encode_with_offsets
 from bert_scratch.data.wordpiece import special_ids
 from bert_scratch.inference.inputs import (
@@ -203,8 +203,6 @@ class AugmentConfig(ModelOptions, AugmentOptions):
                 f"--input and --output must both end in one of {', '.join(LABELLED_KINDS)}; got "
                 f"{self.input} and {self.output}"
             )
-        if not Path(self.output).absolute().parent.is_dir():
-            raise InputError(f"--output {self.output}: its folder does not exist")
 
 
 def run_augment(config: AugmentConfig) -> None:
@@ -213,11 +211,12 @@ def run_augment(config: AugmentConfig) -> None:
     Raises:
         InputError: if the model or the file cannot be used, or the file has no examples.
     """
+    output = Path(config.output)
+    make_place_for(output)
     model, tokenizer = config.load(BertForMaskedLM)
     augmenter = Augmenter(model, tokenizer, config)
     table, column = read_labelled_file(config.input, config.text_column), config.text_column
     num_copies = 0
-    output = Path(config.output)
     with (
         durable.durable_path(output) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as written,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from bert_scratch.config import InputError
+from bert_scratch.config import InputError, make_place_for
 from bert_scratch.inference.embed import EmbedOptions, embeddings
 from bert_scratch.inference.inputs import ModelOptions
 from bert_scratch.inference.texts import read_texts
@@ -55,13 +55,12 @@ def run_embed(config: EmbedConfig) -> None:
     Raises:
         InputError: if the model or the texts cannot be used, or the output cannot be written.
     """
+    output = Path(config.output)
+    make_place_for(output)
     model, tokenizer = config.load(BertModel)
     whitening = None if config.whitening is None else Whitening.load(config.whitening)
     texts = read_texts(config.input)
     num_texts = num_cut = 0
-    output = Path(config.output)
-    if not output.parent.is_dir():
-        raise InputError(f"--output {output}: the folder {output.parent} does not exist")
     with (
         open_writer(output) as write,
         tqdm(unit=" texts", disable=not sys.stderr.isatty()) as bar,

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from bert_scratch import durable
-from bert_scratch.config import InputError, Settings, check_range
+from bert_scratch.config import InputError, Settings, check_range, make_place_for
 from bert_scratch.inference.pooling import Vectors
 from bert_scratch.inference.vector_files import read_vectors
 
@@ -128,8 +128,6 @@ class WhitenConfig(Settings):
         check_range("--num-dimensions", self.num_dimensions, at_least=1)
         if Path(self.output).suffix != ".safetensors":
             raise InputError(f"--output {self.output}: must end in .safetensors")
-        if not Path(self.output).absolute().parent.is_dir():
-            raise InputError(f"--output {self.output}: its folder does not exist")
 
 
 def run_whiten(config: WhitenConfig) -> None:
@@ -138,6 +136,7 @@ def run_whiten(config: WhitenConfig) -> None:
     Raises:
         InputError: if the file holds no vectors of texts, or too few.
     """
+    make_place_for(Path(config.output))
     chunks = (vectors for vectors, _ in read_vectors(config.input))
     whitening = fit_whitening(chunks, config.num_dimensions)
     whitening.save(Path(config.output))

@@ -18,7 +18,7 @@ from torch import nn
 from tqdm import tqdm
 
 from bert_scratch import durable
-from bert_scratch.config import InputError, check_range
+from bert_scratch.config import InputError, check_range, make_place_for
 from bert_scratch.data.encoding import encode_with_offsets
 from bert_scratch.data.records import STANDARD_INPUT
 from bert_scratch.data.wordpiece import special_ids
@@ -161,8 +161,6 @@ class WordVectorsConfig(ModelOptions, ReadingOptions):
         check_range("--min-count", self.min_count, at_least=1)
         if self.input == STANDARD_INPUT:
             raise InputError("--input must be a file: it is read twice")
-        if not Path(self.output).absolute().parent.is_dir():
-            raise InputError(f"--output {self.output}: its folder does not exist")
 
 
 def run_word_vectors(config: WordVectorsConfig) -> None:
@@ -171,6 +169,7 @@ def run_word_vectors(config: WordVectorsConfig) -> None:
     Raises:
         InputError: if the model or the texts cannot be used.
     """
+    make_place_for(Path(config.output))
     model, tokenizer = config.load(BertModel)
     passes = iter(("counting words", "averaging"))
 

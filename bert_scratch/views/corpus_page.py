@@ -7,16 +7,15 @@ from html import escape
 from pathlib import Path
 
 from bert_scratch import durable
+from bert_scratch.config import make_place_for
 from bert_scratch.pretraining.corpus_report import CorpusReport, CorpusReportConfig, corpus_report
 from bert_scratch.pretraining.corpus_statistics import Bin, Lengths
 from bert_scratch.pretraining.repeats import RepeatReport
 from bert_scratch.views import plots
 from bert_scratch.views.corpus_text import STEPS, screen, share
-from bert_scratch.views.page import check_place, figure, page, section, table, with_flags
+from bert_scratch.views.page import figure, page, section, table, with_flags
 
 _MAX_SCRIPTS = 8
-_SCRIPTS = {"cjk": "Han"}
-"""Where Unicode's names of letters begin with something else than their script."""
 
 
 def run_corpus_report(config: CorpusReportConfig) -> None:
@@ -28,7 +27,7 @@ def run_corpus_report(config: CorpusReportConfig) -> None:
     place = None if config.output_html is None else Path(config.output_html)
     if place is not None:
         plots.check_installed()
-        check_place(place)
+        make_place_for(place, flag="--output-html")
     report = corpus_report(config)
     print(json.dumps(report.to_dict(), indent=2) if config.json else screen(report))
     if place is not None:
@@ -250,7 +249,7 @@ def _by_script(report: CorpusReport) -> str:
     if len(scripts) < 2:
         return ""
     return table(
-        ["words changed, by script", *(_SCRIPTS.get(s, s.capitalize()) for s in scripts)],
+        ["words changed, by script", *scripts],
         [
             [STEPS[step], *(share(parts.get(script, 0.0)) for script in scripts)]
             for step, parts in shares.items()

@@ -7,11 +7,11 @@ from html import escape
 from pathlib import Path
 
 from bert_scratch import durable
-from bert_scratch.config import Settings, check_range
+from bert_scratch.config import Settings, check_range, make_place_for
 from bert_scratch.inference.whole_model import load_whole_model
 from bert_scratch.model.devices import resolve_device
 from bert_scratch.views.explain_data import Json, explanation
-from bert_scratch.views.page import check_place, data_block, page, section
+from bert_scratch.views.page import data_block, page, section
 
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("explain_draw.js", "explain_words.js", "explain.js")
@@ -51,7 +51,7 @@ def run_explain(config: ExplainConfig) -> None:
             written.
     """
     place = Path(config.output)
-    check_place(place, flag="--output")
+    make_place_for(place)
     device = resolve_device(config.device)
     model, tokenizer = load_whole_model(config.model)
     values = explanation(

@@ -11,9 +11,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bert_scratch import durable
+from bert_scratch.config import make_place_for
 from bert_scratch.inference.mlm_report import Group, MlmReport, MlmReportConfig, mlm_report
 from bert_scratch.views import plots
-from bert_scratch.views.page import check_place, figure, page, section, table
+from bert_scratch.views.page import figure, page, section, table
 
 _HEAD = ("tokens", "right", "+-", "confidence", "loss", "loss of counts")
 
@@ -27,7 +28,7 @@ def run_mlm_report(config: MlmReportConfig) -> None:
     place = None if config.output_html is None else Path(config.output_html)
     if place is not None:
         plots.check_installed()
-        check_place(place)
+        make_place_for(place, flag="--output-html")
     with tqdm(unit=" sentences", leave=False, disable=not sys.stderr.isatty()) as bar:
 
         def progress(done: int, total: int) -> None:

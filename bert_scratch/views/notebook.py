@@ -9,12 +9,12 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from bert_scratch import durable
+from bert_scratch.config import make_place_for
 from bert_scratch.inference.score import Score, ScoreConfig
 from bert_scratch.inference.score import score as score_models
 from bert_scratch.inference.whole_model import WholeModel
 from bert_scratch.views.explain import explain_page
 from bert_scratch.views.explain_data import explanation
-from bert_scratch.views.page import check_place
 from bert_scratch.views.report import report_page
 from bert_scratch.views.report_data import read_runs
 from bert_scratch.views.score_table import score_html, screen
@@ -36,7 +36,7 @@ class Page:
             InputError: if it cannot be written there.
         """
         place = Path(path)
-        check_place(place, flag="path")
+        make_place_for(place, flag="path")
         durable.write_text(place, self.html)
         return place
 

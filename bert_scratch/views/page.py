@@ -6,13 +6,9 @@ import base64
 import hashlib
 import json
 import re
-import tempfile
 from collections.abc import Iterable, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
-
-from bert_scratch.config import InputError
 
 _LIGHT = """color-scheme: light; --ground: #fbfaf8; --panel: #fff; --ink: #22262b;
   --faint: #666d75; --line: #dcd9d3; --bar: #2f6f9f; --warn: #9a5b00; --well: #2b7a4b;"""
@@ -128,24 +124,3 @@ def with_flags(text: str) -> str:
     """Return a plain text as HTML in which `commands` and --flags stand out."""
     commands = re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
     return re.sub(r"(?<![\w>-])(--[a-z][a-z0-9-]*)", r"<code>\1</code>", commands)
-
-
-def check_place(place: Path, *, flag: str = "--output-html") -> None:
-    """Refuse, before any work, a page that could not be written; its folder is made.
-
-    Args:
-        place: of the page.
-        flag: that named it.
-
-    Raises:
-        InputError: if it is a folder or its folder cannot be written to.
-    """
-    if place.is_dir():
-        raise InputError(f"{flag} {place}: is a folder; name a file in it")
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=place.parent):
-            pass
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"{flag} {place}: cannot be written: {reason}") from error

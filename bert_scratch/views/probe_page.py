@@ -10,9 +10,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bert_scratch import durable
+from bert_scratch.config import make_place_for
 from bert_scratch.finetuning.probe import ProbeConfig, ProbeReport, probe
 from bert_scratch.views import plots
-from bert_scratch.views.page import check_place, figure, page, section, table
+from bert_scratch.views.page import figure, page, section, table
 
 _HEAD = ("right", "+-", "control task", "selectivity")
 
@@ -26,7 +27,7 @@ def run_probe(config: ProbeConfig) -> None:
     place = None if config.output_html is None else Path(config.output_html)
     if place is not None:
         plots.check_installed()
-        check_place(place)
+        make_place_for(place, flag="--output-html")
     with tqdm(unit=" texts", leave=False, disable=not sys.stderr.isatty()) as bar:
         report = probe(config, bar.update)
     print(json.dumps(report.to_dict(), indent=2) if config.json else screen(report))

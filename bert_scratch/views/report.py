@@ -9,8 +9,8 @@ from html import escape
 from pathlib import Path
 
 from bert_scratch import durable
-from bert_scratch.config import InputError, Settings
-from bert_scratch.views.page import check_place, data_block, page, section, with_flags
+from bert_scratch.config import InputError, Settings, make_place_for
+from bert_scratch.views.page import data_block, page, section, with_flags
 from bert_scratch.views.report_charts import charts, curves
 from bert_scratch.views.report_data import RunRecord, figures, read_runs
 from bert_scratch.views.report_mistakes import mistakes_html
@@ -60,7 +60,7 @@ def run_report(config: ReportConfig) -> None:
     """
     runs = read_runs([Path(path) for path in config.run])
     place = Path(config.output or Path(config.run[0]) / REPORT)
-    check_place(place, flag="--output")
+    make_place_for(place)
     durable.write_text(place, report_page(runs))
     if config.json:
         print(json.dumps({"report": str(place), "runs": [_plain(run) for run in runs]}, indent=2))

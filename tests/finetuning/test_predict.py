@@ -68,6 +68,19 @@ def test_a_name_that_tells_no_format_is_refused_before_any_work(write: Write) ->
         run_predict(config)
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(
+    write: Write, tmp_path: Path
+) -> None:
+    file = write("in.txt", "a film")
+    config = PredictConfig(model=("nowhere",), input=file, output=f"{file}/out.tsv")
+    with pytest.raises(InputError, match=r"--output .*in.txt/out.tsv: cannot be written"):
+        run_predict(config)
+    beside = tmp_path / "new" / "out.tsv"
+    with pytest.raises(InputError, match=r"nowhere"):
+        run_predict(PredictConfig(model=("nowhere",), input=file, output=str(beside)))
+    assert beside.parent.is_dir() and not beside.exists()
+
+
 def test_two_models_together_are_between_them(settings: Make, write: Write) -> None:
     models = [str(finetune(settings(f"s{n}", seed=n, num_train_epochs=1)).folder) for n in (1, 2)]
     file = write("in.txt", "a good film was bad")

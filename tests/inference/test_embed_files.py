@@ -137,7 +137,7 @@ def test_texts_cut_off_are_counted(
         ("cat\n", ["--unit", "word"], "a.npy", "one vector a text"),
         ("cat\n", ["--layers", "7"], "a.npy", "layers"),
         ("cat\n", ["--dtype", "float8"], "a.npy", "--dtype"),
-        ("cat\n", [], "nowhere/a.npy", "does not exist"),
+        ("cat\n", [], "texts.txt/a.npy", "cannot be written"),
     ],
 )
 def test_wrong_input_is_one_line(

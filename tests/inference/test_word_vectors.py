@@ -84,12 +84,13 @@ def test_gensim_loads_what_the_command_writes(
     [
         (["--input", "-", "--output", "v.txt"], "it is read twice"),
         (["--input", "none.txt", "--output", "v.txt"], "none.txt: does not exist"),
-        (["--input", "none.txt", "--output", "none/v.txt"], "its folder does not exist"),
+        (["--input", "none.txt", "--output", "{model}/config.json/v.txt"], "cannot be written"),
     ],
 )
 def test_wrong_input_is_one_line(
     flags: list[str], message: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    flags = [flag.format(model=folder) for flag in flags]
     assert cli.main(["word-vectors", "--model", str(folder), *flags]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
