@@ -71,7 +71,7 @@ class Batch:
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
-        """Return the batch in page-locked memory (torch's DataLoader calls this by name)."""
+        """Return the batch in page-locked memory, from which a GPU copies by itself."""
         return self._map(Tensor.pin_memory)
 
     def split(self, micro_batch_size: int) -> list[Batch]:

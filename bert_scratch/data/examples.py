@@ -29,6 +29,31 @@ class ExampleBatch:
     labels: Integers | None
     word_starts: npt.NDArray[np.bool_] | None = None
 
+    def take(self, rows: Integers) -> ExampleBatch:
+        """Return the examples at the given rows, [n] int64, in their order."""
+        segments = _ranges(self.segments_per_row, rows)
+        tokens = _ranges(self.segment_lengths, segments)
+        return ExampleBatch(
+            tokens=self.tokens[tokens],
+            segment_lengths=self.segment_lengths[segments],
+            segments_per_row=self.segments_per_row[rows],
+            labels=None if self.labels is None else self.labels[rows],
+            word_starts=None if self.word_starts is None else self.word_starts[tokens],
+        )
+
+
+def _ranges(lengths: Integers, order: Integers) -> Integers:
+    """Return where the elements of ranges that lie one after the other are, range by range.
+
+    Args:
+        lengths: [n] int64, of each range.
+        order: [m] int64, the ranges wanted.
+    """
+    starts = (np.cumsum(lengths) - lengths)[order]
+    wanted = lengths[order]
+    shift = starts - (np.cumsum(wanted) - wanted)
+    return np.repeat(shift, wanted) + np.arange(wanted.sum())
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExampleFacts:

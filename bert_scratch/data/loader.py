@@ -140,10 +140,6 @@ class ExampleLoader:
         self.facts = self.source.facts
         self.num_examples = self.facts.num_examples
 
-    def epoch_of(self, step: int) -> int:
-        """Return the epoch of the step's first example."""
-        return step * self.batch_size // self.num_examples
-
     def batch_at(self, step: int) -> Batch:
         """Return the batch of a step, padded to its longest row rounded up to a multiple of 8."""
         (batch,) = self.batches(range(step, step + 1))

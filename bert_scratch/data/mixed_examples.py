@@ -56,35 +56,17 @@ class MixedExamples:
             first = self._first_slots[owner]
             parts.append(self._components[owner].batch(epochs[own], slots[own] - first))
             rows.append(own)
-        return _in_rows(parts, np.concatenate(rows))
+        return _joined(parts).take(np.argsort(np.concatenate(rows)))
 
 
-def _in_rows(parts: Sequence[ExampleBatch], rows: Integers) -> ExampleBatch:
-    """Return the examples of all parts, one after the other, put into the given rows."""
-    order = np.argsort(rows)
-    segments_per_row = np.concatenate([part.segments_per_row for part in parts])
-    segment_lengths = np.concatenate([part.segment_lengths for part in parts])
-    segments = _ranges(segments_per_row, order)
-    tokens = _ranges(segment_lengths, segments)
+def _joined(parts: Sequence[ExampleBatch]) -> ExampleBatch:
+    """Return the examples of all parts, one after the other."""
     labels = [part.labels for part in parts if part.labels is not None]
     word_starts = [part.word_starts for part in parts if part.word_starts is not None]
     return ExampleBatch(
-        tokens=np.concatenate([part.tokens for part in parts])[tokens],
-        segment_lengths=segment_lengths[segments],
-        segments_per_row=segments_per_row[order],
-        labels=np.concatenate(labels)[order] if labels else None,
-        word_starts=np.concatenate(word_starts)[tokens] if word_starts else None,
+        tokens=np.concatenate([part.tokens for part in parts]),
+        segment_lengths=np.concatenate([part.segment_lengths for part in parts]),
+        segments_per_row=np.concatenate([part.segments_per_row for part in parts]),
+        labels=np.concatenate(labels) if labels else None,
+        word_starts=np.concatenate(word_starts) if word_starts else None,
     )
-
-
-def _ranges(lengths: Integers, order: Integers) -> Integers:
-    """Return where the elements of ranges that lie one after the other are, range by range.
-
-    Args:
-        lengths: [n] int64, of each range.
-        order: [n] int64, the ranges in the order wanted.
-    """
-    starts = (np.cumsum(lengths) - lengths)[order]
-    wanted = lengths[order]
-    shift = starts - (np.cumsum(wanted) - wanted)
-    return np.repeat(shift, wanted) + np.arange(wanted.sum())

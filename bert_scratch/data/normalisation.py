@@ -141,13 +141,20 @@ def _by_script(words: Mapping[str, int], becomes: Mapping[str, str]) -> dict[str
 
 
 def _script(word: str) -> str:
-    """Return the script of a word's first letter, in lower case; '' where it has no letter."""
-    return next((_letter_script(letter) for letter in word if letter.isalpha()), "")
+    """Return the script of a word's first letter; '' where it has no letter."""
+    return next((script_of(letter) for letter in word if letter.isalpha()), "")
 
 
 @cache
-def _letter_script(letter: str) -> str:
-    return unicodedata.name(letter, "").partition(" ")[0].lower()
+def script_of(letter: str) -> str:
+    """Return the script of a letter, which is the first word of its name in Unicode: Latin.
+
+    Compatibility forms, such as full-width letters, count as the letters they stand for.
+    """
+    plain = unicodedata.normalize("NFKC", letter)[0]
+    name = unicodedata.name(plain, "") or unicodedata.name(letter, "unnamed")
+    first_word = re.split("[ -]", name)[0]
+    return "Han" if first_word == "CJK" else first_word.capitalize()
 
 
 def _merged(words: Mapping[str, int], becomes: Mapping[str, str]) -> list[list[str]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from bert_scratch.data.examples import ExampleBatch, Integers
-from bert_scratch.data.split_text import expanded
 
 
 def share_of(
@@ -32,30 +31,10 @@ def share_of(
     first_rows = np.arange(num_steps)[:, None] * lengths.shape[1]
     places = _dealt(lengths.shape[1], rank, world_size)
     rows = (longest_first[:, places] + first_rows).ravel()
-    return _rows_of(examples, rows), example_ids[rows]
+    return examples.take(rows), example_ids[rows]
 
 
 def _dealt(num_places: int, rank: int, world_size: int) -> Integers:
     """Return the places that one rank is dealt: 0, 1, 2, 2, 1, 0, 0, ... for three ranks."""
     rounds, seats = np.divmod(np.arange(num_places), world_size)
     return np.flatnonzero(np.where(rounds % 2 == 0, seats, world_size - 1 - seats) == rank)
-
-
-def _rows_of(examples: ExampleBatch, rows: Integers) -> ExampleBatch:
-    """Return the examples at the given rows, in their order."""
-    segments = _within(examples.segments_per_row, rows)
-    tokens = _within(examples.segment_lengths, segments)
-    labels, word_starts = examples.labels, examples.word_starts
-    return ExampleBatch(
-        tokens=examples.tokens[tokens],
-        segment_lengths=examples.segment_lengths[segments],
-        segments_per_row=examples.segments_per_row[rows],
-        labels=None if labels is None else labels[rows],
-        word_starts=None if word_starts is None else word_starts[tokens],
-    )
-
-
-def _within(counts: Integers, chosen: Integers) -> Integers:
-    """Return where the parts of the chosen things lie, when thing i has counts[i] parts."""
-    index, number = expanded(counts[chosen])
-    return (np.cumsum(counts) - counts)[chosen][index] + number

@@ -17,6 +17,9 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MAX_WORD_CHARACTERS = 100
 """A longer word is [UNK], as in transformers (google-research/bert allows 200)."""
 
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
+"""The first that a folder has is read."""
+
 _MAX_FILE_BYTES = 1 << 28
 
 
@@ -73,6 +76,11 @@ def build_tokenizer(
     return tokenizer
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Tell whether a model folder has a file that `load_tokenizer` reads."""
+    return any((folder / name).is_file() for name in TOKENIZER_FILES)
+
+
 def load_tokenizer(
     path: str | Path, *, lowercase: bool | None = None, strip_accents: bool | None = None
 ) -> Tokenizer:
@@ -95,7 +103,7 @@ def load_tokenizer(
     """
     path = Path(path)
     if path.is_dir():
-        file = next((f for n in ("tokenizer.json", "vocab.txt") if (f := path / n).is_file()), None)
+        file = next((f for name in TOKENIZER_FILES if (f := path / name).is_file()), None)
         if file is None:
             raise InputError(f"{path}: holds neither tokenizer.json nor vocab.txt")
     elif path.is_file():

@@ -265,7 +265,7 @@ class QuestionAnswering(Task[Question, Ranking]):
             values |= {key: ranking[0][key] for key in ("start", "end", "probability")}
         if ranking:
             values["null_score"] = round(answer.null_score, 6)
-        return {**values, "id": example.id, "question": example.question, "n_best": ranking}
+        return {**values, "n_best": ranking}
 
 
 def _longest_answer(examples: Sequence[Question]) -> int:

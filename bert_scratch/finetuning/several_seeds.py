@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -50,7 +49,8 @@ def run_seeds(
     if all("test" in values for values in runs):
         results["test"] = _mean([values["test"] for values in runs])
         results["test_std"] = _std([values["test"] for values in runs])
-    _take_model(out / f"seed-{best}" / "model", out / "model")
+    with durable.durable_folder(out / "model") as model:
+        shutil.copytree(out / f"seed-{best}" / "model", model, dirs_exist_ok=True)
     durable.write_json(out / RESULTS, results)
     print(f"seeds      {' '.join(map(str, held_out))}: mean +- standard deviation")
     for name, mean in means.items():
@@ -67,11 +67,3 @@ def _std(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
         name: statistics.stdev(v[name] for v in values) if len(values) > 1 else 0.0
         for name in values[0]
     }
-
-
-def _take_model(source: Path, target: Path) -> None:
-    """Copy a model folder; it appears whole."""
-    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    shutil.copytree(source, temporary)
-    shutil.rmtree(target, ignore_errors=True)
-    temporary.rename(target)

@@ -13,7 +13,7 @@ from bert_scratch.config import (
     make_output_folder,
     read_json_object,
 )
-from bert_scratch.data.wordpiece import TokenizerFolder, load_tokenizer
+from bert_scratch.data.wordpiece import TokenizerFolder, has_tokenizer, load_tokenizer
 from bert_scratch.model.folder import check_encoder, read_config, to_ours, write_folder
 from bert_scratch.model.huggingface import place_encoder, to_hf
 from bert_scratch.model.legacy import read_pickled_weights
@@ -90,7 +90,7 @@ def run_convert(config: ConvertConfig) -> Path:
     stored = to_hf(ours, shape)
     make_output_folder(target)
     write_folder(target, stored, shape, architecture=architecture)
-    if any((source / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+    if has_tokenizer(source):
         TokenizerFolder(load_tokenizer(source)).save_pretrained(target)
     num_parameters = sum(tensor.numel() for tensor in stored.values())
     print(f"{target}: {architecture}, {num_parameters:,} parameters")

@@ -139,7 +139,7 @@ class ModelWithHeads(PretrainedModel, ABC):
     Args:
         config: the shape.
         attention_backend: auto, explicit or sdpa.
-        initializer: normal or truncated_normal.
+        initializer: normal, truncated_normal or mimetic.
         train_pad_row: whether the [PAD] embedding starts random and is trained.
     """
 

@@ -35,7 +35,7 @@ class ModelWithClassifier(ModelWithHeads):
     Args:
         config: the shape; classifier_dropout before the classifier, hidden_dropout_prob without.
         attention_backend: auto, explicit or sdpa.
-        initializer: normal or truncated_normal.
+        initializer: normal, truncated_normal or mimetic.
         train_pad_row: whether the [PAD] embedding starts random and is trained.
     """
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bert_scratch.data.normalisation import JOINERS
+from bert_scratch.data.normalisation import JOINERS, script_of
 
 _MAX_EXAMPLES = 3
 _BYTE_ORDER_MARK = "\ufeff"
@@ -109,17 +109,6 @@ def _scripts(alphabet: Counter[str]) -> dict[str, float]:
             counts[script_of(character)] += count
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return {script: count / counts.total() for script, count in ranked}
-
-
-def script_of(letter: str) -> str:
-    """Return the script of a letter, which is the first word of its name in Unicode.
-
-    Compatibility forms, such as full-width letters, count as the letters they stand for.
-    """
-    plain = unicodedata.normalize("NFKC", letter)[0]
-    name = unicodedata.name(plain, "") or unicodedata.name(letter, "unnamed")
-    first_word = re.split("[ -]", name)[0]
-    return "Han" if first_word == "CJK" else first_word.capitalize()
 
 
 def _meant(found: str) -> str:

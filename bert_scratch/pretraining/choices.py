@@ -130,7 +130,7 @@ def choose_preset(budget: Budget, facts: CorpusFacts) -> Choice:
         shape = preset_shape(preset, facts)
         tokens = expected_tokens(budget, facts, shape)
         if budget.max_train_seconds is None:
-            ratio = tokens / approximate_parameters(shape)
+            ratio = tokens / count_encoder_parameters(shape)
             if ratio < TOKENS_PER_PARAMETER:
                 break
             rule = f"at least {TOKENS_PER_PARAMETER} tokens seen for each parameter"
@@ -286,7 +286,7 @@ def choose_warmup_steps(num_train_steps: float) -> Choice:
     return Choice(steps, f"{share}, 10 where they allow")
 
 
-def approximate_parameters(config: BertConfig) -> int:
+def count_encoder_parameters(config: BertConfig) -> int:
     """Count the parameters of the encoder with its embeddings, leaving out the heads."""
     d, f = config.hidden_size, config.intermediate_size
     rows = config.vocab_size + config.max_position_embeddings + config.type_vocab_size

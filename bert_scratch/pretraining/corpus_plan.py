@@ -62,7 +62,7 @@ def find_text(
     Args:
         paths: files, folders, globs.
         documents: auto, blank-lines, files, lines or titles.
-        sentences: auto, rules or lines.
+        sentences: auto, rules, lines, or a library.
         encoding_errors: strict or replace.
 
     Raises:

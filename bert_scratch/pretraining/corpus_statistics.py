@@ -13,6 +13,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from bert_scratch.data.encoding import TextEncoder
+from bert_scratch.data.segmenter import continuing_ids
 from bert_scratch.data.wordpiece import special_ids
 from bert_scratch.pretraining.characters import CharacterTally
 from bert_scratch.pretraining.reading import ReadingRules, pieces_of
@@ -117,9 +118,8 @@ class TokenTally:
         self._unknown = special_ids(tokenizer).unk
         self.vocab_size = self._encoder.vocab_size
         self.counts = np.zeros(self.vocab_size, dtype=np.int64)
-        pieces = [i for token, i in tokenizer.get_vocab().items() if token.startswith("##")]
         self._begins_word = np.ones(self.vocab_size, dtype=bool)
-        self._begins_word[pieces] = False
+        self._begins_word[continuing_ids(tokenizer)] = False
 
     def encode(self, texts: Sequence[str]) -> list[npt.NDArray[np.int32]]:
         """Return the ids of each text, and count them."""

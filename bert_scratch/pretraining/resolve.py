@@ -253,12 +253,11 @@ def arrangement_of(config: PretrainConfig) -> PackedRows | FewShapes | None:
 def why_not_packed(config: PretrainConfig, shape: BertConfig) -> str | None:
     """Return why `packed_attention` cannot compute a run with these settings; None if it can."""
     device, dtype = torch.device(config.device), DTYPES[config.dtype]
-    head_size = shape.hidden_size // shape.num_attention_heads
-    if not has_packed_attention(device, dtype, head_size):
+    if not has_packed_attention(device, dtype, shape.head_size):
         return (
             "its attention kernels are for GPUs of compute capability 8.0 and newer, float16 or "
             "bfloat16, and head sizes that are multiples of 8, 256 at most; here "
-            f"{device}, {config.dtype} and {head_size}"
+            f"{device}, {config.dtype} and {shape.head_size}"
         )
     if config.deterministic:
         return "--deterministic promises the same bits, and its attention kernels do not"

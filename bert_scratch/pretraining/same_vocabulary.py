@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bert_scratch.config import InputError
 from bert_scratch.data.store import TokenStore
-from bert_scratch.data.wordpiece import load_tokenizer
+from bert_scratch.data.wordpiece import has_tokenizer, load_tokenizer
 from bert_scratch.model.weight_files import find_folder
 
 
@@ -25,7 +25,7 @@ def check_same_vocabulary(
         InputError: if the vocabularies differ.
     """
     folder = find_folder(model)
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+    if not has_tokenizer(folder):
         return
     own = load_tokenizer(folder).get_vocab()
     theirs = load_tokenizer(store.folder / "tokenizer").get_vocab()

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 
 from bert_scratch.config import BertConfig, InputError
 from bert_scratch.data.store import TokenStore
-from bert_scratch.data.wordpiece import load_tokenizer, vocab_size_of
+from bert_scratch.data.wordpiece import has_tokenizer, load_tokenizer, vocab_size_of
 from bert_scratch.inference.word_embeddings import (
     InitialEmbeddings,
     word_embeddings_from_vectors,
@@ -138,7 +138,7 @@ def with_new_rows(
 def new_tokens(init_checkpoint: str, tokenizer: Tokenizer) -> dict[int, list[int]]:
     """Return {id: ids of its pieces} of the tokens that a corpus has and the checkpoint has not."""
     folder = find_folder(init_checkpoint)
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+    if not has_tokenizer(folder):
         return {}
     return pieces_of_added(load_tokenizer(folder), tokenizer)
 

@@ -61,16 +61,37 @@ def save_checkpoint(
     final = root / f"step-{step:08d}"
     if final.exists() and problem_with(final) is None:
         return final  # a stop right after a save: never take a whole one away to write it again
+    _write(
+        final,
+        model=model,
+        optimizer=optimizer,
+        tokenizer=tokenizer,
+        state={"format_version": FORMAT_VERSION, "step": step, **state},
+    )
+    problem = problem_with(final)
+    if problem:
+        raise OSError(f"{final}: was written but does not verify: {problem}")
+    _remove_others(root, step, keep=keep, also_keep=also_keep)
+    return final
+
+
+def _write(
+    final: Path,
+    *,
+    model: PretrainedModel,
+    optimizer: torch.optim.Optimizer,
+    tokenizer: SavesPretrained,
+    state: dict[str, Any],
+) -> None:
+    """Write a checkpoint under a temporary name, and rename it when it is on the disk."""
     temporary = final.with_name(final.name + ".tmp")
-    for leftover in root.glob("*.tmp"):
+    for leftover in final.parent.glob("*.tmp"):
         shutil.rmtree(leftover)
     temporary.mkdir(parents=True)
     try:
         model.save_pretrained(temporary, tokenizer=tokenizer)
         save_file(named_moments(model, optimizer), temporary / OPTIMIZER, metadata={"format": "pt"})
-        durable.write_json(
-            temporary / STATE, {"format_version": FORMAT_VERSION, "step": step, **state}
-        )
+        durable.write_json(temporary / STATE, state)
         _seal(temporary)
         if final.exists():  # only a broken one
             remove_checkpoint(final)
@@ -80,17 +101,17 @@ def save_checkpoint(
         if isinstance(error, SafetensorError):  # its word for a full disk
             raise OSError(f"{temporary}: cannot be written: {error}") from error
         raise
-    durable.fsync(root)
-    problem = problem_with(final)
-    if problem:
-        raise OSError(f"{final}: was written but does not verify: {problem}")
+    durable.fsync(final.parent)
+
+
+def _remove_others(root: Path, step: int, *, keep: int, also_keep: Collection[int]) -> None:
+    """Remove the checkpoints before that of a step, but for the newest, and all after it."""
     folders = checkpoint_folders(root)
     # One of a later step is broken, or this run would have gone on from it.
     later = [folder for folder in folders if step_of(folder) > step]
     earlier = [f for f in folders if step_of(f) < step and step_of(f) not in also_keep]
     for old in (*later, *earlier[: max(0, len(earlier) + 1 - keep)]):
         remove_checkpoint(old)
-    return final
 
 
 def remove_checkpoint(folder: Path) -> None:

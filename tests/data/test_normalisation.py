@@ -55,7 +55,7 @@ def test_dropped_characters_are_counted_by_kind() -> None:
 def test_accent_stripping_is_shown_to_harm_scripts_whose_marks_are_vowels() -> None:
     effects = normalisation_effects(["मैं हिन्दी बोलता हूँ", "I speak it"])
     by_script = effects.words_changed_by_script["strip_accents"]
-    assert by_script == {"devanagari": 3 / 4, "latin": 0}
+    assert by_script == {"Devanagari": 3 / 4, "Latin": 0}
 
 
 def test_words_are_cut_as_bert_cuts_them() -> None:
