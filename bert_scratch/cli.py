@@ -107,7 +107,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name, *rest = arguments
     if name in ("-h", "--help"):
         print(f"usage: bert-scratch COMMAND [flags]\n\ncommands: {names}\n")
-        print("bert-scratch COMMAND --help lists the flags of a command")
+        print("bert-scratch COMMAND --help lists the flags of a command, --version the versions")
+        return 0
+    if name == "--version":
+        from bert_scratch import __version__
+        from bert_scratch.training.versions import versions
+
+        found = {"bert-scratch": __version__, **versions()}
+        print(", ".join(f"{name} {number}" for name, number in found.items()))
         return 0
     if name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS)

@@ -249,6 +249,9 @@ class BertConfig(Settings):
     pair_task: str | None = None
     """What the pair head was trained for: nsp, sop or none. None: not recorded. A key of our own:
     transformers keeps it and does nothing with it."""
+    trained_seq_length: int | None = None
+    """Tokens of the longest rows it was trained on: positions behind them have learned nothing.
+    None: not recorded. A key of our own, too."""
 
     PRESETS: ClassVar[Mapping[str, tuple[int, int]]] = types.MappingProxyType(
         {
@@ -288,6 +291,7 @@ class BertConfig(Settings):
         check_choice("hidden_act", self.hidden_act, ACTIVATIONS)
         if self.pair_task is not None:
             check_choice("pair_task", self.pair_task, PAIR_TASKS)
+        check_range("trained_seq_length", self.trained_seq_length, at_least=1)
         if self.hidden_size % self.num_attention_heads:
             raise InputError(
                 f"hidden_size must be a multiple of num_attention_heads; got hidden_size="

@@ -8,6 +8,7 @@ import importlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -528,3 +529,12 @@ except KeyboardInterrupt:
     )
     ended = subprocess.run([sys.executable, "-m", "stopped"], cwd=tmp_path)
     assert ended.returncode == 75
+
+
+def test_versions_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert re.fullmatch(
+        r"bert-scratch [\d.]+, python [\d.]+, torch \S+, numpy \S+, tokenizers \S+, "
+        r"safetensors \S+\n",
+        capsys.readouterr().out,
+    )

@@ -43,6 +43,10 @@ def find_files(path: str) -> dict[str, list[Path]]:
     named = [place] if place.exists() else sorted(map(Path, glob.glob(str(place), recursive=True)))
     files: dict[Path, str] = {}
     for found in named:
+        if any(found.glob("0*.train.tokens")):
+            raise InputError(
+                f"--corpus {path}: {found} is a prepared corpus; pretrain takes it as --data"
+            )
         if found.is_dir():
             files |= {file: kind for file in _walk(found) if (kind := _kind(file))}
         else:

@@ -285,6 +285,25 @@ def vocab_size_of(tokenizer: Tokenizer) -> int:
     return max(tokenizer.get_vocab().values()) + 1
 
 
+def check_vocabulary_fits(tokenizer: Tokenizer, vocab_size: int, *, model: str) -> None:
+    """Refuse a tokenizer that has more tokens than a model has embeddings.
+
+    Args:
+        tokenizer: of the model's folder.
+        vocab_size: rows of the model's word embedding.
+        model: what to call it in the error.
+
+    Raises:
+        InputError: if it has.
+    """
+    num_tokens = vocab_size_of(tokenizer)
+    if num_tokens > vocab_size:
+        raise InputError(
+            f"{model}: its tokenizer has {num_tokens} tokens, its embedding {vocab_size} "
+            f"(vocab_size): they do not belong together"
+        )
+
+
 def unselectable_ids(tokenizer: Tokenizer) -> list[int]:
     """Return the ids that are neither masked nor drawn: the five specials and [unused...]."""
     unused = [i for token, i in tokenizer.get_vocab().items() if token.startswith("[unused")]

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bert_scratch.config import Settings, check_choice, check_range
+from bert_scratch.config import InputError, Settings, check_choice, check_range
 
 ADAPTERS = ("none", "lora", "bottleneck", "prefix")
+_READ_BY = {
+    "lora_rank": ("lora",),
+    "lora_alpha": ("lora",),
+    "adapter_size": ("bottleneck", "prefix"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,10 @@ class AdapterSettings(Settings):
         check_range("--lora-rank", self.lora_rank, at_least=1)
         check_range("--lora-alpha", self.lora_alpha, above=0)
         check_range("--adapter-size", self.adapter_size, at_least=1)
+        for name, kinds in _READ_BY.items():
+            if self.adapter not in kinds and getattr(self, name) != getattr(AdapterSettings, name):
+                flag = "--" + name.replace("_", "-")
+                raise InputError(f"{flag} has no effect without --adapter {' or '.join(kinds)}")
 
     def adapter_settings(self) -> AdapterSettings:
         """Return these settings alone, without those of a command that has more."""

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from bert_scratch.finetuning.assemble import Parts
+from bert_scratch.finetuning.labelled_rows import LabelledText
+
+_SHOWN = 60
+"""Characters of the first text, by which a column taken for another is seen."""
 
 
 def announce(parts: Parts) -> None:
@@ -14,13 +18,24 @@ def announce(parts: Parts) -> None:
         + (f", {len(parts.task.labels)} labels: {labels}" if labels else "")
     )
     lengths = sorted(row.num_tokens for row in parts.train.rows)
-    cut = sum(length >= config.max_seq_length for length in lengths) / len(lengths)
+    cut = sum(length >= config.row_length for length in lengths) / len(lengths)
     print(
         f"examples   {len(parts.train.examples):,} to learn from, {len(parts.eval.examples):,} to "
         f"measure on; {lengths[len(lengths) // 2]} tokens in the middle, {cut:.1%} fill "
-        f"{config.max_seq_length}"
+        f"{config.row_length}"
     )
+    first = parts.train.examples[0]
+    if isinstance(first, LabelledText):
+        texts = " | ".join(repr(text[:_SHOWN]) for text in (first.text, first.text_pair) if text)
+        print(f"first      {texts}, label {first.label}")
     print(f"model      {config.model}: {shape.num_hidden_layers} layers, width {shape.hidden_size}")
+    trained = shape.trained_seq_length
+    if trained is not None and lengths[-1] > trained:
+        longer = sum(length > trained for length in lengths) / len(lengths)
+        print(
+            f"note       {longer:.1%} of the rows are longer than the {trained} tokens that the "
+            f"model was trained on: its later positions begin to learn here"
+        )
     for reason in parts.reasons:
         print(f"chosen     {reason}")
     steps = parts.num_train_steps

@@ -20,6 +20,7 @@ from bert_scratch.data.masking import Masker
 from bert_scratch.data.philox import permuted
 from bert_scratch.data.wordpiece import (
     TokenizerFolder,
+    check_vocabulary_fits,
     load_tokenizer,
     special_ids,
     unselectable_ids,
@@ -28,7 +29,12 @@ from bert_scratch.data.wordpiece import (
 from bert_scratch.finetuning.adapters import add_adapters, is_adapted, load_weights
 from bert_scratch.finetuning.adversarial import AdversarialObjective
 from bert_scratch.finetuning.auxiliary_mlm import AuxiliaryObjective, add_mlm_head, has_mlm_head
-from bert_scratch.finetuning.choices import learning_rate_for, micro_batch_for, num_epochs_for
+from bert_scratch.finetuning.choices import (
+    learning_rate_for,
+    micro_batch_for,
+    num_epochs_for,
+    row_length_for,
+)
 from bert_scratch.finetuning.depth import freeze, lr_scale_of
 from bert_scratch.finetuning.finetune_config import FinetuneConfig
 from bert_scratch.finetuning.fresh_head import draw_head, why_fresh
@@ -113,6 +119,7 @@ class Parts:
             new_head=is_new,
             hidden_dropout_prob=config.dropout,
             attention_probs_dropout_prob=config.dropout,
+            trained_seq_length=config.row_length,
         )
         if is_new and self.has_fresh_head:
             draw_head(model)
@@ -188,6 +195,8 @@ def assemble(config: FinetuneConfig) -> Parts:
     """
     folder = find_folder(config.model)
     bert_config, tokenizer = read_config(folder), load_tokenizer(folder)
+    if config.max_seq_length is None:
+        config = config.replace(max_seq_length=row_length_for(bert_config))
     _check_model(config, folder, bert_config, tokenizer)
     task = load_task(config)
     train = task.read(config.train_file, labels_needed=True)
@@ -302,14 +311,9 @@ def _check_model(
             f"tokens (it has no cls.predictions); take the model that pretraining left, or 0"
         )
     longest = bert_config.max_position_embeddings
-    if config.max_seq_length > longest:
+    if config.row_length > longest:
         raise InputError(
-            f"--max-seq-length {config.max_seq_length}: --model {config.model} takes at most "
+            f"--max-seq-length {config.row_length}: --model {config.model} takes at most "
             f"{longest} tokens (max_position_embeddings)"
         )
-    num_tokens = vocab_size_of(tokenizer)
-    if num_tokens > bert_config.vocab_size:
-        raise InputError(
-            f"--model {config.model}: its tokenizer has {num_tokens} tokens, its embedding "
-            f"{bert_config.vocab_size} (vocab_size): they do not belong together"
-        )
+    check_vocabulary_fits(tokenizer, bert_config.vocab_size, model=f"--model {config.model}")

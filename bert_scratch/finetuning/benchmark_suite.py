@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +49,8 @@ class BenchmarkSuiteConfig(Settings):
     """The peak learning rate. Left out: as finetune chooses."""
     train_batch_size: int = 32
     """Rows of an update."""
-    max_seq_length: int = 128
-    """Tokens of a row."""
+    max_seq_length: int | None = None
+    """Tokens of a row. Left out: as finetune chooses."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     dtype: str = "auto"
@@ -124,6 +125,8 @@ def _sets_in(folder: Path) -> Iterator[DataSet]:
     for path in sorted(inner for inner in folder.iterdir() if inner.is_dir()):
         train, held_out = _file(path, ("train",)), _file(path, HELD_OUT)
         if train is None or held_out is None:
+            lacking = "train" if train is None else "dev"
+            print(f"left out   {path}: has no {lacking} file", file=sys.stderr)
             continue
         task, metric = _task_of(train), None
         if task == "classification":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from bert_scratch.config import BertConfig
+
 EPOCHS, ENTITY_EPOCHS = 3, 6
 """Passes over a training file that is large enough."""
 MIN_STEPS = 300
@@ -13,6 +15,7 @@ MAX_EPOCHS = 20
 BASE_WIDTH, BASE_LEARNING_RATE = 768, 2e-5
 """What Devlin et al. 2018, section 4.1, fine-tune BERT-base with."""
 MAX_LEARNING_RATE = 1e-3
+ROW_LENGTH = 128
 SMALLEST_PASS = 16
 """Rows."""
 
@@ -26,6 +29,11 @@ def learning_rate_for(hidden_size: int) -> float:
     """
     scaled = BASE_LEARNING_RATE * (BASE_WIDTH / hidden_size) ** 2
     return float(f"{min(MAX_LEARNING_RATE, scaled):.1g}")
+
+
+def row_length_for(config: BertConfig) -> int:
+    """Return the tokens of a row at most: the usual 128, or all that a shorter model can take."""
+    return min(ROW_LENGTH, config.max_position_embeddings)
 
 
 def micro_batch_for(batch_size: int) -> int:

@@ -170,7 +170,7 @@ class _Run:
     def _train(self) -> None:
         parts = self.parts
         per_token = train_flops_per_token(
-            self.model.config, seq_length=parts.config.max_seq_length, predicted=None
+            self.model.config, seq_length=parts.config.row_length, predicted=None
         )
         train(
             self.model,
@@ -249,7 +249,7 @@ class _Run:
                 model=parts.task.exported(model),
                 tokenizer=parts.tokenizer,
                 model_card=card,
-                max_seq_length=config.max_seq_length,
+                max_seq_length=config.row_length,
             )
         else:
             write_adapted_folder(

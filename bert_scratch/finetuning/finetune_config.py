@@ -129,6 +129,13 @@ class FinetuneConfig(RunSettings, AdapterSettings, LearningSettings, TaskSetting
         check_range("--adversarial-epsilon", self.adversarial_epsilon, above=0)
         if len(set(self.seeds)) < len(self.seeds):
             raise InputError(f"--seeds must differ; got {' '.join(map(str, self.seeds))}")
+        if self.seeds and self.seed != RunSettings.seed:
+            raise InputError("give --seed or --seeds, not both")
+        if (
+            self.adversarial == "none"
+            and self.adversarial_epsilon != LearningSettings.adversarial_epsilon
+        ):
+            raise InputError("--adversarial-epsilon has no effect without --adversarial fgm")
         for name in (
             *("num_train_steps", "train_batch_size", "micro_batch_size", "eval_steps"),
             *("logging_steps", "num_threads", "early_stopping_patience", "few_shot"),

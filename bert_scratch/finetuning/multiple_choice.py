@@ -88,7 +88,7 @@ class MultipleChoice(Task[ChoiceQuestion, Choice]):
                 tokenizer,
                 [example.context for example in examples for _ in example.choices],
                 [choice for example in examples for choice in example.choices],
-                max_seq_length=self.settings.max_seq_length,
+                max_seq_length=self.settings.row_length,
             )
         )
         labelled = all(self.is_labelled(example) for example in examples)

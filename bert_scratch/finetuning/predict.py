@@ -15,6 +15,7 @@ from bert_scratch import durable
 from bert_scratch.config import BertConfig, InputError, Settings, check_choice, make_place_for
 from bert_scratch.data.records import STANDARD_INPUT
 from bert_scratch.data.wordpiece import load_tokenizer, special_ids, tokenizer_hash
+from bert_scratch.finetuning.choices import row_length_for
 from bert_scratch.finetuning.custom_head import is_custom
 from bert_scratch.finetuning.predictions import conll_lines, json_lines, tsv_lines
 from bert_scratch.finetuning.rows import Row, check_token_types
@@ -150,7 +151,7 @@ def _guessed(folder: Path, config: BertConfig) -> TaskSettings:
             f"config.json; run finetune first"
         )
     task = "regression" if config.problem_type == REGRESSION else "classification"
-    longest = min(TaskSettings(task=task).max_seq_length, config.max_position_embeddings)
+    longest = row_length_for(config)
     multi_label = config.problem_type == MULTI_LABEL
     return TaskSettings(task=task, max_seq_length=longest, multi_label=multi_label)
 

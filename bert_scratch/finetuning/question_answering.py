@@ -20,6 +20,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from tokenizers import Encoding, Tokenizer
 from torch import Tensor, nn
 
+from bert_scratch.config import InputError
 from bert_scratch.data.encoding import TextEncoder, encode_with_offsets
 from bert_scratch.data.wordpiece import SpecialIds, special_ids
 from bert_scratch.finetuning.question_scores import is_chinese, question_scores
@@ -100,6 +101,12 @@ class QuestionAnswering(Task[Question, Ranking]):
 
     def learn(self, examples: Sequence[Question]) -> None:
         """See how long answers are, and whether there are questions without one."""
+        answers = [reference for e in examples for reference in e.references or ()]
+        if answers and all(answer.start is None for answer in answers):
+            raise InputError(
+                f"{examples[0].place}: none of the {len(answers)} answers stands in its passage, "
+                f"so there is nothing to learn where answers are"
+            )
         settings = self.settings
         if settings.max_answer_length is None:
             settings = settings.replace(max_answer_length=_longest_answer(examples))
@@ -116,7 +123,7 @@ class QuestionAnswering(Task[Question, Ranking]):
         """Cut passages into windows behind their question."""
         encoder, special = TextEncoder(tokenizer), special_ids(tokenizer)
         rows, num_cut = list[Row](), 0
-        longest = min(MAX_QUESTION_TOKENS, self.settings.max_seq_length // 2)
+        longest = min(MAX_QUESTION_TOKENS, self.settings.row_length // 2)
         labelled = all(self.is_labelled(example) for example in examples)
         for start in range(0, len(examples), _ENCODED_TOGETHER):
             some = examples[start : start + _ENCODED_TOGETHER]
@@ -139,7 +146,7 @@ class QuestionAnswering(Task[Question, Ranking]):
         if len(rows) > len(examples):
             print(
                 f"windows    {len(examples)} questions are {len(rows)} rows of "
-                f"--max-seq-length {self.settings.max_seq_length}",
+                f"--max-seq-length {self.settings.row_length}",
                 file=sys.stderr,
             )
         return rows
@@ -155,7 +162,7 @@ class QuestionAnswering(Task[Question, Ranking]):
         labelled: bool,
     ) -> list[Row]:
         """Return the rows of one question."""
-        room = self.settings.max_seq_length - len(question) - 3
+        room = self.settings.row_length - len(question) - 3
         stride = min(self.settings.doc_stride or (room + 1) // 2, room)
         ids = np.array(passage.ids, dtype=np.int32)
         places = np.array(passage.offsets, dtype=np.int64).reshape(-1, 2)

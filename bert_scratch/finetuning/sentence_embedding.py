@@ -161,7 +161,7 @@ class SentenceEmbedding(Regression):
             encode_text(
                 tokenizer,
                 [text for texts in of_example for text in texts],
-                max_seq_length=self.settings.max_seq_length,
+                max_seq_length=self.settings.row_length,
                 long_text=self.settings.long_text,
             )
         )

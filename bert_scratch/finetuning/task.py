@@ -157,7 +157,7 @@ class Task(ABC, Generic[ExampleT, AnswerT]):
 
     @abstractmethod
     def encode(self, examples: Sequence[ExampleT], tokenizer: Tokenizer) -> list[Row]:
-        """Turn examples into rows of at most `settings.max_seq_length` tokens.
+        """Turn examples into rows of at most `settings.row_length` tokens.
 
         Args:
             examples: E, labelled or not.

@@ -54,12 +54,18 @@ class TaskSettings(TableSettings, WindowSettings):
     """classification, regression, token-classification, question-answering, multiple-choice, sentence-embedding, or the FILE.py:CLASS of your own head."""  # noqa: E501
     negative_column: str | None = None
     """Of sentence-embedding: the column of a text that does not mean what the pair means."""
-    max_seq_length: int = 128
-    """Tokens of a row, [CLS] and [SEP] included."""
+    max_seq_length: int | None = None
+    """Tokens of a row, [CLS] and [SEP] included. Left out: 128, or all that the model can take."""
     long_text: str = "truncate"
     """Of texts longer than a row: truncate, head-tail, or window (rows that are averaged)."""
     class_weights: str = "none"
     """balanced makes rare labels count as much as frequent ones; none."""
+
+    @property
+    def row_length(self) -> int:
+        """Tokens of a row at most, when it is resolved."""
+        assert self.max_seq_length is not None
+        return self.max_seq_length
 
     def __post_init__(self) -> None:
         """Check what does not depend on files.

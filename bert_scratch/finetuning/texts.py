@@ -134,7 +134,7 @@ class TextTask(Task[LabelledText, AnswerT]):
     def _sequences(
         self, examples: Sequence[LabelledText], tokenizer: Tokenizer
     ) -> list[list[TokenSequence]]:
-        length, long_text = self.settings.max_seq_length, self.settings.long_text
+        length, long_text = self.settings.row_length, self.settings.long_text
         texts = [example.text for example in examples]
         pairs = [example.text_pair for example in examples if example.text_pair is not None]
         if not pairs:

@@ -145,7 +145,7 @@ class TokenClassification(Task[TaggedText, Tagging]):
     def encode(self, examples: Sequence[TaggedText], tokenizer: Tokenizer) -> list[Row]:
         """Cut texts into windows, with a label at each word's first piece."""
         numbers = {label: number for number, label in enumerate(self.labels)}
-        room = self.settings.max_seq_length - 2
+        room = self.settings.row_length - 2
         special, rows, num_long = special_ids(tokenizer), list[Row](), 0
         for index, (example, text) in enumerate(
             zip(examples, _cut(examples, tokenizer), strict=True)
@@ -177,7 +177,7 @@ class TokenClassification(Task[TaggedText, Tagging]):
         if num_long:
             print(
                 f"windows    {num_long} of {len(examples)} texts are longer than "
-                f"--max-seq-length {self.settings.max_seq_length}: {len(rows)} rows",
+                f"--max-seq-length {self.settings.row_length}: {len(rows)} rows",
                 file=sys.stderr,
             )
         return rows

@@ -13,7 +13,12 @@ from bert_scratch.config import (
     make_output_folder,
     read_json_object,
 )
-from bert_scratch.data.wordpiece import TokenizerFolder, has_tokenizer, load_tokenizer
+from bert_scratch.data.wordpiece import (
+    TokenizerFolder,
+    check_vocabulary_fits,
+    has_tokenizer,
+    load_tokenizer,
+)
 from bert_scratch.model.folder import check_encoder, read_config, to_ours, write_folder
 from bert_scratch.model.huggingface import place_encoder, to_hf
 from bert_scratch.model.legacy import read_pickled_weights
@@ -88,12 +93,16 @@ def run_convert(config: ConvertConfig) -> Path:
     if architecture == "BertModel":
         ours = place_encoder(ours, prefix="")
     stored = to_hf(ours, shape)
+    tokenizer = load_tokenizer(source) if has_tokenizer(source) else None
+    if tokenizer is not None:
+        check_vocabulary_fits(tokenizer, shape.vocab_size, model=str(source))
     make_output_folder(target)
     write_folder(target, stored, shape, architecture=architecture)
-    if has_tokenizer(source):
-        TokenizerFolder(load_tokenizer(source)).save_pretrained(target)
+    if tokenizer is not None:
+        TokenizerFolder(tokenizer).save_pretrained(target)
     num_parameters = sum(tensor.numel() for tensor in stored.values())
-    print(f"{target}: {architecture}, {num_parameters:,} parameters")
+    without = "" if tokenizer is not None else f"; no tokenizer, {source} has none"
+    print(f"{target}: {architecture}, {num_parameters:,} parameters{without}")
     return target
 
 

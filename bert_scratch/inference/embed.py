@@ -51,7 +51,7 @@ class ReadingOptions(Settings):
     layer_combine: str | None = None
     """Of several layers: mean, sum, concat, or stack (apart). Left out: mean; stack for all."""
     max_seq_length: int | None = None
-    """Tokens of a row, [CLS] and [SEP] included. Left out: all positions the model has."""
+    """Tokens of a row. Left out: those of the rows the model was trained on, or all it can take."""
     stride: int | None = None
     """Tokens from one window of a longer text to the next. Left out: it is cut off."""
     batch_size: int | None = None
@@ -230,7 +230,7 @@ class _Embedder:
         own = "stack" if options.layers == (ALL_LAYERS,) else "mean"
         self._layer_combine = options.layer_combine or own
         positions = encoder.config.max_position_embeddings
-        length = options.max_seq_length or positions
+        length = options.max_seq_length or encoder.config.trained_seq_length or positions
         if length > positions:
             raise InputError(
                 f"--max-seq-length {length} is longer than the model's {positions} positions"

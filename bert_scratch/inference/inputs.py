@@ -17,7 +17,7 @@ from torch import Tensor
 
 from bert_scratch.config import BertConfig, InputError, Settings, check_choice
 from bert_scratch.data.encoding import encode_texts
-from bert_scratch.data.wordpiece import load_tokenizer, special_ids
+from bert_scratch.data.wordpiece import check_vocabulary_fits, load_tokenizer, special_ids
 from bert_scratch.inference.int8 import with_int8_products
 from bert_scratch.model.devices import DTYPES, default_num_threads, resolve_device
 from bert_scratch.model.encoder import PretrainedModel
@@ -188,10 +188,12 @@ def load_with_tokenizer(cls: type[Model], folder_or_hub_id: str) -> tuple[Model,
     """Load a model and the tokenizer in its folder.
 
     Raises:
-        InputError: if either cannot be loaded.
+        InputError: if either cannot be loaded, or they do not belong together.
     """
     folder = find_folder(folder_or_hub_id)
-    return load_pretrained(cls, folder), load_tokenizer(folder)
+    model, tokenizer = load_pretrained(cls, folder), load_tokenizer(folder)
+    check_vocabulary_fits(tokenizer, model.config.vocab_size, model=str(folder_or_hub_id))
+    return model, tokenizer
 
 
 def vocabulary_logits(model: MaskedLM, inputs: dict[str, Tensor], positions: Tensor) -> Tensor:

@@ -43,7 +43,8 @@ class BertVectorizer(
         layers: one or more of 0 (embeddings) to L, or -1 (last) to -(L + 1); or ("all",).
         layer_combine: mean, sum or concat.
         normalize: scale every vector to length 1.
-        max_seq_length: tokens of a row. None: all positions the model has.
+        max_seq_length: tokens of a row. None: those of the rows the model was trained on, or all
+            that it can take.
         stride: tokens from one window of a longer text to the next. None: it is cut off.
         batch_size: rows of 128 tokens in a pass. None: 8 on a CPU, 64 elsewhere.
         device: auto, cpu, cuda or cuda:N.

@@ -31,7 +31,14 @@ from bert_scratch.model.huggingface import (
     place_encoder,
     to_hf,
 )
-from bert_scratch.model.weight_files import CONFIG, WEIGHTS, find_folder, listing, read_weights
+from bert_scratch.model.weight_files import (
+    CONFIG,
+    SENTENCES,
+    WEIGHTS,
+    find_folder,
+    listing,
+    read_weights,
+)
 from bert_scratch.model.weight_files import read_safetensors as read_safetensors
 
 _logger = logging.getLogger(__name__)
@@ -111,6 +118,9 @@ def save_pretrained(
 def read_config(folder: Path) -> BertConfig:
     """Read a folder's config.json.
 
+    Where it does not tell how long the rows were that the model was trained on, what
+    sentence-transformers would read of a text does.
+
     Raises:
         InputError: if it is absent, not JSON, or not the configuration of a BERT.
     """
@@ -119,7 +129,13 @@ def read_config(folder: Path) -> BertConfig:
         inner = folder / "model"
         hint = f"; did you mean {inner}?" if (inner / CONFIG).is_file() else ""
         raise InputError(f"{folder}: is not a model folder: it has no {CONFIG}{hint}")
-    return config_from_hf(read_json_object(path), source=str(path))
+    config = config_from_hf(read_json_object(path), source=str(path))
+    sentences = folder / SENTENCES
+    if config.trained_seq_length is not None or not sentences.is_file():
+        return config
+    length = read_json_object(sentences).get("max_seq_length")
+    is_length = isinstance(length, int) and 0 < length <= config.max_position_embeddings
+    return config.replace(trained_seq_length=length) if is_length else config
 
 
 def check_encoder(folder: Path, config: BertConfig, weights: Mapping[str, Tensor]) -> None:

@@ -291,7 +291,13 @@ def config_to_hf(config: BertConfig, architecture: str) -> dict[str, Any]:
         architecture: the class, `BertForPreTraining` for example.
     """
     values = config.to_dict()
-    for name in ("id2label", "classifier_dropout", "problem_type", "pair_task"):
+    for name in (
+        "id2label",
+        "classifier_dropout",
+        "problem_type",
+        "pair_task",
+        "trained_seq_length",
+    ):
         if values[name] is None:
             del values[name]
     if config.id2label is not None:

@@ -18,9 +18,19 @@ from bert_scratch.config import InputError, read_json_object
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 PICKLED = "pytorch_model.bin"
+SENTENCES = "sentence_bert_config.json"
+"""Of sentence-transformers: how much of a text it reads."""
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-_HUB_FILES = (CONFIG, WEIGHTS, INDEX, "model-*.safetensors", "vocab.txt", *_TOKENIZER_FILES)
+_HUB_FILES = (
+    CONFIG,
+    WEIGHTS,
+    INDEX,
+    SENTENCES,
+    "model-*.safetensors",
+    "vocab.txt",
+    *_TOKENIZER_FILES,
+)
 _SHARD_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors")
 _MAX_HEADER_BYTES = 16 << 20
 _NAMES_SHOWN = 8

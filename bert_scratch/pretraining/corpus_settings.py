@@ -40,7 +40,7 @@ class CorpusSettings(Settings):
     word_segmenter: str | None = None
     """Store where words start, told by jieba or by a function MODULE:NAME from text to words."""
     eval_fraction: float | None = None
-    """Share of documents held out. Left out: about 500 KB of text, between 0.1 and 10 %."""
+    """Share of documents held out. Left out: about 500 KB of text, between 0.1 and 10 %, more of a corpus of few documents."""  # noqa: E501
     num_processes: int | None = None
     """Processes that tokenise. Left out: as many as there are cores. Never changes a byte."""
 

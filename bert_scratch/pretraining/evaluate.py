@@ -37,8 +37,8 @@ class EvaluateConfig(Settings):
     """A model folder, a checkpoint, or a hub id."""
     data: str
     """The prepared corpus: a folder from `prepare`, or the corpus/ folder of a run."""
-    max_seq_length: int = 128
-    """Tokens of an example."""
+    max_seq_length: int | None = None
+    """Tokens of an example. Left out: of those that the model was trained on, 128 where it does not say."""  # noqa: E501
     pair_task: str | None = None
     """nsp, sop or none. Left out: what the model was trained for; nsp where it does not say."""
     eval_batch_size: int = 64
@@ -115,16 +115,17 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
             f"was prepared with {store.vocab_size}; use the model's own corpus folder"
         )
     check_same_vocabulary("--model", config.model, store)
-    if config.max_seq_length > model.config.max_position_embeddings:
+    longest = model.config.max_position_embeddings
+    max_seq_length = config.max_seq_length or model.config.trained_seq_length or min(128, longest)
+    if max_seq_length > longest:
         raise InputError(
-            f"--max-seq-length {config.max_seq_length} is longer than the model's "
-            f"{model.config.max_position_embeddings} positions"
+            f"--max-seq-length {max_seq_length} is longer than the model's {longest} positions"
         )
     tokenizer = load_tokenizer(store.folder / "tokenizer")
     batches = evaluation_batches(
         store,
         batch_size=config.eval_batch_size,
-        max_seq_length=config.max_seq_length,
+        max_seq_length=max_seq_length,
         special_ids=special_ids(tokenizer),
         unselectable_ids=unselectable_ids(tokenizer),
         pair_task=_pair_task(config, model),

@@ -67,7 +67,7 @@ def drawn_model(
         word_vectors: put in place of their rows of the word embeddings, with their biases.
     """
     model = BertForPreTraining(
-        shape,
+        shape.replace(trained_seq_length=_trained_seq_length(config, shape)),
         initializer=filled(config.initializer),
         train_pad_row=filled(config.train_pad_row),
     )
@@ -96,9 +96,18 @@ def stored_model(
         new_head=new_head,
         train_pad_row=filled(config.train_pad_row),
         pair_task=config.pair_task,
+        trained_seq_length=_trained_seq_length(config, shape),
         hidden_dropout_prob=shape.hidden_dropout_prob,
         attention_probs_dropout_prob=shape.attention_probs_dropout_prob,
     )
+
+
+def _trained_seq_length(config: PretrainConfig, shape: BertConfig) -> int | None:
+    """Return the longest rows that the model will have been trained on, where it is known."""
+    if config.init_checkpoint is None:
+        return config.max_seq_length
+    before = shape.trained_seq_length
+    return None if before is None else max(before, filled(config.max_seq_length))
 
 
 def with_new_rows(

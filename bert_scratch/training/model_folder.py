@@ -7,6 +7,7 @@ from pathlib import Path
 from bert_scratch import durable
 from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.model.folder import SavesPretrained
+from bert_scratch.model.weight_files import SENTENCES
 
 
 def write_model_folder(
@@ -44,7 +45,7 @@ def _write_pooling(folder: Path, *, hidden_size: int, max_seq_length: int) -> No
     ]
     durable.write_json(folder / "modules.json", modules)
     durable.write_json(
-        folder / "sentence_bert_config.json",
+        folder / SENTENCES,
         {"max_seq_length": max_seq_length, "do_lower_case": False},
     )
     (folder / "1_Pooling").mkdir()

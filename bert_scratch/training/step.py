@@ -243,7 +243,7 @@ def _non_finite_message(own: dict[str, float], step: int, batch: StepBatch, rank
     bad = "; ".join(text for text in told if text != "finite") or here
     return (
         f"step {step}: the update was not made. {bad}. A lower --learning-rate or a longer "
-        f"--num-warmup-steps usually helps"
+        f"warm-up usually helps"
     )
 
 

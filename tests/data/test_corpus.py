@@ -163,6 +163,13 @@ def test_missing_path_is_named() -> None:
         resolve_sources(["no/such*.txt"])
 
 
+def test_prepared_corpus_is_no_text(tmp_path: Path) -> None:
+    write(tmp_path / "00000.train.tokens", b"\0" * 8)
+    write(tmp_path / "vocab.txt", b"[PAD]\n")
+    with pytest.raises(InputError, match=r"is a prepared corpus; pretrain takes it as --data"):
+        resolve_sources([str(tmp_path)])
+
+
 def test_folder_without_known_files_says_what_is_known(tmp_path: Path) -> None:
     write(tmp_path / "paper.pdf", b"%PDF")
     with pytest.raises(InputError, match=r"has none of \.txt \.jsonl"):

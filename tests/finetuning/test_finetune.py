@@ -10,11 +10,12 @@ import signal
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from bert_scratch.config import InputError
+from bert_scratch.config import InputError, read_json_object
 from bert_scratch.data.wordpiece import TokenizerFolder, load_tokenizer
 from bert_scratch.finetuning.assemble import Parts, assemble
 from bert_scratch.finetuning.finetune import finetune
@@ -321,3 +322,36 @@ def test_frozen_layers_are_those_of_the_pretrained_model(settings: Make, folder:
     encoder = [name for name in after if name.startswith(("bert.embeddings", "bert.encoder"))]
     assert encoder and all(torch.equal(before[name], after[name]) for name in encoder)
     assert not torch.equal(before["bert.pooler.dense.weight"], after["bert.pooler.dense.weight"])
+
+
+def test_rows_are_as_long_as_the_model_takes_where_nothing_is_said(
+    settings: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = settings(max_seq_length=None, num_train_steps=1, num_train_epochs=None)
+    result = finetune(asked)
+    positions = read_config(result.folder).max_position_embeddings
+    assert assemble(asked).config.row_length == positions < 128
+    assert read_config(result.folder).trained_seq_length == positions
+    out = capsys.readouterr().out
+    assert "first      '" in out and ", label " in out and "note " not in out
+    longer = settings("again", model=str(result.folder), num_train_steps=1, num_train_epochs=None)
+    short = read_json_object(result.folder / "config.json") | {"trained_seq_length": 3}
+    (result.folder / "config.json").write_text(json.dumps(short))
+    finetune(longer)
+    assert "100.0% of the rows are longer than the 3 tokens" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"lora_rank": 4}, "--lora-rank has no effect without --adapter lora"),
+        ({"adapter": "lora", "adapter_size": 4}, "--adapter-size has no effect without"),
+        ({"adversarial_epsilon": 2.0}, "--adversarial-epsilon has no effect without"),
+        ({"seed": 3, "seeds": (1, 2)}, "give --seed or --seeds, not both"),
+    ],
+)
+def test_flags_without_effect_are_refused(
+    settings: Make, flags: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        settings(**flags)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
+from bert_scratch.config import InputError
 from bert_scratch.data.wordpiece import build_tokenizer
 from bert_scratch.finetuning.question_answering import QuestionAnswering
 from bert_scratch.finetuning.rows import RowBatch
@@ -132,6 +133,12 @@ def test_an_answer_that_is_not_in_the_passage_is_not_learnt_from(tmp_path, token
     start, end = rows[1].label
     expected = -(logits[1].log_softmax(0)[start, 0] + logits[1].log_softmax(0)[end, 1]) / 2
     torch.testing.assert_close(task.loss(logits, batch), expected)
+
+
+def test_answers_that_are_all_elsewhere_teach_nothing(tmp_path):
+    lost = {"answers": [{"text": "a wedding", "answer_start": 3}]}
+    with pytest.raises(InputError, match=r"none of the 2 answers stands in its passage"):
+        task_of(tmp_path / "x", lost, lost, {"answers": []})
 
 
 def test_long_questions_are_cut_and_empty_passages_have_no_answer(tmp_path, tokenizer, capsys):

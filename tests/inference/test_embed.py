@@ -19,6 +19,7 @@ from bert_scratch.inference.embed import EmbedOptions, embeddings
 from bert_scratch.inference.encode import Window, windows_of
 from bert_scratch.inference.pooling import join_windows
 from bert_scratch.model.encoder import BertModel
+from bert_scratch.model.folder import read_config
 from bert_scratch.model.heads import BertForPreTraining
 
 TEXTS = [
@@ -240,3 +241,29 @@ def test_the_model_is_left_as_it_was(model: BertForPreTraining, tokenizer: Token
     embed(model, tokenizer, TEXTS[:1])
     assert model.training
     model.eval()
+
+
+def test_texts_are_cut_where_the_rows_of_training_ended(
+    model: BertForPreTraining, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    trained = BertForPreTraining(model.config.replace(trained_seq_length=8)).eval()
+    trained.load_state_dict(model.state_dict())
+    text = "z y x " * 6
+    (short,) = embeddings(trained, tokenizer, [text], EmbedOptions())
+    (whole,) = embeddings(trained, tokenizer, [text], EmbedOptions(max_seq_length=31))
+    assert (short.num_cut, whole.num_cut) == (12, 0)
+    (named,) = embeddings(model, tokenizer, [text], EmbedOptions(max_seq_length=8))
+    np.testing.assert_array_equal(short.vectors, named.vectors)
+
+
+def test_length_of_training_is_read_from_where_sentence_transformers_keeps_it(
+    model: BertForPreTraining, tmp_path: Path
+) -> None:
+    model.save_pretrained(tmp_path)
+    assert read_config(tmp_path).trained_seq_length is None
+    (tmp_path / "sentence_bert_config.json").write_text('{"max_seq_length": 9}')
+    assert read_config(tmp_path).trained_seq_length == 9
+    (tmp_path / "sentence_bert_config.json").write_text('{"max_seq_length": 999}')
+    assert read_config(tmp_path).trained_seq_length is None  # the model has 31 positions
+    BertForPreTraining(model.config.replace(trained_seq_length=7)).save_pretrained(tmp_path)
+    assert read_config(tmp_path).trained_seq_length == 7

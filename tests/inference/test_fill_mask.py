@@ -15,6 +15,8 @@ from tokenizers import Tokenizer
 
 from bert_scratch.cli import parse
 from bert_scratch.config import InputError
+from bert_scratch.data.wordpiece import TokenizerFolder
+from bert_scratch.inference.convert import ConvertConfig, run_convert
 from bert_scratch.inference.fill_mask import FillMaskConfig, fill_mask, fill_masks, run_fill_mask
 from bert_scratch.inference.inputs import load_with_tokenizer
 from bert_scratch.model.heads import BertForMaskedLM, BertForPreTraining
@@ -169,3 +171,15 @@ def test_command_reads_a_file(
 def test_command_without_texts_says_what_to_give() -> None:
     with pytest.raises(InputError, match="--text TEXT..., or --input FILE"):
         FillMaskConfig(model="m")
+
+
+def test_a_vocabulary_that_is_not_the_models_is_refused(
+    model: BertForPreTraining, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    fewer = model.config.replace(vocab_size=tokenizer.get_vocab_size() - 1)
+    BertForPreTraining(fewer).save_pretrained(tmp_path, TokenizerFolder(tokenizer))
+    with pytest.raises(InputError, match="they do not belong together"):
+        load_with_tokenizer(BertForMaskedLM, str(tmp_path))
+    with pytest.raises(InputError, match="they do not belong together"):
+        run_convert(ConvertConfig(input=str(tmp_path), output_dir=str(tmp_path / "out")))
+    assert not (tmp_path / "out").exists()
