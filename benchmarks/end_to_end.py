@@ -80,6 +80,8 @@ def ours_command(options: argparse.Namespace, run: Path) -> list[str]:
         "--num-threads": options.num_threads,
         "--output-dir": run,
     }
+    if options.masked_lm_prob is not None:
+        flags["--masked-lm-prob"] = options.masked_lm_prob
     given = [str(word) for pair in flags.items() for word in pair]
     corpus = [] if options.corpus is None else ["--corpus", *options.corpus]
     return [sys.executable, "-m", "bert_scratch", "pretrain", *given, *corpus]
@@ -338,6 +340,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--vocab-size", type=int, default=8192)
     parser.add_argument("--max-seq-length", type=int, default=128)
     parser.add_argument("--train-batch-size", type=int, default=32)
+    parser.add_argument("--masked-lm-prob", type=float, help="left out: as our run chooses")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--num-threads", type=int, default=default_num_threads())
