@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from bert_scratch.config import BertConfig
+from bert_scratch.finetuning.task_settings import ROW_LENGTH
 
 EPOCHS, ENTITY_EPOCHS = 3, 6
 """Passes over a training file that is large enough."""
@@ -15,7 +16,6 @@ MAX_EPOCHS = 20
 BASE_WIDTH, BASE_LEARNING_RATE = 768, 2e-5
 """What Devlin et al. 2018, section 4.1, fine-tune BERT-base with."""
 MAX_LEARNING_RATE = 1e-3
-ROW_LENGTH = 128
 SMALLEST_PASS = 16
 """Rows."""
 

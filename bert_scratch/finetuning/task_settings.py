@@ -13,6 +13,7 @@ from bert_scratch.config import Settings, check_choice, check_range
 
 TASK_FILE = "task.json"
 """In a model folder: these settings."""
+ROW_LENGTH = 128
 LONG_TEXT = ("truncate", "head-tail", "window")
 CLASS_WEIGHTS = ("none", "balanced")
 
@@ -63,9 +64,8 @@ class TaskSettings(TableSettings, WindowSettings):
 
     @property
     def row_length(self) -> int:
-        """Tokens of a row at most, when it is resolved."""
-        assert self.max_seq_length is not None
-        return self.max_seq_length
+        """Tokens of a row at most: 128 where neither user nor model has said another number."""
+        return self.max_seq_length or ROW_LENGTH
 
     def __post_init__(self) -> None:
         """Check what does not depend on files.

@@ -36,7 +36,9 @@ Make = Callable[..., FinetuneConfig]
 
 
 def of(kind: str) -> AdapterSettings:
-    return AdapterSettings(adapter=kind, lora_rank=2, lora_alpha=4.0, adapter_size=3)
+    if kind == "lora":
+        return AdapterSettings(adapter=kind, lora_rank=2, lora_alpha=4.0)
+    return AdapterSettings(adapter=kind, adapter_size=3)
 
 
 def adapted(folder: Path, kind: str) -> BertForSequenceClassification:
@@ -137,7 +139,8 @@ def test_a_run_with_adapters_goes_on_to_the_same_bits_and_predicts(
     settings: Make, monkeypatch: pytest.MonkeyPatch, kind: str, weight: float
 ) -> None:
     def asked(name: str) -> FinetuneConfig:
-        chosen = {"adapter": kind, "adapter_size": 4, "auxiliary_mlm": weight}
+        size = {"lora_rank" if kind == "lora" else "adapter_size": 4}
+        chosen = {"adapter": kind, "auxiliary_mlm": weight, **size}
         return settings(name, **chosen, num_train_epochs=2)
 
     through = finetune(asked("through"))

@@ -174,12 +174,14 @@ def test_command_without_texts_says_what_to_give() -> None:
 
 
 def test_a_vocabulary_that_is_not_the_models_is_refused(
-    model: BertForPreTraining, tokenizer: Tokenizer, tmp_path: Path
+    model: BertForPreTraining,
+    tokenizer: Tokenizer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     fewer = model.config.replace(vocab_size=tokenizer.get_vocab_size() - 1)
     BertForPreTraining(fewer).save_pretrained(tmp_path, TokenizerFolder(tokenizer))
     with pytest.raises(InputError, match="they do not belong together"):
         load_with_tokenizer(BertForMaskedLM, str(tmp_path))
-    with pytest.raises(InputError, match="they do not belong together"):
-        run_convert(ConvertConfig(input=str(tmp_path), output_dir=str(tmp_path / "out")))
-    assert not (tmp_path / "out").exists()
+    run_convert(ConvertConfig(input=str(tmp_path), output_dir=str(tmp_path / "out")))
+    assert "they do not belong together" in capsys.readouterr().err

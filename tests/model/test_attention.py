@@ -13,7 +13,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bert_scratch.model import attention as module
 from bert_scratch.model.attention import (
     RowBounds,
     attention,
@@ -82,12 +81,9 @@ def test_kernels_for_packed_rows_are_for_some_devices_dtypes_and_heads(
     device, dtype, head_size, has, monkeypatch
 ):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 9))
-    module._is_ampere_or_newer.cache_clear()
     assert has_packed_attention(torch.device(device), dtype, head_size) is has
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
-    module._is_ampere_or_newer.cache_clear()
     assert not has_packed_attention(torch.device(device), dtype, head_size)
-    module._is_ampere_or_newer.cache_clear()
 
 
 @pytest.mark.slow
