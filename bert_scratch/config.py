@@ -170,13 +170,7 @@ def make_output_folder(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--output-dir {folder}: is a file; give a folder, new or there already")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"--output-dir {folder}: cannot be written: {reason}") from error
+    _make_writable(folder, f"--output-dir {folder}")
 
 
 def make_place_for(file: Path, *, flag: str = "--output") -> None:
@@ -191,13 +185,18 @@ def make_place_for(file: Path, *, flag: str = "--output") -> None:
     """
     if file.is_dir():
         raise InputError(f"{flag} {file}: is a folder; name a file in it")
+    _make_writable(file.parent, f"{flag} {file}")
+
+
+def _make_writable(folder: Path, named: str) -> None:
+    """Make a folder, and a file in it that goes at once; `named` is what the user gave."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=file.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         reason = error.strerror or error
-        raise InputError(f"{flag} {file}: cannot be written: {reason}") from error
+        raise InputError(f"{named}: cannot be written: {reason}") from error
 
 
 PAIR_TASKS = ("nsp", "sop", "none")

@@ -14,6 +14,7 @@ from bert_scratch.config import Settings, check_choice, check_range
 TASK_FILE = "task.json"
 """In a model folder: these settings."""
 ROW_LENGTH = 128
+"""Tokens of a row where nothing is said."""
 LONG_TEXT = ("truncate", "head-tail", "window")
 CLASS_WEIGHTS = ("none", "balanced")
 
