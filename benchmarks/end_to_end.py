@@ -37,7 +37,8 @@ from bert_scratch.config import BertConfig
 from bert_scratch.data.loader import evaluation_batches
 from bert_scratch.data.store import TokenStore
 from bert_scratch.data.wordpiece import load_tokenizer, special_ids, unselectable_ids
-from bert_scratch.model.devices import DTYPES, default_num_threads
+from bert_scratch.model.compute_settings import default_num_threads
+from bert_scratch.model.devices import DTYPES
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.model.huggingface import config_to_hf, from_hf
 from bert_scratch.pretraining.choices import WARMUP_SHARE

@@ -33,7 +33,8 @@ from bert_scratch.data.wordpiece import TokenizerFolder, load_tokenizer
 from bert_scratch.inference.embed import embed
 from bert_scratch.inference.inputs import INT8
 from bert_scratch.inference.int8 import with_int8_products
-from bert_scratch.model.devices import DTYPES, default_num_threads
+from bert_scratch.model.compute_settings import default_num_threads
+from bert_scratch.model.devices import DTYPES
 from bert_scratch.model.encoder import BertModel
 from bert_scratch.model.heads import BertForMaskedLM
 

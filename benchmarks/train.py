@@ -28,7 +28,8 @@ from torch import Tensor, nn
 
 from bert_scratch.batch import Batch
 from bert_scratch.config import BertConfig
-from bert_scratch.model.devices import DTYPES, default_num_threads
+from bert_scratch.model.compute_settings import default_num_threads
+from bert_scratch.model.devices import DTYPES
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.model.huggingface import config_to_hf, to_hf
 from bert_scratch.training.compiled import Compiled

@@ -41,7 +41,7 @@ from bert_scratch.finetuning.fresh_head import draw_head, why_fresh
 from bert_scratch.finetuning.objective import TaskObjective
 from bert_scratch.finetuning.rows import Row, RowBatch, check_token_types
 from bert_scratch.finetuning.task import Example, Task, load_task
-from bert_scratch.model.devices import DTYPES, default_num_threads, resolve_device, resolve_dtype
+from bert_scratch.model.devices import DTYPES, resolve_device, resolve_dtype
 from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.model.folder import read_config
 from bert_scratch.model.weight_files import WEIGHTS, find_folder
@@ -214,7 +214,7 @@ def assemble(config: FinetuneConfig) -> Parts:
         if config.dtype == dtype:
             raise InputError("--dtype float16: fine-tuning has float32 and bfloat16")
         dtype, dtype_reason = "float32", f"{dtype_reason}: none for bfloat16"
-    num_threads = config.num_threads or default_num_threads()
+    num_threads = config.threads
     fresh = why_fresh(folder, bert_config, task)
     parts = Parts(
         config=config.replace(num_threads=num_threads, dtype=dtype),

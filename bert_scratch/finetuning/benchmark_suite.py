@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from bert_scratch import durable
-from bert_scratch.config import InputError, Settings, did_you_mean, make_output_folder
+from bert_scratch.config import InputError, did_you_mean, make_output_folder
 from bert_scratch.data.records import read_text
 from bert_scratch.finetuning.finetune import finetune
 from bert_scratch.finetuning.finetune_config import FinetuneConfig
 from bert_scratch.finetuning.labelled_rows import read_labelled_texts
 from bert_scratch.finetuning.tagging_schemes import OUTSIDE, is_entity_tag
 from bert_scratch.finetuning.task_settings import TaskSettings
+from bert_scratch.model.compute_settings import ComputeSettings
 
 HELD_OUT = ("dev", "validation", "valid", "eval", "dev_matched")
 ENDINGS = (".tsv", ".csv", ".jsonl", ".json")
@@ -30,7 +31,7 @@ MAX_CLASSES = 50
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkSuiteConfig(Settings):
+class BenchmarkSuiteConfig(ComputeSettings):
     """Fine-tune a model on every data set in a folder, and print one table."""
 
     folder: str
@@ -51,12 +52,8 @@ class BenchmarkSuiteConfig(Settings):
     """Rows of an update."""
     max_seq_length: int | None = None
     """Tokens of a row. Left out: as finetune chooses."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
     dtype: str = "auto"
     """auto, float32 or bfloat16."""
-    num_threads: int | None = None
-    """CPU threads. Left out: one a core."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from bert_scratch.config import InputError, Settings, check_choice, check_range
 from bert_scratch.finetuning.adapter_settings import AdapterSettings
 from bert_scratch.finetuning.task_settings import TaskSettings
+from bert_scratch.model.compute_settings import ComputeSettings
 
 KEEP = ("best", "last")
 ADVERSARIAL = ("none", "fgm")
@@ -72,8 +73,8 @@ class LearningSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSettings(Settings):
-    """When to look, which model to keep, and where to compute."""
+class RunSettings(ComputeSettings):
+    """When to look, which model to keep, and in which precision."""
 
     seed: int = 1
     """Of the new weights, the order of examples and dropout."""
@@ -89,12 +90,8 @@ class RunSettings(Settings):
     """Stop when so many evaluations in a row have not been better by --metric."""
     logging_steps: int = 50
     """Write a train line every so many updates."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
     dtype: str = "auto"
     """Of matrix products: auto (bfloat16 where the hardware has it), float32 or bfloat16."""
-    num_threads: int | None = None
-    """CPU threads. Left out: one a core."""
     deterministic: bool = False
     """The same bits on a GPU, too, at some cost in speed; on a CPU they always are."""
 
@@ -111,6 +108,7 @@ class FinetuneConfig(RunSettings, AdapterSettings, LearningSettings, TaskSetting
         """
         TaskSettings.__post_init__(self)
         AdapterSettings.__post_init__(self)
+        ComputeSettings.__post_init__(self)
         if self.num_train_epochs is not None and self.num_train_steps is not None:
             raise InputError("give --num-train-epochs or --num-train-steps, not both")
         check_choice("--keep", self.keep, KEEP)
@@ -138,6 +136,6 @@ class FinetuneConfig(RunSettings, AdapterSettings, LearningSettings, TaskSetting
             raise InputError("--adversarial-epsilon has no effect without --adversarial fgm")
         for name in (
             *("num_train_steps", "train_batch_size", "micro_batch_size", "eval_steps"),
-            *("logging_steps", "num_threads", "early_stopping_patience", "few_shot"),
+            *("logging_steps", "early_stopping_patience", "few_shot"),
         ):
             check_range("--" + name.replace("_", "-"), getattr(self, name), at_least=1)

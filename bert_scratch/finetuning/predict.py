@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bert_scratch import durable
-from bert_scratch.config import BertConfig, InputError, Settings, check_choice, make_place_for
+from bert_scratch.config import BertConfig, InputError, check_choice, make_place_for
 from bert_scratch.data.records import STANDARD_INPUT
 from bert_scratch.data.wordpiece import load_tokenizer, special_ids, tokenizer_hash
 from bert_scratch.finetuning.choices import row_length_for
@@ -22,7 +22,8 @@ from bert_scratch.finetuning.rows import Row, check_token_types
 from bert_scratch.finetuning.scoring import score_rows
 from bert_scratch.finetuning.task import Task, load_task
 from bert_scratch.finetuning.task_settings import TASK_FILE, TaskSettings
-from bert_scratch.model.devices import DTYPES, default_num_threads, resolve_device, resolve_dtype
+from bert_scratch.model.compute_settings import ComputeSettings
+from bert_scratch.model.devices import DTYPES, resolve_device, resolve_dtype
 from bert_scratch.model.folder import read_config
 from bert_scratch.model.task_heads import MULTI_LABEL, REGRESSION
 from bert_scratch.model.weight_files import find_folder
@@ -33,7 +34,7 @@ FORMATS = ("auto", *_WRITERS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig(Settings):
+class PredictConfig(ComputeSettings):
     """Answer a file with a fine-tuned model: labels and probabilities, numbers, ..."""
 
     model: tuple[str, ...]
@@ -51,17 +52,16 @@ class PredictConfig(Settings):
     """The column of the text. Left out: found by its name, or the one of training."""
     text_pair_column: str | None = None
     """The column of a pair's second text."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
     dtype: str = "float32"
     """Of matrix products: auto (bfloat16 where the hardware has it), float32 or bfloat16."""
 
     def __post_init__(self) -> None:
-        """Check the format.
+        """Check the format and the threads.
 
         Raises:
-            InputError: if it is unknown.
+            InputError: naming the flag.
         """
+        super().__post_init__()
         check_choice("--format", self.format, FORMATS)
 
 
@@ -108,7 +108,7 @@ def predict(config: PredictConfig) -> list[dict[str, Any]]:
     rows = task.encode([task.unlabelled(example) for example in examples], tokenizer)
     device = resolve_device(config.device)
     dtype, _ = resolve_dtype(config.dtype, device)
-    runtime = Runtime(device=device, dtype=DTYPES[dtype], num_threads=default_num_threads())
+    runtime = Runtime(device=device, dtype=DTYPES[dtype], num_threads=config.threads)
     pad_id = special_ids(tokenizer).pad
     logits = _mean_logits(folders, task, rows, runtime=runtime, pad_id=pad_id)
     answers = task.answers(examples, rows, logits)

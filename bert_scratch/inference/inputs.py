@@ -15,11 +15,12 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from bert_scratch.config import BertConfig, InputError, Settings, check_choice
+from bert_scratch.config import BertConfig, InputError, check_choice
 from bert_scratch.data.encoding import encode_texts
 from bert_scratch.data.wordpiece import check_vocabulary_fits, load_tokenizer, special_ids
 from bert_scratch.inference.int8 import with_int8_products
-from bert_scratch.model.devices import DTYPES, default_num_threads, resolve_device
+from bert_scratch.model.compute_settings import ComputeSettings
+from bert_scratch.model.devices import DTYPES, take_device
 from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.model.folder import load_pretrained
 from bert_scratch.model.heads import BertForMaskedLM, BertForPreTraining, PreTrainingOutput
@@ -36,23 +37,22 @@ MaskedLM = BertForMaskedLM | BertForPreTraining
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelOptions(Settings):
-    """Which model answers, where and in which precision."""
+class ModelOptions(ComputeSettings):
+    """Which model answers, and in which precision."""
 
     model: str
     """A model folder, a checkpoint, or a hub id."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
     dtype: str = "float32"
     """What the model computes in: float32, bfloat16 or float16; int8: its matrix products, on a
     CPU."""
 
     def __post_init__(self) -> None:
-        """Check the precision.
+        """Check the precision and the threads.
 
         Raises:
-            InputError: if there is none of that name.
+            InputError: if there is no precision of that name, or no thread.
         """
+        ComputeSettings.__post_init__(self)
         check_choice("--dtype", self.dtype, (*DTYPES, INT8))
 
     def load(self, cls: type[Model]) -> tuple[Model, Tokenizer]:
@@ -61,8 +61,7 @@ class ModelOptions(Settings):
         Raises:
             InputError: if either cannot be loaded, there is no such device, or it has no int8.
         """
-        device = resolve_device(self.device)
-        torch.set_num_threads(default_num_threads())
+        device = take_device(self)
         if self.dtype == INT8 and device.type != "cpu":
             raise InputError(f"--dtype int8 is for a CPU, got --device {device}: take bfloat16")
         model, tokenizer = load_with_tokenizer(cls, self.model)

@@ -6,9 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-
-from bert_scratch.config import InputError, Settings, check_choice, check_range
+from bert_scratch.config import InputError, check_choice, check_range
 from bert_scratch.data.corpus import DOCUMENT_RULES
 from bert_scratch.data.sentences import check_sentence_rule
 from bert_scratch.inference import verdict
@@ -20,11 +18,12 @@ from bert_scratch.inference.score_questions import (
     reference_answers,
 )
 from bert_scratch.inference.text_sample import MIN_SENTENCES, read_text
-from bert_scratch.model.devices import default_num_threads, resolve_device
+from bert_scratch.model.compute_settings import ComputeSettings
+from bert_scratch.model.devices import take_device
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreConfig(Settings):
+class ScoreConfig(ComputeSettings):
     """Compare models, of any vocabularies, on a text they were not trained on."""
 
     model: tuple[str, ...]
@@ -39,8 +38,6 @@ class ScoreConfig(Settings):
     """How lines become sentences: auto, lines, rules, or a library as of prepare."""
     seed: int = 0
     """Draws the sentences, and the words to hide."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
     json: bool = False
     """Print one JSON object instead of a table."""
 
@@ -50,6 +47,7 @@ class ScoreConfig(Settings):
         Raises:
             InputError: naming the flag.
         """
+        super().__post_init__()
         if not self.model:
             raise InputError("--model needs at least one model")
         check_range("--num-lines", self.num_lines, at_least=MIN_SENTENCES)
@@ -101,8 +99,7 @@ def score(
     Raises:
         InputError: if a model or the text cannot be used.
     """
-    device = resolve_device(config.device)
-    torch.set_num_threads(default_num_threads())
+    device = take_device(config)
     contestants = [Contestant.find(name) for name in config.model]
     questions = make_questions(
         read_text(config.text, documents=config.documents, sentences=config.sentences),

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 
 from bert_scratch.config import InputError
+from bert_scratch.model.compute_settings import ComputeSettings
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def take_device(settings: ComputeSettings) -> torch.device:
+    """Return the device that is asked for, with torch's CPU threads set.
+
+    Raises:
+        InputError: if there is no such device.
+    """
+    device = resolve_device(settings.device)
+    torch.set_num_threads(settings.threads)
+    return device
 
 
 def resolve_device(name: str) -> torch.device:
@@ -58,8 +68,3 @@ def resolve_dtype(name: str, device: torch.device) -> tuple[str, str]:
 def cpu_computes_bfloat16() -> bool:
     """Tell whether this CPU multiplies bfloat16 in hardware (avx512_bf16 or AMX)."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def default_num_threads() -> int:
-    """Return the number of CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 
 from bert_scratch.batch import Batch
-from bert_scratch.config import PAIR_TASKS, InputError, Settings, check_choice, check_range
+from bert_scratch.config import PAIR_TASKS, InputError, check_choice, check_range
 from bert_scratch.data.loader import evaluation_batches
 from bert_scratch.data.store import TokenStore
 from bert_scratch.data.wordpiece import load_tokenizer, special_ids, unselectable_ids
-from bert_scratch.model.devices import DTYPES, default_num_threads, resolve_device, resolve_dtype
+from bert_scratch.model.compute_settings import ComputeSettings
+from bert_scratch.model.devices import DTYPES, resolve_device, resolve_dtype
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.pretraining.corpus_facts import PAIR_CHANCE_LOSS, unigram_loss
 from bert_scratch.pretraining.same_vocabulary import check_same_vocabulary
@@ -30,7 +31,7 @@ INTERVAL_EXAMPLES = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(Settings):
+class EvaluateConfig(ComputeSettings):
     """Evaluate a model on the held-out part of a prepared corpus."""
 
     model: str
@@ -45,8 +46,6 @@ class EvaluateConfig(Settings):
     """Examples of a forward pass."""
     num_examples: int | None = None
     """Look at the first so many examples only. Left out: at all of them."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
     dtype: str = "auto"
     """auto, float32, bfloat16 or float16."""
     json: bool = False
@@ -58,6 +57,7 @@ class EvaluateConfig(Settings):
         Raises:
             InputError: naming the flag.
         """
+        super().__post_init__()
         if self.pair_task is not None:
             check_choice("--pair-task", self.pair_task, PAIR_TASKS)
         check_range("--max-seq-length", self.max_seq_length, at_least=8)
@@ -105,7 +105,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     """
     device = resolve_device(config.device)
     dtype, _ = resolve_dtype(config.dtype, device)
-    runtime = Runtime(device=device, dtype=DTYPES[dtype], num_threads=default_num_threads())
+    runtime = Runtime(device=device, dtype=DTYPES[dtype], num_threads=config.threads)
     set_up(runtime, deterministic=False)
     store = TokenStore(Path(config.data))
     model = BertForPreTraining.from_pretrained(config.model).to(device).eval()

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from bert_scratch.config import BertConfig, InputError, check_range
-from bert_scratch.model.devices import DTYPES, default_num_threads, resolve_device, resolve_dtype
+from bert_scratch.model.compute_settings import ComputeSettings
+from bert_scratch.model.devices import DTYPES, resolve_device, resolve_dtype
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.pretraining.assemble import expected_steps
 from bert_scratch.pretraining.checkpoint_space import disk_bytes
@@ -56,15 +57,11 @@ MULTILINGUAL_MODEL = "google-bert/bert-base-multilingual-cased"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanConfig(CorpusSettings):
+class PlanConfig(ComputeSettings, CorpusSettings):
     """Say what pretrain would do with a corpus: sizes, time, disk, expected loss, and a verdict."""
 
     max_train_seconds: float | None = None
     """The time to plan for. Left out: 40 passes over the corpus, however long they take."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
-    num_threads: int | None = None
-    """CPU threads of the model. Left out: all cores this process may use."""
     json: bool = False
     """Print one JSON object instead of lines."""
 
@@ -74,11 +71,11 @@ class PlanConfig(CorpusSettings):
         Raises:
             InputError: naming the flag.
         """
-        super().__post_init__()
+        CorpusSettings.__post_init__(self)
+        ComputeSettings.__post_init__(self)
         if not self.corpus:
             raise InputError("plan needs --corpus: files, folders or globs of text")
         check_range("--max-train-seconds", self.max_train_seconds, above=0)
-        check_range("--num-threads", self.num_threads, at_least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,8 +211,7 @@ def _runtime(asked: PretrainConfig) -> tuple[Runtime, str]:
     """Set this process up as a run would be; also return why its dtype was chosen."""
     device = resolve_device(asked.device)
     dtype, reason = resolve_dtype(asked.dtype, device)
-    num_threads = asked.num_threads or default_num_threads()
-    runtime = Runtime(device=device, dtype=DTYPES[dtype], num_threads=num_threads)
+    runtime = Runtime(device=device, dtype=DTYPES[dtype], num_threads=asked.threads)
     set_up(runtime, deterministic=asked.deterministic)
     return runtime, reason
 

@@ -16,6 +16,7 @@ from bert_scratch.config import (
     check_range,
 )
 from bert_scratch.data.mask_settings import MASK_UNITS, check_replacements
+from bert_scratch.model.compute_settings import ComputeSettings
 from bert_scratch.pretraining.choices import RECIPES
 from bert_scratch.pretraining.prepare import CorpusSettings
 from bert_scratch.training.schedule import DECAY_SHARE, LEARNING_RATE_SCHEDULES
@@ -147,7 +148,7 @@ class OptimizationSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSettings(Settings):
+class RunSettings(ComputeSettings):
     """How the run runs; nothing here changes what is learned but device, dtype and threads."""
 
     output_dir: str | None = None
@@ -164,8 +165,6 @@ class RunSettings(Settings):
     """Updates between evaluations. Left out: a tenth of the run."""
     logging_steps: int | None = None
     """Updates between lines of the log. Left out: a fiftieth of the run."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
     dtype: str = "auto"
     """Of the matrix products: auto, float32, bfloat16 or float16; weights are always float32."""
     packed: bool | None = None
@@ -174,8 +173,6 @@ class RunSettings(Settings):
     """Compile the steps: fewer and larger kernels, for few shapes of a micro-batch. Left out: on a GPU if it measures faster, on a CPU never."""  # noqa: E501
     activation_checkpointing: bool = False
     """Compute each layer again for its gradient: less memory, a third more time, the same bits."""
-    num_threads: int | None = None
-    """CPU threads of the model. Left out: all cores this process may use."""
     deterministic: bool = False
     """On a GPU, use only algorithms that give the same bits each time (always so on a CPU)."""
     num_workers: int = 0
@@ -208,7 +205,8 @@ class PretrainConfig(
             InputError: naming the flag.
         """
         self._check_sources()  # first: with --data, --mixture is not short of paths
-        super().__post_init__()
+        ComputeSettings.__post_init__(self)
+        CorpusSettings.__post_init__(self)
         if self.micro_batch_size == "auto":
             object.__setattr__(self, "micro_batch_size", None)  # what leaving it out means
         _check_if_given("--pair-task", self.pair_task, PAIR_TASKS)
@@ -238,7 +236,6 @@ class PretrainConfig(
             "keep_checkpoints",
             "eval_steps",
             "logging_steps",
-            "num_threads",
         ):
             check_range(_flag(name), getattr(self, name), at_least=1)
         for name in (

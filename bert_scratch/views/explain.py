@@ -7,9 +7,10 @@ from html import escape
 from pathlib import Path
 
 from bert_scratch import durable
-from bert_scratch.config import Settings, check_range, make_place_for
+from bert_scratch.config import check_range, make_place_for
 from bert_scratch.inference.whole_model import load_whole_model
-from bert_scratch.model.devices import resolve_device
+from bert_scratch.model.compute_settings import ComputeSettings
+from bert_scratch.model.devices import take_device
 from bert_scratch.views.explain_data import Json, explanation
 from bert_scratch.views.page import data_block, page, section
 
@@ -18,7 +19,7 @@ _SCRIPTS = ("explain_draw.js", "explain_words.js", "explain.js")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExplainConfig(Settings):
+class ExplainConfig(ComputeSettings):
     """Write a page that shows what happens inside a model when it reads a text."""
 
     model: str
@@ -31,8 +32,6 @@ class ExplainConfig(Settings):
     """The page to write, for example page.html; it needs no network and no other file."""
     attribution_steps: int = 16
     """Points on the way of integrated gradients, at each [MASK], or each token without any."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
 
     def __post_init__(self) -> None:
         """Check what does not depend on the model.
@@ -40,6 +39,7 @@ class ExplainConfig(Settings):
         Raises:
             InputError: naming the flag.
         """
+        super().__post_init__()
         check_range("--attribution-steps", self.attribution_steps, at_least=1, at_most=256)
 
 
@@ -52,7 +52,7 @@ def run_explain(config: ExplainConfig) -> None:
     """
     place = Path(config.output)
     make_place_for(place)
-    device = resolve_device(config.device)
+    device = take_device(config)
     model, tokenizer = load_whole_model(config.model)
     values = explanation(
         model.to(device),

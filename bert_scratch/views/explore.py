@@ -8,18 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from bert_scratch.config import InputError, Settings, check_range
+from bert_scratch.config import InputError, check_range
 from bert_scratch.data.extras import import_extra
 from bert_scratch.inference.whole_model import load_whole_model
-from bert_scratch.model.devices import default_num_threads, resolve_device
+from bert_scratch.model.compute_settings import ComputeSettings
+from bert_scratch.model.devices import take_device
 from bert_scratch.views.explore_app import HOST, explore_app
 from bert_scratch.views.explorer import Explorer, NamedModel, check_same_words
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExploreConfig(Settings):
+class ExploreConfig(ComputeSettings):
     """Open a page on this machine that shows, while one types, what happens inside a model."""
 
     model: tuple[str, ...]
@@ -28,8 +27,6 @@ class ExploreConfig(Settings):
     """Of 127.0.0.1, where the page is; 0 takes a free one."""
     attribution_steps: int = 4
     """Points on the way of integrated gradients; more are exacter and slower."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
 
     def __post_init__(self) -> None:
         """Check what does not depend on the models.
@@ -37,6 +34,7 @@ class ExploreConfig(Settings):
         Raises:
             InputError: naming the flag.
         """
+        super().__post_init__()
         if not 1 <= len(self.model) <= 2:
             raise InputError(f"--model takes one or two models; got {len(self.model)}")
         check_range("--port", self.port, at_least=0, at_most=65535)
@@ -50,8 +48,7 @@ def run_explore(config: ExploreConfig) -> None:
         InputError: if Flask is missing, a model cannot be loaded, or the port is taken.
     """
     serving = import_extra("werkzeug.serving", "`explore`", "explore")
-    device = resolve_device(config.device)
-    torch.set_num_threads(default_num_threads())
+    device = take_device(config)
     models = []
     for name, path in zip(_names(config.model), config.model, strict=True):
         model, tokenizer = load_whole_model(path)

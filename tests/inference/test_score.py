@@ -133,7 +133,8 @@ def test_json_has_each_figure_and_each_question(
     [
         (["--num-lines", "3"], "--num-lines must be >= 20"),
         (["--documents", "pages"], "--documents must be one of"),
-        (["--text", "nowhere.txt"], "nowhere.txt: does not exist"),
+        (["--text", "nowhere.txt"], "--text nowhere.txt: does not exist"),
+        (["--num-threads", "0"], "--num-threads must be >= 1"),
         (["--model", "nowhere/at/all"], "no such folder"),
     ],
 )
