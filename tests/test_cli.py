@@ -296,6 +296,23 @@ def test_setting_that_cannot_be_is_refused_naming_it(
     assert message in one_line(error)
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--device", "gpu"], "--device must be"),
+        (["--dtype", "float8"], "--dtype must be"),
+        (["--device", "cpu", "--packed"], "--packed: its kernels are for GPUs"),
+    ],
+)
+def test_what_the_machine_cannot_do_is_refused_before_the_corpus_is_prepared(
+    flags: list[object], message: str, corpus: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    run = tmp_path / "run"
+    error = refused("pretrain", "--corpus", corpus, "--output-dir", run, *flags)
+    assert message in one_line(error)
+    assert not (run / "corpus").exists()
+
+
 def test_finished_run_given_again_says_so(corpus: Path, finished: Path, run: Run) -> None:
     code, out, _ = run("pretrain", "--corpus", corpus, "--output-dir", finished, *TINY)
     assert code == 0 and "this run is done" in out

@@ -50,12 +50,14 @@ class Table:
     records: list[Record]
 
 
-def read_table(file: str, *, is_header: IsHeader) -> Table:
+def read_table(file: str, *, is_header: IsHeader, keep_blank: bool = False) -> Table:
     """Read a .tsv, .csv, .jsonl, .json (an object a line) or .txt (a text a line), or packed ones.
 
     Args:
         file: a path, or - for standard input: JSON objects if it begins with one, else as .tsv.
         is_header: whether the cells of a first line are column names.
+        keep_blank: a blank line of a .txt is an empty text, so that texts keep the numbers of
+            their lines; else it is left out, as in the other files.
 
     Raises:
         InputError: naming file and line, if it cannot be read, is empty or is not such a file.
@@ -65,9 +67,9 @@ def read_table(file: str, *, is_header: IsHeader) -> Table:
     if kind == "jsonl":
         table = json_table(name, text)
     else:
-        lines = _csv_lines(name, text) if kind == "csv" else _plain_lines(name, text, kind)
+        lines = _lines(name, text, kind, keep_blank=keep_blank)
         table = _cell_table(name, list(lines), is_header if kind != "txt" else lambda _: False)
-    if not table.records:
+    if not text.strip() or not table.records:
         raise InputError(f"{name}: holds no examples")
     return table
 
@@ -115,12 +117,15 @@ def _kind(file: str, text: str) -> str:
     return kinds[suffix]
 
 
-def _plain_lines(name: str, text: str, kind: str) -> Iterator[tuple[str, list[str]]]:
-    for number, line in enumerate(text.split("\n"), start=1):
+def _lines(name: str, text: str, kind: str, *, keep_blank: bool) -> Iterator[tuple[str, list[str]]]:
+    """Yield each line with its place, in cells."""
+    if kind == "csv":
+        yield from _csv_lines(name, text)
+        return
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         line = line.removesuffix("\r")
-        if line.strip():
-            cells = line.split("\t") if kind == "tsv" else [line]
-            yield f"{name}:{number}", cells
+        if line.strip() or (keep_blank and kind == "txt"):
+            yield f"{name}:{number}", line.split("\t") if kind == "tsv" else [line]
 
 
 def _csv_lines(name: str, text: str) -> Iterator[tuple[str, list[str]]]:

@@ -221,7 +221,7 @@ def read_head(file: Path) -> str:
     _refuse_utf16(file, head)
     if len(head) == HEAD_BYTES:
         head = head[: head.rfind(b"\n") + 1] or head
-    if b"\r" in head and b"\n" not in head:
+    if b"\r" in head and b"\n" not in head and b"\0" not in head:
         raise InputError(f"{file}: lines end in bare carriage returns; run tr '\\r' '\\n' on it")
     return head.decode("utf-8", "replace").removeprefix(_BOM)
 

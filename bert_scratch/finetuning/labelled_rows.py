@@ -77,7 +77,11 @@ def read_labelled_texts(
     # a number says which column it is of a file without a header
     named = {name.lower() for name in asked if name is not None and not name.isdigit()}
     known = {*TEXTS, *LABELS, *(name for pair in PAIRS for name in pair), *named}
-    table = read_table(file, is_header=lambda cells: any(c.lower() in known for c in cells))
+    table = read_table(
+        file,
+        is_header=lambda cells: any(c.lower() in known for c in cells),
+        keep_blank=not labels_needed,
+    )
     columns = find_columns(table, settings, labels_needed=labels_needed)
     return [
         LabelledText(
@@ -105,7 +109,7 @@ def find_columns(table: Table, settings: TaskSettings, *, labels_needed: bool) -
         lower = {name.lower(): name for name in reversed(table.columns)}
         found = _by_name(lower)
     else:
-        found = _by_place(table, labels_needed=labels_needed)
+        found = _by_place(table)
     is_named = table.has_header or settings.text_column in table.columns
     if found and not labels_needed and not is_named:
         return found  # lines of text, whatever the columns of training were called
@@ -119,7 +123,10 @@ def find_columns(table: Table, settings: TaskSettings, *, labels_needed: bool) -
             _asked(table, name, "--label-column")
         labels = settings.label_column
     if text is None:
-        raise InputError(f"{_described(table)}; name the text's with --text-column")
+        raise InputError(
+            f"{_described(table)}; name the text's with --text-column, and that of a pair's "
+            f"second text with --text-pair-column"
+        )
     if labels_needed and not labels:
         raise InputError(f"{_described(table)}; name the label's with --label-column")
     return Columns(text, pair, labels)
@@ -134,12 +141,13 @@ def _by_name(lower: dict[str, str]) -> Columns | None:
     return None if text is None else Columns(text, None, labels)
 
 
-def _by_place(table: Table, *, labels_needed: bool) -> Columns | None:
-    """Decide without a header: a lone column is the text, two a pair, four may be CoLA's."""
+def _by_place(table: Table) -> Columns | None:
+    """Decide without a header: a lone column is the text, four may be CoLA's.
+
+    Two may be a pair, or a text and its label: that is for the user to say.
+    """
     if len(table.columns) == 1:
         return Columns("1", None, ())
-    if len(table.columns) == 2 and not labels_needed:
-        return Columns("1", "2", ())
     text, label = COLA
     if len(table.columns) == 4 and all(r.cells[label] in ("0", "1") for r in table.records):
         return Columns(text, None, (label,))

@@ -136,11 +136,8 @@ def run_nearest(config: NearestConfig) -> None:
     Raises:
         InputError: if the model or a file cannot be used, or there is nothing to search for or in.
     """
-    queries = list(given_texts(config.query, None))
-    if config.queries is not None:
-        queries += filter(None, read_texts(config.queries, flag="--queries"))
-    if not queries:
-        raise InputError("--query and --queries hold no text")
+    flags = ("--query", "--queries")
+    queries = list(given_texts(config.query, config.queries, flags=flags))
     embed_texts = config.embedder()
     search = NearestSearch(np.stack(list(embed_texts(queries))), config.top_k)
     texts: dict[int, str] = {}

@@ -116,7 +116,7 @@ def run_pseudo_perplexity(config: PseudoPerplexityConfig) -> None:
     """Print the pseudo-perplexity of each text, and that of all of them.
 
     Raises:
-        InputError: if the model cannot be loaded, or there is no text.
+        InputError: if the model cannot be loaded or a text cannot be read.
     """
     model, tokenizer = config.load(BertForMaskedLM)
     total, num_tokens, num_texts = 0.0, 0, 0
@@ -137,8 +137,6 @@ def run_pseudo_perplexity(config: PseudoPerplexityConfig) -> None:
                 num_tokens += values.num_tokens
                 num_texts += 1
                 bar.update()
-    if not num_texts:
-        raise InputError("--text and --input hold no text")
     overall = _perplexity(total, num_tokens)
     if num_texts > 1 and overall is not None and not config.json:
         print(f"{overall:.2f}  {num_texts:,} texts, {num_tokens:,} tokens")

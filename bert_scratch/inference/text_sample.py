@@ -67,7 +67,10 @@ def read_text(path: str, *, documents: str, sentences: str) -> list[list[str]]:
 
 def _documents(path: str, documents: str) -> Iterator[list[str]]:
     """Yield documents from evenly spread places of a text; all of them when it is small."""
-    sources: list[Source] = resolve_sources([path], documents)
+    try:
+        sources: list[Source] = resolve_sources([path], documents)
+    except InputError as error:  # the corpus' flag is not the one that was given
+        raise InputError(str(error).replace("--corpus", "--text", 1)) from error
     slices = slices_of(sources, _SLICE_BYTES)
     num_bytes = sum(part.end - part.start for part in slices)
     for part in slices[:: max(1, math.ceil(num_bytes / MAX_READ_CHARACTERS))]:

@@ -13,6 +13,9 @@ from bert_scratch.config import InputError, Settings
 from bert_scratch.data.records import STANDARD_INPUT
 from bert_scratch.data.unpack import READ_ERRORS, open_bytes
 
+TABLES = frozenset({".tsv", ".csv", ".parquet"})
+"""Endings of files that hold more than a text a line."""
+
 
 def read_texts(source: str, *, flag: str = "--input") -> Iterator[str]:
     """Yield the texts of a file, a blank line being an empty text, so that rows keep their number.
@@ -27,6 +30,7 @@ def read_texts(source: str, *, flag: str = "--input") -> Iterator[str]:
     Raises:
         InputError: naming the file and the line that cannot be read.
     """
+    _refuse_table(source, flag)
     for place, line in _lines(source, flag):
         if not _is_jsonl(source):
             yield line.strip()
@@ -57,18 +61,35 @@ def read_pairs(source: str, *, flag: str = "--pairs") -> Iterator[tuple[str, str
         yield a.strip(), b.strip()
 
 
-def given_texts(texts: Iterable[str], file: str | None) -> Iterator[str]:
-    """Yield the texts of --text, where - stands for standard input, then those of --input.
+def given_texts(
+    texts: Iterable[str], file: str | None, *, flags: tuple[str, str] = ("--text", "--input")
+) -> Iterator[str]:
+    """Yield texts of the command line, where - stands for standard input, then those of a file.
 
     Blank lines are left out.
 
+    Args:
+        texts: given as such.
+        file: as of `read_texts`; None for none.
+        flags: that gave them, for errors.
+
     Raises:
-        InputError: naming the file and the line that cannot be read.
+        InputError: naming the file and the line that cannot be read, or what holds no text.
     """
     for text in texts:
-        yield from filter(None, read_texts(text, flag="--text")) if text == "-" else [text]
+        yield from _some_texts(text, flags[0]) if text == STANDARD_INPUT else [text]
     if file is not None:
-        yield from filter(None, read_texts(file))
+        yield from _some_texts(file, flags[1])
+
+
+def _some_texts(source: str, flag: str) -> Iterator[str]:
+    """Yield the texts of a file but for the empty ones, at least one."""
+    is_empty = True
+    for text in filter(None, read_texts(source, flag=flag)):
+        is_empty = False
+        yield text
+    if is_empty:
+        raise InputError(f"{flag} {source}: holds no text")
 
 
 def given_pairs(a: str | None, b: str | None, file: str | None) -> Iterator[tuple[str, str]]:
@@ -124,6 +145,15 @@ class PairOptions(Settings):
 
 def _is_jsonl(source: str) -> bool:
     return ".jsonl" in Path(source).suffixes
+
+
+def _refuse_table(source: str, flag: str) -> None:
+    """Refuse a file whose lines are rows: columns would be read as one text."""
+    for kind in TABLES & set(Path(source).suffixes):
+        raise InputError(
+            f"{flag} {source}: is a table by its name ({kind}); give a file with a text a line, or "
+            f'a .jsonl file of objects with "text"'
+        )
 
 
 def _lines(source: str, flag: str) -> Iterator[tuple[str, str]]:

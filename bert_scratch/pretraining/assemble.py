@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer
 
 from bert_scratch.batch import Batch
-from bert_scratch.config import BertConfig
+from bert_scratch.config import BertConfig, InputError
 from bert_scratch.data.loader import ExampleLoader, evaluation_batches
 from bert_scratch.data.segmenter import continuing_ids, ideograph_ids
 from bert_scratch.data.store import TokenStore
@@ -24,7 +24,8 @@ from bert_scratch.data.wordpiece import (
     unselectable_ids,
 )
 from bert_scratch.inference.word_embeddings import InitialEmbeddings
-from bert_scratch.model.devices import DTYPES, default_num_threads, resolve_device, resolve_dtype
+from bert_scratch.model.compute_settings import default_num_threads
+from bert_scratch.model.devices import DTYPES, resolve_device, resolve_dtype
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.model.weight_files import find_folder
 from bert_scratch.pretraining.corpus_facts import CorpusFacts, corpus_facts
@@ -202,6 +203,18 @@ def plan_of(config: PretrainConfig) -> Plan:
         skip_non_finite=config.skip_non_finite,
         arrange=arrangement_of(config),
     )
+
+
+def check_machine(asked: PretrainConfig) -> None:
+    """Refuse what this machine cannot compute before a long preparation of the corpus.
+
+    Raises:
+        InputError: naming the flag.
+    """
+    device = resolve_device(asked.device)
+    resolve_dtype(asked.dtype, device)
+    if asked.packed and device.type == "cpu":
+        raise InputError("--packed: its kernels are for GPUs, this run is on a CPU; leave it out")
 
 
 def assemble(basis: PretrainConfig, store: TokenStore, ranks: Ranks = ALONE) -> Parts:

@@ -8,7 +8,7 @@ from pathlib import Path
 from bert_scratch import durable
 from bert_scratch.config import InputError
 from bert_scratch.pretraining.announce import announce, announce_dry_run
-from bert_scratch.pretraining.assemble import Parts, assemble, prepared_corpus
+from bert_scratch.pretraining.assemble import Parts, assemble, check_machine, prepared_corpus
 from bert_scratch.pretraining.built_in import default_output_dir, with_built_in_corpus
 from bert_scratch.pretraining.checkpoint_space import check_disk_space
 from bert_scratch.pretraining.choose_step import fix_length_and_step
@@ -102,6 +102,7 @@ def _ready(
 ) -> Parts | None:
     """Prepare and resolve everything before the first step; None after a dry run."""
     if stored is None:
+        check_machine(asked)
         check_word_vectors_exist(asked)
     parts = assemble(stored or asked, prepared_corpus(asked, folder), ranks)
     if stored is not None:

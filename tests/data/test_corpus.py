@@ -122,6 +122,7 @@ def test_named_file_may_have_any_extension(tmp_path: Path) -> None:
         ("empty.txt", b"", "holds no text"),
         ("blank.txt", b"\n \r\n\t\n", "holds no text"),
         ("model.bin", b"PK\0\1\2", "is not text"),
+        ("image.bin", b"\0\r\1\2", "is not text"),
         ("array.json", b"[]", ".json is not read"),
         ("utf16.txt", "text\n".encode("utf-16"), "is UTF-16"),
         ("utf32.txt", "text\n".encode("utf-32"), "is UTF-32"),

@@ -93,13 +93,27 @@ def test_a_packed_file_and_lines_of_text_are_read(tmp_path: Path, write: Write) 
     packed = tmp_path / "a.tsv.gz"
     packed.write_bytes(gzip.compress(b"text\tlabel\na\t1\n"))
     assert contents(read(str(packed))) == [("a", None, "1")]
-    lines = write("a.txt", "text\n\nb \tc\n")
+    lines = write("a.txt", "text\nb \tc\n")
     assert contents(read(lines, labels_needed=False)) == [
         ("text", None, None),
         ("b \tc", None, None),
     ]
+
+
+def test_a_blank_line_of_a_text_file_to_answer_is_an_empty_text(write: Write) -> None:
+    lines = write("a.txt", "a\n\nb\r\n")
+    texts = [text for text, _, _ in contents(read(lines, labels_needed=False))]
+    assert texts == ["a", "", "b"]
+    with pytest.raises(InputError, match=r"a\.txt: holds no examples"):
+        read(write("a.txt", "\n\n"), labels_needed=False)
+
+
+def test_two_columns_without_a_header_may_be_a_pair_or_a_labelled_text(write: Write) -> None:
     pairs = write("b.tsv", "a b\tc d\n")
-    assert contents(read(pairs, labels_needed=False)) == [("a b", "c d", None)]
+    with pytest.raises(InputError, match=r"b\.tsv: .*--text-column.*--text-pair-column"):
+        read(pairs, labels_needed=False)
+    named = read(pairs, labels_needed=False, text_column="1", text_pair_column="2")
+    assert contents(named) == [("a b", "c d", None)]
 
 
 def test_a_file_to_answer_needs_no_labels(write: Write) -> None:

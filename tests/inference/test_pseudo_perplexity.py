@@ -74,7 +74,7 @@ def test_command_reads_lines_and_prints_json(
         (["--input", "none.txt"], "--input none.txt: does not exist"),
         (["--text", "x", "--tokens-per-batch", "0"], "--tokens-per-batch must be >= 1"),
         (["--input", "/"], "--input /: is a folder"),
-        (["--input", "/dev/null"], "hold no text"),
+        (["--input", "/dev/null"], "--input /dev/null: holds no text"),
     ],
 )
 def test_wrong_input_is_one_line(

@@ -66,3 +66,21 @@ def test_bad_lines_are_named(name: str, content: bytes, message: str, tmp_path: 
 def test_absent_file_names_its_flag() -> None:
     with pytest.raises(InputError, match="--queries nowhere.txt: does not exist"):
         list(read_texts("nowhere.txt", flag="--queries"))
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.csv.gz", "b.parquet"])
+def test_a_table_is_refused_where_a_text_a_line_is_read(name: str) -> None:
+    with pytest.raises(InputError, match=rf"--input {name}: is a table"):
+        list(read_texts(name))
+
+
+@pytest.mark.parametrize("content", ["", "\n \n"])
+def test_a_source_without_a_text_is_named(
+    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(content))
+    with pytest.raises(InputError, match="--text -: holds no text"):
+        list(given_texts(["-"], None))
+    (tmp_path / "a.txt").write_text(content)
+    with pytest.raises(InputError, match=r"--input .*a\.txt: holds no text"):
+        list(given_texts(["first"], str(tmp_path / "a.txt")))
