@@ -27,7 +27,7 @@ from bert_scratch.training.interruption import StopRequest
 from bert_scratch.training.objective import PRETRAINING
 from bert_scratch.training.optimizer import build_optimizer, load_moments
 from bert_scratch.training.runtime import Runtime
-from bert_scratch.training.step import StepSettings, update
+from bert_scratch.training.step import Updater
 from bert_scratch.training.watchdog import Watchdog
 
 
@@ -109,13 +109,13 @@ def time_checks(rounds: int) -> dict[str, object]:
     runtime = Runtime(
         device=torch.device("cpu"), dtype=torch.float32, num_threads=torch.get_num_threads()
     )
-    settings = StepSettings(seed=1, micro_batch_size=32, max_grad_norm=1.0)
+    updater = Updater(
+        model=model, optimizer=optimizer, objective=PRETRAINING, runtime=runtime,
+        seed=1, micro_batch_size=32, max_grad_norm=1.0,
+    )  # fmt: skip
 
     def one_update() -> None:
-        update(
-            model, optimizer, batch, objective=PRETRAINING, settings=settings, runtime=runtime,
-            step=1, learning_rate=0.0,
-        )  # fmt: skip
+        updater.update(batch, step=1, learning_rate=0.0)
 
     update_s = spread(interleaved({"update": one_update}, rounds=rounds)["update"])[0] / 1000
     stop, watchdog, norm, sums = StopRequest(), Watchdog(1800), torch.tensor(1.0), [1.0] * 7

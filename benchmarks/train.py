@@ -38,7 +38,7 @@ from bert_scratch.training.objective import PRETRAINING
 from bert_scratch.training.optimizer import build_optimizer, parameter_groups
 from bert_scratch.training.packing import PackedRows
 from bert_scratch.training.runtime import Runtime, measure_peak_flops, set_up, train_flops_per_token
-from bert_scratch.training.step import StepSettings, update
+from bert_scratch.training.step import Updater
 
 ARMS = ("ours", "eager", "sdpa", "compiled", "compiled-sdpa")
 GPU_ARMS = ("ours-compiled", "ours-packed", "ours-packed-compiled")
@@ -241,19 +241,21 @@ def ours(name: str, model: BertForPreTraining, batch: Batch, runtime: Runtime) -
     packing = PackedRows(
         max_seq_length=width, masked_lm_prob=MASKED_SHARE, for_compiler="compiled" in name
     )
-    settings = StepSettings(
+    updater = Updater(
+        model=model.train(),
+        optimizer=optimizer,
+        objective=Compiled(PRETRAINING) if "compiled" in name else PRETRAINING,
+        runtime=runtime,
         seed=0,
         micro_batch_size=num_rows,
         max_grad_norm=MAX_GRAD_NORM,
         arrange=packing if "packed" in name else None,
+        loss_scale=LossScale(runtime.device) if runtime.dtype == torch.float16 else None,
     )
-    objective = Compiled(PRETRAINING) if "compiled" in name else PRETRAINING
-    loss_scale = LossScale(runtime.device) if runtime.dtype == torch.float16 else None
-    model.train()
 
     def loss() -> float:
         model.eval()
-        arranged = batch if settings.arrange is None else settings.arrange(batch)
+        arranged = batch if updater.arrange is None else updater.arrange(batch)
         there, counts = arranged.to(runtime.device), PRETRAINING.counts(batch).to(runtime.device)
         with torch.no_grad(), runtime.autocast():
             total, _ = PRETRAINING.loss(model, there, counts)
@@ -261,17 +263,7 @@ def ours(name: str, model: BertForPreTraining, batch: Batch, runtime: Runtime) -
         return float(total)
 
     def step() -> None:
-        update(
-            model,
-            optimizer,
-            batch,
-            objective=objective,
-            settings=settings,
-            runtime=runtime,
-            step=0,
-            learning_rate=LEARNING_RATE,
-            loss_scale=loss_scale,
-        )
+        updater.update(batch, step=0, learning_rate=LEARNING_RATE)
 
     return Arm(step=step, loss=loss)
 

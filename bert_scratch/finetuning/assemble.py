@@ -48,6 +48,7 @@ from bert_scratch.model.weight_files import WEIGHTS, find_folder
 from bert_scratch.training.loop import Plan
 from bert_scratch.training.optimizer import build_optimizer
 from bert_scratch.training.runtime import Runtime, seed_for
+from bert_scratch.training.step import Updater
 
 DROPOUT = 0.1
 
@@ -166,18 +167,29 @@ class Parts:
         )
         return AuxiliaryObjective(objective, masker, config.auxiliary_mlm)
 
+    def build_updater(self, model: PretrainedModel) -> Updater[RowBatch]:
+        """Return what makes the updates of the model, with a new optimizer."""
+        config = self.config
+        assert config.micro_batch_size is not None
+        return Updater(
+            model=model,
+            optimizer=self.build_optimizer(model),
+            objective=self.objective(),
+            runtime=self.runtime,
+            seed=config.seed,
+            micro_batch_size=config.micro_batch_size,
+            max_grad_norm=config.max_grad_norm,
+        )
+
     def plan(self) -> Plan:
         """Return what the loop does when."""
         config = self.config
-        assert config.learning_rate is not None and config.micro_batch_size is not None
+        assert config.learning_rate is not None
         return Plan(
-            seed=config.seed,
             num_train_steps=self.num_train_steps,
             num_warmup_steps=math.ceil(config.warmup_fraction * self.num_train_steps),
             learning_rate=config.learning_rate,
             lr_schedule="linear",
-            max_grad_norm=config.max_grad_norm,
-            micro_batch_size=config.micro_batch_size,
             logging_steps=config.logging_steps,
             eval_steps=config.eval_steps or self.steps_per_epoch,
             save_steps=config.eval_steps or self.steps_per_epoch,

@@ -128,7 +128,8 @@ class _Run:
         for problem in problems:
             print(f"not used: {problem}", file=sys.stderr)
         self.model = parts.build_model(checkpoint)
-        self.optimizer = parts.build_optimizer(self.model)
+        self.updater = parts.build_updater(self.model)
+        self.optimizer = self.updater.optimizer
         self.progress = Progress()
         self.evaluations: list[dict[str, float]] = []
         if checkpoint is not None:
@@ -173,12 +174,9 @@ class _Run:
             self.model.config, seq_length=parts.config.row_length, predicted=None
         )
         train(
-            self.model,
-            self.optimizer,
+            self.updater,
             plan=parts.plan(),
             progress=self.progress,
-            objective=parts.objective(),
-            runtime=parts.runtime,
             hooks=Hooks(
                 batches=parts.batches,
                 evaluate=self._evaluate,

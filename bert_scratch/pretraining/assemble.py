@@ -55,6 +55,7 @@ from bert_scratch.pretraining.step_probe import (
     measure_tokens_per_s,
     probe_step,
 )
+from bert_scratch.training.all_reduce import IN_ONE_PROCESS, AllReduce
 from bert_scratch.training.distributed import (
     ALONE,
     Ranks,
@@ -62,6 +63,7 @@ from bert_scratch.training.distributed import (
     ranks_on_this_machine,
 )
 from bert_scratch.training.loop import Plan
+from bert_scratch.training.loss_scale import LossScale
 from bert_scratch.training.memory import free_bytes, peak_bytes, reset_peak, within_memory
 from bert_scratch.training.objective import PRETRAINING
 from bert_scratch.training.optimizer import build_optimizer
@@ -73,7 +75,7 @@ from bert_scratch.training.runtime import (
     set_up,
     train_flops_per_token,
 )
-from bert_scratch.training.step import sums_of
+from bert_scratch.training.step import Updater, sums_of
 
 BEFORE_HORIZON_INTERVAL = 25
 WORTH_SEGMENTING = 0.1
@@ -130,6 +132,28 @@ class Parts:
             muon_dtype=self.runtime.dtype if config.optimizer == "muon" else None,
         )
 
+    def build_updater(
+        self,
+        model: BertForPreTraining,
+        *,
+        all_reduce: AllReduce = IN_ONE_PROCESS,
+        loss_scale: LossScale | None = None,
+    ) -> Updater[Batch]:
+        """Return what makes the updates of the model, with a new optimizer."""
+        config = self.config
+        return Updater(
+            model=model,
+            optimizer=self.build_optimizer(model),
+            objective=objective_of(config),
+            runtime=self.runtime,
+            seed=config.seed,
+            micro_batch_size=micro_batch_size(config),
+            max_grad_norm=config.max_grad_norm,
+            arrange=arrangement_of(config),
+            all_reduce=all_reduce,
+            loss_scale=loss_scale,
+        )
+
     def plan(self) -> Plan:
         """Return what the loop does when."""
         return plan_of(self.config)
@@ -164,19 +188,12 @@ class Parts:
         """
         reset_peak(self.runtime.device)
         model = self.build_model()
-        optimizer = self.build_optimizer(model)
-        probe = probe_step(
-            model,
-            optimizer,
-            self.loader.batch_at(0),
-            objective=objective_of(self.config),
-            settings=self.plan().step_settings,
-            runtime=self.runtime,
-        )
+        updater = self.build_updater(model)
+        probe = probe_step(updater, self.loader.batch_at(0))
         one_batch = islice(self.held_out(None), 1)
         sums_of(model.eval(), one_batch, objective=PRETRAINING, runtime=self.runtime)
         checkpoint = rehearse_checkpoint(
-            rehearsal, model=model, optimizer=optimizer, tokenizer=self.tokenizer
+            rehearsal, model=model, optimizer=updater.optimizer, tokenizer=self.tokenizer
         )
         peak = peak_bytes(self.runtime.device)
         return Trial(step=probe, checkpoint=checkpoint, peak_memory_bytes=peak)
@@ -189,19 +206,15 @@ class Parts:
 def plan_of(config: PretrainConfig) -> Plan:
     """Return what the loop does when, by resolved settings."""
     return Plan(
-        seed=config.seed,
         num_train_steps=config.num_train_steps,
         num_warmup_steps=config.num_warmup_steps or 0,
         learning_rate=filled(config.learning_rate),
         lr_schedule=filled(config.lr_schedule),
-        max_grad_norm=config.max_grad_norm,
-        micro_batch_size=micro_batch_size(config),
         logging_steps=config.logging_steps or BEFORE_HORIZON_INTERVAL,
         eval_steps=config.eval_steps or 10**12,
         save_steps=config.save_steps or 10**12,
         lr_decay_share=config.lr_decay_share,
         skip_non_finite=config.skip_non_finite,
-        arrange=arrangement_of(config),
     )
 
 

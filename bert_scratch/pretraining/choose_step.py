@@ -8,7 +8,7 @@ import torch
 
 from bert_scratch.pretraining.assemble import Parts, expected_steps, fix_length
 from bert_scratch.pretraining.kernel_check import kernels_agree
-from bert_scratch.pretraining.resolve import filled, objective_of, why_not_packed
+from bert_scratch.pretraining.resolve import filled, why_not_packed
 from bert_scratch.pretraining.run_folder import RunFolder
 from bert_scratch.pretraining.step_probe import StepProbe, Trial, probe_step
 from bert_scratch.training.compiled import MAX_SHAPES
@@ -117,12 +117,4 @@ def judge(best: StepProbe, probe: StepProbe, *, run_s: float) -> tuple[bool, str
 
 
 def _probe(parts: Parts) -> StepProbe:
-    model = parts.build_model()
-    return probe_step(
-        model,
-        parts.build_optimizer(model),
-        parts.loader.batch_at(0),
-        objective=objective_of(parts.config),
-        settings=parts.plan().step_settings,
-        runtime=parts.runtime,
-    )
+    return probe_step(parts.build_updater(parts.build_model()), parts.loader.batch_at(0))

@@ -22,7 +22,7 @@ from bert_scratch.pretraining.choices import CORPUS_VECTORS
 from bert_scratch.pretraining.evaluate import INTERVAL_EXAMPLES, Evaluation, evaluate_model
 from bert_scratch.pretraining.held_out import LOSS, HeldOut, strange_first_loss
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
-from bert_scratch.pretraining.resolve import objective_of, with_intervals
+from bert_scratch.pretraining.resolve import with_intervals
 from bert_scratch.pretraining.result import PretrainResult, unused_time, write_result
 from bert_scratch.pretraining.resume import (
     check_same_store,
@@ -66,10 +66,13 @@ class Run:
         self.model = parts.build_model(checkpoint)
         if checkpoint is None:
             self._start_alike()
-        self.optimizer = parts.build_optimizer(self.model)
         self.loss_scale: LossScale | None = None
         if parts.runtime.dtype == torch.float16:
             self.loss_scale = LossScale(parts.runtime.device)
+        self.updater = parts.build_updater(
+            self.model, all_reduce=all_reduce, loss_scale=self.loss_scale
+        )
+        self.optimizer = self.updater.optimizer
         self.progress = Progress()
         if checkpoint is not None:
             self.progress = progress_of(checkpoint)
@@ -117,12 +120,9 @@ class Run:
         try:
             self._evaluate_if_due()
             train(
-                self.model,
-                self.optimizer,
+                self.updater,
                 plan=self.parts.plan(),
                 progress=self.progress,
-                objective=objective_of(self.parts.config),
-                runtime=self.parts.runtime,
                 hooks=Hooks(
                     batches=self._batches,
                     evaluate=self._evaluate,
@@ -133,8 +133,6 @@ class Run:
                 log=self.log,
                 display=self.display,
                 stop=self.stop,
-                all_reduce=self.all_reduce,
-                loss_scale=self.loss_scale,
                 flops_per_s=(
                     self.parts.flops_per_token(),
                     self.parts.peak_flops * self.ranks.world_size,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -13,11 +13,11 @@ from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.pretraining.choices import choose_masked_lm_prob
 from bert_scratch.training.loss_scale import LossScale
 from bert_scratch.training.memory import within_memory
-from bert_scratch.training.objective import PRETRAINING, Objective
+from bert_scratch.training.objective import PRETRAINING
 from bert_scratch.training.optimizer import build_optimizer
 from bert_scratch.training.rehearsal import Rehearsal
 from bert_scratch.training.runtime import Runtime
-from bert_scratch.training.step import StepResult, StepSettings, update
+from bert_scratch.training.step import StepResult, Updater
 
 MIN_UPDATES, MAX_UPDATES, PROBE_S = 3, 20, 1.0
 """The fastest of many short updates is that of a machine left alone for a moment."""
@@ -49,45 +49,23 @@ class Trial:
     and a checkpoint."""
 
 
-def probe_step(
-    model: BertForPreTraining,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    *,
-    objective: Objective[Batch] = PRETRAINING,
-    settings: StepSettings,
-    runtime: Runtime,
-) -> StepProbe:
+def probe_step(updater: Updater[Batch], batch: Batch) -> StepProbe:
     """Make updates for about a second, three at least, and report the fastest but the first.
 
     Args:
-        model: freshly initialised; it is worn out afterwards.
-        optimizer: over its parameters.
+        updater: with a new model, which is worn out afterwards.
         batch: a full batch of the run.
-        objective: of the run.
-        settings: of the run.
-        runtime: of the run.
     """
-    model.train()
+    updater.model.train()
+    if updater.runtime.dtype == torch.float16:
+        scale = LossScale(updater.runtime.device, initial=PROBE_SCALE)
+        updater = replace(updater, loss_scale=scale)
     seconds = []
     made: list[StepResult] = []
-    loss_scale = None
-    if runtime.dtype == torch.float16:
-        loss_scale = LossScale(runtime.device, initial=PROBE_SCALE)
     began = time.perf_counter()
     for step in range(MAX_UPDATES):
         start = time.perf_counter()
-        result = update(
-            model,
-            optimizer,
-            batch,
-            objective=objective,
-            settings=settings,
-            runtime=runtime,
-            step=step,
-            learning_rate=0.0,
-            loss_scale=loss_scale,
-        ).result()
+        result = updater.update(batch, step=step, learning_rate=0.0).result()
         made.append(result)
         seconds.append(time.perf_counter() - start)
         if len(seconds) >= MIN_UPDATES and time.perf_counter() - began > PROBE_S:
@@ -131,7 +109,6 @@ def measure_tokens_per_s(
 
 
 def _probe_made_up(config: BertConfig, batch: Batch, runtime: Runtime) -> StepProbe:
-    settings = StepSettings(seed=0, micro_batch_size=len(batch.input_ids), max_grad_norm=1.0)
     model = BertForPreTraining(config).to(runtime.device)
     optimizer = build_optimizer(
         model,
@@ -141,7 +118,16 @@ def _probe_made_up(config: BertConfig, batch: Batch, runtime: Runtime) -> StepPr
         epsilon=1e-6,
         bias_correction=True,
     )
-    return probe_step(model, optimizer, batch, settings=settings, runtime=runtime)
+    updater = Updater(
+        model=model,
+        optimizer=optimizer,
+        objective=PRETRAINING,
+        runtime=runtime,
+        seed=0,
+        micro_batch_size=len(batch.input_ids),
+        max_grad_norm=1.0,
+    )
+    return probe_step(updater, batch)
 
 
 def does_not_fit(micro_batch_size: int, device: torch.device) -> InputError:

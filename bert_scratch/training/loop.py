@@ -13,21 +13,17 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any, Generic
+from typing import Generic
 
-import torch
 from torch import nn
 
 from bert_scratch.training import metrics
-from bert_scratch.training.all_reduce import IN_ONE_PROCESS, AllReduce
 from bert_scratch.training.interruption import StopRequest
-from bert_scratch.training.loss_scale import LossScale
 from bert_scratch.training.metrics import Display, MetricsLog, Window
 from bert_scratch.training.module_norms import ModuleNorms
-from bert_scratch.training.objective import BatchT, Objective
-from bert_scratch.training.runtime import Runtime
+from bert_scratch.training.objective import BatchT
 from bert_scratch.training.schedule import DECAY_SHARE, decay_start, learning_rate_at
-from bert_scratch.training.step import NonFinite, PendingUpdate, StepSettings, update
+from bert_scratch.training.step import NonFinite, PendingUpdate, Updater
 
 CALIBRATION_STEPS = 50
 """A time-limited run fixes its number of steps after half of its warm-up and at least so many, or
@@ -39,14 +35,11 @@ run ends."""
 class Plan:
     """What the loop does when; resolved before the first step, or at the latest in the warm-up."""
 
-    seed: int
     num_train_steps: int | None
     """None until a time-limited run has fixed its horizon."""
     num_warmup_steps: int
     learning_rate: float
     lr_schedule: str
-    max_grad_norm: float
-    micro_batch_size: int
     logging_steps: int
     eval_steps: int
     save_steps: int
@@ -54,18 +47,6 @@ class Plan:
     """Of a wsd schedule."""
     skip_non_finite: int = 0
     """How many updates of the run may be left out because they were not finite."""
-    arrange: Callable[[Any], Any] | None = None
-    """Of the steps; see `StepSettings`."""
-
-    @property
-    def step_settings(self) -> StepSettings:
-        """How each update is made."""
-        return StepSettings(
-            seed=self.seed,
-            micro_batch_size=self.micro_batch_size,
-            max_grad_norm=self.max_grad_norm,
-            arrange=self.arrange,
-        )
 
     @property
     def calibration_steps(self) -> int:
@@ -142,42 +123,33 @@ class Hooks(Generic[BatchT]):
 
 
 def train(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    updater: Updater[BatchT],
     *,
     plan: Plan,
     progress: Progress,
-    objective: Objective[BatchT],
-    runtime: Runtime,
     hooks: Hooks[BatchT],
     log: MetricsLog,
     display: Display,
     stop: StopRequest,
-    all_reduce: AllReduce = IN_ONE_PROCESS,
-    loss_scale: LossScale | None = None,
     flops_per_s: tuple[float, float],
 ) -> None:
     """Train from `progress.step` to the plan's last step, or until a stop is asked for.
 
     Args:
-        model: on the runtime's device.
-        optimizer: over the model's parameters, moments restored when resuming.
+        updater: with the model, and moments and loss scale restored when resuming.
         plan: the schedule; replaced once when a time-limited run fixes its horizon.
         progress: counters, updated in place.
-        objective: whose loss is minimised.
-        runtime: device, dtype and threads.
         hooks: data, evaluation and saving.
         log: receives a train line every `logging_steps` and an eval line every `eval_steps`.
         display: what the person at the terminal sees.
-        stop: polled between steps; with several ranks the one of `all_reduce`.
-        all_reduce: adds up over the ranks, which all make the same steps.
-        loss_scale: for float16, restored when resuming.
+        stop: polled between steps; with several ranks the one of the updater's `all_reduce`.
         flops_per_s: (operations per token, peak operations per second), for `mfu`.
 
     Raises:
         NonFinite: when a loss or gradient is not finite; the update was not made.
         PeerEnded: if another rank has ended.
     """
+    model = updater.model
     step_seconds: list[float] = []
     unread: deque[PendingUpdate] = deque()
     module_norms, grad_norms = ModuleNorms(model), {"grad_norm": math.nan}
@@ -189,23 +161,16 @@ def train(
         batch = next(batches)
         data_wait_s = time.perf_counter() - step_start
         learning_rate = plan.learning_rate_at(progress.step)
-        made = update(
-            model,
-            optimizer,
+        made = updater.update(
             batch,
-            objective=objective,
-            settings=plan.step_settings,
-            runtime=runtime,
             step=progress.step,
             learning_rate=learning_rate,
-            all_reduce=all_reduce,
             module_norms=module_norms if plan.logs_after(progress.step + 1) else None,
-            loss_scale=loss_scale,
         )
         progress.step += 1
         unread.append(made)
         # A GPU computes this update while the host reads the one before.
-        num_may_wait = runtime.reads_late and not plan.pauses_after(progress.step)
+        num_may_wait = updater.runtime.reads_late and not plan.pauses_after(progress.step)
         while len(unread) > num_may_wait:
             grad_norms = _count(unread.popleft(), progress, plan, display) or grad_norms
         progress.window.data_wait_s += data_wait_s
@@ -220,8 +185,8 @@ def train(
                 plan = hooks.fix_horizon(progress, settled_step_s(step_seconds))
         last = progress.step == plan.num_train_steps
         if plan.logs_after(progress.step) and progress.window.steps:
-            values = objective.means(progress.window.sums) | {"learning_rate": learning_rate}
-            values |= grad_norms | module_norms.of_weights()
+            values = updater.objective.means(progress.window.sums)
+            values |= {"learning_rate": learning_rate} | grad_norms | module_norms.of_weights()
             values = _log_window(progress, plan, log, values, flops_per_s)
             display.line(metrics.describe(progress.step, plan.num_train_steps, values))
         if progress.step % plan.eval_steps == 0 and not last:

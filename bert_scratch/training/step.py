@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Generic
 
 import torch
 from torch import Tensor, nn
@@ -36,19 +36,6 @@ class NonFinite(Exception):
     def __init__(self, message: str, num_tokens: int = 0) -> None:
         super().__init__(message)
         self.num_tokens = num_tokens
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepSettings:
-    """How one update is made; the same for every step of a run."""
-
-    seed: int
-    micro_batch_size: int
-    """Examples of a forward pass."""
-    max_grad_norm: float
-    """The global norm above which gradients are scaled down; 0 never scales."""
-    arrange: Callable[[Any], Any] | None = None
-    """Lays each micro-batch out anew: packed, or padded to one of few shapes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,113 +99,111 @@ class PendingUpdate:
         raise NonFinite(message, result.num_tokens)
 
 
-def update(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batch: BatchT,
-    *,
-    objective: Objective[BatchT],
-    settings: StepSettings,
-    runtime: Runtime,
-    step: int,
-    learning_rate: float,
-    all_reduce: AllReduce = IN_ONE_PROCESS,
-    module_norms: ModuleNorms | None = None,
-    loss_scale: LossScale | None = None,
-) -> PendingUpdate:
-    """Make one update from one batch, in micro-batches, without waiting for the device.
+@dataclass(frozen=True, kw_only=True)
+class Updater(Generic[BatchT]):
+    """Makes the updates of a run; here is what they have in common."""
 
-    A loss or gradient that is not finite changes neither weights nor moments, whenever that is
-    found out.
+    model: nn.Module
+    """In training mode, on the runtime's device; the same on all ranks."""
+    optimizer: torch.optim.Optimizer
+    """As `build_optimizer` made it, over the model's parameters."""
+    objective: Objective[BatchT]
+    """Whose loss is minimised."""
+    runtime: Runtime
+    seed: int
+    """Of the run; dropout is a function of it and the step."""
+    micro_batch_size: int
+    """Examples of a forward pass."""
+    max_grad_norm: float
+    """The global norm above which gradients are scaled down; 0 never scales."""
+    arrange: Callable[[Any], Any] | None = None
+    """Lays each micro-batch out anew: packed, or padded to one of few shapes."""
+    all_reduce: AllReduce = IN_ONE_PROCESS
+    """Adds up over the ranks, which all make the same updates."""
+    loss_scale: LossScale | None = None
+    """For float16; adapted after each update."""
 
-    Args:
-        model: in training mode, on the runtime's device; the same on all ranks.
-        optimizer: as `build_optimizer` made it.
-        batch: this rank's examples of the step, on the CPU.
-        objective: whose loss is minimised.
-        settings: how.
-        runtime: device and dtype.
-        step: updates made before; dropout is a function of it.
-        learning_rate: of this update.
-        all_reduce: adds up over the ranks, which all make the same update.
-        module_norms: to measure this step's gradients with.
-        loss_scale: for float16; adapted after each update.
+    def update(
+        self,
+        batch: BatchT,
+        *,
+        step: int,
+        learning_rate: float,
+        module_norms: ModuleNorms | None = None,
+    ) -> PendingUpdate:
+        """Make one update from one batch, in micro-batches, without waiting for the device.
 
-    Raises:
-        PeerEnded: if another rank has ended; the update was not made.
-    """
-    total, num_positions = _add_gradients(
-        model,
-        batch,
-        objective=objective,
-        settings=settings,
-        runtime=runtime,
-        step=step,
-        all_reduce=all_reduce,
-        loss_scale=loss_scale,
-    )
-    all_reduce.sum_gradients(model.parameters())
-    module_grad_norms = {} if module_norms is None else module_norms.of_gradients(loss_scale)
-    with record_function(UPDATE):
-        norm = clip_and_step(
-            optimizer,
-            learning_rate=learning_rate,
-            max_grad_norm=settings.max_grad_norm,
-            loss_scale=loss_scale,
+        A loss or gradient that is not finite changes neither weights nor moments, whenever that
+        is found out.
+
+        Args:
+            batch: this rank's examples of the step, on the CPU.
+            step: updates made before.
+            learning_rate: of this update.
+            module_norms: to measure this step's gradients with.
+
+        Raises:
+            PeerEnded: if another rank has ended; the update was not made.
+        """
+        total, num_positions = self._add_gradients(batch, step)
+        self.all_reduce.sum_gradients(self.model.parameters())
+        norms = {} if module_norms is None else module_norms.of_gradients(self.loss_scale)
+        with record_function(UPDATE):
+            norm = clip_and_step(
+                self.optimizer,
+                learning_rate=learning_rate,
+                max_grad_norm=self.max_grad_norm,
+                loss_scale=self.loss_scale,
+            )
+            self.optimizer.zero_grad(set_to_none=True)
+        own_norm = self.all_reduce.own_norm
+        return PendingUpdate(
+            step=step,
+            batch=batch,
+            objective=self.objective,
+            totals=self.all_reduce.totals(self._vector(total, norm, batch, num_positions)),
+            own_sums=total,
+            own_norm=norm if own_norm is None else own_norm,
+            ranks=self.all_reduce.ranks,
+            module_grad_norms=norms,
+            is_scaled=self.loss_scale is not None,
         )
-        optimizer.zero_grad(set_to_none=True)
-    is_lowest = torch.zeros_like(norm) if loss_scale is None else loss_scale.is_lowest()
-    sizes = torch.tensor([batch.num_tokens, num_positions], dtype=torch.float64)
-    vector = torch.cat(
-        [
-            total.double(),
-            torch.stack([norm, is_lowest.to(norm.dtype)]).double(),
-            sizes.to(runtime.device, non_blocking=True),
-        ]
-    )
-    return PendingUpdate(
-        step=step,
-        batch=batch,
-        objective=objective,
-        totals=all_reduce.totals(vector),
-        own_sums=total,
-        own_norm=norm if all_reduce.own_norm is None else all_reduce.own_norm,
-        ranks=all_reduce.ranks,
-        module_grad_norms=module_grad_norms,
-        is_scaled=loss_scale is not None,
-    )
 
+    def _add_gradients(self, batch: BatchT, step: int) -> tuple[Tensor, int]:
+        """Go forward and backward, micro-batch by micro-batch; return the sums and positions."""
+        device, rank = self.runtime.device, self.all_reduce.ranks.rank
+        counts = self.objective.counts(batch).to(device, non_blocking=True)
+        counts = self.all_reduce.sum_(counts).clamp(min=1)
+        total = torch.zeros(len(self.objective.sums), device=device)
+        num_positions = 0
+        for micro_step, micro_batch in enumerate(batch.split(self.micro_batch_size)):
+            if self.arrange is not None:
+                micro_batch = self.arrange(micro_batch)
+            seed_dropout(self.seed, step=step, micro_step=micro_step, rank=rank)
+            if device.type == "cuda":
+                micro_batch = micro_batch.pin_memory()  # else the copy would wait for the device
+            micro_batch = micro_batch.to(device, non_blocking=True)
+            with record_function(FORWARD), self.runtime.autocast():
+                loss, sums = self.objective.loss(self.model, micro_batch, counts)
+            with record_function(BACKWARD):
+                scale = self.loss_scale
+                torch.autograd.backward(loss if scale is None else scale.scaled(loss))
+            total += sums
+            num_positions += micro_batch.num_positions
+        return total, num_positions
 
-def _add_gradients(
-    model: nn.Module,
-    batch: BatchT,
-    *,
-    objective: Objective[BatchT],
-    settings: StepSettings,
-    runtime: Runtime,
-    step: int,
-    all_reduce: AllReduce,
-    loss_scale: LossScale | None,
-) -> tuple[Tensor, int]:
-    """Go forward and backward, micro-batch by micro-batch; return the sums and the positions."""
-    counts = objective.counts(batch).to(runtime.device, non_blocking=True)
-    counts = all_reduce.sum_(counts).clamp(min=1)
-    total = torch.zeros(len(objective.sums), device=runtime.device)
-    num_positions = 0
-    for micro_step, micro_batch in enumerate(batch.split(settings.micro_batch_size)):
-        if settings.arrange is not None:
-            micro_batch = settings.arrange(micro_batch)
-        seed_dropout(settings.seed, step=step, micro_step=micro_step, rank=all_reduce.ranks.rank)
-        if runtime.device.type == "cuda":
-            micro_batch = micro_batch.pin_memory()  # else the copy would wait for the device
-        micro_batch = micro_batch.to(runtime.device, non_blocking=True)
-        with record_function(FORWARD), runtime.autocast():
-            loss, sums = objective.loss(model, micro_batch, counts)
-        with record_function(BACKWARD):
-            torch.autograd.backward(loss if loss_scale is None else loss_scale.scaled(loss))
-        total += sums
-        num_positions += micro_batch.num_positions
-    return total, num_positions
+    def _vector(self, sums: Tensor, norm: Tensor, batch: BatchT, num_positions: int) -> Tensor:
+        """Return what is added up over the ranks, in float64; `PendingUpdate.result` takes it."""
+        scale = self.loss_scale
+        is_lowest = torch.zeros_like(norm) if scale is None else scale.is_lowest()
+        sizes = torch.tensor([batch.num_tokens, num_positions], dtype=torch.float64)
+        return torch.cat(
+            [
+                sums.double(),
+                torch.stack([norm, is_lowest.to(norm.dtype)]).double(),
+                sizes.to(self.runtime.device, non_blocking=True),
+            ]
+        )
 
 
 def _are_finite(*values: float) -> bool:

@@ -20,13 +20,11 @@ from bert_scratch.data.wordpiece import TokenizerFolder, load_tokenizer
 from bert_scratch.finetuning.assemble import Parts, assemble
 from bert_scratch.finetuning.finetune import finetune
 from bert_scratch.finetuning.finetune_config import FinetuneConfig
-from bert_scratch.finetuning.objective import TaskObjective
 from bert_scratch.finetuning.rows import RowBatch
 from bert_scratch.model.folder import read_config
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.training.interruption import Interrupted
 from bert_scratch.training.optimizer import parameter_groups
-from bert_scratch.training.step import update
 
 Make = Callable[..., FinetuneConfig]
 
@@ -59,7 +57,7 @@ def test_losses_equal_those_of_transformers(settings: Make, tmp_path: Path) -> N
     model.save_pretrained(tmp_path / "start")
     theirs = BertForSequenceClassification.from_pretrained(tmp_path / "start").train()
     plan, batches = parts.plan(), list(islice(parts.batches(0), 8))
-    optimizer = parts.build_optimizer(model)
+    updater = parts.build_updater(model)
     assert plan.num_train_steps is not None
     groups = parameter_groups(theirs, 0.1)
     their_optimizer = torch.optim.AdamW(groups, lr=plan.learning_rate, eps=1e-8)
@@ -67,16 +65,8 @@ def test_losses_equal_those_of_transformers(settings: Make, tmp_path: Path) -> N
         their_optimizer, plan.num_warmup_steps, plan.num_train_steps
     )
     for step, batch in enumerate(batches):
-        result = update(
-            model,
-            optimizer,
-            batch,
-            objective=TaskObjective(parts.task),
-            settings=plan.step_settings,
-            runtime=parts.runtime,
-            step=step,
-            learning_rate=plan.learning_rate_at(step),
-        ).result()
+        rate = plan.learning_rate_at(step)
+        result = updater.update(batch, step=step, learning_rate=rate).result()
         loss = theirs(
             input_ids=batch.input_ids,
             token_type_ids=batch.token_type_ids,
@@ -122,11 +112,12 @@ def test_an_epoch_shows_every_row_once_in_an_order_of_its_own(settings: Make) ->
 
 
 def test_a_large_batch_is_two_passes_on_a_cpu_unless_asked_otherwise(settings: Make) -> None:
-    assert assemble(settings(train_batch_size=40)).plan().micro_batch_size == 20
-    assert (
-        assemble(settings(train_batch_size=40, micro_batch_size=40)).plan().micro_batch_size == 40
-    )
-    assert assemble(settings(train_batch_size=12)).plan().micro_batch_size == 12
+    def rows_of_a_pass(**changes: int) -> int | None:
+        return assemble(settings(**changes)).config.micro_batch_size
+
+    assert rows_of_a_pass(train_batch_size=40) == 20
+    assert rows_of_a_pass(train_batch_size=40, micro_batch_size=40) == 40
+    assert rows_of_a_pass(train_batch_size=12) == 12
 
 
 def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:

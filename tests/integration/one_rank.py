@@ -10,6 +10,8 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,12 +19,13 @@ from typing import Any
 import torch
 
 from bert_scratch.cli import main
-from bert_scratch.training import loop
+from bert_scratch.pretraining import run
 from bert_scratch.training.distributed import rank_and_world_size, times_restarted
+from bert_scratch.training.loop import train
+from bert_scratch.training.step import Updater
 
 NOTES, ENDING, ENDING_RANK, ENDING_STEP, CONFIG = sys.argv[1:]
 RANK, _ = rank_and_world_size()
-update = loop.update
 
 
 class InfiniteLoss:
@@ -36,14 +39,13 @@ class InfiniteLoss:
         return loss * torch.inf, sums * torch.inf
 
 
-def noting_update(*arguments: Any, step: int, objective: Any, **named: Any) -> Any:
+def noting_update(updater: Updater[Any], batch: Any, *, step: int, **named: Any) -> Any:
     if ENDING and (RANK, step) == (int(ENDING_RANK), int(ENDING_STEP)) and not times_restarted():
         if ENDING == "infinite":
-            objective = InfiniteLoss(objective)
+            updater = replace(updater, objective=InfiniteLoss(updater.objective))
         else:
             os.kill(os.getpid(), {"kill": signal.SIGKILL, "terminate": signal.SIGTERM}[ENDING])
-    batch = arguments[2]
-    made = update(*arguments, step=step, objective=objective, **named)
+    made = updater.update(batch, step=step, **named)
 
     def noted_result() -> Any:
         result = made.result()
@@ -55,5 +57,15 @@ def noting_update(*arguments: Any, step: int, objective: Any, **named: Any) -> A
     return SimpleNamespace(step=made.step, result=noted_result)
 
 
-loop.update = noting_update
+def noting_train(updater: Updater[Any], **options: Any) -> None:
+    noting = SimpleNamespace(
+        model=updater.model,
+        objective=updater.objective,
+        runtime=updater.runtime,
+        update=partial(noting_update, updater),
+    )
+    train(noting, **options)
+
+
+run.train = noting_train
 sys.exit(main(["pretrain", "--config", CONFIG]))

@@ -14,11 +14,14 @@ from typing import Any
 import pytest
 import torch
 
+from bert_scratch.batch import Batch
 from bert_scratch.config import InputError
 from bert_scratch.pretraining import assemble
 from bert_scratch.pretraining.pretrain import pretrain
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.run_folder import RunFolder
+from bert_scratch.pretraining.step_probe import StepProbe
+from bert_scratch.training.step import Updater
 
 MakeSettings = Callable[..., PretrainConfig]
 UNITS = {"MB": 1e6, "GB": 1e9}
@@ -83,12 +86,12 @@ def test_what_does_not_fit_a_gpu_is_halved_unless_it_was_asked_for(
 ) -> None:
     failed: list[weakref.ref[Any]] = []
 
-    def probe_step(model: Any, *arguments: Any, **options: Any) -> Any:
+    def probe_step(updater: Updater[Any], batch: Batch) -> StepProbe:
         assert not any(held() for held in failed), "a failed trial still fills the memory"
-        if options["settings"].micro_batch_size > 2:
-            failed.append(weakref.ref(model))
+        if updater.micro_batch_size > 2:
+            failed.append(weakref.ref(updater.model))
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(model, *arguments, **options)
+        return real(updater, batch)
 
     real = assemble.probe_step
     monkeypatch.setattr(assemble, "probe_step", probe_step)

@@ -7,17 +7,20 @@ import os
 import random
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from bert_scratch.pretraining import run
 from bert_scratch.pretraining.pretrain import pretrain
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
-from bert_scratch.training import loop
 from bert_scratch.training.checkpoint import checkpoint_folders
 from bert_scratch.training.interruption import Interrupted
+from bert_scratch.training.loop import train
+from bert_scratch.training.step import Updater
 
 MakeSettings = Callable[..., PretrainConfig]
 
@@ -31,12 +34,12 @@ class Record:
         self.losses: dict[int, list[float]] = {}
         self.stop_after: int | None = None
 
-    def update(self, model: Any, optimizer: Any, batch: Any, **options: Any) -> Any:
+    def update(self, updater: Any, batch: Any, **options: Any) -> Any:
         step, rate = options["step"], options["learning_rate"]
         ids = batch.example_ids.tolist()
         assert self.examples.setdefault(step, ids) == ids
         assert self.rates.setdefault(step, rate) == rate
-        made = UPDATE(model, optimizer, batch, **options)
+        made = updater.update(batch, **options)
 
         def recorded_result() -> Any:
             result = made.result()
@@ -48,13 +51,20 @@ class Record:
         return SimpleNamespace(result=recorded_result)
 
 
-UPDATE = loop.update
-
-
 @pytest.fixture
 def record(monkeypatch: pytest.MonkeyPatch) -> Record:
     recorded = Record()
-    monkeypatch.setattr(loop, "update", recorded.update)
+
+    def recorded_train(updater: Updater[Any], **options: Any) -> None:
+        recording = SimpleNamespace(
+            model=updater.model,
+            objective=updater.objective,
+            runtime=updater.runtime,
+            update=partial(recorded.update, updater),
+        )
+        train(recording, **options)
+
+    monkeypatch.setattr(run, "train", recorded_train)
     return recorded
 
 

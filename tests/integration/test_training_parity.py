@@ -15,7 +15,7 @@ from bert_scratch.training.objective import PRETRAINING
 from bert_scratch.training.optimizer import build_optimizer
 from bert_scratch.training.runtime import Runtime
 from bert_scratch.training.schedule import learning_rate_at
-from bert_scratch.training.step import StepSettings, update
+from bert_scratch.training.step import Updater
 
 transformers = pytest.importorskip("transformers")
 
@@ -100,8 +100,15 @@ def test_twenty_steps_equal_transformers(micro_batch_size: int) -> None:
         epsilon=1e-6,
         bias_correction=True,
     )
-    settings = StepSettings(seed=0, micro_batch_size=micro_batch_size, max_grad_norm=1.0)
-    runtime = Runtime(device=torch.device("cpu"), dtype=torch.float32, num_threads=1)
+    updater = Updater(
+        model=model,
+        optimizer=optimizer,
+        objective=PRETRAINING,
+        runtime=Runtime(device=torch.device("cpu"), dtype=torch.float32, num_threads=1),
+        seed=0,
+        micro_batch_size=micro_batch_size,
+        max_grad_norm=1.0,
+    )
     for step in range(STEPS):
         rate = learning_rate_at(
             step,
@@ -110,16 +117,7 @@ def test_twenty_steps_equal_transformers(micro_batch_size: int) -> None:
             num_train_steps=STEPS,
             schedule="linear",
         )
-        update(
-            model,
-            optimizer,
-            make_batch(step),
-            objective=PRETRAINING,
-            settings=settings,
-            runtime=runtime,
-            step=step,
-            learning_rate=rate,
-        )
+        updater.update(make_batch(step), step=step, learning_rate=rate)
     expected = theirs.state_dict()
     worst = max(
         float((tensor - expected[name]).abs().max())

@@ -23,16 +23,13 @@ from bert_scratch.training.metrics import Display, MetricsLog
 from bert_scratch.training.objective import PretrainingObjective
 from bert_scratch.training.optimizer import build_optimizer, load_moments, moments
 from bert_scratch.training.runtime import Runtime
-from bert_scratch.training.step import NonFinite
+from bert_scratch.training.step import NonFinite, Updater
 
 PLAN = Plan(
-    seed=1,
     num_train_steps=10,
     num_warmup_steps=2,
     learning_rate=1e-3,
     lr_schedule="linear",
-    max_grad_norm=1.0,
-    micro_batch_size=6,
     logging_steps=100,
     eval_steps=100,
     save_steps=4,
@@ -83,12 +80,17 @@ class Run:
             return repeat(self.batch)
 
         train(
-            self.model,
-            self.optimizer,
+            Updater(
+                model=self.model,
+                optimizer=self.optimizer,
+                objective=objective,
+                runtime=runtime,
+                seed=1,
+                micro_batch_size=6,
+                max_grad_norm=1.0,
+            ),
             plan=plan,
             progress=self.progress,
-            objective=objective,
-            runtime=runtime,
             hooks=Hooks(
                 batches=batches,
                 evaluate=lambda _: {},

@@ -19,7 +19,7 @@ from bert_scratch.training.loss_scale import INITIAL_SCALE, LOWEST_SCALE, LossSc
 from bert_scratch.training.objective import PRETRAINING
 from bert_scratch.training.optimizer import build_optimizer
 from bert_scratch.training.runtime import Runtime
-from bert_scratch.training.step import NonFinite, StepResult, StepSettings, update
+from bert_scratch.training.step import NonFinite, StepResult, Updater
 
 CPU = torch.device("cpu")
 OVERFLOWING = 2.0**40
@@ -40,17 +40,11 @@ class Learner:
         self.steps = 0
 
     def step(self) -> StepResult:
-        result = update(
-            self.model,
-            self.optimizer,
-            self.batch,
-            objective=PRETRAINING,
-            settings=StepSettings(seed=0, micro_batch_size=4, max_grad_norm=1.0),
-            runtime=self.runtime,
-            step=self.steps,
-            learning_rate=1e-3,
-            loss_scale=self.loss_scale,
-        ).result()
+        updater = Updater(
+            model=self.model, optimizer=self.optimizer, objective=PRETRAINING, runtime=self.runtime,
+            seed=0, micro_batch_size=4, max_grad_norm=1.0, loss_scale=self.loss_scale,
+        )  # fmt: skip
+        result = updater.update(self.batch, step=self.steps, learning_rate=1e-3).result()
         self.steps += 1
         return result
 

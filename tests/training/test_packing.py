@@ -22,7 +22,7 @@ from bert_scratch.training.objective import PRETRAINING, Objective
 from bert_scratch.training.optimizer import build_optimizer
 from bert_scratch.training.packing import NUM_SIZES, STEP, PackedRows
 from bert_scratch.training.runtime import Runtime
-from bert_scratch.training.step import StepSettings, update
+from bert_scratch.training.step import Updater
 
 PACKED = PackedRows(max_seq_length=16, masked_lm_prob=0.2, for_compiler=False)
 
@@ -115,16 +115,11 @@ def test_an_update_packs_each_micro_batch_and_learns_the_same(batch: Batch) -> N
             epsilon=1.0,  # so that a weight moves as its gradient does
             bias_correction=True,
         )
-        made = update(
-            model,
-            optimizer,
-            batch,
-            objective=PRETRAINING,
-            settings=StepSettings(seed=1, micro_batch_size=4, max_grad_norm=0, arrange=arrange),
-            runtime=cpu,
-            step=0,
-            learning_rate=0.1,
-        ).result()
+        updater = Updater(
+            model=model, optimizer=optimizer, objective=PRETRAINING, runtime=cpu,
+            seed=1, micro_batch_size=4, max_grad_norm=0, arrange=arrange,
+        )  # fmt: skip
+        made = updater.update(batch, step=0, learning_rate=0.1).result()
         learned_by.append((made, [p.detach() for p in model.parameters()]))
     (padded, weights), (packed, packed_weights) = learned_by
     assert packed.sums == pytest.approx(padded.sums, rel=1e-5)

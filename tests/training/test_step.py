@@ -26,11 +26,9 @@ from bert_scratch.training.packing import PackedRows
 from bert_scratch.training.runtime import Runtime
 from bert_scratch.training.step import (
     NonFinite,
-    PendingUpdate,
     StepResult,
-    StepSettings,
+    Updater,
     sums_of,
-    update,
 )
 
 RUNTIME = Runtime(device=torch.device("cpu"), dtype=torch.float32, num_threads=1)
@@ -41,23 +39,18 @@ def optimizer_of(model: BertForPreTraining, **changes: Any) -> torch.optim.Optim
     return build_optimizer(model, **({"bias_correction": True} | usual | changes))
 
 
+def updater_of(model: BertForPreTraining, **changes: Any) -> Updater[Batch]:
+    usual = {"objective": PRETRAINING, "runtime": RUNTIME, "micro_batch_size": 6}
+    changes = {"optimizer": optimizer_of(model)} | usual | changes
+    return Updater(model=model, seed=1, max_grad_norm=1.0, **changes)
+
+
 def updated(
     model: BertForPreTraining, batch: Batch, *, micro_batch_size: int = 6, objective=PRETRAINING
 ) -> tuple[BertForPreTraining, StepResult]:
     model = copy.deepcopy(model)
-    optimizer = optimizer_of(model)
-    settings = StepSettings(seed=1, micro_batch_size=micro_batch_size, max_grad_norm=1.0)
-    result = update(
-        model,
-        optimizer,
-        batch,
-        objective=objective,
-        settings=settings,
-        runtime=RUNTIME,
-        step=3,
-        learning_rate=1e-2,
-    ).result()
-    return model, result
+    updater = updater_of(model, micro_batch_size=micro_batch_size, objective=objective)
+    return model, updater.update(batch, step=3, learning_rate=1e-2).result()
 
 
 @pytest.mark.parametrize("micro_batch_size", [1, 2, 4])
@@ -125,7 +118,6 @@ def test_an_update_mixes_no_devices_and_asks_a_gpu_for_no_number(
         bert_config, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout
     )
     model = BertForPreTraining(config).train()
-    settings = StepSettings(seed=1, micro_batch_size=6, max_grad_norm=1.0)
     batch = arrange(batch)
     with fake_gpu(model) as device:
         built = optimizer_of(
@@ -133,19 +125,14 @@ def test_an_update_mixes_no_devices_and_asks_a_gpu_for_no_number(
             bias_correction=optimizer != "google",
             muon_dtype=dtype if optimizer == "muon" else None,
         )
-        loss_scale = LossScale(device) if dtype == torch.float16 else None
+        updater = updater_of(
+            model,
+            optimizer=built,
+            runtime=Runtime(device=device, dtype=dtype, num_threads=1),
+            loss_scale=LossScale(device) if dtype == torch.float16 else None,
+        )
         for step in range(2):
-            made = update(
-                model,
-                built,
-                batch,
-                objective=PRETRAINING,
-                settings=settings,
-                runtime=Runtime(device=device, dtype=dtype, num_threads=1),
-                step=step,
-                learning_rate=1e-3,
-                loss_scale=loss_scale,
-            )
+            made = updater.update(batch, step=step, learning_rate=1e-3)
         assert made.own_sums.device.type == made.own_norm.device.type == "cuda"
         with pytest.raises(DataDependentOutputException):  # here the host would wait
             made.own_norm.item()
@@ -160,27 +147,12 @@ def test_the_host_waits_for_nothing_on_a_gpu(
     micro_batch_size: int, model: BertForPreTraining, batch: Batch
 ) -> None:
     device = torch.device("cuda")
-    model = model.to(device)
-    optimizer = optimizer_of(model)
     runtime = Runtime(device=device, dtype=torch.float32, num_threads=1)
-    settings = StepSettings(seed=1, micro_batch_size=micro_batch_size, max_grad_norm=1.0)
-
-    def one(step: int) -> PendingUpdate:
-        return update(
-            model,
-            optimizer,
-            batch,
-            objective=PRETRAINING,
-            settings=settings,
-            runtime=runtime,
-            step=step,
-            learning_rate=1e-3,
-        )
-
-    one(0).result()
+    updater = updater_of(model.to(device), runtime=runtime, micro_batch_size=micro_batch_size)
+    updater.update(batch, step=0, learning_rate=1e-3).result()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        made = one(1)
+        made = updater.update(batch, step=1, learning_rate=1e-3)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert made.result().num_tokens == batch.num_tokens
