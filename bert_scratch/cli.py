@@ -30,8 +30,10 @@ from bert_scratch.config import (
     Settings,
     did_you_mean,
     exit_code_of,
+    flag_of,
     read_json_object,
 )
+from bert_scratch.training.interruption import stop_signals
 
 NOBODY_READS_EXIT_CODE = 128 + 13
 """What a shell shows for a program that SIGPIPE ended, as in `bert-scratch ... | head`."""
@@ -182,7 +184,7 @@ def parse(settings: type[Settings], arguments: Sequence[str], *, prog: str) -> S
         raise InputError(f"unknown {what} {flag}{hint}; {prog} --help lists all flags")
     path = given.pop("config", None)
     values = given if path is None else read_json_object(path) | given
-    missing = [_flag(f.name) for f in _required(settings) if f.name not in values]
+    missing = [flag_of(f.name) for f in _required(settings) if f.name not in values]
     if missing:
         raise InputError(f"{prog} needs {' and '.join(missing)}")
     return settings.from_dict(values, source=prog if path is None else f"{prog} --config {path}")
@@ -227,7 +229,7 @@ def _parser(settings: type[Settings], prog: str) -> _Parser:
         for name, sentence in sentences.items():
             help_text = sentence.replace("%", "%%") + _default_text(fields[name])
             options = _value_options(hints[name])
-            group.add_argument(_flag(name), dest=name, help=help_text, **options)
+            group.add_argument(flag_of(name), dest=name, help=help_text, **options)
     return parser
 
 
@@ -292,15 +294,10 @@ def _sentences(cls: type) -> dict[str, str]:
     }
 
 
-def _flag(name: str) -> str:
-    """Return a field's flag; `as_` is --as, since Python keeps the word for itself."""
-    return "--" + name.rstrip("_").replace("_", "-")
-
-
 def _with_dashes(argument: str) -> str:
     """Turn --max_seq_length=64 into --max-seq-length=64; values stay as they are."""
     name, equals, value = argument.partition("=")
-    return _flag(name[2:]) + equals + value if name.startswith("--") else argument
+    return flag_of(name[2:]) + equals + value if name.startswith("--") else argument
 
 
 def _load(place: str) -> Any:
@@ -318,7 +315,7 @@ class _Stopped(KeyboardInterrupt):
 
 @contextmanager
 def _stopped_by_signals() -> Iterator[None]:
-    """Treat SIGTERM like Ctrl-C: unwind, so that temporary files go and finished work stays.
+    """Treat SIGTERM and SIGHUP like Ctrl-C: unwind; temporary files go, finished work stays.
 
     The second signal ends the process at once.
     """
@@ -330,8 +327,7 @@ def _stopped_by_signals() -> Iterator[None]:
             os._exit(128 + number)
         raise _Stopped
 
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    previous = {number: signal.signal(number, interrupt) for number in numbers}
+    previous = {number: signal.signal(number, interrupt) for number in stop_signals()}
     try:
         yield
     finally:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from bert_scratch.durable import is_stream
+
 SYSTEM_ERROR_EXIT_CODE = 1
 """The machine refused: a full disk, a file that went away."""
 INPUT_ERROR_EXIT_CODE = 2
@@ -45,6 +47,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ' (did you mean X?)' for the nearest known name, or '' when none is near."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def flag_of(name: str) -> str:
+    """Return a field's flag: num_train_steps is --num-train-steps, as_ is --as."""
+    return "--" + name.strip("_").replace("_", "-")
 
 
 def counted(number: int, noun: str) -> str:
@@ -185,7 +192,8 @@ def make_place_for(file: Path, *, flag: str = "--output") -> None:
     """
     if file.is_dir():
         raise InputError(f"{flag} {file}: is a folder; name a file in it")
-    _make_writable(file.parent, f"{flag} {file}")
+    if not is_stream(file):
+        _make_writable(file.parent, f"{flag} {file}")
 
 
 def _make_writable(folder: Path, named: str) -> None:

@@ -5,19 +5,32 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_TEMPORARY_NAME = re.compile(r".+\.\d+\.tmp")
 
 
 @contextmanager
 def durable_path(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside the path; on success it is fsynced and renamed onto it.
 
-    When the block fails the temporary file is removed and whatever stood at the path stays.
+    When the block fails the temporary file is removed and whatever stood at the path stays. A
+    link stays one: what it leads to is replaced. A pipe or a device takes the bytes as they are.
     """
+    if is_stream(path):
+        with tempfile.TemporaryDirectory() as folder:
+            written = Path(folder, path.name)
+            yield written
+            with written.open("rb") as source, path.open("wb") as sink:
+                shutil.copyfileobj(source, sink)
+        return
+    path = Path(os.path.realpath(path))
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -37,6 +50,7 @@ def durable_folder(path: Path) -> Iterator[Path]:
     what a killed one left under the temporary name is removed.
     """
     temporary, former = (path.with_name(path.name + end) for end in (".tmp", ".former.tmp"))
+    _put_back(former, path)
     for leftover in (temporary, former):
         shutil.rmtree(leftover, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -51,8 +65,27 @@ def durable_folder(path: Path) -> Iterator[Path]:
         fsync(path.parent)
         shutil.rmtree(former, ignore_errors=True)
     except BaseException:
+        _put_back(former, path)
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _put_back(former: Path, path: Path) -> None:
+    """Undo the first of the two renames of `durable_folder` where the second did not follow."""
+    if former.exists() and not path.exists():
+        former.rename(path)
+
+
+def is_stream(path: Path) -> bool:
+    """Tell whether a path is there and neither file nor folder: a pipe, a terminal, /dev/null."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that `durable_path` of a killed process left in a folder."""
+    for file in folder.glob("*.tmp"):
+        if _TEMPORARY_NAME.fullmatch(file.name) and file.is_file():
+            file.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -30,8 +30,9 @@ def find_files(path: str) -> dict[str, list[Path]]:
     """Find the files that a path names.
 
     Args:
-        path: a file, a folder (searched recursively, hidden files left out) or a glob. A file
-            named outright may have any extension if it holds text.
+        path: a file, a folder (searched recursively, links followed, hidden files and what this
+            package made there left out) or a glob. A file named outright may have any extension
+            if it holds text.
 
     Returns:
         kind (text, jsonl, wikipedia or parquet) -> files, sorted.
@@ -54,6 +55,11 @@ def find_files(path: str) -> dict[str, list[Path]]:
     if not files:
         what = f"has none of {_FOUND_IN_FOLDERS}" if named else "does not exist"
         raise InputError(f"--corpus {path}: {what}; give a file, a folder or a quoted glob")
+    for file in files:
+        if not _has_utf8_name(file):
+            raise InputError(
+                f"--corpus {path}: the name of {os.fsencode(file)!r} is not UTF-8; rename the file"
+            )
     return {
         kind: chosen
         for kind in _KIND_ORDER
@@ -67,11 +73,32 @@ def has_known_name(file: Path) -> bool:
 
 
 def _walk(folder: Path) -> list[Path]:
-    found = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    """Return the files below a folder, through links too, each folder once."""
+    found: list[Path] = []
+    seen: set[str] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        place = os.path.realpath(parent)
+        if place in seen or _is_ours(folders, names):
+            folders.clear()
+            continue
+        seen.add(place)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(parent, name) for name in names if not name.startswith(".")]
     return found
+
+
+def _has_utf8_name(file: Path) -> bool:
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_ours(folders: list[str], names: list[str]) -> bool:
+    """Tell a run or a prepared corpus that was made inside the texts: it is none of them."""
+    is_prepared = "tokenizer" in folders and not {"plan.json", "manifest.json"}.isdisjoint(names)
+    return is_prepared or "asked_config.json" in names
 
 
 def _kind(file: Path) -> str | None:

@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from bert_scratch import durable
 from bert_scratch.config import InputError
 from bert_scratch.data.sentences import split_sentences
 
@@ -49,24 +50,23 @@ def build_documentation_corpus(folder: Path) -> Path:
     path = folder / f"documentation{FORMAT}-{versions}.txt"
     if path.exists():
         return path
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     seen: set[str] = set()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("w", encoding="utf-8", newline="\n") as out:
+        with (
+            durable.durable_path(path) as unfinished,
+            unfinished.open("w", encoding="utf-8", newline="\n") as out,
+        ):
             for _, _, root in packages:
                 for document in _documents(root, seen):
                     out.write("\n".join(document) + "\n\n")
-        if not seen:
-            raise InputError(
-                "this Python installation holds no docstrings to train on; give a text of your "
-                "own with --corpus"
-            )
-        unfinished.replace(path)
+            if not seen:
+                raise InputError(
+                    "this Python installation holds no docstrings to train on; give a text of "
+                    "your own with --corpus"
+                )
     except OSError as error:
         raise InputError(f"{folder}: cannot write the built-in corpus: {error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
     return path
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bert_scratch.config import InputError, Settings, check_choice, check_range
+from bert_scratch.config import InputError, Settings, check_choice, check_range, flag_of
 
 ADAPTERS = ("none", "lora", "bottleneck", "prefix")
 _READ_BY = {
@@ -39,8 +39,8 @@ class AdapterSettings(Settings):
         check_range("--adapter-size", self.adapter_size, at_least=1)
         for name, kinds in _READ_BY.items():
             if self.adapter not in kinds and getattr(self, name) != getattr(AdapterSettings, name):
-                flag = "--" + name.replace("_", "-")
-                raise InputError(f"{flag} has no effect without --adapter {' or '.join(kinds)}")
+                needed = " or ".join(kinds)
+                raise InputError(f"{flag_of(name)} has no effect without --adapter {needed}")
 
     def adapter_settings(self) -> AdapterSettings:
         """Return these settings alone, without those of a command that has more."""

@@ -10,6 +10,7 @@ Letters: B rows, S positions, D hidden, P positions of a prefix.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -177,17 +178,19 @@ def write_adapted_folder(
     tokenizer: SavesPretrained,
     settings: AdapterSettings,
     model_card: str,
+    also: Mapping[str, str],
 ) -> None:
     """Write a model whose adapters cannot be merged; only `load_adapted` reads it.
 
     Under the usual name of the weights other programs would load the encoder without its
-    adapters, and answer wrongly.
+    adapters, and answer wrongly. Arguments are those of `write_model_folder`, and the settings.
     """
     with durable.durable_folder(folder) as temporary:
         model.save_pretrained(temporary, tokenizer)
         (temporary / WEIGHTS).rename(temporary / ADAPTED_WEIGHTS)
         durable.write_text(temporary / ADAPTER_FILE, settings.to_json())
-        durable.write_text(temporary / "README.md", model_card)
+        for name, content in {"README.md": model_card, **also}.items():
+            durable.write_text(temporary / name, content)
 
 
 def is_adapted(folder: str | Path) -> bool:

@@ -24,7 +24,7 @@ from bert_scratch.finetuning.inputs import check_inputs, store_inputs
 from bert_scratch.finetuning.mistakes import write_mistakes
 from bert_scratch.finetuning.predictions import json_lines
 from bert_scratch.finetuning.results import judge, model_card
-from bert_scratch.finetuning.several_seeds import RESULTS, run_seeds
+from bert_scratch.finetuning.several_seeds import RESOLVED, RESULTS, run_seeds
 from bert_scratch.finetuning.task import LOWER_IS_BETTER
 from bert_scratch.finetuning.task_settings import TASK_FILE
 from bert_scratch.model.encoder import PretrainedModel
@@ -73,7 +73,7 @@ def _finetune_once(asked: FinetuneConfig, on_change: OnChange) -> FinetuneResult
     folder = RunFolder(
         Path(asked.output_dir),
         settings=FinetuneConfig,
-        resolved_name="finetune_config.json",
+        resolved_name=RESOLVED,
         on_change=on_change,
     )
     folder.create()
@@ -84,10 +84,15 @@ def _finetune_once(asked: FinetuneConfig, on_change: OnChange) -> FinetuneResult
 def _finetune_in(folder: RunFolder[FinetuneConfig], asked: FinetuneConfig) -> FinetuneResult:
     """Do what `finetune` does, in a folder that no other process is using."""
     stored = folder.stored()
+    if stored is None and (folder.path / RESULTS).exists():
+        raise InputError(
+            f"{folder.path} holds the results of several seeds; give another --output-dir"
+        )
     if stored is not None:
         _check_unchanged(folder, asked)
         check_inputs(folder.path, asked)
         if folder.ended_well():
+            shutil.rmtree(folder.checkpoints, ignore_errors=True)  # a kill may have left them
             print(f"{folder.path}: this run is done; its model is in {folder.model}")
             return FinetuneResult(
                 folder=folder.model, results=read_json_object(folder.path / RESULTS)
@@ -239,6 +244,7 @@ class _Run:
     def _write_model(self, values: dict[str, float]) -> None:
         parts, config = self.parts, self.parts.config
         card = model_card(parts, values)
+        also = {TASK_FILE: parts.task.settings.for_prediction().to_json()}
         is_result = config.adapter == "none" and not config.auxiliary_mlm
         model = self.model if is_result else result_of(self.model, config)
         if config.merges:
@@ -248,6 +254,7 @@ class _Run:
                 tokenizer=parts.tokenizer,
                 model_card=card,
                 max_seq_length=config.row_length,
+                also=also,
             )
         else:
             write_adapted_folder(
@@ -256,9 +263,8 @@ class _Run:
                 tokenizer=parts.tokenizer,
                 settings=config.adapter_settings(),
                 model_card=card,
+                also=also,
             )
-        settings = parts.task.settings.for_prediction()
-        durable.write_text(self.folder.model / TASK_FILE, settings.to_json())
 
     def _save(self, progress: Progress) -> None:
         state = {
@@ -319,10 +325,10 @@ class _Run:
             "versions": versions(_MEASURES),
         }
         durable.write_json(folder.path / RESULTS, results)
-        shutil.rmtree(folder.checkpoints, ignore_errors=True)
         self.display.close()
         summary = describe_values(held_out.values)
         self._status("done", 0, summary)
+        shutil.rmtree(folder.checkpoints, ignore_errors=True)
         print(f"result     {summary} on {parts.config.eval_file}, of step {results['best_step']:,}")
         if "test" in results:
             print(f"test       {describe_values(results['test'])} on {parts.config.test_file}")

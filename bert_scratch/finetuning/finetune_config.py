@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bert_scratch.config import InputError, Settings, check_choice, check_range
+from bert_scratch.config import InputError, Settings, check_choice, check_range, flag_of
 from bert_scratch.finetuning.adapter_settings import AdapterSettings
 from bert_scratch.finetuning.task_settings import TaskSettings
 from bert_scratch.model.compute_settings import ComputeSettings
@@ -138,4 +138,4 @@ class FinetuneConfig(RunSettings, AdapterSettings, LearningSettings, TaskSetting
             *("num_train_steps", "train_batch_size", "micro_batch_size", "eval_steps"),
             *("logging_steps", "early_stopping_patience", "few_shot"),
         ):
-            check_range("--" + name.replace("_", "-"), getattr(self, name), at_least=1)
+            check_range(flag_of(name), getattr(self, name), at_least=1)

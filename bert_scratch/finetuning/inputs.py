@@ -1,7 +1,8 @@
-"""The files a run learns from: it goes on with the same ones only."""
+"""What a run learns from, model and examples: it goes on with the same only."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,44 +11,53 @@ from bert_scratch.config import InputError, read_json_object
 from bert_scratch.finetuning.finetune_config import FinetuneConfig
 
 INPUTS = "inputs.json"
+_MODEL_SUFFIXES = frozenset({".safetensors", ".bin", ".json", ".txt"})
+"""Of the files of a model folder that decide what comes of it: not its card."""
 
 
 def store_inputs(folder: Path, asked: FinetuneConfig) -> None:
-    """Write the digests of the files of examples into a run's folder."""
+    """Write the digests of model and examples into a run's folder."""
     durable.write_json(folder / INPUTS, _digests(asked))
 
 
 def _digests(config: FinetuneConfig) -> dict[str, Any]:
-    """Return {flag: digest} of the files of examples; of a folder, {name: digest} of its files."""
+    """Return {flag: digest} of what is on this machine; of a folder, {file: digest}."""
     files = {
         "--train-file": config.train_file,
         "--eval-file": config.eval_file,
         "--test-file": config.test_file,
     }
-    return {
+    found = {
         flag: _digest(Path(file))
         for flag, file in files.items()
         if file is not None and Path(file).exists()
     }
+    if Path(config.model).is_dir():
+        found["--model"] = _digest(Path(config.model), _MODEL_SUFFIXES)
+    return found
 
 
-def _digest(path: Path) -> dict[str, Any]:
+def _digest(path: Path, suffixes: Collection[str] | None = None) -> dict[str, Any]:
     if path.is_file():
         return durable.file_digest(path)
     found = sorted(file for file in path.rglob("*") if file.is_file())
-    return {file.relative_to(path).as_posix(): durable.file_digest(file) for file in found}
+    return {
+        file.relative_to(path).as_posix(): durable.file_digest(file)
+        for file in found
+        if suffixes is None or file.suffix in suffixes
+    }
 
 
 def check_inputs(folder: Path, asked: FinetuneConfig) -> None:
-    """Refuse to go on with, or to call done, a run whose examples have changed since.
+    """Refuse to go on with, or to call done, a run whose model or examples have changed since.
 
     Raises:
-        InputError: naming the flags of the files that have changed.
+        InputError: naming the flags of what has changed.
     """
     before, now = read_json_object(folder / INPUTS), _digests(asked)
     changed = [flag for flag in before if before[flag] != now.get(flag)]
     if changed:
         raise InputError(
-            f"{folder} holds a run on other examples: the content of {' and '.join(changed)} has "
-            f"changed; start a new run in another --output-dir"
+            f"{folder} holds a run that began with others: the content of "
+            f"{' and '.join(changed)} has changed; start a new run in another --output-dir"
         )

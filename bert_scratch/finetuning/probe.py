@@ -210,9 +210,10 @@ def _read(config: ProbeConfig) -> tuple[_Examples, _Examples]:
         tested = [others[index] for index in random.permutation(len(others)).tolist()]
     train = _first(shuffled, config.num_examples)
     test = _first(tested, config.num_examples // 2)
+    tested_on = config.train_file if config.eval_file is None else config.eval_file
     if min(len(train.labels), len(test.labels)) < _MIN_EXAMPLES:
         raise InputError(
-            f"--train-file {config.train_file}: {len(train.labels)} labels to learn from and "
+            f"{config.train_file} has {len(train.labels)} labels to learn from and {tested_on} "
             f"{len(test.labels)} to test on; each needs {_MIN_EXAMPLES}"
         )
     if len(set(train.labels)) < 2:

@@ -71,10 +71,14 @@ def read_sentence_examples(
 
 
 def _with_pair(table: Table, settings: TaskSettings) -> TaskSettings:
-    """Name the columns of pairs that mean the same, where the user has not named any."""
+    """Name the columns of pairs that mean the same, where the user has not named any.
+
+    Two columns without a header are a pair: here labels are for pairs alone.
+    """
     lower = {name.lower(): name for name in table.columns}
+    places = () if table.has_header or len(table.columns) != 2 else (("1", "2"),)
     if settings.text_column is None and settings.text_pair_column is None:
-        for first, second in POSITIVES:
+        for first, second in (*POSITIVES, *places):
             if first in lower and second in lower:
                 return settings.replace(text_column=lower[first], text_pair_column=lower[second])
     return settings

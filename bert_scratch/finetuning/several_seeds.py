@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from bert_scratch import durable
+from bert_scratch.config import InputError
 from bert_scratch.finetuning.finetune_config import FinetuneConfig
 from bert_scratch.finetuning.task import LOWER_IS_BETTER
 
 RESULTS = "results.json"
+RESOLVED = "finetune_config.json"
+"""The settings of one run, as resolved."""
 
 
 def run_seeds(
@@ -26,8 +29,13 @@ def run_seeds(
 
     Returns:
         Means under the metrics' names, `std` (over the sample, 0 for one seed), and each seed's.
+
+    Raises:
+        InputError: if the output folder holds a run of one seed.
     """
     out = Path(asked.output_dir)
+    if (out / RESOLVED).exists():
+        raise InputError(f"{out} holds a run of one seed; give --seeds another --output-dir")
     of_seed = {
         seed: run(asked.replace(seed=seed, seeds=(), output_dir=str(out / f"seed-{seed}")))
         for seed in asked.seeds

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from bert_scratch.config import Settings, check_choice, check_range
+from bert_scratch.config import Settings, check_choice, check_range, flag_of
 
 TASK_FILE = "task.json"
 """In a model folder: these settings."""
@@ -78,7 +78,7 @@ class TaskSettings(TableSettings, WindowSettings):
         check_choice("--class-weights", self.class_weights, CLASS_WEIGHTS)
         check_range("--max-seq-length", self.max_seq_length, at_least=8)
         for name in ("doc_stride", "n_best_size", "max_answer_length"):
-            check_range("--" + name.replace("_", "-"), getattr(self, name), at_least=1)
+            check_range(flag_of(name), getattr(self, name), at_least=1)
 
     def for_prediction(self) -> TaskSettings:
         """Return these settings alone, without those of a command that has more."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bert_scratch import durable
 from bert_scratch.config import (
     InputError,
     Settings,
@@ -75,6 +76,7 @@ def run_convert(config: ConvertConfig) -> Path:
     target = Path(config.output_dir)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"--output-dir {target}: exists and is not an empty folder")
+    make_output_folder(target.parent)
     source = Path(config.input)
     pickled = source if source.suffix == ".bin" and source.is_file() else None
     if pickled is not None:
@@ -102,10 +104,10 @@ def run_convert(config: ConvertConfig) -> Path:
             f"{shape.vocab_size}: converted all the same, but they do not belong together",
             file=sys.stderr,
         )
-    make_output_folder(target)
-    write_folder(target, stored, shape, architecture=architecture)
-    if tokenizer is not None:
-        TokenizerFolder(tokenizer).save_pretrained(target)
+    with durable.durable_folder(target) as folder:
+        write_folder(folder, stored, shape, architecture=architecture)
+        if tokenizer is not None:
+            TokenizerFolder(tokenizer).save_pretrained(folder)
     num_parameters = sum(tensor.numel() for tensor in stored.values())
     without = "" if tokenizer is not None else f"; no tokenizer, {source} has none"
     print(f"{target}: {architecture}, {num_parameters:,} parameters{without}")

@@ -2,13 +2,15 @@
 
 The learning rate is a function of the step and the horizon, so a longer run is another function.
 Up to the step where a wsd schedule begins to fall, both are the same, so the run goes on from the
-checkpoint that was kept there and ends with the bits of a run that was so long from the start.
+checkpoint that was kept there and ends with the bits of a run that was so long from the start and
+had the same other settings: those that were chosen by the first length stay.
 A linear or google schedule depends on the horizon at every step after the warm-up: it goes on
 from the newest checkpoint with the rate that a run of the new length has there, which is higher.
 """
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from bert_scratch.config import InputError
@@ -38,9 +40,16 @@ def extend(folder: RunFolder, stored: PretrainConfig, asked: PretrainConfig) -> 
         asked: with the new --num-train-steps or --max-train-seconds.
 
     Raises:
-        InputError: if the new horizon is shorter than the old one.
+        InputError: if the new horizon is shorter than the old one, or there is a model but no
+            whole checkpoint: the run would begin again and lose it.
     """
     newest, _ = find_checkpoint(folder.checkpoints)
+    if newest is None and (model := folder.newest_model()) is not None:
+        raise InputError(
+            f"--extend: {folder.path} has a model and no whole checkpoint to go on from; train its "
+            f"weights in a new run: --init-checkpoint {shlex.quote(str(model))} "
+            f"--output-dir ANOTHER"
+        )
     steps = _new_horizon(stored, asked, newest)
     if steps is not None and steps < (stored.num_train_steps or 0):
         raise InputError(

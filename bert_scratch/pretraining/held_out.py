@@ -62,7 +62,9 @@ class HeldOut:
         model: PretrainedModel,
         tokenizer: SavesPretrained,
     ) -> None:
-        """Log one evaluation, keep the model if it is the best so far, warn if the loss rises.
+        """Keep the model if it is the best so far, log the evaluation, warn if the loss rises.
+
+        Killed in between, the next start evaluates again and finds the model kept.
 
         Args:
             progress: of the run.
@@ -71,6 +73,11 @@ class HeldOut:
             model: that was evaluated.
             tokenizer: saved along with it.
         """
+        # An untrained model is a function of the seed; nobody wants it back.
+        if progress.step and values[LOSS] < self.best_loss():
+            with durable.durable_folder(self.best) as folder:
+                model.save_pretrained(folder, tokenizer=tokenizer)
+                durable.write_json(folder / EVALUATION, {"step": progress.step, LOSS: values[LOSS]})
         self.log.append(
             step=progress.step,
             split="eval",
@@ -80,11 +87,6 @@ class HeldOut:
         )
         self.display.line("held out   " + describe(progress.step, num_train_steps, values))
         self.losses[progress.step] = values[LOSS]
-        # An untrained model is a function of the seed; nobody wants it back.
-        if progress.step and values[LOSS] < self.best_loss():
-            with durable.durable_folder(self.best) as folder:
-                model.save_pretrained(folder, tokenizer=tokenizer)
-                durable.write_json(folder / EVALUATION, {"step": progress.step, LOSS: values[LOSS]})
         self._warn_if_rising()
 
     def best_step(self) -> int:

@@ -68,10 +68,16 @@ def outlook_on(
         tokens_per_step=tokens_per_step,
         tokens=tokens,
         passes=passes,
-        duration_s=config.max_train_seconds or num_train_steps * step_s,
+        duration_s=run_duration_s(config, num_train_steps * step_s),
         expected_loss=loss,
         verdict=verdict(facts, passes=passes, loss=loss),
     )
+
+
+def run_duration_s(config: PretrainConfig, by_steps: float) -> float:
+    """Return how long a run takes: its time limit, where its steps follow from that."""
+    limit = config.max_train_seconds
+    return by_steps if limit is None or config.num_train_steps is not None else limit
 
 
 def describe_start(

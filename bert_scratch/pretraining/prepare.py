@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import heapq
 import os
+import shlex
 import sys
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,7 @@ from bert_scratch.pretraining.tokenise import (
     tokenise,
 )
 from bert_scratch.training.distributed import Ranks, joined_ranks, rank_and_world_size
+from bert_scratch.training.run_folder import alone_in
 
 DOCUMENTATION_FOLDER = Path("data")
 
@@ -67,7 +70,10 @@ def run_prepare(config: PrepareConfig) -> None:
     if rank == 0:
         for line in describe_store(store):
             print(line)
-        print(f"pretrain on it with: bert-scratch pretrain --data {folder} --output-dir DIR")
+        print(
+            f"pretrain on it with: bert-scratch pretrain --data "
+            f"{shlex.quote(str(folder))} --output-dir DIR"
+        )
 
 
 def prepare(settings: CorpusSettings, folder: str | Path, *, verify: bool = False) -> TokenStore:
@@ -101,24 +107,30 @@ def prepare(settings: CorpusSettings, folder: str | Path, *, verify: bool = Fals
         for source in text.sources:
             print(f"corpus     {source.evidence}")
         make_output_folder(folder)
-        _open_libraries(settings)
-        plan = make_plan(settings, text, folder)
-        text = with_held_out(text, plan)
-        finished = finished_shards(folder, range(len(text.slices)))
-        check_free_disk(
-            folder,
-            text,
-            load_tokenizer(folder / TOKENIZER_FOLDER),
-            finished=finished,
-            has_word_starts=settings.word_segmenter is not None,
-        )
-        ranks.tell("plan", "made")
-        _tokenise(settings, folder, text, ranks, finished)
-        for other in range(1, ranks.world_size):
-            ranks.wait_for(f"rank {other} is done")
-        _finish(folder, text, plan)
-        ranks.tell("manifest")
+        with alone_in(folder):
+            _make(settings, text, folder, ranks)
         return TokenStore(folder)
+
+
+def _make(settings: CorpusSettings, text: Text, folder: Path, ranks: Ranks) -> None:
+    """Plan a corpus, make this rank's shards, and write the manifest when all ranks are done."""
+    _open_libraries(settings)
+    plan = make_plan(settings, text, folder)
+    text = with_held_out(text, plan)
+    finished = finished_shards(folder, range(len(text.slices)))
+    check_free_disk(
+        folder,
+        text,
+        load_tokenizer(folder / TOKENIZER_FOLDER),
+        finished=finished,
+        has_word_starts=settings.word_segmenter is not None,
+    )
+    ranks.tell("plan", "made")
+    _tokenise(settings, folder, text, ranks, finished)
+    for other in range(1, ranks.world_size):
+        ranks.wait_for(f"rank {other} is done")
+    _finish(folder, text, plan)
+    ranks.tell("manifest")
 
 
 def _open_libraries(settings: CorpusSettings) -> None:
@@ -180,6 +192,8 @@ def _reuse(settings: CorpusSettings, text: Text, folder: Path, *, verify: bool) 
             f"{folder} holds a corpus prepared otherwise:\n  {listing}\ngive the settings it was "
             f"prepared with, choose another output folder, or delete {folder}"
         )
+    with suppress(OSError):  # it may be read only
+        remove_temporary(folder)  # a kill may have left them behind the manifest
     print(f"corpus     prepared already, used as it is: {folder}")
     return TokenStore(folder, verify=verify)
 
@@ -238,7 +252,6 @@ def _finish(folder: Path, text: Text, plan: dict[str, Any]) -> None:
         )
     vocab_size = plan["resolved"]["vocab_size"]
     write_manifest(folder, records, vocab_size=vocab_size, facts=manifest_facts(plan))
-    (folder / PLAN).unlink()
     remove_temporary(folder)
 
 

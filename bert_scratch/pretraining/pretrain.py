@@ -114,9 +114,9 @@ def _ready(
         return None
     check_disk_space(folder, parts.config, trial.checkpoint.num_parameters)
     store_word_vectors(asked, folder)
-    folder.store(asked, parts.config)
     durable.write_text(folder.corpus_facts, parts.facts.to_json())
     parts.tokenizer.save_pretrained(folder.tokenizer)
+    folder.store(asked, parts.config)  # last: from here on the run is one to go on with
     return parts
 
 

@@ -14,6 +14,7 @@ from bert_scratch.config import (
     Settings,
     check_choice,
     check_range,
+    flag_of,
 )
 from bert_scratch.data.mask_settings import MASK_UNITS, check_replacements
 from bert_scratch.model.compute_settings import ComputeSettings
@@ -226,7 +227,7 @@ class PretrainConfig(
         _check_if_given("--lr-schedule", self.lr_schedule, LEARNING_RATE_SCHEDULES)
         check_range("--max-seq-length", self.max_seq_length, at_least=8, at_most=65536)
         for name in ("short_seq_prob", "adam_beta1", "adam_beta2"):
-            check_range(_flag(name), getattr(self, name), at_least=0, below=1)
+            check_range(flag_of(name), getattr(self, name), at_least=0, below=1)
         check_range("--masked-lm-prob", self.masked_lm_prob, above=0, below=1)
         for name in (
             "train_batch_size",
@@ -237,7 +238,7 @@ class PretrainConfig(
             "eval_steps",
             "logging_steps",
         ):
-            check_range(_flag(name), getattr(self, name), at_least=1)
+            check_range(flag_of(name), getattr(self, name), at_least=1)
         for name in (
             "num_warmup_steps",
             "num_workers",
@@ -247,9 +248,9 @@ class PretrainConfig(
             "hang_timeout_s",
             "profile",
         ):
-            check_range(_flag(name), getattr(self, name), at_least=0)
+            check_range(flag_of(name), getattr(self, name), at_least=0)
         for name in ("learning_rate", "max_train_seconds", "adam_epsilon"):
-            check_range(_flag(name), getattr(self, name), above=0)
+            check_range(flag_of(name), getattr(self, name), above=0)
         check_range("--lr-decay-share", self.lr_decay_share, above=0, at_most=1)
         if self.extend and all(getattr(self, name) is None for name in HORIZON):
             raise InputError("--extend needs a larger --num-train-steps or --max-train-seconds")
@@ -269,13 +270,13 @@ class PretrainConfig(
                 default = CorpusSettings.__dataclass_fields__[name].default
                 if getattr(self, name) != default and name != "num_processes":
                     raise InputError(
-                        f"{_flag(name)} has no effect with --data: the corpus is already prepared; "
-                        f"leave it out, or prepare again with `bert-scratch prepare`"
+                        f"{flag_of(name)} has no effect with --data: the corpus is already "
+                        f"prepared; leave it out, or prepare again with `bert-scratch prepare`"
                     )
         shape = [n for n in ModelSettings.__dataclass_fields__ if n in _SHAPE and self._given(n)]
         if self.init_checkpoint is not None and shape:
             raise InputError(
-                f"{_flag(shape[0])} cannot be combined with --init-checkpoint: the shape is that "
+                f"{flag_of(shape[0])} cannot be combined with --init-checkpoint: the shape is that "
                 f"of the checkpoint"
             )
         if self.init_checkpoint is not None and self.init_word_vectors is not None:
@@ -309,10 +310,6 @@ _SHAPE = frozenset(
         "layer_norm_eps",
     }
 )
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 def _check_if_given(flag: str, value: str | None, choices: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -113,15 +114,22 @@ def changed_world(folder: RunFolder, what: str, changes: list[str]) -> InputErro
         changes: one line each.
     """
     listing = "\n  ".join(changes)
-    return InputError(
-        f"{folder.path} holds a run with {what}:\n  {listing}\nWhat makes sense instead:\n"
-        f"  a new run               the same command with --output-dir ANOTHER\n"
-        f"  its weights, new world  the same command with "
-        f"--init-checkpoint {folder.newest_model()} --output-dir ANOTHER,\n"
-        f"                          without the flags of the model's shape and vocabulary\n"
-        f"  the old run, longer     bert-scratch pretrain --config {folder.asked} --extend "
-        f"--num-train-steps MORE"
+    model = folder.newest_model()
+    lines = [
+        f"{folder.path} holds a run with {what}:\n  {listing}\nWhat makes sense instead:",
+        "  a new run               the same command with --output-dir ANOTHER",
+    ]
+    if model is not None:
+        lines += [
+            f"  its weights, new world  the same command with "
+            f"--init-checkpoint {shlex.quote(str(model))} --output-dir ANOTHER,",
+            "                          without the flags of the model's shape and vocabulary",
+        ]
+    lines.append(
+        f"  the old run, longer     bert-scratch pretrain --config "
+        f"{shlex.quote(str(folder.asked))} --extend --num-train-steps MORE"
     )
+    return InputError("\n".join(lines))
 
 
 def check_same_store(checkpoint: Path, corpus_sha256: str, folder: RunFolder) -> None:
@@ -153,8 +161,19 @@ def with_run_settings(stored: PretrainConfig, asked: PretrainConfig) -> Pretrain
 
 
 def newest_checkpoint(folder: RunFolder) -> Path | None:
-    """Return the newest whole checkpoint of a run, and say which newer ones are not."""
+    """Return the newest whole checkpoint of a run, and say which newer ones are not.
+
+    Raises:
+        InputError: if there are some, and none is whole: the run would begin again and lose its
+            best model.
+    """
     checkpoint, problems = find_checkpoint(folder.checkpoints)
+    if problems and checkpoint is None:
+        listing = "\n  ".join(problems)
+        raise InputError(
+            f"{folder.path} has no whole checkpoint to go on from:\n  {listing}\n"
+            f"remove {folder.checkpoints} to begin this run again, or give another --output-dir"
+        )
     for problem in problems:
         print(f"not used: {problem}", file=sys.stderr)
     return checkpoint

@@ -7,7 +7,7 @@ from pathlib import Path
 from bert_scratch.config import read_json_object
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.training import run_folder
-from bert_scratch.training.checkpoint import checkpoint_folders
+from bert_scratch.training.checkpoint import find_checkpoint
 from bert_scratch.training.run_folder import OnChange, nobody
 
 
@@ -47,7 +47,8 @@ class RunFolder(run_folder.RunFolder[PretrainConfig]):
         """Tell whether a run of so many steps has ended well and its result is there."""
         return self.ended_well() and read_json_object(self._status).get("step") == num_train_steps
 
-    def newest_model(self) -> Path:
-        """Return the result, or the newest checkpoint of a run that has none yet."""
-        checkpoints = checkpoint_folders(self.checkpoints)
-        return self.model if self.model.is_dir() or not checkpoints else checkpoints[-1]
+    def newest_model(self) -> Path | None:
+        """Return the result, else the newest whole checkpoint, else the best model so far."""
+        checkpoint, _ = find_checkpoint(self.checkpoints)
+        found = (self.model, *([] if checkpoint is None else [checkpoint]), self.best)
+        return next((folder for folder in found if folder.is_dir()), None)

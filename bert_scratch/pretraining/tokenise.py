@@ -34,6 +34,7 @@ from bert_scratch.data.store import MANIFEST
 from bert_scratch.data.wordpiece import load_tokenizer
 from bert_scratch.pretraining.corpus_plan import text_bytes
 from bert_scratch.pretraining.reading import NUM_HASHES, Document, ReadingRules, read_sections
+from bert_scratch.training.interruption import stop_signals
 
 TOKENIZER_FOLDER = "tokenizer"
 
@@ -177,11 +178,11 @@ def unfinished_files(folder: Path) -> list[Path]:
 
 
 def remove_temporary(folder: Path) -> None:
-    """Remove the temporary files and, once there is a manifest, the records of a run."""
+    """Remove the temporary files and, once there is a manifest, the records and the plan."""
     is_done = (folder / MANIFEST).exists()
     for path in folder.iterdir():
-        is_record = is_done and path.suffix == ".json" and path.name[:1].isdigit()
-        if _OWN_NAME.fullmatch(path.name) and (is_record or path.suffix == ".tmp"):
+        is_spent = is_done and path.suffix == ".json" and path.name != MANIFEST
+        if _OWN_NAME.fullmatch(path.name) and (is_spent or path.suffix == ".tmp"):
             path.unlink()
 
 
@@ -237,9 +238,10 @@ def _processes(
 def _start_worker(
     folder: Path, rules: ReadingRules, word_segmenter: str | None, num_done: Synchronized[int]
 ) -> None:
-    """Leave Ctrl-C to the parent, end when it ends, and use one thread."""
+    """Leave Ctrl-C and a closed terminal to the parent, end when it ends, and use one thread."""
     global _open_tokeniser, _num_done
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in set(stop_signals()) - {signal.SIGTERM}:
+        signal.signal(number, signal.SIG_IGN)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     end_with_parent()
     _num_done = num_done

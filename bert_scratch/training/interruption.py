@@ -18,7 +18,7 @@ class Interrupted(Exception):
 
 
 class StopRequest:
-    """Remembers that SIGTERM or SIGINT arrived; long loops poll it between units of work."""
+    """Remembers that a signal to stop arrived; long loops poll it between units of work."""
 
     def __init__(self) -> None:
         self.signal_name: str | None = None
@@ -32,12 +32,22 @@ class StopRequest:
         self.signal_name = signal.Signals(number).name
 
 
+def stop_signals() -> list[signal.Signals]:
+    """Return the signals that ask for a stop, a closed terminal's among them unless it is ignored.
+
+    `nohup` has it ignored, and Windows has none.
+    """
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    return numbers
+
+
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Turn SIGTERM and SIGINT into a `StopRequest` inside the block (main thread only)."""
+    """Turn SIGTERM, SIGINT and SIGHUP into a `StopRequest` inside the block (main thread only)."""
     request = StopRequest()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    previous = {number: signal.signal(number, request._on_signal) for number in numbers}
+    previous = {number: signal.signal(number, request._on_signal) for number in stop_signals()}
     try:
         yield request
     finally:

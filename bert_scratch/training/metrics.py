@@ -59,7 +59,9 @@ class MetricsLog:
         if path is None:
             return
         kept = []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        # A kill may also cut a character, which then is none.
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        for line in text.split("\n"):
             try:
                 if json.loads(line)["step"] <= keep_through_step:
                     kept.append(line + "\n")
@@ -70,7 +72,7 @@ class MetricsLog:
     def evaluations(self) -> list[dict[str, float]]:
         """Return the lines of evaluations, oldest first."""
         text = "" if self.path is None else self.path.read_text(encoding="utf-8")
-        lines = map(json.loads, text.splitlines())
+        lines = map(json.loads, text.removesuffix("\n").split("\n") if text else [])
         return [line for line in lines if line["split"] == "eval"]
 
     def append(self, *, step: int, split: str, **values: float | int | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from bert_scratch import durable
@@ -17,6 +18,7 @@ def write_model_folder(
     tokenizer: SavesPretrained,
     model_card: str,
     max_seq_length: int,
+    also: Mapping[str, str] | None = None,
 ) -> None:
     """Write a folder that transformers, sentence-transformers and this package all load.
 
@@ -28,12 +30,14 @@ def write_model_folder(
         tokenizer: its files are written along.
         model_card: the text of `README.md`.
         max_seq_length: the length the model was trained at; sentence vectors cut texts there.
+        also: {name: content} of further text files.
     """
     hidden_size = model.config.hidden_size
     with durable.durable_folder(folder) as temporary:
         model.save_pretrained(temporary, tokenizer=tokenizer)
         _write_pooling(temporary, hidden_size=hidden_size, max_seq_length=max_seq_length)
-        durable.write_text(temporary / "README.md", model_card)
+        for name, content in {"README.md": model_card, **(also or {})}.items():
+            durable.write_text(temporary / name, content)
 
 
 def _write_pooling(folder: Path, *, hidden_size: int, max_seq_length: int) -> None:

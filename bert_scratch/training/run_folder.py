@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from filelock import FileLock, Timeout
 
 from bert_scratch import durable
-from bert_scratch.config import InputError, Settings, make_output_folder, read_json_object
+from bert_scratch.config import InputError, Settings, flag_of, make_output_folder, read_json_object
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
@@ -69,21 +70,9 @@ class RunFolder(Generic[SettingsT]):
         Raises:
             InputError: if another process is at work in it.
         """
-        lock = FileLock(self.path / ".lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise InputError(
-                f"{self.path}: another process is running in this folder; wait for it or give "
-                f"another --output-dir"
-            ) from error
-        try:
-            for leftover in self.path.glob("*.tmp"):
-                if leftover.is_file():
-                    leftover.unlink()
+        with alone_in(self.path):
+            durable.remove_leftovers(self.path)
             yield
-        finally:
-            lock.release()
 
     def stored(self) -> SettingsT | None:
         """Return the resolved settings of the run that was started here, if one was."""
@@ -103,7 +92,8 @@ class RunFolder(Generic[SettingsT]):
     def changes(self, asked: SettingsT, *, may_change: Set[str]) -> list[str]:
         """Return one line for each setting that differs from the stored run's and may not.
 
-        A value counts as unchanged when it is what was asked for then, or what came of it.
+        A value counts as unchanged when it is what was asked for then, or what came of it; a path
+        however it is spelled.
 
         Args:
             asked: the settings of this start.
@@ -113,10 +103,9 @@ class RunFolder(Generic[SettingsT]):
         resolved = self._settings.from_json_file(self._resolved).to_dict()
         lines = []
         for name, value in asked.to_dict().items():
-            same = value == before[name] or (value is not None and value == resolved[name])
-            if name not in may_change and not same:
-                flag = "--" + name.replace("_", "-")
-                lines.append(f"{flag}: was {_shown(before[name])}, now {_shown(value)}")
+            known = [before[name], *([] if value is None else [resolved[name]])]
+            if name not in may_change and _unspelled(value) not in map(_unspelled, known):
+                lines.append(f"{flag_of(name)}: was {_shown(before[name])}, now {_shown(value)}")
         return lines
 
     def write_status(self, state: str, *, code: int, step: int, message: str) -> None:
@@ -131,6 +120,34 @@ class RunFolder(Generic[SettingsT]):
         if not self._status.exists() or not self.model.is_dir():
             return False
         return read_json_object(self._status).get("state") == "done"
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder inside the block, even when this one is killed.
+
+    Raises:
+        InputError: if another process is at work in it.
+    """
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(
+            f"{folder}: another process is running in this folder; wait for it or give another "
+            f"--output-dir"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _unspelled(value: Any) -> Any:
+    """Return a value with each path that is there in full: my_texts/ is ./my_texts."""
+    if isinstance(value, list):
+        return [_unspelled(item) for item in value]
+    return os.path.abspath(value) if isinstance(value, str) and os.path.exists(value) else value
 
 
 def _shown(value: Any) -> str:

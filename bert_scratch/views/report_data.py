@@ -106,12 +106,18 @@ def read_run(path: Path, name: str) -> RunRecord:
         facts=_object(path / "corpus.json"),
         train=[line for line in lines if line.get("split") == "train"],
         held_out=[line for line in held_out if "unigram_loss" not in line],
-        final=next((line for line in held_out if "unigram_loss" in line), None),
+        final=_of_the_end(held_out),
         fill_ins=read_lines(path / "fill_ins.jsonl"),
         mistakes=_object(path / MISTAKES),
         checkpoints=[(_step(folder), _size(folder)) for folder in checkpoints],
         versions=_versions(path, checkpoints),
     )
+
+
+def _of_the_end(held_out: list[Line]) -> Line | None:
+    """Return the evaluation of all held-out examples at a run's end, unless it has gone on."""
+    is_end = bool(held_out) and "unigram_loss" in held_out[-1]
+    return held_out[-1] if is_end else None
 
 
 def read_lines(path: Path) -> list[Line]:
@@ -124,7 +130,8 @@ def read_lines(path: Path) -> list[Line]:
     """
     if not path.is_file():
         return []
-    texts = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    text = path.read_text(encoding="utf-8", errors="replace")
+    texts = text.removesuffix("\n").split("\n") if text else []
     lines = []
     for number, text in enumerate(texts, start=1):
         try:

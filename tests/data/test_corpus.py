@@ -10,6 +10,7 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -74,6 +75,35 @@ def test_folder_is_searched_recursively_in_sorted_order(tmp_path: Path) -> None:
         "a/c.txt",
         "b.txt",
     ]
+
+
+def test_linked_folders_are_searched_each_once(tmp_path: Path) -> None:
+    write(tmp_path / "texts" / "a.txt", "a line\n")
+    write(tmp_path / "elsewhere" / "b.txt", "a line\n")
+    (tmp_path / "texts" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "texts" / "around").symlink_to(tmp_path / "texts")
+    (source,) = resolve_sources([str(tmp_path / "texts")])
+    assert [str(f.relative_to(tmp_path / "texts")) for f in source.files] == [
+        "a.txt", "linked/b.txt",
+    ]  # fmt: skip
+
+
+def test_what_was_made_inside_the_texts_is_none_of_them(tmp_path: Path) -> None:
+    for name in ("a.txt", "runs/x/asked_config.json", "runs/x/tokenizer/vocab.txt"):
+        write(tmp_path / name, "a line\n")
+    for name in ("store/plan.json", "store/tokenizer/vocab.txt", "tokenizer/notes.txt"):
+        write(tmp_path / name, "a line\n")
+    (source,) = resolve_sources([str(tmp_path)])
+    found = [str(file.relative_to(tmp_path)) for file in source.files]
+    assert found == ["a.txt", "tokenizer/notes.txt"]
+
+
+def test_file_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a line\n")
+    with open(os.fsencode(tmp_path) + b"/na\xefve.txt", "w") as file:
+        file.write("a line\n")
+    with pytest.raises(InputError, match=r"the name of b'.*na\\xefve.txt' is not UTF-8; rename"):
+        resolve_sources([str(tmp_path)])
 
 
 def test_named_xml_that_is_no_dump_is_refused(tmp_path: Path) -> None:

@@ -125,6 +125,7 @@ def test_what_cannot_be_merged_is_loaded_here_and_refused_elsewhere(
         tokenizer=TokenizerFolder(load_tokenizer(folder)),
         settings=of(kind),
         model_card="",
+        also={},
     )
     again = load_adapted(BertForSequenceClassification, tmp_path / "model")
     torch.testing.assert_close(again(IDS).logits, model(IDS).logits)

@@ -55,7 +55,7 @@ def test_a_head_of_ones_own_is_trained_saved_and_answers(settings: Make, write: 
 
 def test_a_batch_of_a_custom_head_is_never_cut_unasked(settings: Make, write: Write) -> None:
     name = write("my_head.py", HEAD) + ":MeanHead"
-    assert assemble(settings(task=name, train_batch_size=40)).plan().micro_batch_size == 40
+    assert assemble(settings(task=name, train_batch_size=40)).config.micro_batch_size == 40
 
 
 @pytest.mark.parametrize(

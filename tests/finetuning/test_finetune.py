@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from bert_scratch.config import InputError, read_json_object
 from bert_scratch.data.wordpiece import TokenizerFolder, load_tokenizer
@@ -167,6 +169,49 @@ def test_changed_settings_and_changed_files_are_refused(settings: Make) -> None:
         file.write("a film\t1\n")
     with pytest.raises(InputError, match=r"the content of --train-file has changed"):
         finetune(settings(num_train_epochs=1))
+
+
+def test_a_model_that_was_trained_on_is_refused(
+    settings: Make, folder: Path, tmp_path: Path
+) -> None:
+    model = shutil.copytree(folder, tmp_path / "model")
+    asked = settings(model=str(model), num_train_epochs=1)
+    finetune(asked)
+    (model / "README.md").write_text("another card")
+    finetune(asked)
+    weights = load_file(model / "model.safetensors")
+    save_file({name: tensor * 2 for name, tensor in weights.items()}, model / "model.safetensors")
+    with pytest.raises(InputError, match=r"the content of --model has changed"):
+        finetune(asked)
+
+
+def test_one_seed_and_several_do_not_share_a_folder(settings: Make) -> None:
+    finetune(settings("one", num_train_epochs=1))
+    with pytest.raises(InputError, match="holds a run of one seed; give --seeds another"):
+        finetune(settings("one", num_train_epochs=1, seeds=(1, 2)))
+    finetune(settings("several", num_train_epochs=1, seeds=(1, 2)))
+    with pytest.raises(InputError, match="holds the results of several seeds"):
+        finetune(settings("several", num_train_epochs=1))
+
+
+def test_a_run_killed_at_its_very_end_is_done(
+    settings: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = settings(num_train_epochs=1)
+
+    def killed(folder: Path, **_: object) -> None:
+        if folder.name == "checkpoints":
+            raise KeyboardInterrupt
+        remove(folder, ignore_errors=True)
+
+    remove = shutil.rmtree
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(shutil, "rmtree", killed)
+        finetune(asked)
+    checkpoints = Path(asked.output_dir) / "checkpoints"
+    assert checkpoints.is_dir()
+    assert finetune(asked).results["accuracy"] > 0
+    assert "this run is done" in capsys.readouterr().out and not checkpoints.exists()
 
 
 def test_a_changed_file_in_a_folder_for_each_label_is_refused(

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from bert_scratch.cli import parse
 from bert_scratch.config import InputError
-from bert_scratch.data.wordpiece import load_tokenizer
+from bert_scratch.data.wordpiece import TokenizerFolder, load_tokenizer
 from bert_scratch.inference import convert
 from bert_scratch.inference.convert import ConvertConfig, run_convert
 
@@ -158,6 +158,19 @@ def test_output_in_use_is_not_touched(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="exists and is not an empty folder"):
         converted(folder, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_a_conversion_that_is_cut_off_leaves_nothing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(TokenizerFolder, "save_pretrained", killed)
+        converted(folder, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+    converted(folder, tmp_path / "out")
 
 
 def test_weights_that_are_not_the_configs_leave_nothing(folder: Path, tmp_path: Path) -> None:

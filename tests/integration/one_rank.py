@@ -1,7 +1,8 @@
 """One rank of a run, as its tests start it: notes what each step was, and may end at one.
 
 Usage: one_rank.py NOTES ENDING RANK STEP CONFIG. ENDING is nothing, or what the rank does in that
-step when it is started for the first time: kill (itself), terminate (itself), infinite (a loss).
+step when it is started for the first time: kill (itself), terminate (itself), infinite (a loss);
+or apart: it begins with other weights, as a CPU that rounds otherwise would count them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from typing import Any
 import torch
 
 from bert_scratch.cli import main
-from bert_scratch.pretraining import run
+from bert_scratch.model.heads import BertForPreTraining
+from bert_scratch.pretraining import assemble, run
+from bert_scratch.pretraining.assemble import Parts
 from bert_scratch.training.distributed import rank_and_world_size, times_restarted
 from bert_scratch.training.loop import train
 from bert_scratch.training.step import Updater
@@ -40,7 +43,11 @@ class InfiniteLoss:
 
 
 def noting_update(updater: Updater[Any], batch: Any, *, step: int, **named: Any) -> Any:
-    if ENDING and (RANK, step) == (int(ENDING_RANK), int(ENDING_STEP)) and not times_restarted():
+    if (
+        ENDING not in ("", "apart")
+        and (RANK, step) == (int(ENDING_RANK), int(ENDING_STEP))
+        and not times_restarted()
+    ):
         if ENDING == "infinite":
             updater = replace(updater, objective=InfiniteLoss(updater.objective))
         else:
@@ -67,5 +74,18 @@ def noting_train(updater: Updater[Any], **options: Any) -> None:
     train(noting, **options)
 
 
+class WeightsApart(Parts):
+    """Parts whose model starts with other weights on one rank."""
+
+    def build_model(self, checkpoint: Path | None = None) -> BertForPreTraining:
+        model = super().build_model(checkpoint)
+        if RANK == int(ENDING_RANK):
+            with torch.no_grad():
+                model.bert.embeddings.word_embeddings.weight.mul_(1.5)
+        return model
+
+
+if ENDING == "apart":
+    assemble.Parts = WeightsApart
 run.train = noting_train
 sys.exit(main(["pretrain", "--config", CONFIG]))

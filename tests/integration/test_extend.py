@@ -3,8 +3,10 @@ CPU only: `pytest tests/integration/test_extend.py`."""
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -166,3 +168,26 @@ def test_data_prepared_anew_under_the_same_name_is_refused(
     prepare(CorpusSettings(corpus=(str(corpus),), documents="blank-lines", **prepared), data)
     with pytest.raises(InputError, match="not the one the run was trained on"):
         pretrain(asked)
+
+
+def test_run_without_a_whole_checkpoint_is_not_begun_again(settings: MakeSettings) -> None:
+    asked = settings(num_train_steps=6)
+    pretrain(asked)
+    folder = Path(str(asked.output_dir))
+    model = (folder / "model" / "model.safetensors").read_bytes()
+    shutil.rmtree(folder / "checkpoints")
+    with pytest.raises(InputError, match=r"--extend: .* no whole checkpoint .*--init-checkpoint"):
+        pretrain(asked.replace(num_train_steps=9, extend=True))
+    assert (folder / "model" / "model.safetensors").read_bytes() == model
+    assert (folder / "metrics.jsonl").stat().st_size
+
+
+def test_other_spellings_of_a_path_are_the_same_run(
+    settings: MakeSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = settings(num_train_steps=2)
+    pretrain(asked)
+    (corpus,) = asked.corpus
+    relative = os.path.relpath(corpus)
+    pretrain(asked.replace(corpus=(os.path.join(".", relative),)))
+    assert "this run is done" in capsys.readouterr().out

@@ -303,6 +303,23 @@ def test_broken_newest_checkpoint_is_named_and_the_one_before_used(
     assert digest(folder) == digest(Path(str(through.output_dir)))
 
 
+def test_run_whose_checkpoints_are_all_broken_is_not_begun_again(
+    settings: MakeSettings, stop_at: Callable[[int], None]
+) -> None:
+    asked = settings()
+    stop_at(11)
+    with pytest.raises(Interrupted):
+        pretrain(asked)
+    folder = Path(str(asked.output_dir))
+    for manifest in (folder / "checkpoints").glob("*/manifest.json"):
+        manifest.unlink()
+    before = (folder / "metrics.jsonl").read_bytes()
+    stop_at(-1)
+    with pytest.raises(InputError, match=r"no whole checkpoint (.|\n)*remove .*checkpoints to beg"):
+        pretrain(asked)
+    assert (folder / "metrics.jsonl").read_bytes() == before
+
+
 def test_second_process_in_the_same_folder_is_refused(settings: MakeSettings) -> None:
     asked = settings(num_train_steps=2)
     folder = RunFolder(Path(str(asked.output_dir)))

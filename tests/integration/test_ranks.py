@@ -136,6 +136,16 @@ def test_ranks_have_the_examples_and_losses_of_one(
     assert run.status()["state"] == "done"
 
 
+def test_ranks_that_count_other_word_vectors_start_with_those_of_the_first(
+    alone: Run, settings: MakeSettings
+) -> None:
+    run = Run(settings(**WITHOUT_DROPOUT))
+    codes, errors = ended(run.start(2, "apart", 1))
+    assert codes == [0, 0], errors
+    for step, values in run.sums().items():
+        assert values == pytest.approx(alone.sums()[step], rel=1e-5), step
+
+
 def test_killed_rank_is_started_again_and_the_bits_are_the_same(settings: MakeSettings) -> None:
     through, killed = Run(settings("through")), Run(settings("killed"))
     through.torchrun(3)

@@ -70,6 +70,23 @@ def test_model_of_the_lowest_loss_is_kept_but_not_the_untrained(
     assert [path.name for path in judge.best.parent.glob("best*")] == ["best"]
 
 
+def test_best_model_is_kept_before_its_evaluation_is_logged(
+    held_out: Callable[[int], HeldOut], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = held_out(0)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(MetricsLog, "append", killed)
+        add(judge, 10, 4.0)
+    again = held_out(10)
+    assert again.best_step() == 10 and not again.is_evaluated(10)
+    add(again, 10, 4.0)
+    assert held_out(10).is_evaluated(10) and weight(again.best) == 10.0
+
+
 def test_resumed_run_judges_as_before_and_forgets_what_comes_later(
     held_out: Callable[[int], HeldOut],
 ) -> None:

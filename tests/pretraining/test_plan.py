@@ -15,6 +15,7 @@ import pytest
 from bert_scratch.cli import main
 from bert_scratch.config import InputError
 from bert_scratch.pretraining.plan import Plan, PlanConfig, describe_plan, plan
+from bert_scratch.pretraining.plan_outlook import run_duration_s
 from bert_scratch.pretraining.pretrain import pretrain
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 
@@ -104,6 +105,16 @@ def test_time_limit_is_kept_and_handed_on(corpus: Path) -> None:
     assert short.outlook.duration_s == 30.0
     assert "--max-train-seconds 30" in short.command
     assert short.outlook.num_train_steps >= 1 and short.config.num_train_steps is None
+
+
+@pytest.mark.parametrize(
+    ("limit", "steps", "duration_s"), [(60.0, None, 60.0), (60.0, 1000, 20.0), (None, 1000, 20.0)]
+)
+def test_a_run_takes_its_time_limit_only_where_the_steps_follow_from_it(
+    limit: float | None, steps: int | None, duration_s: float
+) -> None:
+    asked = PretrainConfig(max_train_seconds=limit, num_train_steps=steps)
+    assert run_duration_s(asked, 20.0) == duration_s
 
 
 def test_ten_kilobytes_are_continued_from_an_existing_model(tmp_path: Path) -> None:

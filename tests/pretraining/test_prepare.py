@@ -36,6 +36,7 @@ from bert_scratch.pretraining.prepare import (
     run_prepare,
 )
 from bert_scratch.pretraining.tokenise import tokenise
+from bert_scratch.training.run_folder import alone_in
 
 WORDS = "river stone cloud meadow winter lantern harbour copper silver orchard".split()
 
@@ -841,3 +842,31 @@ def test_files_of_somebody_else_are_left_alone(corpus: Path, tmp_path: Path) -> 
     with pytest.raises(InputError, match=r"00001\.json: is named as a prepared corpus names"):
         prepare(settings_for(corpus), tmp_path)
     assert (tmp_path / "00001.json").read_text() == "mine"
+
+
+def test_a_second_process_in_the_folder_is_refused(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    with alone_in(tmp_path / "store"):
+        with pytest.raises(InputError, match="another process is running in this folder"):
+            prepare(settings_for(corpus), tmp_path / "store")
+    assert [path.name for path in (tmp_path / "store").iterdir()] in ([], [".lock"])
+
+
+def test_what_a_kill_left_behind_the_manifest_is_removed(
+    corpus: Path, prepared: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(prepared, tmp_path / "store")
+    left = [folder / name for name in ("plan.json", "00000.json", "manifest.json.7.tmp")]
+    for file in left:
+        file.write_text("{}")
+    prepare(settings_for(corpus), folder)
+    assert not any(file.exists() for file in left)
+
+
+def test_a_corpus_is_gone_on_with_that_was_prepared_inside_its_own_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus = write_corpus(tmp_path / "texts")
+    prepare(settings_for(corpus), corpus / "prepared")
+    prepare(settings_for(corpus), corpus / "prepared")
+    assert "prepared already, used as it is" in capsys.readouterr().out

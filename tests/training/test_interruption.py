@@ -13,7 +13,7 @@ import pytest
 from bert_scratch.training.interruption import stop_on_signals
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_first_signal_only_sets_the_request(number: signal.Signals) -> None:
     with stop_on_signals() as stop:
         assert not stop
@@ -41,3 +41,13 @@ def test_second_signal_ends_the_process_at_once() -> None:
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ended.returncode == 128 + signal.SIGTERM
     assert ended.stdout == ""
+
+
+def test_a_closed_terminal_is_ignored_under_nohup() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_on_signals() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop
+    finally:
+        signal.signal(signal.SIGHUP, before)

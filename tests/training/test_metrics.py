@@ -43,6 +43,15 @@ def test_log_cuts_lines_past_the_resumed_step_and_a_torn_last_line(tmp_path: Pat
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [10, 20]
 
 
+def test_log_is_read_where_a_kill_cut_a_character(tmp_path: Path) -> None:
+    path = tmp_path / "fill_ins.jsonl"
+    whole = json.dumps({"step": 10, "split": "eval", "text": "猫\u2028"}, ensure_ascii=False)
+    path.write_bytes(f"{whole}\n".encode() + '{"step": 20, "text": "猫'.encode()[:-1])
+    log = MetricsLog(path, keep_through_step=20)
+    assert path.read_text(encoding="utf-8") == whole + "\n"
+    assert [line["step"] for line in log.evaluations()] == [10]
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")]
 )

@@ -132,6 +132,18 @@ def test_beginning_of_a_run_is_not_called_a_plateau(make_run: MakeRun) -> None:
     assert warnings_of(read(folder)) == []
 
 
+def test_run_made_longer_shows_its_newest_figures(make_run: MakeRun) -> None:
+    folder = make_run()
+    end = {"step": 100, "split": "eval", "mlm_loss": 4.5, "unigram_loss": 6.4}
+    longer = {"step": 150, "split": "eval", "mlm_loss": 4.0}
+    new_end = {"step": 200, "split": "eval", "mlm_loss": 3.0, "unigram_loss": 6.4}
+    with (folder / "metrics.jsonl").open("a") as file:
+        for line, newest in ((end, 4.5), (longer, 4.0), (new_end, 3.0)):
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            assert read(folder).last_evaluation["mlm_loss"] == newest
+
+
 def test_losses_stand_beside_their_reference_lines(make_run: MakeRun) -> None:
     first, second = charts([read(make_run())])["Losses"]
     assert [r["value"] for r in first["references"]] == [9.0, 6.5]
