@@ -39,7 +39,7 @@ that give a loss. Not measured here."""
 PASSES_WORTH_MORE = 15.4
 """Each further pass over a text is worth less: so many are worth 1 - 1 / e of as much new text.
 Of Muennighoff et al. 2023, equation 5."""
-TYPICAL_ERROR = 0.25
+LARGEST_MISS = 0.25
 """Of the expected loss, in nats: the largest miss of the runs it was fitted to."""
 
 

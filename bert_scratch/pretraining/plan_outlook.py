@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bert_scratch.config import BertConfig, counted
 from bert_scratch.pretraining.choices import CORPUS_VECTORS
 from bert_scratch.pretraining.corpus_facts import PAIR_CHANCE_LOSS, CorpusFacts
-from bert_scratch.pretraining.plan_loss import TYPICAL_ERROR, expected_loss
+from bert_scratch.pretraining.plan_loss import LARGEST_MISS, expected_loss
 from bert_scratch.pretraining.plan_verdict import verdict
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.resolve import filled
@@ -108,7 +108,7 @@ def describe_outlook(outlook: Outlook, device: str) -> list[str]:
     if outlook.expected_loss is not None:
         lines.append(
             f"expected   held-out masked-token loss {outlook.expected_loss:.2f} nats, give or take "
-            f"{TYPICAL_ERROR:g}"
+            f"{LARGEST_MISS:g}"
         )
     return lines + [f"verdict    {line}" for line in outlook.verdict]
 

@@ -145,7 +145,8 @@ def describe(step: int, num_train_steps: int | None, values: dict[str, float]) -
     if any(name.endswith("_loss") for name in names):
         names.remove("loss")
     for name in names:
-        short = "acc" if name.endswith("_accuracy") else name.removesuffix("_loss")
+        part = name.removesuffix("_accuracy")  # it stands behind the loss of the same part
+        short = "acc" if f"{part}_loss" in names else name.removesuffix("_loss")
         parts.append(f"{short} {values[name]:.3f}")
     if "learning_rate" in values:
         parts.append(f"lr {values['learning_rate']:.2e}")

@@ -69,6 +69,11 @@ def test_description_shows_losses_apart() -> None:
     assert text.endswith("1 min 01 s left")
 
 
+def test_description_names_a_metric_that_is_no_part_s_accuracy() -> None:
+    text = describe(5, 10, {"loss": 0.5, "accuracy": 0.7, "balanced_accuracy": 0.6})
+    assert text.endswith("loss 0.500  accuracy 0.700  balanced_accuracy 0.600")
+
+
 def test_description_of_a_single_loss_names_the_metrics_beside_it() -> None:
     text = describe(5, 10, {"loss": 0.5, "f1": 0.25, "accuracy": 0.75, "grad_norm": 3.0})
     assert text == "step  5/10  loss 0.500  f1 0.250  accuracy 0.750"
