@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -27,19 +27,44 @@ def padded_width(longest: int, limit: int) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class TokenBatch:
+    """Rows of tokens whose tensors go to a device together; a base of dataclasses."""
+
+    input_ids: Tensor
+    """[B, S] int64, [PAD] beyond each row's end; [B, C, S] with C choices."""
+    token_type_ids: Tensor
+    """As input_ids, 0 up to and including the first [SEP], then 1; 0 on padding."""
+    attention_mask: Tensor
+    """As input_ids, 1 on real tokens, 0 on padding."""
+
+    @property
+    def num_positions(self) -> int:
+        """Positions that are computed: tokens and padding."""
+        return self.input_ids.numel()
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> Self:
+        """Return the batch with every tensor on the device."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Self:
+        """Return the batch in page-locked memory, from which a GPU copies by itself."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        changed: dict[str, Any] = {
+            name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return dataclasses.replace(self, **changed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch(TokenBatch):
     """Examples of one step, masked and ready for `BertForPreTraining`.
 
     `masked_positions` are flat: row * S + column, ascending, so the vocabulary projection runs on
-    N rows only and nothing is searched for inside the step.
+    N rows only and nothing is searched for inside the step. `input_ids` are those after masking.
     """
 
-    input_ids: Tensor
-    """[B, S] int64, tokens after masking; [PAD] beyond each row's end."""
-    token_type_ids: Tensor
-    """[B, S] int64, 0 up to and including the first [SEP], then 1; 0 on padding."""
-    attention_mask: Tensor
-    """[B, S] int64, 1 on real tokens, 0 on padding."""
     masked_positions: Tensor
     """[N] int64, flat positions to predict, in reading order."""
     masked_labels: Tensor
@@ -56,23 +81,10 @@ class Batch:
     longest_row: int | None = None
     """No packed row has more tokens."""
 
-    @property
-    def num_positions(self) -> int:
-        """Positions that are computed, B * S: tokens and padding."""
-        return self.input_ids.numel()
-
     def describe_examples(self) -> str:
         """Name the first few examples."""
         names = ", ".join(f"{epoch}:{slot}" for epoch, slot in self.example_ids[:4].tolist())
         return f"Examples (epoch:slot) {names}, ..."
-
-    def to(self, device: torch.device, *, non_blocking: bool = False) -> Batch:
-        """Return the batch with every tensor on the device."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> Batch:
-        """Return the batch in page-locked memory, from which a GPU copies by itself."""
-        return self._map(Tensor.pin_memory)
 
     def split(self, micro_batch_size: int) -> list[Batch]:
         """Cut into micro-batches of rows of much the same length, the longest first.
@@ -129,10 +141,3 @@ class Batch:
             next_sentence_label=None if pairs is None else pairs[order],
             example_ids=self.example_ids[order],
         )
-
-    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        for name, value in values.items():
-            if isinstance(value, Tensor):
-                values[name] = change(value)
-        return Batch(**values)

@@ -5,16 +5,16 @@ Letters: R rows, C choices, S positions, L labels.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from bert_scratch.batch import TokenBatch
 from bert_scratch.config import BertConfig, InputError
 from bert_scratch.data.wordpiece import SpecialIds
 from bert_scratch.model.losses import IGNORED_LABEL
@@ -86,17 +86,11 @@ def check_token_types(rows: Iterable[Row], config: BertConfig, *, model: str) ->
 
 
 @dataclass(frozen=True, kw_only=True)
-class RowBatch:
-    """Rows padded to the longest; a `training.objective.StepBatch`."""
+class RowBatch(TokenBatch):
+    """R rows padded to the longest; a `training.objective.StepBatch`."""
 
     rows: Sequence[Row]
     """R of them."""
-    input_ids: Tensor
-    """[R, S] int64, or [R, C, S] with choices; [PAD] beyond each sequence's end."""
-    token_type_ids: Tensor
-    """As input_ids, 1 on a pair's second text."""
-    attention_mask: Tensor
-    """As input_ids, 1 on real tokens, 0 on padding."""
     labels: Tensor | None
     """[R, ...] of `Row.label`, int64 or float32; [R, S] int64 of `Row.token_labels`, -100 beyond
     each row's end; None where one is not known."""
@@ -135,11 +129,6 @@ class RowBatch:
         """Real tokens, padding not counted."""
         return sum(row.num_tokens for row in self.rows)
 
-    @property
-    def num_positions(self) -> int:
-        """Positions that are computed, padding included."""
-        return self.input_ids.numel()
-
     def split(self, micro_batch_size: int) -> list[Self]:
         """Cut into micro-batches of rows of much the same length, the longest first.
 
@@ -153,23 +142,9 @@ class RowBatch:
         pieces = [ordered[start : start + micro_batch_size] for start in starts]
         return [type(self).of(piece, pad_id=self.pad_id) for piece in pieces]
 
-    def to(self, device: torch.device, *, non_blocking: bool = False) -> Self:
-        """Return the batch with every tensor on the device."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> Self:
-        """Return the batch in page-locked memory."""
-        return self._map(Tensor.pin_memory)
-
     def describe_examples(self) -> str:
         """Name where the first few examples stand."""
         return f"Examples {', '.join(row.place for row in self.rows[:4])}, ..."
-
-    def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
-        changed: dict[str, Any] = {
-            name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)
-        }
-        return dataclasses.replace(self, **changed)
 
 
 def _labels(rows: Sequence[Row], width: int) -> Tensor | None:
