@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bert_scratch import durable
-from bert_scratch.config import InputError, did_you_mean, make_output_folder
+from bert_scratch.config import InputError, did_you_mean, make_output_folder, read_json_object
 from bert_scratch.data.records import read_text
 from bert_scratch.finetuning.finetune import finetune
 from bert_scratch.finetuning.finetune_config import FinetuneConfig
@@ -20,6 +20,7 @@ from bert_scratch.finetuning.tagging_schemes import OUTSIDE, is_entity_tag
 from bert_scratch.finetuning.task_settings import TaskSettings
 from bert_scratch.model.compute_settings import ComputeSettings
 
+SUITE = "suite.json"
 HELD_OUT = ("dev", "validation", "valid", "eval", "dev_matched")
 ENDINGS = (".tsv", ".csv", ".jsonl", ".json")
 COLUMN_ENDINGS = (".conll", ".bio", ".bioes", ".bmes", ".iob", ".iob2", ".txt")
@@ -76,6 +77,7 @@ def run_benchmark_suite(config: BenchmarkSuiteConfig) -> None:
     """
     out = Path(config.output_dir)
     make_output_folder(out)
+    stored = _stored_sets(out, config.model)
     results: dict[str, Any] = {}
     for data_set in find_sets(config):
         print(f"\n{data_set.name}: {data_set.task}", flush=True)
@@ -88,12 +90,19 @@ def run_benchmark_suite(config: BenchmarkSuiteConfig) -> None:
             "std": values["std"][metric],
             "seeds": values["seeds"],
         }
-        durable.write_json(out / "suite.json", {"model": config.model, "sets": results})
+        durable.write_json(out / SUITE, {"model": config.model, "sets": stored | results})
     print(f"\n{'set':<16} {'metric':<18}   mean     std   ({len(config.seeds)} seeds)")
     for name, row in results.items():
         print(f"{name:<16} {row['metric']:<18} {row['mean']:7.4f} {row['std']:7.4f}")
     mean = sum(row["mean"] for row in results.values()) / len(results)
     print(f"{'mean':<35} {mean:7.4f}")
+
+
+def _stored_sets(out: Path, model: str) -> dict[str, Any]:
+    """Return what the suite's file says of sets that were run before, with the same model."""
+    before = read_json_object(out / SUITE) if (out / SUITE).exists() else {}
+    sets: dict[str, Any] = before["sets"] if before.get("model") == model else {}
+    return sets
 
 
 def find_sets(config: BenchmarkSuiteConfig) -> list[DataSet]:

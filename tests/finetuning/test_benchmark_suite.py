@@ -65,6 +65,16 @@ def test_each_set_is_run_and_summed_up(
     assert [line.split()[0] for line in table] == ["set", "CoLA", "STS", "mean"]
 
 
+def test_some_sets_run_again_leave_the_others_in_the_file(
+    suite: Path, folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run_benchmark_suite(config(suite, folder, out))
+    before = (out / "suite.json").read_text()
+    run_benchmark_suite(config(suite, folder, out, sets=("STS",)))
+    assert (out / "suite.json").read_text() == before
+
+
 def test_entities_and_questions_are_found_and_measured_by_f1(folder: Path, tmp_path: Path) -> None:
     columns = "a O\nfilm B-X\n\ngood O\nplot B-X\n"
     rows = "text_a\tlabel\na film\tO B-X\ngood plot\tO B-X\n"
