@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -127,3 +129,59 @@ def test_a_file_is_the_same_by_its_bytes_where_its_time_says_nothing(tmp_path: P
     assert durable.is_same(file, stated, since=file.stat().st_ctime + 1)  # nobody touched it since
     file.write_text("three")
     assert not durable.is_same(file, stated, since=file.stat().st_ctime + 1)
+
+
+class Order:
+    """What is asked of the system, in order: fsync or rename, and of what."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[tuple[str, str]] = []
+        real_fsync = os.fsync
+
+        def fsync(descriptor: int) -> None:
+            self.calls.append(("fsync", Path(os.readlink(f"/proc/self/fd/{descriptor}")).name))
+            real_fsync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        for name in ("rename", "replace"):
+            monkeypatch.setattr(os, name, self._noting(getattr(os, name)))
+
+    def _noting(self, real: Callable[..., None]) -> Callable[..., None]:
+        def moved(source: Path, target: Path, **options: object) -> None:
+            self.calls.append(("rename", Path(source).name))
+            real(source, target, **options)
+
+        return moved
+
+
+def test_a_file_is_on_the_disk_before_its_name_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = Order(monkeypatch)
+    durable.write_text(tmp_path / "a.txt", "a")
+    temporary = f"a.txt.{os.getpid()}.tmp"
+    assert order.calls == [("fsync", temporary), ("rename", temporary), ("fsync", tmp_path.name)]
+
+
+def test_a_folder_is_on_the_disk_before_its_name_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = Order(monkeypatch)
+    for text in "ab":
+        with durable.durable_folder(tmp_path / "f") as folder:
+            (folder / "a.txt").write_text(text)
+    written = [("fsync", "a.txt"), ("fsync", "f.tmp")]
+    named = [("rename", "f.tmp"), ("fsync", tmp_path.name)]
+    assert order.calls == [*written, *named, *written, ("rename", "f"), *named]
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_file_that_came_back_with_an_old_time_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_text("one")
+    stated = durable.file_digest(path)
+    since = path.stat().st_ctime + 1e-3
+    time.sleep(0.05)
+    path.write_text("two")
+    os.utime(path, (0, 0))  # as cp -p and rsync -t leave it
+    assert not durable.is_same(path, stated, since=since)

@@ -26,7 +26,10 @@ class AdversarialObjective(TaskObjective):
 
     Source:
         Miyato et al. 2017, "Adversarial training methods for semi-supervised text
-        classification" (the fast gradient method). Deviation: embeddings are not normalised.
+        classification" (the fast gradient method). Deviation: embeddings are not normalised. Their
+        5 is 1.6 % of the length of a row of 400 words of width 256; the default here is 1.3 % of
+        one of 128 tokens of BERT-base and 5 % of a sentence of a small model of ours, which 1.0
+        kept from learning.
     """
 
     def __init__(self, task: Task[Any, Any], epsilon: float) -> None:

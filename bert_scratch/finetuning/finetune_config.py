@@ -66,8 +66,8 @@ class LearningSettings(Settings):
     """Learn to guess masked tokens of the same texts too: the weight of that loss, 0.1 for example. 0: no."""  # noqa: E501
     adversarial: str = "none"
     """fgm: learn from each row also with its embeddings moved where the loss grows fastest."""
-    adversarial_epsilon: float = 1.0
-    """How far they are moved, with --adversarial fgm."""
+    adversarial_epsilon: float = 0.2
+    """How far those of a row are moved, all together, with --adversarial fgm."""
     few_shot: int | None = None
     """Learn from so many examples of each label only, drawn by the seed."""
 

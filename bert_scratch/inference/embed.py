@@ -176,11 +176,12 @@ def embed(
         batch_size=batch_size,
         **options,
     )
-    vectors = [found.vectors for found in embeddings(model, tokenizer, texts, chosen)]
+    # Of no texts, the vectors of an empty one tell the shape.
+    given = list(texts) or [""]
+    vectors = [found.vectors for found in embeddings(model, tokenizer, given, chosen)]
     if unit != "text":
-        return vectors
-    size = encoder_of(model).config.hidden_size
-    return np.stack(vectors) if vectors else np.empty((0, size), np.float32)
+        return vectors[: len(texts)]
+    return np.stack(vectors)[: len(texts)]
 
 
 def embeddings(

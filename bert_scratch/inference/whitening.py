@@ -82,7 +82,7 @@ def fit_whitening(chunks: Iterable[Vectors], num_dimensions: int | None = None) 
         divide by zero.
     """
     count, total, products = 0, np.zeros(0), np.zeros((0, 0))
-    for chunk in chunks:
+    for chunk in filter(len, chunks):
         values = chunk.astype(np.float64)
         if not count:
             # Taken from every vector, so that the products keep their digits.

@@ -23,12 +23,12 @@ of 4,096 to 16,384), which the law misses by 0.12 nats (root mean square), by 0.
 0.22 at most and three of the shortest by up to 0.39."""
 HEAD_START, USUAL_WIDTH, WIDEST = 4.75e6, 128, 256
 """Tokens of training that word vectors counted from the corpus are worth to a model of the usual
-width; to a wider one in proportion, since it is slower to learn drawn ones, up to the widest that
-was measured. Fitted with the others; of the powers 0, 0.5, 1, 1.5 and 2 of the width 1 fits best."""
+width; to a wider one in proportion, up to the widest that was measured: it is slower to learn
+drawn ones. Fitted with the others; of the powers 0, 0.5, 1, 1.5 and 2 of the width 1 fits best."""
 EARNED = 2.0
 """The head start is at most so many times the tokens seen: vectors alone predict nothing. 2.5 fits
-as well (0.11 for 0.12), but has mini within 0.1 nats of tiny after five minutes of two cores, where
-it was 0.30 behind; 1.5 and 3 fit worse."""
+as well (0.11, not 0.12), but has mini within 0.1 nats of tiny after five minutes of two cores,
+where it was 0.30 behind; 1.5 and 3 fit worse."""
 USUAL_SHARE, USUAL_VOCABULARY = 0.15, 8192
 """What twice the predictions are worth, and what twice the vocabulary costs, is as the square root;
 the exponent that fits best is 0.50 for the vocabulary."""

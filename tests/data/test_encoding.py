@@ -366,3 +366,13 @@ def test_half_of_a_surrogate_pair_is_refused(tokenizers: list[Tokenizer]) -> Non
 def test_no_texts_give_no_arrays(tokenizers: list[Tokenizer]) -> None:
     assert encode_texts(tokenizers[0], []) == []
     assert TextEncoder(tokenizers[0]).encode([]) == []
+
+
+def test_memory_is_thrown_away_when_words_are_long(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding, "_MAX_CHARACTERS", 100)
+    encoder = TextEncoder(tokenizer)
+    before = encoder._memory
+    encoder.encode(["a" * 150])
+    assert encoder._memory is not before

@@ -325,3 +325,18 @@ def test_mask_bits_have_not_changed() -> None:
 
 
 GOLDEN = "388dd54797afcb4d"
+
+
+def test_tokens_beyond_the_length_are_never_selected() -> None:
+    lengths = torch.full((2000,), 40)
+    _, positions, _ = masker(masked_lm_prob=0.5).mask(rows(2000, 64), lengths, ids_of(2000))
+    assert (positions % 64).max() == 39
+
+
+def test_spans_a_token_apart_have_draws_of_their_own(million_of_words) -> None:
+    _, chosen, shown = million_of_words
+    gap = chosen[:, 2:] & ~chosen[:, 1:-1] & chosen[:, :-2]
+    alike = shown[:, 2:][gap] == shown[:, :-2][gap]
+    same = 1 / (V - len(UNSELECTABLE))
+    shares = (0.8, 0.1 * (1 - same), 0.1 * (1 + same))
+    assert within(int(alike.sum()), len(alike), sum(share**2 for share in shares))

@@ -211,3 +211,11 @@ def test_pieces_tell_where_words_start_in_a_store_that_does_not(store, monkeypat
     assert torch.equal(told.input_ids, found.input_ids)
     without = loader_of(store, mask_unit="word").batch_at(0)
     assert not torch.equal(told.input_ids, without.input_ids)
+
+
+def test_components_draw_their_pairs_apart(make_store) -> None:
+    source = loader_of(make_store()).source
+    sizes = source.component_sizes
+    places = np.arange(min(sizes[:2]))
+    labels = [source.batch(0 * places, first + places).labels for first in (0, sizes[0])]
+    assert not np.array_equal(*labels)

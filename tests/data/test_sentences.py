@@ -273,3 +273,15 @@ def test_giant_sentence_makes_no_empty_section() -> None:
 
 def test_a_number_behind_a_bullet_and_a_tab_is_no_sentence() -> None:
     assert split_sentences("-\t5. Read on. Then stop.") == ["-\t5. Read on.", "Then stop."]
+
+
+def test_a_cut_leaves_accents_with_their_letter() -> None:
+    text = "x" * 2999 + "e\u0301" + "y" * 2500
+    pieces = split_sentences(text)
+    assert "".join(pieces) == text and len(pieces) > 1
+    assert not any(piece.startswith("\u0301") for piece in pieces)
+
+
+def test_a_sentence_of_several_sections_makes_no_small_ones() -> None:
+    found = sections(["x" * 50_000, *["y" * 1000] * 50])
+    assert [len(section) for section in found] == [1, 10, 20, 20]

@@ -289,12 +289,15 @@ def test_names_that_leave_the_folder_are_refused(name: str, copy: Path) -> None:
         TokenStore(copy)
 
 
-def test_other_version_is_refused(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("version", [1, 99])
+def test_other_version_is_refused(
+    version: int, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shards = TokenStore(copy).manifest["shards"]
     with monkeypatch.context() as patch:
-        patch.setattr(store_module, "VERSION", 99)
+        patch.setattr(store_module, "VERSION", version)
         write_manifest(copy, shards, vocab_size=300, facts={})
-    with pytest.raises(InputError, match="format version 99"):
+    with pytest.raises(InputError, match=f"format version {version}"):
         TokenStore(copy)
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from bert_scratch.config import InputError
+from bert_scratch.config import BertConfig, InputError
 from bert_scratch.data.wordpiece import TokenizerFolder, load_tokenizer
 from bert_scratch.finetuning.adapter_settings import AdapterSettings
 from bert_scratch.finetuning.adapters import (
+    Prefix,
     add_adapters,
     load_adapted,
     load_weights,
@@ -175,3 +176,8 @@ def test_what_has_adapters_is_no_start_for_other_runs(settings: Make) -> None:
 def test_an_unknown_kind_is_answered_with_those_there_are() -> None:
     with pytest.raises(InputError, match=r"--adapter must be one of none, lora, .*'prefix'"):
         AdapterSettings(adapter="prefx")
+
+
+def test_a_prefix_begins_with_the_configured_spread() -> None:
+    config = BertConfig.preset("tiny", vocab_size=61, initializer_range=0.02)
+    assert 0.015 < Prefix(config, 50).positions.std() < 0.025

@@ -107,3 +107,28 @@ def test_a_label_alone_that_is_never_found_scores_nothing() -> None:
 def test_a_list_of_labels_is_refused_where_training_had_one_each(label: Label) -> None:
     with pytest.raises(InputError, match=r"f:0: has a list of labels"):
         learnt("a", "b").target(examples(label)[0])
+
+
+def test_the_weight_is_that_of_the_rows_in_the_batch() -> None:
+    task = learnt("a", "b", "a", "a", "c", class_weights="balanced")
+    batch = RowBatch.of(rows_of(task, "b", "c"), pad_id=0)  # rarer than in training
+    logits = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
+    weight = 5 / (3 * torch.tensor([3.0, 1.0, 1.0]))
+    expected = torch.nn.functional.cross_entropy(logits, batch.labels, weight=weight)
+    mean = task.loss(logits, batch) / task.loss_weight(batch)
+    assert mean.item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_balanced_labels_that_hold_together_weigh_those_that_hold() -> None:
+    task = learnt(("a",), ("a", "b"), ("a",), class_weights="balanced")
+    batch = RowBatch.of(rows_of(task, ("b",)), pad_id=0)
+    logits = torch.tensor([[0.5, -0.5]])
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(
+        logits, batch.labels, pos_weight=torch.tensor([1 / 3, 2.0])
+    )
+    assert task.loss(logits, batch).item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_a_label_column_that_is_never_on_is_a_label_all_the_same() -> None:
+    task = learnt(("a",), (), multi_label=True, label_column=("a", "b"))
+    assert task.labels == ("a", "b")

@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
 
 from bert_scratch.config import InputError
-from bert_scratch.data.wordpiece import build_tokenizer
-from bert_scratch.finetuning.question_answering import QuestionAnswering
-from bert_scratch.finetuning.rows import RowBatch
+from bert_scratch.data.wordpiece import SpecialIds, build_tokenizer
+from bert_scratch.finetuning.question_answering import QuestionAnswering, WindowRow, _candidates
+from bert_scratch.finetuning.rows import RowBatch, token_sequence
 from bert_scratch.finetuning.task_settings import TaskSettings
 
 PASSAGE = "the Éclair, a cake; the tart a pie the bun a bread. in 北京 the pie"
@@ -159,3 +160,27 @@ def test_answers_may_be_as_long_as_those_to_learn_from(tmp_path):
     assert task.settings.max_answer_length == 60
     task, _ = task_of(tmp_path / "x", said("a pie"))
     assert task.settings.max_answer_length == 30
+
+
+def test_candidates_begin_where_a_window_shows_most() -> None:
+    sequence = token_sequence([7, 8, 9], None, SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4))
+    row = WindowRow(
+        sequences=(sequence,),
+        example=0,
+        place="f:0",
+        first=1,
+        places=np.array([[0, 1], [2, 3]]),
+        is_best=np.array([False, True]),
+    )
+    scores = torch.tensor([[0.0, 0.0], [9.0, 9.0], [1.0, 1.0]])
+    found = _candidates(row, scores, number=5, longest=2)
+    assert [(c.start, c.end, c.score) for c in found] == [(2, 3, 2.0)]
+
+
+def test_probabilities_leave_a_share_for_no_answer(tmp_path, tokenizer) -> None:
+    for threshold, is_whole in ((None, True), (0.0, False)):
+        task, questions = task_of(tmp_path / "x", said("a pie"), null_score_threshold=threshold)
+        rows = task.encode(questions, tokenizer)
+        (answer,) = task.answers(questions, rows, perfect(rows))
+        total = sum(candidate.probability for candidate in answer.candidates)
+        assert (total == pytest.approx(1.0)) is is_whole

@@ -99,3 +99,7 @@ def test_likeliest_tags_join_an_entity_that_changes_its_kind_half_way():
     labels = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
     sure, unsure = np.log([0.05, 0.8, 0.05, 0.05, 0.05]), np.log([0.05, 0.05, 0.4, 0.05, 0.45])
     assert likeliest_tags(np.stack([sure, unsure]), labels).tolist() == [1, 2]
+
+
+def test_lone_words_alone_tell_bilou() -> None:
+    assert detect_scheme([["U-PER", "O"]]) == ("BILOU", 0)

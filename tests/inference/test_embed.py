@@ -17,7 +17,7 @@ from bert_scratch import embed
 from bert_scratch.config import BertConfig, InputError
 from bert_scratch.inference.embed import EmbedOptions, embeddings
 from bert_scratch.inference.encode import Window, windows_of
-from bert_scratch.inference.pooling import join_windows
+from bert_scratch.inference.pooling import join_windows, pool_windows
 from bert_scratch.model.encoder import BertModel
 from bert_scratch.model.folder import read_config
 from bert_scratch.model.heads import BertForPreTraining
@@ -267,3 +267,25 @@ def test_length_of_training_is_read_from_where_sentence_transformers_keeps_it(
     assert read_config(tmp_path).trained_seq_length is None  # the model has 31 positions
     BertForPreTraining(model.config.replace(trained_seq_length=7)).save_pretrained(tmp_path)
     assert read_config(tmp_path).trained_seq_length == 7
+
+
+@pytest.mark.parametrize(("pooling", "expected"), [("mean", (5 * 1 + 3 * 9) / 8), ("cls", 5.0)])
+def test_windows_of_a_mean_weigh_by_their_rows_and_those_of_cls_alike(
+    pooling: str, expected: float
+) -> None:
+    windows = [Window(0, 0, [7, 8, 9]), Window(0, 3, [7])]
+    pooled = np.array([[1.0], [9.0]], np.float32)
+    assert pool_windows(pooled, windows, pooling)[0, 0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("unit", ["text", "word"])
+@pytest.mark.parametrize("layers", [("-1",), ("-1", "-2"), ("all",)])
+def test_no_texts_have_the_shape_that_texts_would_have(
+    layers: tuple[str, ...], unit: str, model: BertForPreTraining, tokenizer: Tokenizer
+) -> None:
+    none, one = (
+        embed(model, tokenizer, texts, layers=layers, unit=unit) for texts in ([], ["a text"])
+    )
+    assert len(none) == 0 and len(one) == 1
+    if unit == "text":
+        assert none.shape[1:] == one.shape[1:] and none.dtype == one.dtype

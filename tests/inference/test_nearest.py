@@ -144,3 +144,17 @@ def test_wrong_input_is_one_line(
     assert run(folder, *source, *flags) == 2
     error = capfd.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_texts_of_earlier_groups_are_kept(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("bert_scratch.inference.nearest._TEXTS_AT_ONCE", 2)
+    (tmp_path / "a.txt").write_text("\n".join(LINES))
+    flags = ("--input", tmp_path / "a.txt", "--query", LINES[0], "--top-k", 5, "--json")
+    assert run(folder, *flags) == 0
+    found = json.loads(capsys.readouterr().out)["neighbours"]
+    assert sorted(neighbour["text"] for neighbour in found) == sorted(LINES)

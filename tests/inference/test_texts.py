@@ -3,6 +3,7 @@ Runs anywhere: `pytest tests/inference/test_texts.py`."""
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 from pathlib import Path
@@ -84,3 +85,9 @@ def test_a_source_without_a_text_is_named(
     (tmp_path / "a.txt").write_text(content)
     with pytest.raises(InputError, match=r"--input .*a\.txt: holds no text"):
         list(given_texts(["first"], str(tmp_path / "a.txt")))
+
+
+def test_compressed_json_lines_are_json_lines(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl.gz"
+    file.write_bytes(gzip.compress(b'{"text": "one"}\n'))
+    assert list(read_texts(str(file))) == ["one"]

@@ -47,6 +47,8 @@ def test_wsd_run_made_longer_ends_with_the_bits_of_one_that_was_so_long(
     assert result is not None and result.num_train_steps == 20
     out = capsys.readouterr().out
     assert "from 10 to 20 steps, from step 8" in out and "note" not in out
+    asked_then = Path(str(longer.output_dir)) / "asked_config.json"
+    assert not PretrainConfig.from_json_file(asked_then).extend
     assert weights(longer) == weights(whole)
     models = [Path(str(c.output_dir)) / "model" / "model.safetensors" for c in (whole, longer)]
     assert models[0].read_bytes() == models[1].read_bytes()

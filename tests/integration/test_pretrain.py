@@ -170,6 +170,7 @@ def test_model_folder_says_what_its_pair_head_was_trained_for(
         assert transformers.AutoModel.from_pretrained(folder).config.pair_task == pair_task
     asked = EvaluateConfig(model=str(result.folder), data=data, max_seq_length=32, device="cpu")
     found = evaluate(asked)
+    assert evaluate(asked.replace(num_examples=3)).num_examples == 3 < found.num_examples
     assert (found.nsp_accuracy is None) == (pair_task == "none")
     assert found.nsp_accuracy == result.evaluation.nsp_accuracy
     assert evaluate(asked.replace(pair_task="none")).nsp_loss is None

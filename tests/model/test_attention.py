@@ -194,3 +194,10 @@ def test_backends_agree_on_a_gpu(dtype):
     fused, _ = attention(query, key, value, bias, backend="auto")
     tolerance = 1e-5 if dtype == torch.float32 else 5e-2
     torch.testing.assert_close(explicit, fused, atol=tolerance, rtol=0)
+
+
+def test_all_that_forbids_together_stays_finite() -> None:
+    mask, starts = torch.zeros(1, 4), torch.tensor([0, 2, 4], dtype=torch.int32)
+    forbidden = torch.full((1, 1, 4, 4), -torch.inf)
+    bias = key_bias(mask, forbidden, starts, num_tokens=4, dtype=torch.float32)
+    assert bias is not None and bias.isfinite().all()

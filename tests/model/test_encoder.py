@@ -403,3 +403,10 @@ def test_sinusoids_are_those_of_the_transformer():
             angle = position / 10_000 ** (2 * pair / 6)
             assert rows[position, 2 * pair].item() == pytest.approx(math.sin(angle), abs=1e-6)
             assert rows[position, 2 * pair + 1].item() == pytest.approx(math.cos(angle), abs=1e-6)
+
+
+def test_hidden_states_are_whole_in_training_too(config, inputs) -> None:
+    model, positions = BertModel(config).train(), torch.tensor([1, 20, 40])
+    output = model(**inputs(config), output_positions=positions, output_hidden_states=True)
+    whole = (5, 17, config.hidden_size)
+    assert [tuple(states.shape) for states in output.hidden_states] == [whole] * 3

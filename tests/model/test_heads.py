@@ -11,7 +11,7 @@ import dataclasses
 import pytest
 import torch
 
-from bert_scratch.config import InputError
+from bert_scratch.config import BertConfig, InputError
 from bert_scratch.model.heads import (
     BertForMaskedLM,
     BertForNextSentencePrediction,
@@ -188,3 +188,17 @@ def test_outputs_cannot_be_changed_or_unpacked(model, batch):
         output.loss = None
     with pytest.raises(TypeError):
         tuple(output)
+
+
+@pytest.mark.parametrize(
+    "model_class", [BertForPreTraining, BertForMaskedLM, BertForNextSentencePrediction]
+)
+def test_heads_begin_with_the_configured_spread(model_class) -> None:
+    config = BertConfig.preset("tiny", vocab_size=61, initializer_range=0.05)
+    heads = [(n, p) for n, p in model_class(config).named_parameters() if "head" in n]
+    assert heads
+    for name, parameter in heads:
+        if name.endswith("bias") and "norm" not in name:
+            assert not parameter.any(), name
+        if name.endswith("weight") and parameter.ndim == 2:
+            assert 0.03 < parameter.std() < 0.07, name

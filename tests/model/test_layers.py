@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from bert_scratch.config import ACTIVATIONS as NAMED_ACTIVATIONS
 from bert_scratch.config import BertConfig, InputError
+from bert_scratch.model import layers
 from bert_scratch.model.encoder import BertModel, EncoderLayer, Pooler
 from bert_scratch.model.layers import (
     ACTIVATIONS,
@@ -324,3 +325,23 @@ def test_initial_weights_depend_on_the_default_generator_alone(config):
 def test_unknown_initializer_is_refused(config):
     with pytest.raises(InputError, match="initializer must be one of normal, truncated_normal"):
         BertModel(config, initializer="xavier")
+
+
+@pytest.mark.parametrize("backend", ["explicit", "sdpa"])
+def test_dropout_acts_on_the_weights_in_training_alone(backend: str, config: BertConfig) -> None:
+    changed = config.replace(attention_probs_dropout_prob=0.5)
+    module = MultiHeadAttention(changed, attention_backend=backend)
+    hidden_states = torch.randn(2, 7, config.hidden_size)
+    assert not torch.equal(module(hidden_states), module(hidden_states))
+    module.eval()
+    assert torch.equal(module(hidden_states), module(hidden_states))
+
+
+def test_dropout_keeps_rows_from_the_kernel_that_has_none(
+    config: BertConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layers, "has_packed_attention", lambda *_: True)
+    module = MultiHeadAttention(config.replace(attention_probs_dropout_prob=0.1))
+    hidden_states = torch.zeros(1, 4, config.hidden_size)
+    assert not module.train().takes_packed_rows(hidden_states)
+    assert module.eval().takes_packed_rows(hidden_states)

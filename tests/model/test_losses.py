@@ -74,3 +74,10 @@ def test_backward_can_run_twice():
     once = logits.grad.clone()
     loss.backward()
     torch.testing.assert_close(logits.grad, 2 * once)
+
+
+def test_filler_slots_are_never_right_in_one_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    logits = torch.tensor([[9.0, 0.0], [0.0, 9.0]])
+    _, correct = cross_entropy_sum(logits, torch.tensor([losses.IGNORED_LABEL, 1]))
+    assert correct.item() == 1

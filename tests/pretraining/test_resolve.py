@@ -187,3 +187,20 @@ def test_time_limit_leaves_steps_and_intervals_open() -> None:
 def test_checkpoints_are_a_quarter_of_an_hour_apart_at_most() -> None:
     config = resolved(num_train_steps=100_000).config
     assert with_intervals(config, step_s=1.0).save_steps == 900
+
+
+def test_settings_that_contradict_each_other_are_refused() -> None:
+    for settings in ({"recipe": "google"}, {"adam_bias_correction": False}):
+        with pytest.raises(InputError, match="--optimizer muon goes with"):
+            resolved(optimizer="muon", **settings)
+    with pytest.raises(InputError, match="--compile on a GPU"):
+        resolve(
+            PretrainConfig(compile=True, deterministic=True, preset="tiny"),
+            facts=FACTS,
+            runtime=Runtime(device=torch.device("cuda"), dtype=torch.float32, num_threads=1),
+            tokens_per_s=lambda _: 1e4,
+            pad_token_id=0,
+            initial=None,
+            world_size=1,
+            free_bytes=8 * 10**9,
+        )

@@ -12,8 +12,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from bert_scratch.config import InputError
+from bert_scratch.training.all_reduce import AllReduce, _AgreedStop
 from bert_scratch.training.distributed import (
     gpu_of_this_rank,
     joined_ranks,
@@ -21,6 +23,7 @@ from bert_scratch.training.distributed import (
     ranks_on_this_machine,
     times_restarted,
 )
+from bert_scratch.training.interruption import StopRequest
 from bert_scratch.training.peers import PeerEnded
 
 
@@ -111,3 +114,14 @@ def test_restarts_and_places_are_read_from_the_environment(monkeypatch: pytest.M
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
     monkeypatch.setenv("LOCAL_RANK", "5")
     assert (times_restarted(), ranks_on_this_machine(), gpu_of_this_rank()) == (2, 8, 5)
+
+
+def test_a_rank_that_is_asked_to_stop_tells_it_with_its_sums() -> None:
+    asked = StopRequest()
+    all_reduce = AllReduce()
+    all_reduce.stop = _AgreedStop(asked)
+    sums = torch.ones(2, dtype=torch.float64)
+    assert all_reduce.totals(sums).read() == [1.0, 1.0] and not all_reduce.stop
+    asked.signal_name = "SIGTERM"
+    assert all_reduce.totals(sums).read() == [1.0, 1.0]
+    assert all_reduce.stop.signal_name == "SIGTERM"

@@ -220,3 +220,15 @@ def test_wsd_run_also_saves_where_its_learning_rate_begins_to_fall(run: Run) -> 
     assert plan.stable_step == 7
     run.go(plan, PretrainingObjective())
     assert run.saved == [4, 7, 8, 10]
+
+
+def test_time_goes_on_from_what_a_checkpoint_says(run: Run) -> None:
+    run.progress = Progress(elapsed_s=1000.0)
+    run.go(PLAN, PretrainingObjective())
+    assert 1000.0 < run.progress.elapsed_s < 1100.0
+
+
+def test_a_checkpoint_waits_for_the_update_before_it(run: Run) -> None:
+    with pytest.raises(NonFinite, match="step 3: the update was not made"):
+        run.go(PLAN, InfiniteAt(3), LATE)  # what the checkpoint after step 4 would hold
+    assert run.saved == []

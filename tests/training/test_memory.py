@@ -139,3 +139,15 @@ def test_peak_counts_from_the_reset_on() -> None:
     high, low, later = map(int, run.stdout.split())
     assert high - low > 2**27
     assert later - low > 2**25
+
+
+def test_a_product_without_memory_is_a_lack_of_memory() -> None:
+    def attempt() -> None:
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate")
+
+    assert memory.within_memory(attempt) is None
+
+
+def test_a_container_limits_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_left_in_container", lambda: 5)
+    assert free_bytes(torch.device("cpu")) == 5

@@ -8,6 +8,7 @@ import copy
 import dataclasses
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,10 +18,12 @@ from torch._subclasses.fake_tensor import DataDependentOutputException
 from bert_scratch.batch import Batch
 from bert_scratch.config import BertConfig
 from bert_scratch.model.heads import BertForPreTraining
+from bert_scratch.training import step as step_module
+from bert_scratch.training.all_reduce import AllReduce
 from bert_scratch.training.compiled import FewShapes
 from bert_scratch.training.interruption import StopRequest
 from bert_scratch.training.loss_scale import LossScale
-from bert_scratch.training.objective import PRETRAINING
+from bert_scratch.training.objective import PRETRAINING, PretrainingObjective
 from bert_scratch.training.optimizer import build_optimizer
 from bert_scratch.training.packing import PackedRows
 from bert_scratch.training.runtime import Runtime
@@ -169,3 +172,37 @@ def test_sums_are_those_of_all_batches_and_a_stop_ends_them(
     stop.signal_name = "SIGTERM"
     stopped = sums_of(model, [batch], objective=PRETRAINING, runtime=RUNTIME, stop=stop)
     assert stopped == [0.0] * len(once)
+
+
+def test_each_rank_and_micro_batch_has_dropout_of_its_own(
+    model: BertForPreTraining, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds = []
+    monkeypatch.setattr(step_module, "seed_dropout", lambda _seed, **where: seeds.append(where))
+    all_reduce = AllReduce()
+    all_reduce.ranks = SimpleNamespace(rank=3, world_size=1)
+    updater = updater_of(model, micro_batch_size=3, all_reduce=all_reduce)
+    updater.update(batch, step=5, learning_rate=0.0)
+    assert seeds == [{"step": 5, "micro_step": n, "rank": 3} for n in (0, 1)]
+
+
+def test_positions_are_those_of_all_micro_batches(model: BertForPreTraining, batch: Batch) -> None:
+    _, result = updated(model, batch, micro_batch_size=2)
+    assert result.num_positions == sum(piece.num_positions for piece in batch.split(2))
+
+
+def test_evaluation_computes_in_the_dtype_of_the_runtime(
+    model: BertForPreTraining, batch: Batch
+) -> None:
+    class Noting(PretrainingObjective):
+        def loss(self, *arguments: Any) -> Any:
+            assert torch.is_autocast_enabled("cpu")
+            return super().loss(*arguments)
+
+    runtime = Runtime(device=torch.device("cpu"), dtype=torch.bfloat16, num_threads=1)
+    assert any(sums_of(model.eval(), [batch], objective=Noting(), runtime=runtime))
+
+
+def test_muon_multiplies_in_the_dtype_it_is_given(model: BertForPreTraining) -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        assert optimizer_of(model, muon_dtype=dtype).arithmetic is dtype
