@@ -12,7 +12,7 @@ from bert_scratch.config import (
     InputError,
     Settings,
     check_choice,
-    make_output_folder,
+    make_place_for,
     read_json_object,
 )
 from bert_scratch.data.wordpiece import (
@@ -76,7 +76,8 @@ def run_convert(config: ConvertConfig) -> Path:
     target = Path(config.output_dir)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"--output-dir {target}: exists and is not an empty folder")
-    make_output_folder(target.parent)
+    if not target.exists():
+        make_place_for(target, flag="--output-dir")
     source = Path(config.input)
     pickled = source if source.suffix == ".bin" and source.is_file() else None
     if pickled is not None:

@@ -48,6 +48,7 @@ def content(batch: Batch) -> list:
     ]
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a single core
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_workers_give_the_same_batches(stored_loader: ExampleLoader, num_workers: int) -> None:
     expected = [content(batch) for batch in iterate(stored_loader, 3, 20, 0)]
