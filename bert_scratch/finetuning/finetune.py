@@ -86,7 +86,8 @@ def _finetune_in(folder: RunFolder[FinetuneConfig], asked: FinetuneConfig) -> Fi
     stored = folder.stored()
     if stored is None and (folder.path / RESULTS).exists():
         raise InputError(
-            f"{folder.path} holds the results of several seeds; give another --output-dir"
+            f"{folder.path} holds a {RESULTS} of another run, of several seeds for example; give "
+            f"another --output-dir"
         )
     if stored is not None:
         _check_unchanged(folder, asked)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +31,18 @@ def _digests(config: FinetuneConfig) -> dict[str, Any]:
         for flag, file in files.items()
         if file is not None and Path(file).exists()
     }
-    if Path(config.model).is_dir():
-        found["--model"] = _digest(Path(config.model), _MODEL_SUFFIXES)
+    if (model := Path(config.model)).is_dir():
+        # Those in it alone: this run may lie in a folder below.
+        files_of_model = sorted(f for f in model.iterdir() if f.suffix in _MODEL_SUFFIXES)
+        found["--model"] = {file.name: durable.file_digest(file) for file in files_of_model}
     return found
 
 
-def _digest(path: Path, suffixes: Collection[str] | None = None) -> dict[str, Any]:
+def _digest(path: Path) -> dict[str, Any]:
     if path.is_file():
         return durable.file_digest(path)
     found = sorted(file for file in path.rglob("*") if file.is_file())
-    return {
-        file.relative_to(path).as_posix(): durable.file_digest(file)
-        for file in found
-        if suffixes is None or file.suffix in suffixes
-    }
+    return {file.relative_to(path).as_posix(): durable.file_digest(file) for file in found}
 
 
 def check_inputs(folder: Path, asked: FinetuneConfig) -> None:
