@@ -164,7 +164,8 @@ def write_shard(
 ) -> Iterator[ShardWriter]:
     """Yield a writer for one part of a shard; memory does not grow with the text.
 
-    The files appear, whole, when the block ends; when it fails, none does.
+    The files appear, each whole, when the block ends; when it fails, none does. A shard counts once
+    its record is there, too: a kill among the renames leaves files that are written again.
 
     Args:
         folder: of the store.

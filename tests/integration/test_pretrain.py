@@ -438,12 +438,14 @@ def test_profile_says_where_a_step_goes_and_changes_no_bit(
         tables.append(capsys.readouterr().out)
     assert "profile " not in tables[0]
     for table in tables[1:]:
-        shares = dict(re.findall(r"profile +(\S.*?) +[\d.]+ +(-?[\d.]+)%", table))
+        lines = re.findall(r"profile +(\S.*?) +(-?[\d.]+) +(-?[\d.]+)%", table)
+        shares = {part: share for part, _, share in lines}
         assert float(shares.pop("a step")) == 100
         assert sum(map(float, shares.values())) == pytest.approx(100, abs=1), table
         assert all(float(share) >= 0 for share in shares.values())
         busy = ("forward: attention", "forward: feed-forward", "backward", "clip and optimizer")
-        assert all(float(shares[part]) > 1 for part in busy)
+        assert all(float(ms) > 0 for part, ms, _ in lines if part in busy)
+        assert shares.keys() >= set(busy)
     folder = Path(str(profiled.output_dir))
     trace = json.loads(gzip.decompress((folder / "profile.json.gz").read_bytes()))
     assert sum(event.get("name") == "backward" for event in trace["traceEvents"]) == 4

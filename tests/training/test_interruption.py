@@ -15,11 +15,15 @@ from bert_scratch.training.interruption import stop_on_signals
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_first_signal_only_sets_the_request(number: signal.Signals) -> None:
-    with stop_on_signals() as stop:
-        assert not stop
-        os.kill(os.getpid(), number)
-        assert stop
-        assert stop.signal_name == number.name
+    before = signal.signal(number, signal.SIG_DFL)  # the tests may run under nohup
+    try:
+        with stop_on_signals() as stop:
+            assert not stop
+            os.kill(os.getpid(), number)
+            assert stop
+            assert stop.signal_name == number.name
+    finally:
+        signal.signal(number, before)
 
 
 def test_handlers_are_restored_after_the_block() -> None:
