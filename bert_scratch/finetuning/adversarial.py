@@ -29,7 +29,7 @@ class AdversarialObjective(TaskObjective):
         classification" (the fast gradient method). Deviation: embeddings are not normalised. Their
         5 is 1.6 % of the length of a row of 400 words of width 256; the default here is 1.3 % of
         one of 128 tokens of BERT-base and 5 % of a sentence of a small model of ours, which 1.0
-        kept from learning.
+        made worse.
     """
 
     def __init__(self, task: Task[Any, Any], epsilon: float) -> None:

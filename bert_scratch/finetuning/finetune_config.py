@@ -65,7 +65,7 @@ class LearningSettings(Settings):
     auxiliary_mlm: float = 0.0
     """Learn to guess masked tokens of the same texts too: the weight of that loss, 0.1 for example. 0: no."""  # noqa: E501
     adversarial: str = "none"
-    """fgm: learn from each row also with its embeddings moved where the loss grows fastest. Twice the time; entities gain 1 to 3 points."""  # noqa: E501
+    """fgm: learn from each row also with its embeddings moved where the loss grows fastest. Takes about twice the time."""  # noqa: E501
     adversarial_epsilon: float = 0.2
     """How far those of a row are moved, all together, with --adversarial fgm."""
     few_shot: int | None = None

@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer
 
 from bert_scratch.batch import Batch
-from bert_scratch.config import BertConfig, InputError
+from bert_scratch.config import BertConfig
 from bert_scratch.data.loader import ExampleLoader, evaluation_batches
 from bert_scratch.data.segmenter import continuing_ids, ideograph_ids
 from bert_scratch.data.store import TokenStore
@@ -216,18 +216,6 @@ def plan_of(config: PretrainConfig) -> Plan:
         lr_decay_share=config.lr_decay_share,
         skip_non_finite=config.skip_non_finite,
     )
-
-
-def check_machine(asked: PretrainConfig) -> None:
-    """Refuse what this machine cannot compute before a long preparation of the corpus.
-
-    Raises:
-        InputError: naming the flag.
-    """
-    device = resolve_device(asked.device)
-    resolve_dtype(asked.dtype, device)
-    if asked.packed and device.type == "cpu":
-        raise InputError("--packed: its kernels are for GPUs, this run is on a CPU; leave it out")
 
 
 def assemble(basis: PretrainConfig, store: TokenStore, ranks: Ranks = ALONE) -> Parts:

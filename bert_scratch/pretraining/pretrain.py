@@ -7,8 +7,9 @@ from pathlib import Path
 
 from bert_scratch import durable
 from bert_scratch.config import InputError
+from bert_scratch.model.devices import resolve_device, resolve_dtype
 from bert_scratch.pretraining.announce import announce, announce_dry_run
-from bert_scratch.pretraining.assemble import Parts, assemble, check_machine, prepared_corpus
+from bert_scratch.pretraining.assemble import Parts, assemble, prepared_corpus
 from bert_scratch.pretraining.built_in import default_output_dir, with_built_in_corpus
 from bert_scratch.pretraining.checkpoint_space import check_disk_space
 from bert_scratch.pretraining.choose_step import fix_length_and_step
@@ -102,7 +103,7 @@ def _ready(
 ) -> Parts | None:
     """Prepare and resolve everything before the first step; None after a dry run."""
     if stored is None:
-        check_machine(asked)
+        _check_machine(asked)
         check_word_vectors_exist(asked)
     parts = assemble(stored or asked, prepared_corpus(asked, folder), ranks)
     if stored is not None:
@@ -118,6 +119,18 @@ def _ready(
     parts.tokenizer.save_pretrained(folder.tokenizer)
     folder.store(asked, parts.config)  # last: from here on the run is one to go on with
     return parts
+
+
+def _check_machine(asked: PretrainConfig) -> None:
+    """Refuse what this machine cannot compute before a long preparation of the corpus.
+
+    Raises:
+        InputError: naming the flag.
+    """
+    device = resolve_device(asked.device)
+    resolve_dtype(asked.dtype, device)
+    if asked.packed and device.type == "cpu":
+        raise InputError("--packed: its kernels are for GPUs, this run is on a CPU; leave it out")
 
 
 def _follow_in(folder: RunFolder, asked: PretrainConfig, ranks: Ranks) -> PretrainResult | None:

@@ -49,6 +49,7 @@ class RunFolder(run_folder.RunFolder[PretrainConfig]):
 
     def newest_model(self) -> Path | None:
         """Return the result, else the newest whole checkpoint, else the best model so far."""
+        if self.model.is_dir():
+            return self.model
         checkpoint, _ = find_checkpoint(self.checkpoints)
-        found = (self.model, *([] if checkpoint is None else [checkpoint]), self.best)
-        return next((folder for folder in found if folder.is_dir()), None)
+        return checkpoint or (self.best if self.best.is_dir() else None)

@@ -72,7 +72,7 @@ class MetricsLog:
     def evaluations(self) -> list[dict[str, float]]:
         """Return the lines of evaluations, oldest first."""
         text = "" if self.path is None else self.path.read_text(encoding="utf-8")
-        lines = map(json.loads, text.removesuffix("\n").split("\n") if text else [])
+        lines = map(json.loads, filter(None, text.split("\n")))
         return [line for line in lines if line["split"] == "eval"]
 
     def append(self, *, step: int, split: str, **values: float | int | None) -> None:

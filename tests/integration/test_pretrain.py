@@ -437,6 +437,7 @@ def test_profile_says_where_a_step_goes_and_changes_no_bit(
         pretrain(asked)
         tables.append(capsys.readouterr().out)
     assert "profile " not in tables[0]
+    found = []
     for table in tables[1:]:
         lines = re.findall(r"profile +(\S.*?) +(-?[\d.]+) +(-?[\d.]+)%", table)
         shares = {part: share for part, _, share in lines}
@@ -445,7 +446,9 @@ def test_profile_says_where_a_step_goes_and_changes_no_bit(
         assert all(float(share) >= 0 for share in shares.values())
         busy = ("forward: attention", "forward: feed-forward", "backward", "clip and optimizer")
         assert all(float(ms) > 0 for part, ms, _ in lines if part in busy)
-        assert shares.keys() >= set(busy)
+        found.append([float(shares[part]) for part in busy])
+    # A busy machine may hold up one part of one of the runs for longer than all the others take.
+    assert all(max(of_part) > 1 for of_part in zip(*found, strict=True)), tables
     folder = Path(str(profiled.output_dir))
     trace = json.loads(gzip.decompress((folder / "profile.json.gz").read_bytes()))
     assert sum(event.get("name") == "backward" for event in trace["traceEvents"]) == 4

@@ -37,11 +37,11 @@ FACTS = CorpusFacts(
 )
 
 
-def resolved(*, facts: CorpusFacts = FACTS, **settings: Any) -> Resolved:
+def resolved(*, facts: CorpusFacts = FACTS, on: str = "cpu", **settings: Any) -> Resolved:
     return resolve(
         PretrainConfig(**settings),
         facts=facts,
-        runtime=Runtime(device=torch.device("cpu"), dtype=torch.float32, num_threads=1),
+        runtime=Runtime(device=torch.device(on), dtype=torch.float32, num_threads=1),
         tokens_per_s=lambda config: 10_000.0,
         pad_token_id=0,
         initial=None,
@@ -194,13 +194,4 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
         with pytest.raises(InputError, match="--optimizer muon goes with"):
             resolved(optimizer="muon", **settings)
     with pytest.raises(InputError, match="--compile on a GPU"):
-        resolve(
-            PretrainConfig(compile=True, deterministic=True, preset="tiny"),
-            facts=FACTS,
-            runtime=Runtime(device=torch.device("cuda"), dtype=torch.float32, num_threads=1),
-            tokens_per_s=lambda _: 1e4,
-            pad_token_id=0,
-            initial=None,
-            world_size=1,
-            free_bytes=8 * 10**9,
-        )
+        resolved(on="cuda", compile=True, deterministic=True, preset="tiny")
