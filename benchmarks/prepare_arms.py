@@ -29,7 +29,8 @@ Arm = Callable[[Path, argparse.Namespace], Callable[[], int]]
 
 
 def ours(folder: Path, options: argparse.Namespace, **vocabulary: Any) -> Callable[[], int]:
-    from bert_scratch.pretraining.prepare import CorpusSettings, prepare
+    from bert_scratch.pretraining.corpus_settings import CorpusSettings
+    from bert_scratch.pretraining.prepare import prepare
 
     settings = CorpusSettings(
         corpus=(str(folder / TEXT),),

@@ -37,7 +37,12 @@ from bert_scratch.training.loss_scale import LossScale
 from bert_scratch.training.objective import PRETRAINING
 from bert_scratch.training.optimizer import build_optimizer, parameter_groups
 from bert_scratch.training.packing import PackedRows
-from bert_scratch.training.runtime import Runtime, measure_peak_flops, set_up, train_flops_per_token
+from bert_scratch.training.runtime import (
+    Runtime,
+    measure_peak_flops_per_s,
+    set_up,
+    train_flops_per_token,
+)
 from bert_scratch.training.step import Updater
 
 ARMS = ("ours", "eager", "sdpa", "compiled", "compiled-sdpa")
@@ -130,7 +135,7 @@ def serve(options: argparse.Namespace, name: str) -> None:
         "loss": arm.loss,
         "step": step,
         "memory": lambda: peak_memory(runtime),
-        "peak": lambda: measure_peak_flops(runtime, budget_s=2.0),
+        "peak": lambda: measure_peak_flops_per_s(runtime, budget_s=2.0),
     }
     for question in sys.stdin:
         print(answers[question.strip()](), flush=True)
@@ -150,26 +155,41 @@ def report(
     losses: Mapping[str, float],
     seconds: Mapping[str, list[float]],
     memory: Mapping[str, float],
-    peak_flops: float,
+    peak_flops_per_s: float,
 ) -> None:
     """Print the table and write the JSON beside it."""
     config = shape(options)
-    flops = train_flops_per_token(config, seq_length=options.max_seq_length, predicted=MASKED_SHARE)
+    flops = train_flops_per_token(
+        config, seq_length=options.max_seq_length, masked_lm_prob=MASKED_SHARE
+    )
     num_tokens = options.train_batch_size * options.max_seq_length
     rows = [
-        row(name, seconds[name], num_tokens, flops / peak_flops, memory[name] / 1e6, losses[name])
+        row(
+            name,
+            seconds[name],
+            num_tokens,
+            flops / peak_flops_per_s,
+            memory[name] / 1e6,
+            losses[name],
+        )
         for name in seconds
     ]
     add_ratios(rows)
     print(
         f"{options.preset}, V={config.vocab_size}, {options.train_batch_size} rows of "
         f"{options.max_seq_length}, {options.dtype}, dropout {options.dropout}, "
-        f"{options.num_threads} threads; matrix products at most {peak_flops / 1e9:,.0f} GFLOP/s\n"
+        f"{options.num_threads} threads; matrix products at most "
+        f"{peak_flops_per_s / 1e9:,.0f} GFLOP/s\n"
     )
     print_table(rows)
     write_json(
         options.output,
-        {"machine": machine(), "options": vars(options), "peak_flops": peak_flops, "arms": rows},
+        {
+            "machine": machine(),
+            "options": vars(options),
+            "peak_flops_per_s": peak_flops_per_s,
+            "arms": rows,
+        },
     )
 
 

@@ -16,6 +16,11 @@ from torch import Tensor
 WIDTH_MULTIPLE = 8
 
 
+def rounded_up(count: int, step: int) -> int:
+    """Return the lowest multiple of a step that is not below a count."""
+    return -(-count // step) * step
+
+
 def padded_width(longest: int, limit: int) -> int:
     """Return how wide rows are laid out: as the longest, rounded up for the hardware's sake.
 
@@ -23,7 +28,7 @@ def padded_width(longest: int, limit: int) -> int:
         longest: tokens of the longest row.
         limit: no row is wider.
     """
-    return min(-(-longest // WIDTH_MULTIPLE) * WIDTH_MULTIPLE, limit)
+    return min(rounded_up(longest, WIDTH_MULTIPLE), limit)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ SYSTEM_ERROR_EXIT_CODE = 1
 """The machine refused: a full disk, a file that went away."""
 INPUT_ERROR_EXIT_CODE = 2
 STOPPED_EXIT_CODE = 75
-"""Something may be gone on with: the same command does."""
+"""Stopped before the end; the same command resumes."""
 
 
 class InputError(ValueError):
@@ -35,7 +35,7 @@ class InputError(ValueError):
 
 
 def exit_code_of(error: BaseException) -> int:
-    """Return what a command that an error ends exits with."""
+    """Return the exit code of a command that ended with this error."""
     if isinstance(error, InputError):
         return INPUT_ERROR_EXIT_CODE
     if isinstance(error, KeyboardInterrupt):
@@ -136,10 +136,10 @@ def read_json_object(path: str | Path) -> dict[str, Any]:
     return value
 
 
-def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
-    """Raise `InputError` unless value is one of the choices; the nearest is suggested."""
+def check_choice(name: str, value: str | None, choices: Iterable[str]) -> None:
+    """Raise `InputError` unless value is None or one of the choices; the nearest is suggested."""
     known = list(choices)
-    if value not in known:
+    if value is not None and value not in known:
         raise InputError(
             f"{name} must be one of {', '.join(known)}; got {value!r}{did_you_mean(value, known)}"
         )
@@ -208,6 +208,7 @@ def _make_writable(folder: Path, named: str) -> None:
 
 
 PAIR_TASKS = ("nsp", "sop", "none")
+PAIR_SAMPLINGS = ("balanced", "google")
 INITIALIZERS = ("normal", "truncated_normal", "mimetic")
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")
 
@@ -296,8 +297,7 @@ class BertConfig(Settings):
         check_range("initializer_range", self.initializer_range, at_least=0)
         check_range("layer_norm_eps", self.layer_norm_eps, above=0)
         check_choice("hidden_act", self.hidden_act, ACTIVATIONS)
-        if self.pair_task is not None:
-            check_choice("pair_task", self.pair_task, PAIR_TASKS)
+        check_choice("pair_task", self.pair_task, PAIR_TASKS)
         check_range("trained_seq_length", self.trained_seq_length, at_least=1)
         if self.hidden_size % self.num_attention_heads:
             raise InputError(

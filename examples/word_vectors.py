@@ -28,7 +28,7 @@ from tokenizers import Tokenizer
 from bert_scratch import BertModel, embed, load_tokenizer, static_word_vectors
 from bert_scratch.data.encoding import encode_with_offsets
 from bert_scratch.inference.labelled_files import read_labelled_file
-from bert_scratch.inference.pooling import unit_length, word_spans
+from bert_scratch.inference.pooling import group_pieces, unit_length
 from bert_scratch.inference.texts import read_texts
 
 Vectors = npt.NDArray[np.float32]
@@ -121,7 +121,7 @@ def parse_arguments() -> argparse.Namespace:
 def words_of(tokenizer: Tokenizer, text: str) -> list[str]:
     """Return the words as the tokenizer cuts and normalises them."""
     (encoding,) = encode_with_offsets(tokenizer, [text])
-    _, spans = word_spans(encoding.word_ids, encoding.offsets)
+    _, spans = group_pieces(encoding.word_ids, encoding.offsets)
     words = [text[start:end] for start, end in spans]
     return [tokenizer.normalizer.normalize_str(word).strip() for word in words]
 

@@ -18,12 +18,12 @@ ALLOWED = {
     "model": set(),
     "checking": {"data", "model", "testing"},
     "inference": {"data", "model"},
-    "training": {"data", "model"},
+    "training": {"model"},
     "pretraining": {"data", "model", "inference", "training"},
     "finetuning": {"data", "model", "inference", "training"},
     "views": {"data", "model", "inference", "training", "pretraining", "finetuning"},
 }
-BASE = {"config", "batch", "durable", "user_code"}
+BASE = {"config", "batch", "durable", "extras", "user_code"}
 TORCH_FREE = (
     "corpus",
     "documentation",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bert_scratch.checking import mistakes as formulas
 from bert_scratch.checking.mistakes import Made, Weights
 from bert_scratch.config import BertConfig
-from bert_scratch.model.attention import key_bias
+from bert_scratch.model.attention import combined_bias
 from bert_scratch.model.encoder import BertModel, EncoderLayer, EncoderOutput, Pooler
 from bert_scratch.model.heads import (
     BertForMaskedLM,
@@ -85,7 +85,7 @@ def _inputs() -> dict[str, Any]:
         "ids": ids,
         "types": (torch.arange(_LENGTH) >= lengths // 2).long() * mask,
         "mask": mask,
-        "bias": key_bias(mask, None, None, num_tokens=_LENGTH, dtype=torch.float32),
+        "bias": combined_bias(mask, None, None, num_tokens=_LENGTH, dtype=torch.float32),
         "qkv": torch.randn((3, _ROWS, _HEADS, _LENGTH, 8), generator=draw).unbind(),
         "scores": torch.randn((_ROWS, _HEADS, _LENGTH, _LENGTH), generator=draw),
         "logits": torch.randn((*shape, CONFIG.vocab_size), generator=draw) * 3,

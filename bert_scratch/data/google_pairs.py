@@ -31,7 +31,7 @@ MAX_TRIES = 10
 
 
 @dataclass(frozen=True)
-class Plan:
+class PassPlan:
     """The chunks of one pass over the documents, in their order."""
 
     starts: npt.NDArray[np.uint32]
@@ -52,8 +52,8 @@ class Chunks:
     last_sentence: Integers
     is_random: npt.NDArray[np.bool_]
     """Whether B is random: then the sentences from the cut on open the next chunk."""
-    words: Integers
-    """[16, n], the first words of the chunk's stream."""
+    bits: Integers
+    """[16, n], the first draws of the chunk's stream, 32 random bits each."""
     num_used: Integers
     """How many of them were used."""
 
@@ -121,9 +121,9 @@ class GooglePairs:
             sentences[rows] = plan.starts[pairs]
         return self._pairs(epochs, shards, sentences)
 
-    def _start_planning(self, epoch: int) -> Future[Plan]:
+    def _start_planning(self, epoch: int) -> Future[PassPlan]:
         """Plan a pass in a thread: nearly all of it is numpy, which lets other threads run."""
-        future: Future[Plan] = Future()
+        future: Future[PassPlan] = Future()
 
         def run() -> None:
             try:
@@ -134,7 +134,7 @@ class GooglePairs:
         threading.Thread(target=run, name=f"plan of epoch {epoch}", daemon=True).start()
         return future
 
-    def _planned(self, epoch: int) -> Plan:
+    def _planned(self, epoch: int) -> PassPlan:
         """Go through all documents of a shard side by side, a chunk of each at a time."""
         starts: list[npt.NDArray[np.uint32]] = []
         num_random = 0
@@ -154,13 +154,13 @@ class GooglePairs:
                 rows = self._text.rows(rows.shards[going_on])
             starts.append(np.sort(np.concatenate([np.empty(0, np.uint32), *chunk_starts])))
         shard_ends = np.cumsum([len(part) for part in starts])
-        return Plan(np.concatenate(starts), shard_ends, num_random / int(shard_ends[-1]))
+        return PassPlan(np.concatenate(starts), shard_ends, num_random / int(shard_ends[-1]))
 
     def _targets(self, epochs: Integers | int, shards: Integers, sentences: Integers) -> Integers:
         """Return the target length of documents that start with the given sentences."""
-        words = self._words(epochs, shards, sentences, 0, Purpose.TARGET)
-        short = 2 + below(words[1], self._max_tokens - 1)
-        return np.where(words[0] / 2**32 < self._short_seq_prob, short, self._max_tokens)
+        bits = self._bits(epochs, shards, sentences, 0, Purpose.TARGET)
+        short = 2 + below(bits[1], self._max_tokens - 1)
+        return np.where(bits[0] / 2**32 < self._short_seq_prob, short, self._max_tokens)
 
     def _chunks(
         self,
@@ -177,14 +177,14 @@ class GooglePairs:
         last_sentence = rows.sentence_at(reached - 1)
         more = last_sentence - sentence
         blocks = np.arange(num_blocks)[:, None]
-        words = self._words(epochs, rows.shards, sentence, blocks, Purpose.PLAN)
-        words = words.swapaxes(0, 1).reshape(4 * num_blocks, -1)
+        bits = self._bits(epochs, rows.shards, sentence, blocks, Purpose.PLAN)
+        bits = bits.swapaxes(0, 1).reshape(4 * num_blocks, -1)
         return Chunks(
             first_token=first_token,
-            cut_sentence=sentence + 1 + np.where(more > 0, below(words[0], more), 0),
+            cut_sentence=sentence + 1 + np.where(more > 0, below(bits[0], more), 0),
             last_sentence=last_sentence,
-            is_random=(more == 0) | (words[1] < 1 << 31),
-            words=words,
+            is_random=(more == 0) | (bits[1] < 1 << 31),
+            bits=bits,
             num_used=np.where(more > 0, 2, 0),
         )
 
@@ -206,7 +206,7 @@ class GooglePairs:
             self._random_b(
                 homes[drawn],
                 (target - (cut - chunks.first_token))[drawn],
-                chunks.words[:, drawn],
+                chunks.bits[:, drawn],
                 chunks.num_used[drawn],
             )
         )
@@ -220,14 +220,14 @@ class GooglePairs:
         )
 
     def _random_b(
-        self, homes: Integers, lengths: Integers, words: Integers, num_used: Integers
+        self, homes: Integers, lengths: Integers, bits: Integers, num_used: Integers
     ) -> tuple[Integers, Integers, Integers, Integers]:
-        """Return shard, first token, end token of a random B each, and the words used by then.
+        """Return shard, first token, end token of a random B each, and how many draws are used.
 
         It holds the sentences of a document from a random one on that reach the length.
         """
         each = np.arange(len(homes))
-        tries = words[num_used + np.arange(MAX_TRIES)[:, None], each]
+        tries = bits[num_used + np.arange(MAX_TRIES)[:, None], each]
         others = below(tries, int(self._document_ends[-1]))
         found = others != homes
         tried = np.where(found.any(axis=0), found.argmax(axis=0), MAX_TRIES - 1)
@@ -237,7 +237,7 @@ class GooglePairs:
         document = document - (self._document_ends - self._text.num_documents)[shards]
         rows = self._text.rows(shards)
         first, last = rows.document_sentences(document)
-        start = rows.sentence_start(first + below(words[num_used, each], last - first))
+        start = rows.sentence_start(first + below(bits[num_used, each], last - first))
         reached = np.minimum(start + np.maximum(lengths, 1), rows.sentence_end(last - 1))
         return shards, start, rows.sentence_end(rows.sentence_at(reached - 1)), num_used + 1
 
@@ -260,7 +260,7 @@ class GooglePairs:
         num_blocks = np.where(num_drops > 0, (num_used + num_drops - 1) // 4 - first_block + 1, 0)
         row, rank = expanded(num_blocks)
         block = first_block[row] + rank
-        words = self._words(epochs[row], shards[row], sentences[row], block, Purpose.PLAN)
+        bits = self._bits(epochs[row], shards[row], sentences[row], block, Purpose.PLAN)
         step = 4 * block + np.arange(4)[:, None] - num_used[row]
         length_a, length_b = lengths[row].T
         a_is_longer = length_a > length_b
@@ -268,12 +268,12 @@ class GooglePairs:
         from_longer = (step < lead) | ((step - lead) % 2 == 1)
         segment = 2 * row + (from_longer != a_is_longer)
         is_drop = (step >= 0) & (step < num_drops[row])
-        is_front = words < 1 << 31
+        is_front = bits < 1 << 31
         sides = [segment[is_drop & is_front], segment[is_drop & ~is_front]]
         counts = [np.bincount(side, minlength=lengths.size) for side in sides]
         return np.stack(counts).reshape(2, *lengths.shape)
 
-    def _words(
+    def _bits(
         self,
         epochs: Integers | int,
         shards: Integers,
@@ -282,5 +282,5 @@ class GooglePairs:
         purpose: Purpose,
     ) -> Integers:
         """Return [4, ...], blocks of the streams of what starts with the given sentences."""
-        words = philox4x32(self._seed, (epochs, sentences, shards, (blocks << 8) + purpose))
-        return np.stack(words)
+        bits = philox4x32(self._seed, (epochs, sentences, shards, (blocks << 8) + purpose))
+        return np.stack(bits)

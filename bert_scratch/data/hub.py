@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bert_scratch.config import InputError
-from bert_scratch.data.extras import import_extra
+from bert_scratch.extras import import_extra
 
 PREFIX = "hf:"
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy.typing as npt
 import torch
 
 from bert_scratch.batch import Batch
-from bert_scratch.config import PAIR_TASKS, InputError, check_choice, check_range
+from bert_scratch.config import PAIR_SAMPLINGS, PAIR_TASKS, InputError, check_choice, check_range
 from bert_scratch.data.examples import ExampleBatch
 from bert_scratch.data.google_pairs import GooglePairs
 from bert_scratch.data.joined_text import JoinedText
@@ -31,7 +32,7 @@ from bert_scratch.data.order import EpochOrder, MixedOrder, component_seed
 from bert_scratch.data.pairs import BalancedPairs
 from bert_scratch.data.rows import lay_out
 from bert_scratch.data.shard import Shard
-from bert_scratch.data.share import share_of
+from bert_scratch.data.share import examples_of_rank
 from bert_scratch.data.store import TokenStore
 from bert_scratch.data.wordpiece import SpecialIds
 
@@ -40,103 +41,93 @@ EVALUATION_SEED = 0x0E7A1_5EED
 EVALUATION_MASKED_LM_PROB = 0.15
 
 
+@dataclass(eq=False)
 class ExampleLoader:
     """Give the batch of any step.
-
-    Args:
-        store: the prepared corpus; its mixture, if it has one, is that of the train split.
-        split: "train" or "eval".
-        batch_size: B, examples of a step.
-        max_seq_length: the longest row, special tokens included.
-        seed: the key of order, pairs and masks.
-        special_ids: of the tokenizer.
-        unselectable_ids: tokens never masked nor drawn (see `Masker`).
-        pair_task: nsp, sop or none.
-        pair_sampling: balanced, or (nsp only) google.
-        short_seq_prob: share of examples with a shorter target length.
-        mask_unit: token, word or span.
-        continuing_ids: tokens that go on a word, the `##` pieces; they tell where words start
-            unless the store does.
-        masked_lm_prob: share of tokens to predict.
-        max_predictions: at most this many in a row; None: no limit.
-        mask_token_prob: share of the chosen tokens that are shown as [MASK].
-        random_token_prob: share that is shown as a random token.
-        mask_special: let masks fall on special tokens and draw them, as Google does.
-        rank: of this process; `batch_at` and `batches` give its share of each step (`share.py`).
-        world_size: number of ranks, at most B.
 
     Attributes:
         order: place in the endless line -> (epoch, slot).
         source: (epoch, slot) -> the example's text.
         masker: what is hidden of it.
-        num_examples: N, the places of an epoch.
         facts: of an epoch.
+        num_examples: N, the places of an epoch.
 
     Raises:
         InputError: on a value out of range or a corpus that cannot serve the pair task.
     """
 
-    def __init__(
-        self,
-        store: TokenStore,
-        *,
-        split: str = "train",
-        batch_size: int,
-        max_seq_length: int,
-        seed: int,
-        special_ids: SpecialIds,
-        unselectable_ids: Collection[int],
-        pair_task: str = "nsp",
-        pair_sampling: str = "balanced",
-        short_seq_prob: float = 0.1,
-        mask_unit: str = "token",
-        continuing_ids: Collection[int] = (),
-        masked_lm_prob: float = 0.15,
-        max_predictions: int | None = None,
-        mask_token_prob: float = 0.8,
-        random_token_prob: float = 0.1,
-        mask_special: bool = False,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        check_range("train_batch_size", batch_size, at_least=1)
-        if world_size > batch_size:
+    store: TokenStore
+    """The prepared corpus; its mixture, if it has one, is that of the train split."""
+    _: KW_ONLY
+    split: str = "train"
+    """train or eval."""
+    batch_size: int
+    """B, examples of a step."""
+    max_seq_length: int
+    """The longest row, special tokens included."""
+    seed: int
+    """The key of order, pairs and masks."""
+    special_ids: SpecialIds
+    """Of the tokenizer."""
+    unselectable_ids: Collection[int]
+    """Tokens never masked nor drawn (see `Masker`)."""
+    pair_task: str = "nsp"
+    """nsp, sop or none."""
+    pair_sampling: str = "balanced"
+    """balanced, or (nsp only) google."""
+    short_seq_prob: float = 0.1
+    """Share of examples with a shorter target length."""
+    mask_unit: str = "token"
+    """token, word or span."""
+    continuing_ids: Collection[int] = ()
+    """Tokens that go on a word, the `##` pieces: they tell where words start unless the store
+    does."""
+    masked_lm_prob: float = 0.15
+    """Share of tokens to predict."""
+    max_predictions: int | None = None
+    """At most this many in a row; None: no limit."""
+    mask_token_prob: float = 0.8
+    """Share of the chosen tokens that are shown as [MASK]."""
+    random_token_prob: float = 0.1
+    """Share that is shown as a random token."""
+    mask_special: bool = False
+    """Let masks fall on special tokens and draw them, as Google does."""
+    rank: int = 0
+    """Of this process; `batch_at` and `batches` give its share of each step (`share.py`)."""
+    world_size: int = 1
+    """Number of ranks, at most B."""
+
+    def __post_init__(self) -> None:
+        check_range("train_batch_size", self.batch_size, at_least=1)
+        if self.world_size > self.batch_size:
             raise InputError(
-                f"--train-batch-size {batch_size} gives {world_size} ranks less than one example "
-                f"each; start at most {batch_size} ranks"
+                f"--train-batch-size {self.batch_size} gives {self.world_size} ranks less than one "
+                f"example each; start at most {self.batch_size} ranks"
             )
-        self.arguments = {
-            name: value for name, value in locals().items() if name not in ("self", "store")
-        }
-        self.store = store
-        self.batch_size = batch_size
-        self._rank, self._world_size = rank, world_size
-        self.max_seq_length = max_seq_length
-        self._special_ids = special_ids
         self.masker = Masker(
-            vocab_size=store.vocab_size,
-            special_ids=special_ids,
-            unselectable_ids=unselectable_ids,
-            seed=seed,
-            unit=mask_unit,
-            masked_lm_prob=masked_lm_prob,
-            max_predictions=max_predictions,
-            mask_token_prob=mask_token_prob,
-            random_token_prob=random_token_prob,
-            mask_special=mask_special,
+            vocab_size=self.store.vocab_size,
+            special_ids=self.special_ids,
+            unselectable_ids=self.unselectable_ids,
+            seed=self.seed,
+            unit=self.mask_unit,
+            masked_lm_prob=self.masked_lm_prob,
+            max_predictions=self.max_predictions,
+            mask_token_prob=self.mask_token_prob,
+            random_token_prob=self.random_token_prob,
+            mask_special=self.mask_special,
         )
-        self._starts_word = np.ones(store.vocab_size, bool)
-        self._starts_word[list(continuing_ids)] = False
+        self._starts_word = np.ones(self.store.vocab_size, bool)
+        self._starts_word[list(self.continuing_ids)] = False
         open_part = functools.partial(
             open_examples,
-            split=split,
-            max_seq_length=max_seq_length,
-            pair_task=pair_task,
-            pair_sampling=pair_sampling,
-            short_seq_prob=short_seq_prob,
-            word_starts=mask_unit != "token" and store.has_word_starts,
+            split=self.split,
+            max_seq_length=self.max_seq_length,
+            pair_task=self.pair_task,
+            pair_sampling=self.pair_sampling,
+            short_seq_prob=self.short_seq_prob,
+            word_starts=self.mask_unit != "token" and self.store.has_word_starts,
         )
-        self.source, self.order = _open(store, split, open_part, seed)
+        self.source, self.order = _open(self.store, self.split, open_part, self.seed)
         self.facts = self.source.facts
         self.num_examples = self.facts.num_examples
 
@@ -149,13 +140,13 @@ class ExampleLoader:
         """Return the batches of consecutive steps, made together: faster than one by one."""
         places = np.arange(steps.start * self.batch_size, steps.stop * self.batch_size)
         examples, ids = self._examples_at(places)
-        if self._world_size > 1:
-            examples, ids = share_of(
+        if self.world_size > 1:
+            examples, ids = examples_of_rank(
                 examples,
                 ids,
                 num_steps=len(steps),
-                rank=self._rank,
-                world_size=self._world_size,
+                rank=self.rank,
+                world_size=self.world_size,
             )
         together = self._masked(examples, ids)
         if len(steps) == 1:
@@ -180,7 +171,7 @@ class ExampleLoader:
 
     def _masked(self, examples: ExampleBatch, example_ids: npt.NDArray[np.int64]) -> Batch:
         """Lay the examples out as rows and mask them."""
-        rows = lay_out(examples, self._special_ids, self.max_seq_length)
+        rows = lay_out(examples, self.special_ids, self.max_seq_length)
         word_starts = None
         if self.masker.unit != "token":
             starts = rows.word_starts
@@ -251,12 +242,11 @@ def open_examples(
             sampling without nsp, or a split that cannot serve the task.
     """
     check_choice("--pair-task", pair_task, PAIR_TASKS)
-    check_choice("--pair-sampling", pair_sampling, ("balanced", "google"))
+    check_choice("--pair-sampling", pair_sampling, PAIR_SAMPLINGS)
     check_range("--max-seq-length", max_seq_length, at_least=5)
     if pair_sampling == "google" and pair_task != "nsp":
         raise InputError(
-            f"--pair-sampling google makes nsp pairs only; got --pair-task {pair_task}. "
-            "Leave --pair-sampling out"
+            f"--pair-sampling google makes nsp pairs only; got --pair-task {pair_task}"
         )
     num_special = 2 if pair_task == "none" else 3
     shape: dict[str, Any] = {

@@ -49,7 +49,7 @@ def whole_words(keys: Integers, word_starts: Flags, budgets: Integers) -> Flags:
     return words.tokens_of(taken)
 
 
-def spans(keys: Integers, word_starts: Flags, budgets: Integers, length_words: Integers) -> Flags:
+def spans(keys: Integers, word_starts: Flags, budgets: Integers, length_bits: Integers) -> Flags:
     """Choose spans of words: from a token's word on, as many words as are drawn for the token.
 
     Tokens come in the order of their keys; one that is chosen already is passed over. A span ends
@@ -59,7 +59,7 @@ def spans(keys: Integers, word_starts: Flags, budgets: Integers, length_words: I
         keys: [B, S] int64, random bits above the position; LAST_KEY where nothing may be chosen.
         word_starts: [B, S] bool, where words start.
         budgets: [B] int64, tokens to choose in each row.
-        length_words: [B, S] int64 random words, for the length of the span from each token.
+        length_bits: [B, S] int64, 32 random bits each, for the length of the span from each token.
 
     Returns:
         [B, S] bool, the tokens of the chosen spans.
@@ -81,7 +81,7 @@ def spans(keys: Integers, word_starts: Flags, budgets: Integers, length_words: I
         rows, first = rows[fresh], first[fresh]
         span = first[:, None] + steps
         new = segments[span] == segments[first][:, None]
-        new &= steps < span_lengths(length_words.ravel()[tokens[fresh]])[:, None]
+        new &= steps < span_lengths(length_bits.ravel()[tokens[fresh]])[:, None]
         new &= ~taken[span]
         # never falls along a span, so what fits is its beginning
         used = np.cumsum(sizes[span] * new, axis=1)
@@ -91,21 +91,21 @@ def spans(keys: Integers, word_starts: Flags, budgets: Integers, length_words: I
     return words.tokens_of(taken[: len(words.sizes)])
 
 
-def span_lengths(words: Integers) -> Integers:
+def span_lengths(bits: Integers) -> Integers:
     """Return span lengths in words: geometric with p = 0.2, those above 10 drawn again.
 
     Args:
-        words: random words.
+        bits: 32 random bits each.
 
     Returns:
         int64 in [1, 10], the same shape.
     """
-    lengths: Integers = 1 + np.searchsorted(_LENGTH_BOUNDS, words, side="right")
+    lengths: Integers = 1 + np.searchsorted(_LENGTH_BOUNDS, bits, side="right")
     return lengths
 
 
 def _length_bounds() -> Integers:
-    """Return below which random words the lengths 1 to 9 lie."""
+    """Return below which draws of 32 random bits the lengths 1 to 9 lie."""
     share_above = (1 - SPAN_STOP_PROB) ** np.arange(1, MAX_SPAN_WORDS + 1)
     bounds: npt.NDArray[np.float64] = np.ceil((1 - share_above) / (1 - share_above[-1]) * 2**32)
     return bounds[:-1].astype(np.int64)

@@ -68,7 +68,7 @@ class Masker:
         self.masked_lm_prob = masked_lm_prob
         self.max_predictions = max_predictions
         self.mask_id = special_ids.mask
-        # a random word below the first bound shows [MASK], below the second a random token
+        # bits below the first bound show [MASK], below the second a random token
         self._mask_below = math.ceil(mask_token_prob * 2**32)
         self._random_below = math.ceil((mask_token_prob + random_token_prob) * 2**32)
         excluded = {special_ids.cls, special_ids.sep} if mask_special else set(unselectable_ids)
@@ -112,12 +112,12 @@ class Masker:
         """
         width = input_ids.shape[1]
         position = torch.arange(width, device=input_ids.device)
-        order, action, draw, length = self._words(example_ids, position)
+        order, action, draw, length = self._random_bits(example_ids, position)
         flat_ids = input_ids.flatten()
         selectable = self._selectable.to(input_ids.device)
         candidate = selectable.index_select(0, flat_ids).view_as(input_ids)
         candidate &= position < lengths[:, None]
-        # one integer per position, in the order of (word, position): no two are equal
+        # one integer per position, in the order of (random bits, position): no two are equal
         keys = torch.where(candidate, order << POSITION_BITS | position, LAST_KEY)
         budgets = self.num_to_predict(lengths)
         if self.unit == "token":
@@ -136,21 +136,21 @@ class Masker:
         return flat_ids.index_copy(0, positions, shown).view_as(input_ids), positions, labels
 
     def _shown(self, labels: Tensor, action: Tensor, draw: Tensor) -> Tensor:
-        """Return what stands in the place of chosen tokens, by two random words for each."""
+        """Return what stands in the place of chosen tokens, by twice 32 random bits for each."""
         replacements = self._replacements.to(labels.device)
         random_ids = replacements[below(draw, len(replacements))]
         changed = torch.where(action < self._random_below, random_ids, labels)
         return torch.where(action < self._mask_below, self.mask_id, changed)
 
-    def _words(self, example_ids: Tensor, position: Tensor) -> list[Tensor]:
-        """Return four [B, S] random words of each position."""
+    def _random_bits(self, example_ids: Tensor, position: Tensor) -> list[Tensor]:
+        """Return four [B, S] of 32 random bits for each position."""
         counter = (example_ids[:, :1], example_ids[:, 1:], position)
         if example_ids.device.type != "cpu":
             return list(philox4x32(self.seed, (*counter, Purpose.MASK)))
         # the same bits in half the time: numpy spends less on each small operation
         arrays = (part.numpy() for part in counter)
-        words = philox4x32(self.seed, (*arrays, Purpose.MASK))
-        return [torch.from_numpy(word) for word in words]
+        drawn = philox4x32(self.seed, (*arrays, Purpose.MASK))
+        return [torch.from_numpy(bits) for bits in drawn]
 
 
 def _sorted(keys: Tensor) -> Tensor:

@@ -88,12 +88,12 @@ class BalancedPairs:
     def batch(self, epochs: Integers, slots: Integers) -> ExampleBatch:
         """Return the example of each (epoch, slot), both [B] int64."""
         draws = self._windows.draws(epochs, slots)
-        label_word, cut_word, high_word, low_word, start_word, _ = draws.words
-        labels = label_word >> 31
+        label_bits, cut_bits, high_bits, low_bits, start_bits, _ = draws.bits
+        labels = label_bits >> 31
         rows = self._text.rows(draws.shards)
-        tokens, sentences, *home = self._homes(rows, draws.tokens, start_word)
+        tokens, sentences, *home = self._homes(rows, draws.tokens, start_bits)
         starts, ends = self._windows.windows(rows, tokens, sentences, draws.targets, *home)
-        cuts, at_sentence = _cuts(rows, starts, ends, cut_word)
+        cuts, at_sentence = _cuts(rows, starts, ends, cut_bits)
         # [B, 2], A and B of each row
         shards = np.stack([draws.shards, draws.shards], axis=1)
         firsts = np.stack([starts, cuts], axis=1)
@@ -104,7 +104,7 @@ class BalancedPairs:
             lengths[changed] = lengths[changed, ::-1]
         else:
             # drawn for both labels, so that B is as short under either where its document ends
-            places = self._places_elsewhere(high_word, low_word, draws.shards, *home)
+            places = self._places_elsewhere(high_bits, low_bits, draws.shards, *home)
             others, other_firsts, lengths[:, 1] = self._random_segments(
                 places, lengths[:, 1], at_sentence
             )
@@ -119,7 +119,7 @@ class BalancedPairs:
         )
 
     def _homes(
-        self, rows: Rows, tokens: Integers, start_word: Integers
+        self, rows: Rows, tokens: Integers, start_bits: Integers
     ) -> tuple[Integers, Integers, Integers, Integers]:
         """Return each row's token, its sentence, and its document's first and end token.
 
@@ -135,21 +135,21 @@ class BalancedPairs:
             first[single], last[single] = moved.document_sentences(documents)
             start, end = moved.document_range(documents)
             tokens = tokens.copy()
-            tokens[single] = start + below(start_word[single], end - start)
+            tokens[single] = start + below(start_bits[single], end - start)
             sentences[single] = moved.sentence_at(tokens[single])
         return tokens, sentences, rows.sentence_start(first), rows.sentence_end(last - 1)
 
     def _places_elsewhere(
         self,
-        high_word: Integers,
-        low_word: Integers,
+        high_bits: Integers,
+        low_bits: Integers,
         shards: Integers,
         start: Integers,
         end: Integers,
     ) -> Integers:
         """Return places drawn from all tokens but those from start to end of the given shards."""
         left = self._text.num_tokens.sum() - (end - start)
-        places: Integers = below64(high_word, low_word, left)
+        places: Integers = below64(high_bits, low_bits, left)
         return places + np.where(places >= start + self._text.first_places[shards], end - start, 0)
 
     def _random_segments(
@@ -171,14 +171,14 @@ class BalancedPairs:
 
 
 def _cuts(
-    rows: Rows, starts: Integers, ends: Integers, words: Integers
+    rows: Rows, starts: Integers, ends: Integers, bits: Integers
 ) -> tuple[Integers, npt.NDArray[np.bool_]]:
     """Return where each window is cut, and whether that is a sentence's end."""
     first = rows.sentence_at(starts)
     choices = rows.sentence_at(ends - 1) - first
     at_sentence = choices > 0
-    sentence_ends = rows.sentence_end(first + below(words, choices))
-    anywhere = starts + 1 + below(words, ends - starts - 1)
+    sentence_ends = rows.sentence_end(first + below(bits, choices))
+    anywhere = starts + 1 + below(bits, ends - starts - 1)
     return np.where(at_sentence, sentence_ends, anywhere), at_sentence
 
 

@@ -18,8 +18,8 @@ from tokenizers import Tokenizer
 
 from bert_scratch.config import InputError
 from bert_scratch.data.encoding import encode_with_offsets
-from bert_scratch.data.extras import import_extra
 from bert_scratch.data.wordpiece import vocab_size_of
+from bert_scratch.extras import import_extra
 
 Segment = Callable[[str], list[str]]
 """Gives the words of a text, white space and punctuation among them: joined they are the text."""

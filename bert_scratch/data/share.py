@@ -7,7 +7,7 @@ import numpy as np
 from bert_scratch.data.examples import ExampleBatch, Integers
 
 
-def share_of(
+def examples_of_rank(
     examples: ExampleBatch, example_ids: Integers, *, num_steps: int, rank: int, world_size: int
 ) -> tuple[ExampleBatch, Integers]:
     """Return the examples of one rank of each of several steps, the longest of a step first.

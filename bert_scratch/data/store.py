@@ -19,8 +19,7 @@ import numpy.typing as npt
 
 from bert_scratch import durable
 from bert_scratch.config import InputError, check_choice, read_json_object
-from bert_scratch.data.shard import SPLITS, damaged, file_name, read_whole, token_dtype
-from bert_scratch.data.shard import Shard as Shard
+from bert_scratch.data.shard import SPLITS, Shard, damaged, file_name, read_whole, token_dtype
 
 FORMAT = "bert_scratch.corpus"
 VERSION = 2

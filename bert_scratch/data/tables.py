@@ -12,7 +12,7 @@ from typing import Any
 
 from bert_scratch.config import InputError
 from bert_scratch.data.documents import checked_text
-from bert_scratch.data.extras import import_extra
+from bert_scratch.extras import import_extra
 
 # A row group may hold a gigabyte; so many rows of it are in memory at a time.
 _BATCH_ROWS = 64

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 from bert_scratch.config import InputError
-from bert_scratch.data.extras import import_extra
+from bert_scratch.extras import import_extra
 
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)

@@ -15,9 +15,9 @@ from typing import Any, BinaryIO
 from xml.parsers import expat
 
 from bert_scratch.config import InputError
-from bert_scratch.data.extras import import_extra
 from bert_scratch.data.textfile import read_beginning
 from bert_scratch.data.unpack import READ_ERRORS, open_bytes, unreadable
+from bert_scratch.extras import import_extra
 
 _BEGINNING = re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<mediawiki\b", re.S)
 _BLOCK_BYTES = 1 << 16

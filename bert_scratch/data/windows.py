@@ -30,8 +30,8 @@ class Draws:
     """The token of the shard whose sentence the window is to start with."""
     targets: Integers
     """The length of the window in tokens."""
-    words: Integers
-    """[6, B] further random words."""
+    bits: Integers
+    """[6, B], 32 further random bits each."""
 
 
 class TokenWindows:
@@ -86,10 +86,10 @@ class TokenWindows:
         within = slots - self._slot_starts[shards]
         tokens = below(phase, self._max_tokens) + within * self._max_tokens
         blocks = np.arange(2)[:, None]
-        words = np.concatenate(philox4x32(self._seed, (epochs, slots, blocks, Purpose.PAIR)))
-        short = 2 + below(words[1], self._max_tokens - 1)
-        targets = np.where(words[0] < self._short_below, short, self._max_tokens)
-        return Draws(shards, tokens % self._num_tokens[shards], targets, words[2:])
+        bits = np.concatenate(philox4x32(self._seed, (epochs, slots, blocks, Purpose.PAIR)))
+        short = 2 + below(bits[1], self._max_tokens - 1)
+        targets = np.where(bits[0] < self._short_below, short, self._max_tokens)
+        return Draws(shards, tokens % self._num_tokens[shards], targets, bits[2:])
 
     def windows(
         self,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from bert_scratch import durable
-from bert_scratch.config import InputError, read_json_object
+from bert_scratch.config import InputError, flag_of, read_json_object
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MAX_WORD_CHARACTERS = 100
@@ -142,8 +142,8 @@ def _load_json(file: Path) -> Tokenizer:
 def _check_undecided(asked: Mapping[str, bool | None], file: Path) -> None:
     for name in (name for name, value in asked.items() if value is not None):
         raise InputError(
-            f"--{name.replace('_', '-')} cannot be combined with this --tokenizer: {file} decides "
-            "it; leave it out"
+            f"{flag_of(name)} cannot be combined with this --tokenizer: {file} decides it; leave "
+            "it out"
         )
 
 

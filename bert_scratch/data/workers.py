@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import multiprocessing
 import os
 import signal
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,7 @@ def _built_by_workers(
     if method == "forkserver":
         context.set_forkserver_preload([__name__])
     messages: DataLoader[Any] = DataLoader(
-        _Steps(loader.store.folder, loader.arguments),
+        _Steps(loader),
         sampler=groups,
         batch_size=None,
         collate_fn=_unchanged,
@@ -88,14 +88,15 @@ class _Steps(Dataset[list[dict[str, Any]] | InputError]):
     in shared memory, and a message takes longer than a small batch takes to build.
     """
 
-    def __init__(self, folder: Path, arguments: dict[str, Any]) -> None:
-        self._folder = folder
-        self._arguments = arguments
+    def __init__(self, loader: ExampleLoader) -> None:
+        self._folder = loader.store.folder
+        names = (field.name for field in dataclasses.fields(loader) if field.name != "store")
+        self._settings = {name: getattr(loader, name) for name in names}
 
     @functools.cached_property
     def _loader(self) -> ExampleLoader:
         """The loader of this process, over files it maps itself."""
-        return ExampleLoader(TokenStore(self._folder), **self._arguments)
+        return ExampleLoader(TokenStore(self._folder), **self._settings)
 
     def __getitem__(self, steps: range) -> list[dict[str, Any]] | InputError:
         try:

@@ -25,8 +25,8 @@ from bert_scratch.finetuning.adapter_settings import AdapterSettings
 from bert_scratch.finetuning.depth import freeze
 from bert_scratch.model import huggingface
 from bert_scratch.model.encoder import PretrainedModel
-from bert_scratch.model.folder import SavesPretrained, read_config, read_safetensors
-from bert_scratch.model.weight_files import WEIGHTS
+from bert_scratch.model.folder import SavesPretrained, read_config
+from bert_scratch.model.weight_files import WEIGHTS, read_safetensors
 
 ADAPTED_WEIGHTS, ADAPTER_FILE = "adapted_model.safetensors", "adapter.json"
 """Of a model whose adapters cannot be merged: all its weights, and what kind they are of."""

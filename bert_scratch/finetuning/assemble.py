@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ class Parts:
         assert self.config.num_train_epochs is not None
         return max(1, math.ceil(self.config.num_train_epochs * self.steps_per_epoch))
 
-    def batches(self, first_step: int) -> Iterator[RowBatch]:
+    def batches(self, first_step: int) -> Generator[RowBatch, None, None]:
         """Yield the batches of a step and all after it, a function of (seed, step)."""
         size, num_rows = self.config.train_batch_size, len(self.train.rows)
         step = first_step

@@ -54,7 +54,7 @@ class AuxiliaryObjective:
         section 3.2, with BERT's own objective as the auxiliary one.
     """
 
-    sums = (*TaskObjective.sums, "mlm_loss", "mlm_count")
+    sum_names = (*TaskObjective.sum_names, "mlm_loss", "mlm_count")
 
     def __init__(self, task: TaskObjective, masker: Masker, weight: float) -> None:
         self._task, self._masker, self._weight = task, masker, weight

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bert_scratch.config import InputError, did_you_mean
-from bert_scratch.data.extras import import_extra
+from bert_scratch.extras import import_extra
 from bert_scratch.finetuning.labelled_rows import LabelledText
 from bert_scratch.finetuning.rows import Row, RowBatch
 from bert_scratch.finetuning.task_settings import TaskSettings

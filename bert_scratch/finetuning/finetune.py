@@ -31,10 +31,10 @@ from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.training.checkpoint import STATE, find_checkpoint, load_optimizer, save_checkpoint
 from bert_scratch.training.interruption import Interrupted, StopRequest, stop_on_signals
 from bert_scratch.training.loop import Hooks, Plan, Progress, train
-from bert_scratch.training.metrics import Display, MetricsLog, Window, describe
+from bert_scratch.training.metrics import Display, MetricsLog, describe
 from bert_scratch.training.model_folder import write_model_folder
 from bert_scratch.training.run_folder import OnChange, RunFolder, nobody
-from bert_scratch.training.runtime import measure_peak_flops, set_up, train_flops_per_token
+from bert_scratch.training.runtime import measure_peak_flops_per_s, set_up, train_flops_per_token
 from bert_scratch.training.versions import versions
 
 PREDICTIONS = "test_predictions.jsonl"
@@ -141,12 +141,7 @@ class _Run:
         if checkpoint is not None:
             state = read_json_object(checkpoint / STATE)
             self.evaluations = state["evaluations"]
-            self.progress = Progress(
-                step=state["step"],
-                tokens=state["tokens"],
-                elapsed_s=state["elapsed_s"],
-                window=Window(**state["window"]),
-            )
+            self.progress = Progress.from_state(state)
             load_optimizer(checkpoint, self.model, self.optimizer, num_updates=self.progress.step)
             print(f"resumed    from {checkpoint} after {self.progress.step:,} steps")
         kept = self.progress.step if checkpoint is not None else -1
@@ -176,8 +171,8 @@ class _Run:
 
     def _train(self) -> None:
         parts = self.parts
-        per_token = train_flops_per_token(
-            self.model.config, seq_length=parts.config.row_length, predicted=None
+        flops_per_token = train_flops_per_token(
+            self.model.config, seq_length=parts.config.row_length, masked_lm_prob=None
         )
         train(
             self.updater,
@@ -193,7 +188,7 @@ class _Run:
             log=self.log,
             display=self.display,
             stop=self.stop,
-            flops_per_s=(per_token, measure_peak_flops(parts.runtime)),
+            token_s_at_peak=flops_per_token / measure_peak_flops_per_s(parts.runtime),
         )
 
     def _evaluate_now(self) -> None:
@@ -269,9 +264,7 @@ class _Run:
 
     def _save(self, progress: Progress) -> None:
         state = {
-            "tokens": progress.tokens,
-            "elapsed_s": progress.elapsed_s,
-            "window": vars(progress.window),
+            **progress.to_state(),
             "evaluations": self.evaluations,
             "config": self.parts.config.to_dict(),
             "versions": versions(_MEASURES),

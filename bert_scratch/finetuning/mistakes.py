@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bert_scratch import durable
-from bert_scratch.data.extras import import_extra
+from bert_scratch.extras import import_extra
 from bert_scratch.finetuning.classification import ClassAnswer, Classification
 from bert_scratch.finetuning.labelled_rows import LabelledText
 from bert_scratch.finetuning.task import Task

@@ -18,7 +18,7 @@ class TaskObjective:
         task: whose loss is minimised.
     """
 
-    sums = ("loss", "weight")
+    sum_names = ("loss", "weight")
 
     def __init__(self, task: Task[Any, Any]) -> None:
         self._task = task

@@ -24,7 +24,7 @@ from bert_scratch.finetuning.tagged_text import TaggedText, read_tagged_texts
 from bert_scratch.finetuning.task_settings import TableSettings, TaskSettings
 from bert_scratch.inference.displaced_words import word_states
 from bert_scratch.inference.embed import ALL_LAYERS, embed
-from bert_scratch.inference.estimate import Estimate, share_of
+from bert_scratch.inference.estimate import Estimate, proportion
 from bert_scratch.inference.inputs import ModelOptions, batches
 from bert_scratch.inference.linear_probe import probe_layers
 from bert_scratch.inference.whole_words import word_spans
@@ -35,7 +35,7 @@ _TABLES = frozenset((".tsv", ".csv", ".jsonl", ".json"))
 _TEST_EVERY = 3
 _MIN_EXAMPLES = 20
 
-Progress = Callable[[int], None]
+ReportProgress = Callable[[int], None]
 """Is told how many sentences or texts went through the model."""
 
 
@@ -65,8 +65,7 @@ class ProbeConfig(ModelOptions, TableSettings):
             InputError: naming the flag.
         """
         super().__post_init__()
-        if self.unit is not None:
-            check_choice("--unit", self.unit, UNITS)
+        check_choice("--unit", self.unit, UNITS)
         check_range("--num-examples", self.num_examples, at_least=_MIN_EXAMPLES)
         check_range("--seed", self.seed, at_least=0)
         if len(self.label_column) > 1 or self.multi_label:
@@ -125,7 +124,7 @@ class _Examples:
     """What the control task gives labels to: the word itself, or a text's first word."""
 
 
-def probe(config: ProbeConfig, progress: Progress = lambda _done: None) -> ProbeReport:
+def probe(config: ProbeConfig, progress: ReportProgress = lambda _done: None) -> ProbeReport:
     """Train the probes of all layers, and test them.
 
     Args:
@@ -164,7 +163,7 @@ def probe(config: ProbeConfig, progress: Progress = lambda _done: None) -> Probe
         num_train=num_train,
         num_test=len(test.labels),
         num_labels=len(names),
-        most_frequent_label=share_of(labels[num_train:] == names[counts.argmax()]),
+        most_frequent_label=proportion(labels[num_train:] == names[counts.argmax()]),
         layers=layers,
     )
 
@@ -187,7 +186,7 @@ def control_labels(
 
 
 def _layer(number: int, right: npt.NDArray[np.bool_], control: npt.NDArray[np.bool_]) -> LayerProbe:
-    accuracy, of_control = share_of(right), share_of(control)
+    accuracy, of_control = proportion(right), proportion(control)
     return LayerProbe(
         layer=number,
         accuracy=accuracy,
@@ -288,7 +287,7 @@ def _first(examples: Sequence[_Labelled], num_labels: int) -> _Examples:
 
 
 def _states(
-    model: BertModel, tokenizer: Tokenizer, examples: _Examples, progress: Progress
+    model: BertModel, tokenizer: Tokenizer, examples: _Examples, progress: ReportProgress
 ) -> npt.NDArray[np.float32]:
     """Return [N, L + 1, D] of words, or the means over the tokens of texts."""
     states = []

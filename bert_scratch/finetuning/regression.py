@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bert_scratch.config import InputError
-from bert_scratch.data.extras import import_extra
+from bert_scratch.extras import import_extra
 from bert_scratch.finetuning.classification import mean_over_rows
 from bert_scratch.finetuning.labelled_rows import LabelledText
 from bert_scratch.finetuning.rows import Row, RowBatch

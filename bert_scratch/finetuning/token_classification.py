@@ -20,8 +20,8 @@ from torch import Tensor
 
 from bert_scratch.config import InputError, did_you_mean
 from bert_scratch.data.encoding import TextEncoder, encode_with_offsets
-from bert_scratch.data.extras import import_extra
 from bert_scratch.data.wordpiece import special_ids
+from bert_scratch.extras import import_extra
 from bert_scratch.finetuning.entity_loss import entity_loss_sum
 from bert_scratch.finetuning.rows import Ids, Row, RowBatch, token_sequence
 from bert_scratch.finetuning.tagged_text import TaggedText, read_tagged_texts

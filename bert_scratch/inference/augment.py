@@ -25,7 +25,7 @@ from bert_scratch.inference.inputs import (
     logits_at,
 )
 from bert_scratch.inference.labelled_files import LABELLED_KINDS, read_labelled_file, row_writer
-from bert_scratch.inference.pooling import word_spans
+from bert_scratch.inference.pooling import group_pieces
 from bert_scratch.inference.sampling import draw, drawable_tokens
 from bert_scratch.model.heads import BertForMaskedLM
 
@@ -118,7 +118,7 @@ class Augmenter:
             return
         room = self._model.config.max_position_embeddings - 2
         check_known(max(encoding.ids), self._model.config)
-        firsts, spans = word_spans(encoding.word_ids, encoding.offsets)
+        firsts, spans = group_pieces(encoding.word_ids, encoding.offsets)
         ends = [*firsts[1:].tolist(), len(encoding.ids)]
         words = [
             (first, end, span)

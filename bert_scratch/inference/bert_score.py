@@ -19,7 +19,7 @@ from torch import nn
 
 from bert_scratch.config import InputError
 from bert_scratch.data.encoding import TextEncoder
-from bert_scratch.data.wordpiece import special_ids
+from bert_scratch.data.wordpiece import SpecialIds, special_ids
 from bert_scratch.inference.embed import TOKENS_A_ROW, encoder_of, layer_indices
 from bert_scratch.inference.encode import Window, encode_windows, windows_of
 from bert_scratch.inference.inputs import ModelOptions
@@ -91,16 +91,7 @@ def bert_score(
     for start in range(0, len(candidates), _PAIRS_AT_ONCE):
         part = slice(start, start + _PAIRS_AT_ONCE)
         windows = [*cut(candidates[part]), *cut(references[part])]
-        vectors: list[Vectors] = [np.empty(0, np.float32)] * len(windows)
-        for batch in encode_windows(
-            encoder,
-            windows,
-            special_ids=special,
-            layers=[index],
-            tokens_per_batch=_ROWS_A_PASS * TOKENS_A_ROW,
-        ):
-            for row, states in zip(batch.rows, batch.layers[0].float().cpu().numpy(), strict=True):
-                vectors[row] = unit_length(states[: len(windows[row].ids) + 2])
+        vectors = _token_vectors(encoder, windows, special, layer=index)
         half = len(windows) // 2
         for candidate, reference in zip(range(half), range(half, len(windows)), strict=True):
             cosines = vectors[candidate] @ vectors[reference].T  # [n, m]
@@ -110,6 +101,23 @@ def bert_score(
             is_whole = all(map(len, tokens))
             found.append((precision, recall) if is_whole else (0.0, 0.0))
     return _scores(np.array(found, np.float32).reshape(-1, 2))
+
+
+def _token_vectors(
+    encoder: BertModel, windows: Sequence[Window], special: SpecialIds, *, layer: int
+) -> list[Vectors]:
+    """Return the vectors of length 1 of each window's tokens, [CLS] and [SEP] included."""
+    vectors: list[Vectors] = [np.empty(0, np.float32)] * len(windows)
+    for batch in encode_windows(
+        encoder,
+        windows,
+        special_ids=special,
+        layers=[layer],
+        tokens_per_batch=_ROWS_A_PASS * TOKENS_A_ROW,
+    ):
+        for row, states in zip(batch.rows, batch.layers[0].float().cpu().numpy(), strict=True):
+            vectors[row] = unit_length(states[: len(windows[row].ids) + 2])
+    return vectors
 
 
 def _scores(found: Vectors) -> BertScores:

@@ -60,9 +60,8 @@ class ConvertConfig(Settings):
         Raises:
             InputError: if it is not one that is known.
         """
-        if self.architecture is not None:
-            known = (*_CLASS_OF_HEADS.values(), *_CLASSES_WITH_CLASSIFIER)
-            check_choice("--architecture", self.architecture, known)
+        known = (*_CLASS_OF_HEADS.values(), *_CLASSES_WITH_CLASSIFIER)
+        check_choice("--architecture", self.architecture, known)
 
 
 def run_convert(config: ConvertConfig) -> Path:

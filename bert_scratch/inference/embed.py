@@ -64,8 +64,7 @@ class ReadingOptions(Settings):
         Raises:
             InputError: naming the option.
         """
-        if self.layer_combine is not None:
-            check_choice("--layer-combine", self.layer_combine, LAYER_COMBINES)
+        check_choice("--layer-combine", self.layer_combine, LAYER_COMBINES)
         check_range("--batch-size", self.batch_size, at_least=1)
         check_range("--max-seq-length", self.max_seq_length, at_least=3)
         check_range("--stride", self.stride, at_least=1)

@@ -16,7 +16,7 @@ class Estimate:
     standard_error: float
 
 
-def share_of(flags: npt.ArrayLike) -> Estimate:
+def proportion(flags: npt.ArrayLike) -> Estimate:
     """Return the share of true flags, [N] bool."""
     found = np.asarray(flags, np.float64)
     return ratio_of(found, np.ones_like(found))

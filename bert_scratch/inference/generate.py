@@ -16,7 +16,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from bert_scratch.config import InputError, Settings, check_range
+from bert_scratch.config import InputError, Settings, check_range, flag_of
 from bert_scratch.data.wordpiece import special_ids
 from bert_scratch.inference.inputs import (
     MaskedLM,
@@ -58,7 +58,7 @@ class GenerateOptions(Settings):
             InputError: naming the option.
         """
         for name in ("num_texts", "num_tokens", "num_sweeps", "top_k"):
-            check_range(f"--{name.replace('_', '-')}", getattr(self, name), at_least=1)
+            check_range(flag_of(name), getattr(self, name), at_least=1)
         check_range("--temperature", self.temperature, above=0)
 
 

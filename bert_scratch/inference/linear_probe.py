@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bert_scratch.data.extras import import_extra
+from bert_scratch.extras import import_extra
 
 _REGULARISATION = 0.01
 """scikit-learn's C, on standardised vectors: too little to learn the training part by heart."""

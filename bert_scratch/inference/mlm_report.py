@@ -19,7 +19,7 @@ from bert_scratch.data.corpus import DOCUMENT_RULES
 from bert_scratch.data.encoding import TextEncoder, encode_with_offsets
 from bert_scratch.data.sentences import check_sentence_rule
 from bert_scratch.data.wordpiece import unselectable_ids, vocab_size_of
-from bert_scratch.inference.estimate import Estimate, share_of
+from bert_scratch.inference.estimate import Estimate, proportion
 from bert_scratch.inference.inputs import ModelOptions, fits_row
 from bert_scratch.inference.masked_guesses import Answers, MaskedRow, answer_rows
 from bert_scratch.inference.masked_words import MASKED_SHARE
@@ -283,7 +283,7 @@ def _group(name: str, tokens: MaskedTokens, flags: npt.NDArray[np.bool_]) -> Gro
     return Group(
         name=name,
         num_tokens=int(flags.sum()),
-        accuracy=share_of(tokens.is_right[flags]),
+        accuracy=proportion(tokens.is_right[flags]),
         loss=float(tokens.loss[flags].mean()),
         count_loss=float(tokens.count_loss[flags].mean()),
         confidence=float(tokens.confidence[flags].mean()),

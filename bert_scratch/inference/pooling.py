@@ -114,14 +114,14 @@ def join_pieces(
     """
     if not len(tokens):
         return tokens, []
-    starts, spans = word_spans(word_ids, offsets)
+    starts, spans = group_pieces(word_ids, offsets)
     sizes = np.diff(starts, append=len(tokens)).astype(np.float32)
     sums = np.add.reduceat(tokens, starts)
     means = np.asarray(sums / sizes.reshape(-1, *[1] * (tokens.ndim - 1)), np.float32)
     return means, spans
 
 
-def word_spans(
+def group_pieces(
     word_ids: Sequence[int | None], offsets: Sequence[tuple[int, int]]
 ) -> tuple[npt.NDArray[np.int64], list[tuple[int, int]]]:
     """Return the first token of each word, and the word's place in its text, in characters.

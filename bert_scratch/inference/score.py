@@ -10,7 +10,7 @@ from bert_scratch.config import InputError, check_choice, check_range
 from bert_scratch.data.corpus import DOCUMENT_RULES
 from bert_scratch.data.sentences import check_sentence_rule
 from bert_scratch.inference import verdict
-from bert_scratch.inference.score_answers import ModelScore, Progress, ask
+from bert_scratch.inference.score_answers import ModelScore, ReportProgress, ask
 from bert_scratch.inference.score_questions import (
     Contestant,
     References,
@@ -87,7 +87,7 @@ class Score:
 
 
 def score(
-    config: ScoreConfig, progress: Callable[[int], Progress] = lambda _total: _silent
+    config: ScoreConfig, progress: Callable[[int], ReportProgress] = lambda _total: _silent
 ) -> Score:
     """Ask every model the same questions.
 

@@ -23,7 +23,7 @@ from bert_scratch.inference.bits_per_character import (
 )
 from bert_scratch.inference.displaced_words import DisplacedWords, word_states
 from bert_scratch.inference.embed import embed
-from bert_scratch.inference.estimate import Estimate, share_of
+from bert_scratch.inference.estimate import Estimate, proportion
 from bert_scratch.inference.inputs import batches
 from bert_scratch.inference.linear_probe import probe_layers
 from bert_scratch.inference.masked_words import HiddenWords, restored_by_model
@@ -36,7 +36,7 @@ from bert_scratch.model.folder import to_ours
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.model.weight_files import read_weights
 
-Progress = Callable[[str, int], None]
+ReportProgress = Callable[[str, int], None]
 """Is told what was asked, and of how many sentences."""
 
 
@@ -85,7 +85,7 @@ class ModelScore:
 
 
 def ask(
-    contestant: Contestant, questions: Questions, device: torch.device, progress: Progress
+    contestant: Contestant, questions: Questions, device: torch.device, progress: ReportProgress
 ) -> ModelScore:
     """Load a model and put the questions to it.
 
@@ -126,7 +126,7 @@ def _heads(contestant: Contestant) -> set[str]:
 
 
 def _bits(
-    model: BertForPreTraining, tokenizer: Tokenizer, questions: Questions, progress: Progress
+    model: BertForPreTraining, tokenizer: Tokenizer, questions: Questions, progress: ReportProgress
 ) -> SentenceBits:
     parts = []
     for part in sentence_bits(model, tokenizer, questions.few, questions.characters):
@@ -136,17 +136,17 @@ def _bits(
 
 
 def _restored(
-    model: BertForPreTraining, tokenizer: Tokenizer, hidden: HiddenWords, progress: Progress
+    model: BertForPreTraining, tokenizer: Tokenizer, hidden: HiddenWords, progress: ReportProgress
 ) -> Estimate:
     found: list[bool] = []
     for indices, restored in restored_by_model(model, tokenizer, hidden):
         found += [is_right for sentence in restored for is_right in sentence]
         progress("masked words", len(indices))
-    return share_of(found)
+    return proportion(found)
 
 
 def _follows(
-    model: BertForPreTraining, tokenizer: Tokenizer, pairs: SentencePairs, progress: Progress
+    model: BertForPreTraining, tokenizer: Tokenizer, pairs: SentencePairs, progress: ReportProgress
 ) -> Estimate:
     is_right: list[bool] = []
     for kind, follow in ((pairs.following, True), (pairs.random, False)):
@@ -155,7 +155,7 @@ def _follows(
             verdicts = next_sentences(model, tokenizer, some)
             is_right += [(verdict.is_next > verdict.random) == follow for verdict in verdicts]
             progress("sentence pairs", len(some))
-    return share_of(is_right)
+    return proportion(is_right)
 
 
 def _pieces(tokenizer: Tokenizer, sentences: Sequence[str]) -> tuple[float, float]:
@@ -174,7 +174,10 @@ def _pieces(tokenizer: Tokenizer, sentences: Sequence[str]) -> tuple[float, floa
 
 
 def _displaced(
-    model: BertForPreTraining, tokenizer: Tokenizer, displaced: DisplacedWords, progress: Progress
+    model: BertForPreTraining,
+    tokenizer: Tokenizer,
+    displaced: DisplacedWords,
+    progress: ReportProgress,
 ) -> list[Estimate]:
     """Probe each layer, on one half of the sentences, and ask about the other."""
     states = []
@@ -185,11 +188,11 @@ def _displaced(
     labels = np.array([is_moved for sentence in displaced.displaced for is_moved in sentence])
     num_train = sum(map(len, displaced.displaced[:half]))
     right = probe_layers(np.concatenate(states), labels, num_train=num_train)
-    return [share_of(flags) for flags in right]
+    return [proportion(flags) for flags in right]
 
 
 def _nearest(
-    model: BertForPreTraining, tokenizer: Tokenizer, sample: TextSample, progress: Progress
+    model: BertForPreTraining, tokenizer: Tokenizer, sample: TextSample, progress: ReportProgress
 ) -> Estimate | None:
     if not sample.followers:
         return None
@@ -199,4 +202,4 @@ def _nearest(
         progress("nearest sentences", len(some))
     joined = np.concatenate(vectors)
     half = len(sample.sentences)
-    return share_of(nearer_than_others(joined[:half], joined[half:]))
+    return proportion(nearer_than_others(joined[:half], joined[half:]))

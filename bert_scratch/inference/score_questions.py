@@ -20,7 +20,7 @@ from bert_scratch.inference.bits_per_character import (
     uniform_bits,
 )
 from bert_scratch.inference.displaced_words import DisplacedWords, displace_words
-from bert_scratch.inference.estimate import Estimate, share_of
+from bert_scratch.inference.estimate import Estimate, proportion
 from bert_scratch.inference.inputs import fits_row
 from bert_scratch.inference.masked_words import HiddenWords, hide_words, restored_by_counts
 from bert_scratch.inference.sentence_pairs import (
@@ -149,19 +149,19 @@ def reference_answers(questions: Questions) -> References:
     frequent, neighbours = restored_by_counts(questions.hidden, sample.rest)
     pairs = nearest = None
     if questions.pairs is not None:
-        pairs = share_of(told_by_shared_words(questions.pairs))
+        pairs = proportion(told_by_shared_words(questions.pairs))
     if sample.followers:
         weights = word_weights(questions.all_sentences).toarray()
         half = len(sample.sentences)
-        nearest = share_of(nearer_than_others(weights[:half], weights[half:]))
+        nearest = proportion(nearer_than_others(weights[:half], weights[half:]))
     return References(
         uniform_bits=uniform_bits(questions.characters),
         character_count_bits=character_count_bits(
             few, count_characters(sample.rest), len(questions.characters)
         ),
         compressed_bits=compressed_bits(few, sample.rest),
-        most_frequent_word=share_of(frequent),
-        two_neighbours=share_of(neighbours),
+        most_frequent_word=proportion(frequent),
+        two_neighbours=proportion(neighbours),
         next_sentence=pairs,
         nearest_sentence=nearest,
     )

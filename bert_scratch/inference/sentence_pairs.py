@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bert_scratch.data.extras import import_extra
+from bert_scratch.extras import import_extra
 from bert_scratch.inference.text_sample import TextSample
 from bert_scratch.inference.whole_words import folded_words
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from bert_scratch import durable
 from bert_scratch.config import InputError
-from bert_scratch.data.extras import import_extra
+from bert_scratch.extras import import_extra
 from bert_scratch.inference.embed import Embedding
 from bert_scratch.inference.pooling import Vectors
 
@@ -162,12 +162,11 @@ class _GrowingArray:
         np.lib.format.write_array_header_1_0(self._file, header)
 
 
-def read_vectors(path: str, *, flag: str = "--input") -> Read:
+def read_vectors(path: str) -> Read:
     """Yield the vectors of texts that `embed` wrote, some thousand rows at a time.
 
     Args:
         path: an .npy, .npz, .jsonl or .parquet file.
-        flag: that named the file, for errors.
 
     Yields:
         [n, D] float32, and the n texts where the file has them (.jsonl and .parquet).
@@ -176,7 +175,7 @@ def read_vectors(path: str, *, flag: str = "--input") -> Read:
         InputError: naming the file, if it cannot be read or holds anything else.
     """
     if not Path(path).is_file():
-        raise InputError(f"{flag} {path}: does not exist")
+        raise InputError(f"--input {path}: does not exist")
     size = None
     try:
         for vectors, texts in _READERS[Path(path).suffix](Path(path)):
@@ -188,7 +187,7 @@ def read_vectors(path: str, *, flag: str = "--input") -> Read:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"{flag} {path}: is no file of text vectors that embed wrote: {error}"
+            f"--input {path}: is no file of text vectors that embed wrote: {error}"
         ) from error
 
 

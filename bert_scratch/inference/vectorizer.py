@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from bert_scratch.config import InputError
-from bert_scratch.data.extras import import_extra
+from bert_scratch.extras import import_extra
 from bert_scratch.inference.embed import EmbedOptions, embeddings
 from bert_scratch.inference.inputs import ModelOptions
 from bert_scratch.inference.pooling import Vectors

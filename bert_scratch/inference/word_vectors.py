@@ -24,7 +24,7 @@ from bert_scratch.data.records import STANDARD_INPUT
 from bert_scratch.data.wordpiece import special_ids
 from bert_scratch.inference.embed import EmbedOptions, ReadingOptions, embeddings
 from bert_scratch.inference.inputs import ModelOptions, text_batches
-from bert_scratch.inference.pooling import Vectors, word_spans
+from bert_scratch.inference.pooling import Vectors, group_pieces
 from bert_scratch.inference.texts import read_texts
 from bert_scratch.model.encoder import BertModel
 
@@ -128,7 +128,7 @@ def _count_words(tokenizer: Tokenizer, texts: Iterable[str]) -> Counter[str]:
     for group in text_batches(texts, _TEXTS_AT_ONCE):
         for text, encoding in zip(group, encode_with_offsets(tokenizer, group), strict=True):
             ids = encoding.ids
-            starts, spans = word_spans(encoding.word_ids, encoding.offsets)
+            starts, spans = group_pieces(encoding.word_ids, encoding.offsets)
             counts.update(
                 normalized[text[start:end]]
                 for first, (start, end) in zip(starts.tolist(), spans, strict=True)

@@ -63,7 +63,7 @@ def attention(
 
 
 class RowBounds(NamedTuple):
-    """Where the rows that T tokens hold begin and end."""
+    """Where the rows packed into T tokens begin and end."""
 
     bounds: Tensor
     """[R+1] int32 from 0 to T: row r is the tokens from bounds[r] up to bounds[r+1]."""
@@ -97,7 +97,7 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, rows: RowBounds)
         query: [T, H, K] float16 or bfloat16.
         key: [T, H, K], as query.
         value: [T, H, K], as query.
-        rows: all T tokens are in one.
+        rows: every token belongs to one of them.
 
     Returns:
         [T, H, K] in the query's dtype.
@@ -125,7 +125,7 @@ def _scores(query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:
     return scores.view(batch, heads, length, length)
 
 
-def key_bias(
+def combined_bias(
     attention_mask: Tensor | None,
     attention_bias: Tensor | None,
     row_starts: Tensor | None,

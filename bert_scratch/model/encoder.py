@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bert_scratch.config import BertConfig, InputError
-from bert_scratch.model.attention import RowBounds, key_bias, row_of_token
+from bert_scratch.model.attention import RowBounds, combined_bias, row_of_token
 from bert_scratch.model.initial_weights import initialize
 from bert_scratch.model.layers import (
     Dropout,
@@ -237,9 +237,9 @@ class BertModel(PretrainedModel):
             extra_embeddings: [B, S, D], added before the first LayerNorm.
             attention_bias: [B or 1, 1 or H, S, S], added to the scaled attention scores.
             row_starts: [R+1] int32, packed rows: input_ids is [1, T], row r is the tokens from
-                row_starts[r] up to row_starts[r+1], and attends to itself alone; what is behind
-                the last row is one more. By `packed_attention` where that runs, unless attention
-                dropout, a mask, a bias, position ids or the weights are asked for.
+                row_starts[r] up to row_starts[r+1], and attends to itself alone; tokens behind
+                the last row are one more. By `packed_attention` where that runs, and by a bias
+                with attention dropout, a mask, a bias, position ids or weights.
             longest_row: no packed row, nor what is behind the last, is longer; None: than
                 max_position_embeddings.
             output_positions: [N] int64, the flat positions (row * S + column) whose last hidden
@@ -265,7 +265,7 @@ class BertModel(PretrainedModel):
         )
         hidden = hidden.to(_compute_dtype(hidden))
         rows = self._row_bounds(row_starts, longest_row, hidden) if by_kernel else None
-        bias = key_bias(
+        bias = combined_bias(
             attention_mask,
             attention_bias,
             row_starts if rows is None else None,
@@ -273,6 +273,8 @@ class BertModel(PretrainedModel):
             dtype=hidden.dtype,
         )
         starts = _first_positions(shape, row_starts, hidden.device)
+        # The states read: first positions for the pooler, then those asked for, then filler. In
+        # training the last layer computes these alone; otherwise they are picked afterwards.
         wanted = None
         if output_positions is not None:
             starts = starts[: 0 if self.pooler is None else None]

@@ -39,7 +39,6 @@ from bert_scratch.model.weight_files import (
     listing,
     read_weights,
 )
-from bert_scratch.model.weight_files import read_safetensors as read_safetensors
 
 _logger = logging.getLogger(__name__)
 

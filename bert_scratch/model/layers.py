@@ -247,8 +247,8 @@ class MultiHeadAttention(nn.Module):
             attention_bias: added to the scaled scores; broadcasts to [B, H, S, S].
             output_attentions: also return the attention weights.
             positions: [N] int64, the flat positions whose output is wanted; None is all.
-            rows: that `packed_attention` keeps apart in [1, S, D]; it has neither bias, weights
-                nor dropout.
+            rows: bounds of packed rows in [1, S, D], or None. With them there is no bias, no
+                dropout, and no weights are returned.
 
         Returns:
             [B, S, D], or [N, D]; with output_attentions also [B, H, S, S] (before dropout, rows

@@ -62,8 +62,7 @@ class BertForSequenceClassification(ModelWithClassifier):
     """
 
     def _add_heads(self, initializer: str) -> None:
-        if self.config.problem_type is not None:
-            check_choice("problem_type", self.config.problem_type, PROBLEM_TYPES)
+        check_choice("problem_type", self.config.problem_type, PROBLEM_TYPES)
         super()._add_heads(initializer)
 
     def forward(

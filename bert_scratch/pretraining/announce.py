@@ -7,7 +7,7 @@ import shutil
 from bert_scratch.data.loader import ExampleLoader
 from bert_scratch.data.mixed_examples import MixedExamples
 from bert_scratch.data.mixture import BLOCK_PLACES, mixture_components
-from bert_scratch.pretraining.assemble import Parts, expected_steps
+from bert_scratch.pretraining.assemble import Parts
 from bert_scratch.pretraining.checkpoint_space import disk_bytes
 from bert_scratch.pretraining.choices import PASSES_WORTH_DROPOUT
 from bert_scratch.pretraining.plan_outlook import (
@@ -16,15 +16,15 @@ from bert_scratch.pretraining.plan_outlook import (
     describe_start,
     outlook_on,
 )
-from bert_scratch.pretraining.resolve import filled, step_memory
-from bert_scratch.pretraining.run_folder import RunFolder
+from bert_scratch.pretraining.resolve import expected_steps, filled, step_memory
+from bert_scratch.pretraining.run_folder import PretrainRunFolder
 from bert_scratch.pretraining.starting_model import describe_new_rows
 from bert_scratch.pretraining.step_probe import StepProbe, Trial
 from bert_scratch.training.metrics import describe
 from bert_scratch.training.objective import PRETRAINING
 
 
-def announce(parts: Parts, trial: Trial, folder: RunFolder) -> None:
+def announce(parts: Parts, trial: Trial, folder: PretrainRunFolder) -> None:
     """Print what will be trained on what, what was chosen and why, and what it will cost."""
     config, facts, shape = parts.config, parts.facts, parts.bert_config
     probe, rehearsal = trial.step, trial.checkpoint

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -27,9 +26,7 @@ from bert_scratch.inference.word_embeddings import InitialEmbeddings
 from bert_scratch.model.compute_settings import default_num_threads
 from bert_scratch.model.devices import DTYPES, resolve_device, resolve_dtype
 from bert_scratch.model.heads import BertForPreTraining
-from bert_scratch.model.weight_files import find_folder
 from bert_scratch.pretraining.corpus_facts import CorpusFacts, corpus_facts
-from bert_scratch.pretraining.prepare import prepare
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.resolve import (
     arrangement_of,
@@ -37,9 +34,7 @@ from bert_scratch.pretraining.resolve import (
     micro_batch_size,
     objective_of,
     resolve,
-    resolve_length,
 )
-from bert_scratch.pretraining.run_folder import RunFolder
 from bert_scratch.pretraining.same_vocabulary import check_same_vocabulary
 from bert_scratch.pretraining.starting_model import (
     drawn_model,
@@ -51,7 +46,6 @@ from bert_scratch.pretraining.starting_model import (
 )
 from bert_scratch.pretraining.step_probe import (
     Trial,
-    does_not_fit,
     measure_tokens_per_s,
     probe_step,
 )
@@ -64,13 +58,13 @@ from bert_scratch.training.distributed import (
 )
 from bert_scratch.training.loop import Plan
 from bert_scratch.training.loss_scale import LossScale
-from bert_scratch.training.memory import free_bytes, peak_bytes, reset_peak, within_memory
+from bert_scratch.training.memory import free_bytes, peak_bytes, reset_peak
 from bert_scratch.training.objective import PRETRAINING
 from bert_scratch.training.optimizer import build_optimizer
 from bert_scratch.training.rehearsal import rehearse_checkpoint
 from bert_scratch.training.runtime import (
     Runtime,
-    measure_peak_flops,
+    measure_peak_flops_per_s,
     seed_for,
     set_up,
     train_flops_per_token,
@@ -92,7 +86,7 @@ class Parts:
     store: TokenStore
     tokenizer: TokenizerFolder
     runtime: Runtime
-    peak_flops: float
+    peak_flops_per_s: float
     """Of this rank's device."""
     ranks: Ranks
     loader: ExampleLoader
@@ -172,13 +166,14 @@ class Parts:
             world_size=self.ranks.world_size,
         )
 
-    def flops_per_token(self) -> float:
-        """Return the operations a training token needs, for the share of the peak reached."""
-        return train_flops_per_token(
+    def token_s_at_peak(self) -> float:
+        """Return the seconds a training token would take all ranks at their peak."""
+        flops_per_token = train_flops_per_token(
             self.bert_config,
             seq_length=filled(self.config.max_seq_length),
-            predicted=filled(self.config.masked_lm_prob),
+            masked_lm_prob=filled(self.config.masked_lm_prob),
         )
+        return flops_per_token / (self.peak_flops_per_s * self.ranks.world_size)
 
     def try_out(self, rehearsal: Path) -> Trial:
         """Time and weigh updates, an evaluation batch and a checkpoint, of a throw-away model.
@@ -243,7 +238,7 @@ def assemble(basis: PretrainConfig, store: TokenStore, ranks: Ranks = ALONE) -> 
     specials = special_ids(tokenizer)
     facts = corpus_facts(store, specials.unk)
     set_up(runtime, deterministic=basis.deterministic)
-    peak_flops = measure_peak_flops(runtime)
+    peak_flops_per_s = measure_peak_flops_per_s(runtime)
     resolved = resolve(
         basis,
         facts=facts,
@@ -265,7 +260,7 @@ def assemble(basis: PretrainConfig, store: TokenStore, ranks: Ranks = ALONE) -> 
             tokenizer, model_max_length=resolved.bert_config.max_position_embeddings
         ),
         runtime=runtime,
-        peak_flops=peak_flops,
+        peak_flops_per_s=peak_flops_per_s,
         ranks=ranks,
         loader=_loader(resolved.config, store, tokenizer, ranks),
         added_tokens=added_tokens,
@@ -315,52 +310,3 @@ def words_of_ideographs(mask_unit: str, store: TokenStore, tokenizer: Tokenizer)
         f"--mask-unit {mask_unit}: each ideograph is a word by itself ({share:.0%} of the "
         "tokens are ideographs); a corpus prepared with --word-segmenter jieba has whole words"
     ]
-
-
-def fix_length(parts: Parts, folder: RunFolder, *, may_halve: bool) -> tuple[Parts, Trial]:
-    """Measure a step and fill in steps and warm-up; a time limit leaves the steps open.
-
-    Args:
-        parts: of a new run.
-        folder: of the run.
-        may_halve: whether to try smaller forward passes where the GPU's memory does not suffice.
-
-    Raises:
-        InputError: if not even the smallest, or the one asked for, fits.
-    """
-    warm = parts.with_config(parts.config.replace(num_warmup_steps=10))
-    trial = within_memory(lambda: warm.try_out(folder.rehearsal))
-    if trial is None:
-        rows = micro_batch_size(parts.config)
-        if rows == 1 or not may_halve:
-            raise does_not_fit(rows, parts.runtime.device)
-        reason = f"--micro-batch-size {rows // 2}: {rows} did not fit the GPU's memory"
-        smaller = parts.config.replace(micro_batch_size=rows // 2)
-        parts = replace(parts, config=smaller, reasons=[*parts.reasons, reason])
-        return fix_length(parts, folder, may_halve=True)
-    config, reasons = resolve_length(
-        parts.config, num_examples=parts.loader.num_examples, step_s=trial.step.step_s
-    )
-    return replace(parts, config=config, reasons=[*parts.reasons, *reasons]), trial
-
-
-def prepared_corpus(asked: PretrainConfig, folder: RunFolder) -> TokenStore:
-    """Return the corpus of --data, or prepare the one of --corpus in the run's folder."""
-    if asked.data is not None:
-        return TokenStore(Path(asked.data))
-    return prepare(corpus_settings(asked), folder.corpus)
-
-
-def corpus_settings(asked: PretrainConfig) -> PretrainConfig:
-    """Return the settings with the tokenizer that --init-checkpoint brings along."""
-    if asked.init_checkpoint is None:
-        return asked
-    tokenizer = str(find_folder(asked.init_checkpoint))
-    return asked.replace(init_checkpoint=None, tokenizer=tokenizer)
-
-
-def expected_steps(config: PretrainConfig, step_s: float) -> int:
-    """Return the steps a run will make, as far as it can be known before it starts."""
-    if config.num_train_steps is not None:
-        return config.num_train_steps
-    return max(1, math.floor(filled(config.max_train_seconds) / step_s))

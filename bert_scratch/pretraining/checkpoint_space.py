@@ -6,7 +6,7 @@ import shutil
 
 from bert_scratch.config import InputError
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
-from bert_scratch.pretraining.run_folder import RunFolder
+from bert_scratch.pretraining.run_folder import PretrainRunFolder
 
 WEIGHT_BYTES = 4
 CHECKPOINT_BYTES = 3 * WEIGHT_BYTES
@@ -26,7 +26,7 @@ def disk_bytes(config: PretrainConfig, parameters: int) -> int:
     return parameters * (checkpoints * CHECKPOINT_BYTES + models * WEIGHT_BYTES)
 
 
-def check_disk_space(folder: RunFolder, config: PretrainConfig, parameters: int) -> None:
+def check_disk_space(folder: PretrainRunFolder, config: PretrainConfig, parameters: int) -> None:
     """See that what a run still has to write fits.
 
     Raises:

@@ -6,11 +6,17 @@ from dataclasses import replace
 
 import torch
 
-from bert_scratch.pretraining.assemble import Parts, expected_steps, fix_length
+from bert_scratch.pretraining.assemble import Parts
 from bert_scratch.pretraining.kernel_check import kernels_agree
-from bert_scratch.pretraining.resolve import filled, why_not_packed
-from bert_scratch.pretraining.run_folder import RunFolder
-from bert_scratch.pretraining.step_probe import StepProbe, Trial, probe_step
+from bert_scratch.pretraining.resolve import (
+    expected_steps,
+    filled,
+    micro_batch_size,
+    resolve_length,
+    why_not_packed,
+)
+from bert_scratch.pretraining.run_folder import PretrainRunFolder
+from bert_scratch.pretraining.step_probe import StepProbe, Trial, does_not_fit, probe_step
 from bert_scratch.training.compiled import MAX_SHAPES
 from bert_scratch.training.memory import release_memory, within_memory
 from bert_scratch.training.metrics import duration
@@ -24,7 +30,9 @@ AGREEMENT = 5e-2
 a compiled one's dropout draws other bits."""
 
 
-def fix_length_and_step(parts: Parts, folder: RunFolder, *, may_halve: bool) -> tuple[Parts, Trial]:
+def fix_length_and_step(
+    parts: Parts, folder: PretrainRunFolder, *, may_halve: bool
+) -> tuple[Parts, Trial]:
     """Do what `fix_length` does, and decide on --compile and --packed where they were left out.
 
     Raises:
@@ -44,6 +52,33 @@ def fix_length_and_step(parts: Parts, folder: RunFolder, *, may_halve: bool) -> 
     if best is trial.step:
         return fixed, trial
     return fix_length(parts, folder, may_halve=may_halve)
+
+
+def fix_length(parts: Parts, folder: PretrainRunFolder, *, may_halve: bool) -> tuple[Parts, Trial]:
+    """Measure a step and fill in steps and warm-up; a time limit leaves the steps open.
+
+    Args:
+        parts: of a new run.
+        folder: of the run.
+        may_halve: whether to try smaller forward passes where the GPU's memory does not suffice.
+
+    Raises:
+        InputError: if not even the smallest, or the one asked for, fits.
+    """
+    warm = parts.with_config(parts.config.replace(num_warmup_steps=10))
+    trial = within_memory(lambda: warm.try_out(folder.rehearsal))
+    if trial is None:
+        rows = micro_batch_size(parts.config)
+        if rows == 1 or not may_halve:
+            raise does_not_fit(rows, parts.runtime.device)
+        reason = f"--micro-batch-size {rows // 2}: {rows} did not fit the GPU's memory"
+        smaller = parts.config.replace(micro_batch_size=rows // 2)
+        parts = replace(parts, config=smaller, reasons=[*parts.reasons, reason])
+        return fix_length(parts, folder, may_halve=True)
+    config, reasons = resolve_length(
+        parts.config, num_examples=parts.loader.num_examples, step_s=trial.step.step_s
+    )
+    return replace(parts, config=config, reasons=[*parts.reasons, *reasons]), trial
 
 
 def _with_way(parts: Parts, name: str, is_taken: bool, reason: str) -> Parts:

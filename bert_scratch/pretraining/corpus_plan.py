@@ -7,10 +7,11 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from bert_scratch import durable
-from bert_scratch.config import InputError
+from bert_scratch.config import InputError, flag_of
 from bert_scratch.data.corpus import (
     Slice,
     Source,
@@ -18,8 +19,10 @@ from bert_scratch.data.corpus import (
     resolve_sources,
     slices_of,
 )
+from bert_scratch.data.documentation import build_documentation_corpus
 from bert_scratch.data.sentences import choose_rule
 from bert_scratch.data.unpack import is_compressed
+from bert_scratch.pretraining.corpus_settings import CorpusSettings
 from bert_scratch.pretraining.reading import NUM_HASHES, ReadingRules, read_hashes
 
 COMPRESSION_RATIO = 3
@@ -38,6 +41,8 @@ _SMALL_CORPUS_BYTES = 8_000_000
 _SAMPLED_SLICES = 8
 _SAMPLED_DOCUMENTS = 16
 _SAMPLED_PARAGRAPHS = 200
+DOCUMENTATION_FOLDER = Path("data")
+"""Where the built-in corpus is gathered, from the folder a command runs in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,27 +59,23 @@ class Text:
         return sum(map(text_bytes, self.slices))
 
 
-def find_text(
-    paths: Sequence[str], *, documents: str, sentences: str, encoding_errors: str
-) -> Text:
+def find_text(settings: CorpusSettings) -> Text:
     """Find a corpus's files and decide what a document and a sentence is; nothing is held out.
 
-    Args:
-        paths: files, folders, globs.
-        documents: auto, blank-lines, files, lines or titles.
-        sentences: auto, rules, lines, or a library.
-        encoding_errors: strict or replace.
+    Without --corpus it is the built-in one, gathered first if it has not been yet.
 
     Raises:
         InputError: as `resolve_sources` and `read_documents`.
     """
-    sources = resolve_sources(paths, documents)
+    paths = settings.corpus or (str(build_documentation_corpus(DOCUMENTATION_FOLDER)),)
+    encoding_errors = settings.encoding_errors
+    sources = resolve_sources(paths, settings.documents)
     slices = slices_of(sources)
     sentence_rules = []
     for index, source in enumerate(sources):
         own = [part for part in slices if part.source_index == index]
         _refuse_empty(own, source, encoding_errors)
-        rule = sentences
+        rule = settings.sentences
         if rule == "auto":
             rule, evidence = choose_rule(_sample(own, source, encoding_errors))
             sources[index] = replace(source, evidence=f"{source.evidence}; {evidence}")
@@ -203,8 +204,7 @@ def differing_settings(manifest: Mapping[str, Any], asked: Mapping[str, Any]) ->
     for name, now in asked.items():
         then, resolved = manifest["asked"].get(name), manifest["resolved"].get(name)
         if now != then and (now is None or now != resolved):
-            flag = f"--{name.replace('_', '-')}"
-            yield f"{flag}: was {_shown(then, resolved)}, now {_shown(now, None)}"
+            yield f"{flag_of(name)}: was {_shown(then, resolved)}, now {_shown(now, None)}"
 
 
 def differing_sources(

@@ -19,7 +19,6 @@ from tokenizers import Tokenizer
 from bert_scratch.config import InputError, check_range
 from bert_scratch.data import layout, textfile
 from bert_scratch.data.corpus import Source
-from bert_scratch.data.documentation import build_documentation_corpus
 from bert_scratch.data.encoding import encode_texts
 from bert_scratch.data.normalisation import NormalisationEffects, normalisation_effects
 from bert_scratch.data.wordpiece import load_tokenizer, special_ids
@@ -36,7 +35,6 @@ from bert_scratch.pretraining.corpus_statistics import (
     VocabularyUse,
 )
 from bert_scratch.pretraining.learn_vocabulary import given_tokenizer, learn_tokenizer
-from bert_scratch.pretraining.prepare import DOCUMENTATION_FOLDER
 from bert_scratch.pretraining.repeats import RepeatReport
 
 MAX_NORMALISED_BYTES = 20_000_000
@@ -191,12 +189,7 @@ def corpus_report(config: CorpusReportConfig) -> CorpusReport:
 
 def _find_text(config: CorpusReportConfig) -> Text:
     """Find the text, and the share of it that prepare would hold out."""
-    text = find_text(
-        config.corpus or (str(build_documentation_corpus(DOCUMENTATION_FOLDER)),),
-        documents=config.documents,
-        sentences=config.sentences,
-        encoding_errors=config.encoding_errors,
-    )
+    text = find_text(config)
     eval_fraction = config.eval_fraction or choose_eval_fraction(text)
     return replace(text, rules=replace(text.rules, eval_fraction=eval_fraction))
 

@@ -58,8 +58,7 @@ class EvaluateConfig(ComputeSettings):
             InputError: naming the flag.
         """
         super().__post_init__()
-        if self.pair_task is not None:
-            check_choice("--pair-task", self.pair_task, PAIR_TASKS)
+        check_choice("--pair-task", self.pair_task, PAIR_TASKS)
         check_range("--max-seq-length", self.max_seq_length, at_least=8)
         check_range("--eval-batch-size", self.eval_batch_size, at_least=1)
         check_range("--num-examples", self.num_examples, at_least=1)

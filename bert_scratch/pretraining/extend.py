@@ -18,7 +18,7 @@ from bert_scratch.pretraining.assemble import plan_of
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.resolve import filled
 from bert_scratch.pretraining.resume import progress_of
-from bert_scratch.pretraining.run_folder import RunFolder
+from bert_scratch.pretraining.run_folder import PretrainRunFolder
 from bert_scratch.training.checkpoint import (
     checkpoint_folders,
     find_checkpoint,
@@ -29,7 +29,9 @@ from bert_scratch.training.checkpoint import (
 from bert_scratch.training.loop import Plan
 
 
-def extend(folder: RunFolder, stored: PretrainConfig, asked: PretrainConfig) -> PretrainConfig:
+def extend(
+    folder: PretrainRunFolder, stored: PretrainConfig, asked: PretrainConfig
+) -> PretrainConfig:
     """Give a run its new horizon, durably, and return its settings.
 
     The same command given again changes nothing: the horizon is the one asked for.
@@ -87,7 +89,7 @@ def _new_horizon(stored: PretrainConfig, asked: PretrainConfig, newest: Path | N
     return int(filled(asked.max_train_seconds) * progress.step / progress.elapsed_s)
 
 
-def _start_again_from(folder: RunFolder, newest: Path, plan: Plan) -> int:
+def _start_again_from(folder: PretrainRunFolder, newest: Path, plan: Plan) -> int:
     """Remove the checkpoints after the one a wsd run is extended from; return the step to start.
 
     Killed in between, the run decays again to the same bits and can be extended again.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bert_scratch.model.attention import RowBounds, attention, key_bias, packed_attention
+from bert_scratch.model.attention import RowBounds, attention, combined_bias, packed_attention
 from bert_scratch.training.runtime import Runtime
 
 AGREEMENT = 3e-2
@@ -34,7 +34,7 @@ def kernels_agree(runtime: Runtime, *, head_size: int, longest_row: int) -> bool
 
     def by_formula(*parts: Tensor) -> Tensor:
         query, key, value = (part.float()[None].transpose(1, 2) for part in parts)
-        bias = key_bias(None, None, rows.bounds, num_tokens=len(parts[0]), dtype=torch.float32)
+        bias = combined_bias(None, None, rows.bounds, num_tokens=len(parts[0]), dtype=torch.float32)
         mixed, _ = attention(query, key, value, bias, backend="explicit")
         return mixed[0].transpose(0, 1)
 

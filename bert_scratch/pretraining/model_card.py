@@ -11,6 +11,44 @@ from bert_scratch.training.loop import Progress
 from bert_scratch.training.metrics import duration
 from bert_scratch.training.versions import versions
 
+CARD = """---
+library_name: transformers
+pipeline_tag: fill-mask
+tags: [bert, bert-scratch]
+---
+
+# A BERT pretrained with bert_scratch
+
+| | |
+|---|---|
+{table}
+
+Trained on:
+
+{corpus}
+
+(prepared corpus: manifest SHA-256 `{corpus_sha256}`)
+
+## Use
+
+```python
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+model = AutoModelForMaskedLM.from_pretrained("path/to/this/folder")
+tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
+```
+
+`SentenceTransformer("path/to/this/folder")` gives the mean of the last layer's states. Positions
+past {max_seq_length} tokens were never trained.
+
+## Settings
+
+```json
+{settings}```
+
+Made with {versions}.
+"""
+
 
 def model_card(
     *,
@@ -50,46 +88,14 @@ def model_card(
     ]
     if evaluation.nsp_accuracy is not None:
         rows.append(("held-out sentence-pair accuracy", f"{evaluation.nsp_accuracy:.3f}"))
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
-    corpus = "\n".join(f"- `{source}`" for source in sources)
-    used = ", ".join(f"{name} {number}" for name, number in versions().items())
-    return f"""---
-library_name: transformers
-pipeline_tag: fill-mask
-tags: [bert, bert-scratch]
----
-
-# A BERT pretrained with bert_scratch
-
-| | |
-|---|---|
-{table}
-
-Trained on:
-
-{corpus}
-
-(prepared corpus: manifest SHA-256 `{corpus_sha256}`)
-
-## Use
-
-```python
-from transformers import AutoModelForMaskedLM, AutoTokenizer
-
-model = AutoModelForMaskedLM.from_pretrained("path/to/this/folder")
-tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
-```
-
-`SentenceTransformer("path/to/this/folder")` gives the mean of the last layer's states. Positions
-past {config.max_seq_length} tokens were never trained.
-
-## Settings
-
-```json
-{config.to_json()}```
-
-Made with {used}.
-"""
+    return CARD.format(
+        table="\n".join(f"| {name} | {value} |" for name, value in rows),
+        corpus="\n".join(f"- `{source}`" for source in sources),
+        corpus_sha256=corpus_sha256,
+        max_seq_length=config.max_seq_length,
+        settings=config.to_json(),
+        versions=", ".join(f"{name} {number}" for name, number in versions().items()),
+    )
 
 
 def _weights(num_train_steps: int, step: int) -> str:

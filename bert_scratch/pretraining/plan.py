@@ -13,11 +13,10 @@ from typing import Any
 
 import torch
 
-from bert_scratch.config import BertConfig, InputError, check_range
+from bert_scratch.config import BertConfig, InputError, check_range, flag_of
 from bert_scratch.model.compute_settings import ComputeSettings
 from bert_scratch.model.devices import DTYPES, resolve_device, resolve_dtype
 from bert_scratch.model.heads import BertForPreTraining
-from bert_scratch.pretraining.assemble import expected_steps
 from bert_scratch.pretraining.checkpoint_space import disk_bytes
 from bert_scratch.pretraining.choices import (
     Budget,
@@ -40,6 +39,7 @@ from bert_scratch.pretraining.plan_outlook import (
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.resolve import (
     Resolved,
+    expected_steps,
     filled,
     micro_batch_size,
     resolve,
@@ -92,7 +92,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class PretrainPlan:
     """What `pretrain` would do with a corpus, and what would come of it."""
 
     report: CorpusReport
@@ -145,7 +145,7 @@ def run_plan(config: PlanConfig) -> None:
     print(json.dumps(made.to_dict(), indent=2) if config.json else "\n".join(describe_plan(made)))
 
 
-def plan(config: PlanConfig) -> Plan:
+def plan(config: PlanConfig) -> PretrainPlan:
     """Read a corpus, time presets, and choose as `pretrain` does.
 
     Raises:
@@ -193,7 +193,7 @@ def plan(config: PlanConfig) -> Plan:
         step_s=step_s,
     )
     memory = step_memory(settings, shape, runtime)
-    return Plan(
+    return PretrainPlan(
         report=report,
         config=settings,
         shape=shape,
@@ -269,13 +269,13 @@ def _command(config: PlanConfig, report: CorpusReport, made: Outlook, pair_task:
     if too_small:
         drop |= {"tokenizer", "vocab_size", "lowercase", "strip_accents"}
     for field in fields(config):
-        value, name = getattr(config, field.name), field.name.replace("_", "-")
+        value, flag = getattr(config, field.name), flag_of(field.name)
         if value == field.default or field.name in drop:
             continue
         if isinstance(value, bool):
-            words.append(f"--{name}" if value else f"--no-{name}")
+            words.append(flag if value else f"--no-{flag[2:]}")
         else:
-            words += [f"--{name}", *map(_word, value if isinstance(value, tuple) else (value,))]
+            words += [flag, *map(_word, value if isinstance(value, tuple) else (value,))]
     if too_small:
         script = next(iter(report.characters.scripts), "")
         words += ["--init-checkpoint", EXISTING_MODELS.get(script, MULTILINGUAL_MODEL)]
@@ -284,7 +284,7 @@ def _command(config: PlanConfig, report: CorpusReport, made: Outlook, pair_task:
     return shlex.join(words)
 
 
-def describe_plan(made: Plan) -> list[str]:
+def describe_plan(made: PretrainPlan) -> list[str]:
     """Return the lines to print: those that `pretrain` announces, and what leads to them."""
     facts, device = made.report.expectation.facts, made.config.device or ""
     lines = [f"warning    {line}" for line in made.warnings]

@@ -1,7 +1,7 @@
 """Prepare a corpus: text to documents, a vocabulary, and a store of tokens, once.
 
 A folder with a manifest is a whole store and is used again as long as it is what the settings
-and the text would give. A folder without one, of a stopped run, is gone on with.
+and the text would give. A folder without one is of a stopped run, which is resumed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from typing import Any
 from tqdm import tqdm
 
 from bert_scratch.config import InputError, counted, make_output_folder, read_json_object
-from bert_scratch.data.documentation import build_documentation_corpus
 from bert_scratch.data.segmenter import open_segmenter
 from bert_scratch.data.sentences import split_document
 from bert_scratch.data.store import MANIFEST, TokenStore, write_manifest
@@ -27,7 +26,7 @@ from bert_scratch.data.wordpiece import load_tokenizer
 from bert_scratch.pretraining import corpus_plan
 from bert_scratch.pretraining.corpus_facts import describe_store
 from bert_scratch.pretraining.corpus_plan import Text, find_text
-from bert_scratch.pretraining.corpus_settings import CorpusSettings as CorpusSettings
+from bert_scratch.pretraining.corpus_settings import CorpusSettings
 from bert_scratch.pretraining.disk_space import check_free_disk
 from bert_scratch.pretraining.store_plan import (
     PLAN,
@@ -46,8 +45,6 @@ from bert_scratch.pretraining.tokenise import (
 )
 from bert_scratch.training.distributed import Ranks, joined_ranks, rank_and_world_size
 from bert_scratch.training.run_folder import alone_in
-
-DOCUMENTATION_FOLDER = Path("data")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +96,7 @@ def prepare(settings: CorpusSettings, folder: str | Path, *, verify: bool = Fals
     with joined_ranks() as ranks:
         if ranks.rank > 0:
             return _follow(settings, folder, ranks, verify=verify)
-        text = _find_text(settings)
+        text = find_text(settings)
         if (folder / MANIFEST).exists():
             store = _reuse(settings, text, folder, verify=verify)
             ranks.tell("plan", "done")
@@ -144,7 +141,7 @@ def _open_libraries(settings: CorpusSettings) -> None:
 def _follow(settings: CorpusSettings, folder: Path, ranks: Ranks, *, verify: bool) -> TokenStore:
     """Make this rank's share of the shards when the first rank has made the plan."""
     if ranks.wait_for("plan") == "made":
-        text, plan = _find_text(settings), read_json_object(folder / PLAN)
+        text, plan = find_text(settings), read_json_object(folder / PLAN)
         if corpus_plan.describe_slices(text.slices, text.sources) != plan["slices"]:
             raise InputError(
                 "--corpus: this rank finds other files than the first one; give every machine "
@@ -171,17 +168,7 @@ def check_same_corpus(folder: str | Path, settings: CorpusSettings) -> list[str]
     Raises:
         InputError: if the folder holds no prepared corpus, or today's text cannot be found.
     """
-    return store_differences(Path(folder), settings, _find_text(settings))
-
-
-def _find_text(settings: CorpusSettings) -> Text:
-    paths = settings.corpus or (str(build_documentation_corpus(DOCUMENTATION_FOLDER)),)
-    return find_text(
-        paths,
-        documents=settings.documents,
-        sentences=settings.sentences,
-        encoding_errors=settings.encoding_errors,
-    )
+    return store_differences(Path(folder), settings, find_text(settings))
 
 
 def _reuse(settings: CorpusSettings, text: Text, folder: Path, *, verify: bool) -> TokenStore:

@@ -9,8 +9,7 @@ from bert_scratch import durable
 from bert_scratch.config import InputError
 from bert_scratch.model.devices import resolve_device, resolve_dtype
 from bert_scratch.pretraining.announce import announce, announce_dry_run
-from bert_scratch.pretraining.assemble import Parts, assemble, prepared_corpus
-from bert_scratch.pretraining.built_in import default_output_dir, with_built_in_corpus
+from bert_scratch.pretraining.assemble import Parts, assemble
 from bert_scratch.pretraining.checkpoint_space import check_disk_space
 from bert_scratch.pretraining.choose_step import fix_length_and_step
 from bert_scratch.pretraining.extend import extend
@@ -25,7 +24,12 @@ from bert_scratch.pretraining.resume import (
     with_run_settings,
 )
 from bert_scratch.pretraining.run import Run, settings_from
-from bert_scratch.pretraining.run_folder import RunFolder
+from bert_scratch.pretraining.run_corpus import (
+    default_output_dir,
+    prepared_corpus,
+    with_built_in_corpus,
+)
+from bert_scratch.pretraining.run_folder import PretrainRunFolder
 from bert_scratch.pretraining.together import ending_together, ranks_of_run
 from bert_scratch.training.all_reduce import open_all_reduce
 from bert_scratch.training.distributed import Ranks
@@ -53,7 +57,7 @@ def pretrain(asked: PretrainConfig, on_change: OnChange = nobody) -> PretrainRes
     with ranks_of_run() as ranks:
         if not asked.corpus and asked.data is None:
             asked = with_built_in_corpus(asked)
-        folder = RunFolder(Path(asked.output_dir or default_output_dir(asked)), on_change)
+        folder = PretrainRunFolder(Path(asked.output_dir or default_output_dir(asked)), on_change)
         if not ranks.is_first:
             with ending_together(folder, ranks):
                 return _follow_in(folder, asked, ranks)
@@ -62,7 +66,9 @@ def pretrain(asked: PretrainConfig, on_change: OnChange = nobody) -> PretrainRes
             return _pretrain_in(folder, asked, ranks)
 
 
-def _pretrain_in(folder: RunFolder, asked: PretrainConfig, ranks: Ranks) -> PretrainResult | None:
+def _pretrain_in(
+    folder: PretrainRunFolder, asked: PretrainConfig, ranks: Ranks
+) -> PretrainResult | None:
     """Do what `pretrain` does, in a folder that no process but the other ranks is using."""
     stored = stored_run(folder, asked)
     if stored is not None:
@@ -99,7 +105,7 @@ _NOTHING = "nothing to do"
 
 
 def _ready(
-    folder: RunFolder, asked: PretrainConfig, stored: PretrainConfig | None, ranks: Ranks
+    folder: PretrainRunFolder, asked: PretrainConfig, stored: PretrainConfig | None, ranks: Ranks
 ) -> Parts | None:
     """Prepare and resolve everything before the first step; None after a dry run."""
     if stored is None:
@@ -133,7 +139,9 @@ def _check_machine(asked: PretrainConfig) -> None:
         raise InputError("--packed: its kernels are for GPUs, this run is on a CPU; leave it out")
 
 
-def _follow_in(folder: RunFolder, asked: PretrainConfig, ranks: Ranks) -> PretrainResult | None:
+def _follow_in(
+    folder: PretrainRunFolder, asked: PretrainConfig, ranks: Ranks
+) -> PretrainResult | None:
     """Do a further rank's part of what `pretrain` does, with the settings of the first one."""
     if ranks.wait_for("start") == _NOTHING:
         return None
@@ -145,7 +153,7 @@ def _follow_in(folder: RunFolder, asked: PretrainConfig, ranks: Ranks) -> Pretra
     return _run(replace(parts, word_vectors=None), folder)  # the first rank's weights are all's
 
 
-def _run(parts: Parts, folder: RunFolder) -> PretrainResult:
+def _run(parts: Parts, folder: PretrainRunFolder) -> PretrainResult:
     with (
         stop_on_signals() as stop,
         open_all_reduce(parts.ranks, parts.runtime.device, stop) as all_reduce,

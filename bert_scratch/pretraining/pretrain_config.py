@@ -8,6 +8,7 @@ from typing import Literal
 from bert_scratch.config import (
     ACTIVATIONS,
     INITIALIZERS,
+    PAIR_SAMPLINGS,
     PAIR_TASKS,
     BertConfig,
     InputError,
@@ -19,11 +20,10 @@ from bert_scratch.config import (
 from bert_scratch.data.mask_settings import MASK_UNITS, check_replacements
 from bert_scratch.model.compute_settings import ComputeSettings
 from bert_scratch.pretraining.choices import RECIPES
-from bert_scratch.pretraining.prepare import CorpusSettings
+from bert_scratch.pretraining.corpus_settings import CorpusSettings
 from bert_scratch.training.schedule import DECAY_SHARE, LEARNING_RATE_SCHEDULES
 from bert_scratch.training.writers import WRITERS
 
-PAIR_SAMPLINGS = ("balanced", "google")
 OPTIMIZERS = ("adamw", "muon")
 
 TAKEN_ON_RESUME = (
@@ -210,7 +210,7 @@ class PretrainConfig(
         CorpusSettings.__post_init__(self)
         if self.micro_batch_size == "auto":
             object.__setattr__(self, "micro_batch_size", None)  # what leaving it out means
-        _check_if_given("--pair-task", self.pair_task, PAIR_TASKS)
+        check_choice("--pair-task", self.pair_task, PAIR_TASKS)
         check_choice("--pair-sampling", self.pair_sampling, PAIR_SAMPLINGS)
         check_choice("--mask-unit", self.mask_unit, MASK_UNITS)
         check_replacements(self.mask_token_prob, self.random_token_prob)
@@ -221,10 +221,10 @@ class PretrainConfig(
                 f"--pair-sampling google makes nsp pairs only; got --pair-task {self.pair_task}"
             )
         check_choice("--optimizer", self.optimizer, OPTIMIZERS)
-        _check_if_given("--preset", self.preset, BertConfig.PRESETS)
-        _check_if_given("--hidden-act", self.hidden_act, ACTIVATIONS)
-        _check_if_given("--initializer", self.initializer, INITIALIZERS)
-        _check_if_given("--lr-schedule", self.lr_schedule, LEARNING_RATE_SCHEDULES)
+        check_choice("--preset", self.preset, BertConfig.PRESETS)
+        check_choice("--hidden-act", self.hidden_act, ACTIVATIONS)
+        check_choice("--initializer", self.initializer, INITIALIZERS)
+        check_choice("--lr-schedule", self.lr_schedule, LEARNING_RATE_SCHEDULES)
         check_range("--max-seq-length", self.max_seq_length, at_least=8, at_most=65536)
         for name in ("short_seq_prob", "adam_beta1", "adam_beta2"):
             check_range(flag_of(name), getattr(self, name), at_least=0, below=1)
@@ -310,8 +310,3 @@ _SHAPE = frozenset(
         "layer_norm_eps",
     }
 )
-
-
-def _check_if_given(flag: str, value: str | None, choices: object) -> None:
-    if value is not None:
-        check_choice(flag, value, choices)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 
 from bert_scratch.batch import Batch
-from bert_scratch.config import BertConfig, InputError
+from bert_scratch.config import BertConfig, InputError, flag_of
 from bert_scratch.model.attention import has_packed_attention
 from bert_scratch.model.devices import DTYPES
 from bert_scratch.pretraining import choices
@@ -125,7 +125,7 @@ class _Chooser:
         """Ask the rule only where the user left the field out: it may have to measure."""
         if getattr(self.config, name) is None:
             choice = rule()
-            self.reasons.append(f"--{name.replace('_', '-')} {choice.value}: {choice.reason}")
+            self.reasons.append(f"{flag_of(name)} {choice.value}: {choice.reason}")
             self.config = self.config.replace(**{name: choice.value})
 
 
@@ -177,7 +177,7 @@ def step_memory(config: PretrainConfig, shape: BertConfig, runtime: Runtime) -> 
         config=shape,
         runtime=runtime,
         seq_length=filled(config.max_seq_length),
-        predicted=filled(config.masked_lm_prob),
+        masked_lm_prob=filled(config.masked_lm_prob),
         activation_checkpointing=config.activation_checkpointing,
     )
 
@@ -291,3 +291,10 @@ def _with_shape(config: PretrainConfig, bert_config: BertConfig) -> PretrainConf
         return config
     names = set(ModelSettings.__dataclass_fields__) & set(BertConfig.__dataclass_fields__)
     return config.replace(**{name: getattr(bert_config, name) for name in names})
+
+
+def expected_steps(config: PretrainConfig, step_s: float) -> int:
+    """Return the steps a run will make, as far as it can be known before it starts."""
+    if config.num_train_steps is not None:
+        return config.num_train_steps
+    return max(1, math.floor(filled(config.max_train_seconds) / step_s))

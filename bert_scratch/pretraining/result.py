@@ -10,7 +10,7 @@ from bert_scratch.pretraining.assemble import Parts
 from bert_scratch.pretraining.evaluate import Evaluation
 from bert_scratch.pretraining.model_card import model_card
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
-from bert_scratch.pretraining.run_folder import RunFolder
+from bert_scratch.pretraining.run_folder import PretrainRunFolder
 from bert_scratch.training.loop import Progress
 from bert_scratch.training.metrics import duration
 from bert_scratch.training.model_folder import write_model_folder
@@ -31,7 +31,7 @@ class PretrainResult:
 
 
 def write_result(
-    folder: RunFolder,
+    folder: PretrainRunFolder,
     parts: Parts,
     model: BertForPreTraining,
     *,

@@ -9,7 +9,6 @@ from pathlib import Path
 from bert_scratch import durable
 from bert_scratch.config import InputError, read_json_object
 from bert_scratch.data.store import MANIFEST
-from bert_scratch.pretraining.assemble import corpus_settings
 from bert_scratch.pretraining.choices import CORPUS_VECTORS, NO_VECTORS
 from bert_scratch.pretraining.prepare import check_same_corpus
 from bert_scratch.pretraining.pretrain_config import (
@@ -19,14 +18,14 @@ from bert_scratch.pretraining.pretrain_config import (
     TAKEN_ON_RESUME,
     PretrainConfig,
 )
-from bert_scratch.pretraining.run_folder import RunFolder
+from bert_scratch.pretraining.run_corpus import corpus_settings
+from bert_scratch.pretraining.run_folder import PretrainRunFolder
 from bert_scratch.training.checkpoint import STATE, find_checkpoint
 from bert_scratch.training.loop import Progress
-from bert_scratch.training.metrics import Window
 from bert_scratch.training.versions import versions
 
 
-def stored_run(folder: RunFolder, asked: PretrainConfig) -> PretrainConfig | None:
+def stored_run(folder: PretrainRunFolder, asked: PretrainConfig) -> PretrainConfig | None:
     """Return the settings of the run to go on with, or None for a new one.
 
     Raises:
@@ -52,7 +51,7 @@ def stored_run(folder: RunFolder, asked: PretrainConfig) -> PretrainConfig | Non
     return stored
 
 
-def check_corpus_unchanged(asked: PretrainConfig, folder: RunFolder) -> None:
+def check_corpus_unchanged(asked: PretrainConfig, folder: PretrainRunFolder) -> None:
     """Refuse to go on with, or to call done, a run whose text has changed since.
 
     Raises:
@@ -79,13 +78,13 @@ def check_word_vectors_exist(asked: PretrainConfig) -> None:
         )
 
 
-def store_word_vectors(asked: PretrainConfig, folder: RunFolder) -> None:
+def store_word_vectors(asked: PretrainConfig, folder: PretrainRunFolder) -> None:
     """Write the digest of --init-word-vectors, if it was given, into the run's folder."""
     if (file := _word_vectors_file(asked)) is not None:
         durable.write_json(folder.word_vectors, durable.file_digest(file))
 
 
-def check_word_vectors_unchanged(asked: PretrainConfig, folder: RunFolder) -> None:
+def check_word_vectors_unchanged(asked: PretrainConfig, folder: PretrainRunFolder) -> None:
     """Refuse to go on with, or to call done, a run whose word vectors have changed since.
 
     Raises:
@@ -105,7 +104,7 @@ def _word_vectors_file(asked: PretrainConfig) -> Path | None:
     return None if value in (None, CORPUS_VECTORS, NO_VECTORS) else Path(value)
 
 
-def changed_world(folder: RunFolder, what: str, changes: list[str]) -> InputError:
+def changed_world(folder: PretrainRunFolder, what: str, changes: list[str]) -> InputError:
     """Return the refusal: what differs, and the three commands that make sense.
 
     Args:
@@ -132,7 +131,7 @@ def changed_world(folder: RunFolder, what: str, changes: list[str]) -> InputErro
     return InputError("\n".join(lines))
 
 
-def check_same_store(checkpoint: Path, corpus_sha256: str, folder: RunFolder) -> None:
+def check_same_store(checkpoint: Path, corpus_sha256: str, folder: PretrainRunFolder) -> None:
     """Refuse a corpus prepared anew under the same name; say when a library is another.
 
     Args:
@@ -160,7 +159,7 @@ def with_run_settings(stored: PretrainConfig, asked: PretrainConfig) -> Pretrain
     return stored.replace(**always, **given)
 
 
-def newest_checkpoint(folder: RunFolder) -> Path | None:
+def newest_checkpoint(folder: PretrainRunFolder) -> Path | None:
     """Return the newest whole checkpoint of a run, and say which newer ones are not.
 
     Raises:
@@ -181,15 +180,7 @@ def newest_checkpoint(folder: RunFolder) -> Path | None:
 
 def progress_of(checkpoint: Path) -> Progress:
     """Return how far the run was when a checkpoint was written."""
-    state = read_json_object(checkpoint / STATE)
-    return Progress(
-        step=state["step"],
-        skipped=state.get("skipped", 0),  # no older checkpoint skipped any
-        overflows=state.get("overflows", 0),
-        tokens=state["tokens"],
-        elapsed_s=state["elapsed_s"],
-        window=Window(**state["window"]),
-    )
+    return Progress.from_state(read_json_object(checkpoint / STATE))
 
 
 def corpus_digest(store_folder: Path) -> str:

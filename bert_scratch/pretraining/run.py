@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
@@ -30,7 +30,7 @@ from bert_scratch.pretraining.resume import (
     newest_checkpoint,
     progress_of,
 )
-from bert_scratch.pretraining.run_folder import RunFolder
+from bert_scratch.pretraining.run_folder import PretrainRunFolder
 from bert_scratch.pretraining.show import FillIns
 from bert_scratch.training.all_reduce import AllReduce
 from bert_scratch.training.checkpoint import STATE, load_optimizer, save_checkpoint
@@ -55,7 +55,7 @@ def settings_from(text: str) -> PretrainConfig:
 class Run:
     """One process's share of a run: from its newest checkpoint, if any, to the result."""
 
-    def __init__(self, parts: Parts, folder: RunFolder, all_reduce: AllReduce) -> None:
+    def __init__(self, parts: Parts, folder: PretrainRunFolder, all_reduce: AllReduce) -> None:
         self.parts, self.folder, self.all_reduce = parts, folder, all_reduce
         self.ranks, self.stop = all_reduce.ranks, all_reduce.stop
         found = self.ranks.from_first("checkpoint", lambda: str(newest_checkpoint(folder)))
@@ -133,10 +133,7 @@ class Run:
                 log=self.log,
                 display=self.display,
                 stop=self.stop,
-                flops_per_s=(
-                    self.parts.flops_per_token(),
-                    self.parts.peak_flops * self.ranks.world_size,
-                ),
+                token_s_at_peak=self.parts.token_s_at_peak(),
             )
             if self.stop:
                 self._stop()
@@ -156,7 +153,7 @@ class Run:
             self.log.close()
             self.display.close()
 
-    def _batches(self, first_step: int) -> Iterator[Batch]:
+    def _batches(self, first_step: int) -> Generator[Batch, None, None]:
         # A time-limited run does not know its last step yet; the loop leaves the iterator early.
         last_step = self.parts.config.num_train_steps or sys.maxsize // self.parts.loader.batch_size
         batches = iterate(
@@ -246,12 +243,8 @@ class Run:
             return
         plan = self.parts.plan()
         state = {
-            "skipped": progress.skipped,
-            "overflows": progress.overflows,
+            **progress.to_state(),
             "loss_scale": None if self.loss_scale is None else self.loss_scale.state(),
-            "tokens": progress.tokens,
-            "elapsed_s": progress.elapsed_s,
-            "window": vars(progress.window),
             "config": self.parts.config.to_dict(),
             "corpus_sha256": self.corpus_sha256,
             "versions": versions(),

@@ -6,12 +6,11 @@ from pathlib import Path
 
 from bert_scratch.config import read_json_object
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
-from bert_scratch.training import run_folder
 from bert_scratch.training.checkpoint import find_checkpoint
-from bert_scratch.training.run_folder import OnChange, nobody
+from bert_scratch.training.run_folder import OnChange, RunFolder, nobody
 
 
-class RunFolder(run_folder.RunFolder[PretrainConfig]):
+class PretrainRunFolder(RunFolder[PretrainConfig]):
     """Paths and small files of one run; see docs/architecture.md for the whole layout."""
 
     def __init__(self, path: Path, on_change: OnChange = nobody) -> None:

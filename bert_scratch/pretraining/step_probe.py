@@ -33,7 +33,7 @@ class StepProbe:
     first_s: float
     """Of the first step, which compiles what is compiled."""
     sums: list[float]
-    """The step's sums, in the order of `PretrainingObjective.sums`."""
+    """The step's sums, in the order of `PretrainingObjective.sum_names`."""
     grad_norm: float
     """Of the first step, before clipping."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 
 from bert_scratch.config import INPUT_ERROR_EXIT_CODE, STOPPED_EXIT_CODE, InputError
-from bert_scratch.pretraining.run_folder import RunFolder
+from bert_scratch.pretraining.run_folder import PretrainRunFolder
 from bert_scratch.training.distributed import Ranks, joined_ranks, times_restarted
 from bert_scratch.training.peers import PeerEnded
 from bert_scratch.training.step import NonFinite
@@ -48,7 +48,7 @@ def ranks_of_run() -> Iterator[Ranks]:
 
 
 @contextmanager
-def ending_together(folder: RunFolder, ranks: Ranks) -> Iterator[None]:
+def ending_together(folder: PretrainRunFolder, ranks: Ranks) -> Iterator[None]:
     """Leave a `status.json` behind when another rank ends, and do not start an ended run again.
 
     A lost rank leaves `lost`, which the next start goes on from, be it torchrun's own

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from bert_scratch.training.distributed import ALONE, Ranks
 from bert_scratch.training.interruption import StopRequest
-from bert_scratch.training.runtime import Reading
+from bert_scratch.training.runtime import PendingCopy
 
 _NEVER = timedelta(days=365)
 """Sums wait for a slow rank as long as it lives; `joined_ranks` finds the one that does not."""
@@ -37,11 +37,11 @@ class Totals:
     """[C] float64 sums over ranks, on their way to the host; the wish to stop travels along."""
 
     def __init__(self, values: Tensor, stop: _AgreedStop | None) -> None:
-        self._reading, self._stop = Reading(values), stop
+        self._copy, self._stop = PendingCopy(values), stop
 
     def read(self) -> list[float]:
         """Return the sums, as soon as they are here; the ranks may then have agreed to stop."""
-        found = self._reading.read()
+        found = self._copy.read()
         if self._stop is not None and found.pop():
             self._stop.agree()
         return found

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bert_scratch.batch import WIDTH_MULTIPLE, Batch
+from bert_scratch.batch import WIDTH_MULTIPLE, Batch, rounded_up
 from bert_scratch.model.losses import IGNORED_LABEL
 from bert_scratch.training.objective import BatchT, Objective
 from bert_scratch.training.packing import NUM_SIZES
@@ -53,8 +53,8 @@ class FewShapes:
 
     def _width(self, width: int) -> int:
         quarter = -(-self.max_seq_length // NUM_WIDTHS)
-        step = -(-quarter // WIDTH_MULTIPLE) * WIDTH_MULTIPLE
-        return min(-(-width // step) * step, self.max_seq_length)
+        step = rounded_up(quarter, WIDTH_MULTIPLE)
+        return min(rounded_up(width, step), self.max_seq_length)
 
 
 class Compiled(Generic[BatchT]):
@@ -71,7 +71,7 @@ class Compiled(Generic[BatchT]):
 
     def __init__(self, objective: Objective[BatchT], *, backend: str = "inductor") -> None:
         self.eager = objective
-        self.sums = objective.sums
+        self.sum_names = objective.sum_names
         self.counts, self.means = objective.counts, objective.means
         self._loss = torch.compile(
             objective.loss,

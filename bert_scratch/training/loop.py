@@ -10,16 +10,16 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from statistics import fmean
-from typing import Generic
+from typing import Any, Generic
 
 from torch import nn
 
 from bert_scratch.training import metrics
 from bert_scratch.training.interruption import StopRequest
-from bert_scratch.training.metrics import Display, MetricsLog, Window
+from bert_scratch.training.metrics import Display, LogWindow, MetricsLog
 from bert_scratch.training.module_norms import ModuleNorms
 from bert_scratch.training.objective import BatchT
 from bert_scratch.training.schedule import DECAY_SHARE, decay_start, learning_rate_at
@@ -104,14 +104,25 @@ class Progress:
     """Real tokens seen, [CLS] and [SEP] included."""
     elapsed_s: float = 0.0
     """Training time over all resumes, evaluation and saving included."""
-    window: Window = field(default_factory=Window)
+    window: LogWindow = field(default_factory=LogWindow)
+
+    def to_state(self) -> dict[str, Any]:
+        """Return what a checkpoint's `state.json` says of it, as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Progress:
+        """Return what `to_state` returned, from a `state.json` that may hold more than that."""
+        names = {each.name for each in fields(cls)}  # those of an older checkpoint may be fewer
+        counters = {name: value for name, value in state.items() if name in names}
+        return cls(**counters | {"window": LogWindow(**state["window"])})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hooks(Generic[BatchT]):
     """What the loop calls; each is a plain function of what it is given."""
 
-    batches: Callable[[int], Iterator[BatchT]]
+    batches: Callable[[int], Generator[BatchT, None, None]]
     """first step -> the batches of it and every later step."""
     evaluate: Callable[[nn.Module], dict[str, float]]
     """model, in evaluation mode -> losses and metrics over held-out examples."""
@@ -131,7 +142,7 @@ def train(
     log: MetricsLog,
     display: Display,
     stop: StopRequest,
-    flops_per_s: tuple[float, float],
+    token_s_at_peak: float,
 ) -> None:
     """Train from `progress.step` to the plan's last step, or until a stop is asked for.
 
@@ -143,7 +154,8 @@ def train(
         log: receives a train line every `logging_steps` and an eval line every `eval_steps`.
         display: what the person at the terminal sees.
         stop: polled between steps; with several ranks the one of the updater's `all_reduce`.
-        flops_per_s: (operations per token, peak operations per second), for `mfu`.
+        token_s_at_peak: seconds of a token if all of it were matrix products at the machine's
+            peak, for `mfu`.
 
     Raises:
         NonFinite: when a loss or gradient is not finite; the update was not made.
@@ -187,7 +199,7 @@ def train(
         if plan.logs_after(progress.step) and progress.window.steps:
             values = updater.objective.means(progress.window.sums)
             values |= {"learning_rate": learning_rate} | grad_norms | module_norms.of_weights()
-            values = _log_window(progress, plan, log, values, flops_per_s)
+            values = _log_window(progress, plan, log, values, token_s_at_peak)
             display.line(metrics.describe(progress.step, plan.num_train_steps, values))
         if progress.step % plan.eval_steps == 0 and not last:
             model.eval()
@@ -200,9 +212,7 @@ def train(
             break
     while unread:  # a stop came before the last was read
         _count(unread.popleft(), progress, plan, display)
-    close = getattr(batches, "close", None)
-    if close is not None:
-        close()
+    batches.close()
 
 
 def settled_step_s(seconds: Sequence[float]) -> float:
@@ -247,25 +257,23 @@ def _log_window(
     plan: Plan,
     log: MetricsLog,
     values: dict[str, float],
-    flops_per_s: tuple[float, float],
+    token_s_at_peak: float,
 ) -> dict[str, float]:
     """Write a train line of values averaged since the previous one, and start a new window."""
     window = progress.window
     values["tokens_per_s"] = window.tokens / max(window.step_s, 1e-9)
     values["data_wait_fraction"] = window.data_wait_s / max(window.step_s, 1e-9)
     values["padding_fraction"] = window.padding_fraction
-    per_token, peak = flops_per_s
-    mfu = values["tokens_per_s"] * per_token / peak
     log.append(
         step=progress.step,
         split="train",
         **values,
         tokens=progress.tokens,
         elapsed_s=progress.elapsed_s,
-        mfu=mfu,
+        mfu=values["tokens_per_s"] * token_s_at_peak,
     )
     if plan.num_train_steps is not None and window.steps:
         remaining = plan.num_train_steps - progress.step
         values["eta_s"] = remaining * window.step_s / window.steps
-    progress.window = Window()
+    progress.window = LogWindow()
     return values

@@ -40,7 +40,7 @@ class StepMemory:
     config: BertConfig
     runtime: Runtime
     seq_length: int
-    predicted: float
+    masked_lm_prob: float
     """Share of positions whose vocabulary logits are computed."""
     activation_checkpointing: bool
 
@@ -85,13 +85,13 @@ class StepMemory:
         """Kept for all gradients when the forward pass ends, for each token."""
         config, size = self.config, self._size
         d, layers = config.hidden_size, config.num_hidden_layers
-        wanted = self.predicted + 1 / self.seq_length  # and the first position of each row
+        wanted = self.masked_lm_prob + 1 / self.seq_length  # and the first position of each row
         embeddings = 24 + 4 * d * (1 + bool(config.hidden_dropout_prob))
         held = (layers - 1) * self.layer_bytes + self.mixing_bytes + wanted * self.refining_bytes
         if self.activation_checkpointing:
             held = layers * size * d
         logits = max(size, 4 if self._is_gpu else 0) * config.vocab_size
-        head = wanted * (size * d + 8) + self.predicted * (logits + 3 * size * d + 16)
+        head = wanted * (size * d + 8) + self.masked_lm_prob * (logits + 3 * size * d + 16)
         return embeddings + held + head
 
     @property
@@ -104,7 +104,7 @@ class StepMemory:
         """
         logits = 8 if self._is_gpu else self._size
         layers = self.layer_bytes * (2 if self.activation_checkpointing else 1)
-        return self.held_bytes + max(self.predicted * logits * self.config.vocab_size, layers)
+        return self.held_bytes + max(self.masked_lm_prob * logits * self.config.vocab_size, layers)
 
     def rows_that_fit(self, free_bytes: int) -> int:
         """Return how many examples a forward pass can take beside the state; 1 at least."""

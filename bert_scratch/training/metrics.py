@@ -16,11 +16,11 @@ from bert_scratch.training.writers import Writers
 
 
 @dataclass
-class Window:
+class LogWindow:
     """Sums since the last line of the log; a checkpoint carries them, so resuming skips nothing."""
 
     sums: list[float] = field(default_factory=list)
-    """In the order of the objective's `sums`; empty before the first step."""
+    """In the order of the objective's `sum_names`; empty before the first step."""
     steps: int = 0
     tokens: int = 0
     positions: int = 0

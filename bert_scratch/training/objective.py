@@ -47,8 +47,8 @@ class Objective(Protocol[BatchT_contra]):
     """A loss and what is logged of it; frozen, without state of its own."""
 
     @property
-    def sums(self) -> tuple[str, ...]:
-        """What the columns of the vector of sums are; they just add up over steps and ranks."""
+    def sum_names(self) -> tuple[str, ...]:
+        """Names of the sums that a step leaves; they just add up over steps and ranks."""
 
     def counts(self, batch: BatchT_contra) -> Tensor:
         """Return [C] float32, the labels of a batch; its sums are divided by those of a step."""
@@ -64,7 +64,7 @@ class Objective(Protocol[BatchT_contra]):
             counts: [C] float32 of the whole step, each at least 1, on the model's device.
 
         Returns:
-            [] float32 with gradient, and [len(sums)] float32 without.
+            [] float32 with gradient, and [len(sum_names)] float32 without.
         """
 
     def means(self, sums: list[float]) -> dict[str, float]:
@@ -78,7 +78,7 @@ class PretrainingObjective:
         Devlin et al. 2018, section 3.1: the plain sum of both mean losses.
     """
 
-    sums = ("mlm_loss", "mlm_correct", "mlm_count", "nsp_loss", "nsp_correct", "nsp_count")
+    sum_names = ("mlm_loss", "mlm_correct", "mlm_count", "nsp_loss", "nsp_correct", "nsp_count")
 
     def counts(self, batch: Batch) -> Tensor:
         """Return [2] float32: predicted positions and labelled pairs."""
@@ -89,7 +89,7 @@ class PretrainingObjective:
         return torch.stack([predictions, pairs]).float()
 
     def loss(self, model: nn.Module, micro_batch: Batch, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Return [] float32 with gradient and [6] float32 without, in the order of `sums`.
+        """Return [] float32 with gradient and [6] float32 without, in the order of `sum_names`.
 
         Args:
             model: a `BertForPreTraining` (or any model with its forward and two logits).
@@ -122,9 +122,9 @@ class PretrainingObjective:
         """Return loss, mlm_loss, mlm_accuracy and, with pairs, nsp_loss and nsp_accuracy.
 
         Args:
-            sums: in the order of `sums`; means are over predicted positions and over pairs.
+            sums: in the order of `sum_names`; means are over predicted positions and over pairs.
         """
-        total = dict(zip(self.sums, sums, strict=True))
+        total = dict(zip(self.sum_names, sums, strict=True))
         mlm_count = max(1.0, total["mlm_count"])
         mlm_loss = total["mlm_loss"] / mlm_count
         values = {"loss": mlm_loss, "mlm_loss": mlm_loss}

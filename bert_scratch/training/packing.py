@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 
-from bert_scratch.batch import WIDTH_MULTIPLE, Batch
+from bert_scratch.batch import WIDTH_MULTIPLE, Batch, rounded_up
 from bert_scratch.model.losses import IGNORED_LABEL
 
 STEP = 64
@@ -31,17 +31,17 @@ class PackedRows:
         step = STEP
         if self.for_compiler:
             most_tokens = len(batch.input_ids) * self.max_seq_length
-            step = _rounded_up(math.ceil(most_tokens / NUM_SIZES), WIDTH_MULTIPLE)
+            step = rounded_up(math.ceil(most_tokens / NUM_SIZES), WIDTH_MULTIPLE)
         # One filler token each at least, and none of them longer than a row can be.
         num_fillers = math.ceil((step + WIDTH_MULTIPLE) / (self.max_seq_length - 1))
-        least_filler = _rounded_up(num_fillers, WIDTH_MULTIPLE)
-        num_tokens = _rounded_up(batch.num_tokens, step) + least_filler
+        least_filler = rounded_up(num_fillers, WIDTH_MULTIPLE)
+        num_tokens = rounded_up(batch.num_tokens, step) + least_filler
         usual = math.ceil(num_tokens * self.masked_lm_prob)
         unusual = max(0, len(batch.masked_positions) - usual)
         return packed(
             batch,
             num_tokens=num_tokens,
-            num_predictions=usual + _rounded_up(unusual, math.ceil(step * self.masked_lm_prob)),
+            num_predictions=usual + rounded_up(unusual, math.ceil(step * self.masked_lm_prob)),
             num_fillers=num_fillers,
             longest_row=self.max_seq_length,
         )
@@ -83,7 +83,3 @@ def packed(
         row_starts=F.pad(lengths.cumsum(0), (1, 0)).int(),
         longest_row=longest_row,
     )
-
-
-def _rounded_up(count: int, step: int) -> int:
-    return step * math.ceil(count / step)

@@ -97,7 +97,7 @@ class RunFolder(Generic[SettingsT]):
 
         Args:
             asked: the settings of this start.
-            may_change: names of settings that a run may be gone on with changed.
+            may_change: names of settings that a resumed run may change.
         """
         before = self._settings.from_json_file(self.asked).to_dict()
         resolved = self._settings.from_json_file(self._resolved).to_dict()

@@ -36,7 +36,7 @@ class Runtime:
         )
 
 
-class Reading:
+class PendingCopy:
     """A small vector on its way to the host, which goes on meanwhile.
 
     Args:
@@ -101,7 +101,7 @@ def seed_dropout(seed: int, *, step: int, micro_step: int, rank: int = 0) -> Non
         torch.cuda.manual_seed(value)
 
 
-def measure_peak_flops(runtime: Runtime, *, budget_s: float = 0.3) -> float:
+def measure_peak_flops_per_s(runtime: Runtime, *, budget_s: float = 0.3) -> float:
     """Measure the floating-point operations per second of a large matrix product.
 
     Args:
@@ -124,13 +124,15 @@ def measure_peak_flops(runtime: Runtime, *, budget_s: float = 0.3) -> float:
     return 2.0 * size**3 / best
 
 
-def train_flops_per_token(config: BertConfig, *, seq_length: int, predicted: float | None) -> float:
+def train_flops_per_token(
+    config: BertConfig, *, seq_length: int, masked_lm_prob: float | None
+) -> float:
     """Return the floating-point operations one training token needs, forward and backward.
 
     Args:
         config: the model's shape.
         seq_length: positions each token attends to.
-        predicted: share of positions whose vocabulary logits are computed; None without a
+        masked_lm_prob: share of positions whose vocabulary logits are computed; None without a
             vocabulary head.
 
     Source:
@@ -141,7 +143,7 @@ def train_flops_per_token(config: BertConfig, *, seq_length: int, predicted: flo
     d, f = config.hidden_size, config.intermediate_size
     mixing, refining = 6 * d * d + 4 * seq_length * d, 2 * d * d + 4 * d * f
     layers = config.num_hidden_layers * (mixing + refining)
-    if predicted is None:
+    if masked_lm_prob is None:
         return 3.0 * layers
     head = 2 * d * d + 2 * d * config.vocab_size
-    return 3.0 * (layers - (1 - predicted) * refining + predicted * head)
+    return 3.0 * (layers - (1 - masked_lm_prob) * refining + masked_lm_prob * head)

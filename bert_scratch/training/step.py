@@ -43,7 +43,7 @@ class StepResult:
     """What an update leaves behind for the log."""
 
     sums: list[float]
-    """In the order of the objective's `sums`, over all ranks."""
+    """In the order of the objective's `sum_names`, over all ranks."""
     grad_norm: float
     """Before clipping."""
     num_tokens: int
@@ -93,7 +93,7 @@ class PendingUpdate:
             return result
         if self.is_scaled and not is_lowest and _are_finite(*sums):
             return replace(result, overflowed=True)
-        own = dict(zip(self.objective.sums, self.own_sums.tolist(), strict=True))
+        own = dict(zip(self.objective.sum_names, self.own_sums.tolist(), strict=True))
         own["gradient norm"] = self.own_norm.item()
         message = _non_finite_message(own, self.step, self.batch, self.ranks)
         raise NonFinite(message, result.num_tokens)
@@ -174,7 +174,7 @@ class Updater(Generic[BatchT]):
         device, rank = self.runtime.device, self.all_reduce.ranks.rank
         counts = self.objective.counts(batch).to(device, non_blocking=True)
         counts = self.all_reduce.sum_(counts).clamp(min=1)
-        total = torch.zeros(len(self.objective.sums), device=device)
+        total = torch.zeros(len(self.objective.sum_names), device=device)
         num_positions = 0
         for micro_step, micro_batch in enumerate(batch.split(self.micro_batch_size)):
             if self.arrange is not None:
@@ -246,12 +246,12 @@ def sums_of(
     The ranks go side by side, each through batches of its own, until none has any left. A stop
     ends it early; with several ranks it is that of `all_reduce`, which all follow at once.
     """
-    total = torch.zeros(len(objective.sums), dtype=torch.float64)
+    total = torch.zeros(len(objective.sum_names), dtype=torch.float64)
     remaining = iter(batches)
     with torch.inference_mode():
         while not stop:
             batch = next(remaining, None)
-            sums = torch.zeros(len(objective.sums), device=runtime.device)
+            sums = torch.zeros(len(objective.sum_names), device=runtime.device)
             if batch is not None:
                 counts = objective.counts(batch).clamp(min=1).to(runtime.device)
                 batch = batch.to(runtime.device, non_blocking=True)

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 MOMENTUM = 0.95
-"""Of Muon's averaged gradient."""
+"""How slowly Muon's averaged gradient changes."""
+NUM_ITERATIONS = 5
+"""Of the Newton-Schulz iteration."""
 
 
 class GoogleAdamW(torch.optim.Optimizer):
@@ -151,12 +153,13 @@ class Muon(torch.optim.AdamW):
         return alike.values()
 
 
-def orthogonalised(matrices: Tensor, *, num_iterations: int = 5) -> Tensor:
+def orthogonalised(matrices: Tensor) -> Tensor:
     """Bring the singular values of matrices near 1 and keep their singular vectors.
+
+    What was not tiny ends between 0.7 and 1.2.
 
     Args:
         matrices: [N, m, n] floating point.
-        num_iterations: of the iteration; after five, what was not tiny is between 0.7 and 1.2.
 
     Source:
         The quintic Newton-Schulz iteration of Jordan et al. 2024, with its coefficients.
@@ -164,7 +167,7 @@ def orthogonalised(matrices: Tensor, *, num_iterations: int = 5) -> Tensor:
     a, b, c = 3.4445, -4.7750, 2.0315
     x: Tensor = matrices / (torch.linalg.vector_norm(matrices, dim=(1, 2), keepdim=True) + 1e-7)
     is_wide = x.shape[1] <= x.shape[2]
-    for _ in range(num_iterations):
+    for _ in range(NUM_ITERATIONS):
         gram = x @ x.mT if is_wide else x.mT @ x  # the smaller of the two
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         factors = (polynomial, x) if is_wide else (x, polynomial)

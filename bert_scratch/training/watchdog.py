@@ -5,13 +5,10 @@ from __future__ import annotations
 import faulthandler
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
-
-HANG_EXIT_CODE = 1
-"""What faulthandler ends a process with; it needs no lock, so a hang inside C code ends too."""
 
 
 class Watchdog:
@@ -33,11 +30,12 @@ class Watchdog:
         # Arming starts a thread, so not at each step: a hang is told a tenth of the limit late.
         if self.timeout_s and now - self._armed_at > self.timeout_s / 10:
             self._armed_at = now
+            # With exit code 1; it needs no lock, so a hang inside C code ends too.
             faulthandler.dump_traceback_later(
                 1.1 * self.timeout_s, exit=True, file=sys.__stderr__ or sys.stderr
             )
 
-    def watch(self, items: Iterable[T]) -> Iterator[T]:
+    def watch(self, items: Iterable[T]) -> Generator[T, None, None]:
         """Yield the items; each one is a sign of life, before and after it is worked on."""
         for item in items:
             self.alive()

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from bert_scratch import durable
 from bert_scratch.config import InputError
-from bert_scratch.data.extras import import_extra
+from bert_scratch.extras import import_extra
 
 PROJECT = "bert-scratch"
 _ID_FILE = "tracking_id.txt"

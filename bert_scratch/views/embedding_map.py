@@ -10,7 +10,7 @@ import importlib.util
 from typing import Any
 
 from bert_scratch.config import check_choice
-from bert_scratch.data.extras import import_extra
+from bert_scratch.extras import import_extra
 from bert_scratch.inference.pooling import Vectors
 from bert_scratch.views.explain_data import Json
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bert_scratch.config import InputError, check_range
-from bert_scratch.data.extras import import_extra
+from bert_scratch.extras import import_extra
 from bert_scratch.inference.whole_model import load_whole_model
 from bert_scratch.model.compute_settings import ComputeSettings
 from bert_scratch.model.devices import take_device

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bert_scratch.config import InputError
-from bert_scratch.data.extras import import_extra
+from bert_scratch.extras import import_extra
 from bert_scratch.views.embedding_map import MIN_LINES
 from bert_scratch.views.explain_data import Json
 from bert_scratch.views.explore_page import MAX_CHARACTERS, MAX_LINES, explore_page

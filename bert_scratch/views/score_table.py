@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from bert_scratch.inference.estimate import Estimate
 from bert_scratch.inference.score import Score, ScoreConfig, score
-from bert_scratch.inference.score_answers import ModelScore, Progress
+from bert_scratch.inference.score_answers import ModelScore, ReportProgress
 from bert_scratch.views.page import table
 
 _NONE = "-"
@@ -33,11 +33,11 @@ def run_score(config: ScoreConfig) -> None:
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[[int], Progress]]:
+def _bar() -> Iterator[Callable[[int], ReportProgress]]:
     """Yield what makes a progress bar of the number of sentences to ask about."""
     with tqdm(unit=" sentences", leave=False, disable=not sys.stderr.isatty()) as bar:
 
-        def start(total: int) -> Progress:
+        def start(total: int) -> ReportProgress:
             bar.reset(total)
             return step
 

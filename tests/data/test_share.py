@@ -17,7 +17,7 @@ from bert_scratch.config import InputError
 from bert_scratch.data.examples import ExampleBatch
 from bert_scratch.data.loader import ExampleLoader, evaluation_batches
 from bert_scratch.data.order import EpochOrder
-from bert_scratch.data.share import share_of
+from bert_scratch.data.share import examples_of_rank
 from bert_scratch.data.wordpiece import special_ids, unselectable_ids
 
 WORLD_SIZES = [1, 2, 3, 4, 7, 8]
@@ -95,7 +95,9 @@ def test_shares_are_of_equal_size_and_length(seed: int, batch_size: int, world_s
     ids = np.stack([np.zeros(len(lengths), np.int64), np.arange(len(lengths))], axis=1)
     sizes, work, seen = [], [], []
     for rank in range(world_size):
-        share, share_ids = share_of(examples, ids, num_steps=1, rank=rank, world_size=world_size)
+        share, share_ids = examples_of_rank(
+            examples, ids, num_steps=1, rank=rank, world_size=world_size
+        )
         sizes.append(len(share_ids))
         work.append(int(share.segment_lengths.sum()))
         seen.extend(share_ids[:, 1].tolist())

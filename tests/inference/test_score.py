@@ -15,7 +15,7 @@ from bert_scratch import cli
 from bert_scratch.config import InputError
 from bert_scratch.data.wordpiece import SPECIAL_TOKENS, TokenizerFolder, build_tokenizer
 from bert_scratch.inference.bits_per_character import SentenceBits
-from bert_scratch.inference.estimate import Estimate, ratio_of, share_of
+from bert_scratch.inference.estimate import Estimate, proportion, ratio_of
 from bert_scratch.inference.score import Score, ScoreConfig, score
 from bert_scratch.inference.score_answers import ModelScore
 from bert_scratch.inference.score_questions import References
@@ -236,4 +236,4 @@ def test_standard_errors_are_those_of_repeated_sampling() -> None:
     assert np.mean([estimate.standard_error for estimate in found]) == pytest.approx(
         spread, rel=0.1
     )
-    assert share_of([True, False, False, False]).mean == 0.25
+    assert proportion([True, False, False, False]).mean == 0.25

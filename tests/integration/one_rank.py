@@ -35,7 +35,11 @@ class InfiniteLoss:
     """An objective whose loss is infinite on this rank."""
 
     def __init__(self, objective: Any) -> None:
-        self.sums, self.counts, self._loss = objective.sums, objective.counts, objective.loss
+        self.sum_names, self.counts, self._loss = (
+            objective.sum_names,
+            objective.counts,
+            objective.loss,
+        )
 
     def loss(self, *arguments: Any) -> Any:
         loss, sums = self._loss(*arguments)

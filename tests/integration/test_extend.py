@@ -94,9 +94,9 @@ def test_run_is_made_longer_by_seconds(settings: MakeSettings) -> None:
     before = PretrainConfig.from_json_file(stored)
     assert before.num_train_steps == 6
     from bert_scratch.pretraining.extend import extend
-    from bert_scratch.pretraining.run_folder import RunFolder
+    from bert_scratch.pretraining.run_folder import PretrainRunFolder
 
-    now = extend(RunFolder(Path(str(asked.output_dir))), before, longer)
+    now = extend(PretrainRunFolder(Path(str(asked.output_dir))), before, longer)
     assert now.num_train_steps is not None and now.num_train_steps > 100
     assert now.max_train_seconds == 500.0
     assert PretrainConfig.from_json_file(stored) == now

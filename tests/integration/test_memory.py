@@ -19,7 +19,7 @@ from bert_scratch.config import InputError
 from bert_scratch.pretraining import assemble
 from bert_scratch.pretraining.pretrain import pretrain
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
-from bert_scratch.pretraining.run_folder import RunFolder
+from bert_scratch.pretraining.run_folder import PretrainRunFolder
 from bert_scratch.pretraining.step_probe import StepProbe
 from bert_scratch.training.step import Updater
 
@@ -36,7 +36,7 @@ sys.exit(code)
 
 def resolved(asked: PretrainConfig) -> PretrainConfig:
     pretrain(asked)
-    stored = RunFolder(Path(str(asked.output_dir))).stored()
+    stored = PretrainRunFolder(Path(str(asked.output_dir))).stored()
     assert stored is not None
     return stored
 

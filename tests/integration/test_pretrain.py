@@ -26,7 +26,7 @@ from bert_scratch.pretraining.prepare import prepare
 from bert_scratch.pretraining.pretrain import pretrain
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.run import Run
-from bert_scratch.pretraining.run_folder import RunFolder
+from bert_scratch.pretraining.run_folder import PretrainRunFolder
 from bert_scratch.training import loop
 from bert_scratch.training.interruption import Interrupted
 from bert_scratch.training.metrics import Display
@@ -323,7 +323,7 @@ def test_run_whose_checkpoints_are_all_broken_is_not_begun_again(
 
 def test_second_process_in_the_same_folder_is_refused(settings: MakeSettings) -> None:
     asked = settings(num_train_steps=2)
-    folder = RunFolder(Path(str(asked.output_dir)))
+    folder = PretrainRunFolder(Path(str(asked.output_dir)))
     folder.create()
     with folder.locked(), pytest.raises(InputError, match="another process is running"):
         pretrain(asked)

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from bert_scratch.model.attention import (
     RowBounds,
     attention,
+    combined_bias,
     has_packed_attention,
-    key_bias,
     packed_attention,
     row_of_token,
 )
@@ -115,7 +115,7 @@ def test_explicit_and_sdpa_agree_in_values_and_gradients(batch, heads, length, s
     given_shape = (3, batch, heads, length, size)
     projections = torch.randn(given_shape, generator=generator)
     mask = (torch.arange(length) < real).long().expand(batch, -1)
-    bias = key_bias(mask, None, None, num_tokens=length, dtype=torch.float32)
+    bias = combined_bias(mask, None, None, num_tokens=length, dtype=torch.float32)
     results = []
     for backend in ("explicit", "sdpa"):
         leaf = projections.clone().requires_grad_()
@@ -132,7 +132,7 @@ def test_explicit_and_sdpa_agree_in_values_and_gradients(batch, heads, length, s
 def test_a_row_of_nothing_but_padding_is_finite(dtype, backend):
     query, key, value = (4 * part for part in draw(dtype=dtype))
     mask = torch.zeros(BATCH, LENGTH)
-    bias = key_bias(mask, None, None, num_tokens=LENGTH, dtype=dtype)
+    bias = combined_bias(mask, None, None, num_tokens=LENGTH, dtype=dtype)
     mixed, _ = attention(query, key, value, bias, backend=backend)
     assert mixed.isfinite().all()
     if dtype != torch.float16:  # whose range is too small to absorb the scores
@@ -144,20 +144,20 @@ def test_padding_gets_exactly_no_weight():
     query, key, value = draw()
     mask = torch.ones(BATCH, LENGTH, dtype=torch.int64)
     mask[0, 4:] = 0
-    bias = key_bias(mask, None, None, num_tokens=LENGTH, dtype=torch.float32)
+    bias = combined_bias(mask, None, None, num_tokens=LENGTH, dtype=torch.float32)
     _, weights = attention(query, key, value, bias, need_weights=True)
     assert not weights[0, :, :, 4:].any()
     assert bool((weights[1] > 0).all())
 
 
 def test_nothing_forbidden_needs_no_bias():
-    assert key_bias(None, None, None, num_tokens=LENGTH, dtype=torch.float32) is None
+    assert combined_bias(None, None, None, num_tokens=LENGTH, dtype=torch.float32) is None
 
 
 def test_boolean_and_integer_masks_mean_the_same():
     mask = torch.tensor([[1, 1, 0]])
-    one = key_bias(mask, None, None, num_tokens=3, dtype=torch.float32)
-    other = key_bias(mask.bool(), None, None, num_tokens=3, dtype=torch.float32)
+    one = combined_bias(mask, None, None, num_tokens=3, dtype=torch.float32)
+    other = combined_bias(mask.bool(), None, None, num_tokens=3, dtype=torch.float32)
     assert torch.equal(one, other)
 
 
@@ -167,7 +167,7 @@ def test_minus_infinity_from_the_caller_stays_finite():
     forbidden[..., 0, :2] = 0.0
     mask = torch.ones(BATCH, LENGTH)
     mask[1, 1:] = 0
-    bias = key_bias(mask, forbidden, None, num_tokens=LENGTH, dtype=torch.float32)
+    bias = combined_bias(mask, forbidden, None, num_tokens=LENGTH, dtype=torch.float32)
     mixed, weights = attention(query, key, value, bias, need_weights=True)
     assert mixed.isfinite().all()
     assert not weights[:, :, 0, 2:].any()
@@ -177,7 +177,7 @@ def test_minus_infinity_from_the_caller_stays_finite():
 def test_packed_rows_see_only_themselves():
     starts = torch.tensor([0, 3, 4], dtype=torch.int32)
     assert row_of_token(starts, LENGTH).tolist() == [0, 0, 0, 1, 2, 2, 2]
-    bias = key_bias(None, None, starts, num_tokens=LENGTH, dtype=torch.float32)
+    bias = combined_bias(None, None, starts, num_tokens=LENGTH, dtype=torch.float32)
     allowed = (bias[0, 0] == 0).long().tolist()
     assert allowed[0] == [1, 1, 1, 0, 0, 0, 0]
     assert allowed[3] == [0, 0, 0, 1, 0, 0, 0]
@@ -199,5 +199,5 @@ def test_backends_agree_on_a_gpu(dtype):
 def test_all_that_forbids_together_stays_finite() -> None:
     mask, starts = torch.zeros(1, 4), torch.tensor([0, 2, 4], dtype=torch.int32)
     forbidden = torch.full((1, 1, 4, 4), -torch.inf)
-    bias = key_bias(mask, forbidden, starts, num_tokens=4, dtype=torch.float32)
+    bias = combined_bias(mask, forbidden, starts, num_tokens=4, dtype=torch.float32)
     assert bias is not None and bias.isfinite().all()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from bert_scratch.config import BertConfig, InputError
 from bert_scratch.model import encoder, layers
-from bert_scratch.model.attention import attention, key_bias
+from bert_scratch.model.attention import attention, combined_bias
 from bert_scratch.model.encoder import BertModel
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.model.initial_weights import sinusoids
@@ -217,10 +217,10 @@ def biases(monkeypatch):
     made = []
 
     def noting(*arguments, **options):
-        made.append(key_bias(*arguments, **options))
+        made.append(combined_bias(*arguments, **options))
         return made[-1]
 
-    monkeypatch.setattr(encoder, "key_bias", noting)
+    monkeypatch.setattr(encoder, "combined_bias", noting)
     return made
 
 

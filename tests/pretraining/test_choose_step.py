@@ -63,7 +63,7 @@ def decide(
         runtime=Runtime(device=torch.device(device), dtype=torch.bfloat16, num_threads=1),
         reasons=[],
         **dict.fromkeys(
-            ("facts", "store", "tokenizer", "peak_flops", "ranks", "loader", "added_tokens"),
+            ("facts", "store", "tokenizer", "peak_flops_per_s", "ranks", "loader", "added_tokens"),
             mock.sentinel.unused,
         ),
         word_vectors=None,

@@ -21,8 +21,9 @@ from bert_scratch.pretraining import corpus_sample
 from bert_scratch.pretraining.characters import CharacterTally, script_of
 from bert_scratch.pretraining.corpus_expectation import expected_padding
 from bert_scratch.pretraining.corpus_report import CorpusReport, CorpusReportConfig, corpus_report
+from bert_scratch.pretraining.corpus_settings import CorpusSettings
 from bert_scratch.pretraining.corpus_statistics import Lengths
-from bert_scratch.pretraining.prepare import CorpusSettings, prepare
+from bert_scratch.pretraining.prepare import prepare
 from bert_scratch.pretraining.repeats import Repeats
 
 WORDS = "river stone cloud meadow winter lantern harbour copper silver orchard".split()

@@ -14,7 +14,7 @@ import pytest
 
 from bert_scratch.cli import main
 from bert_scratch.config import InputError
-from bert_scratch.pretraining.plan import Plan, PlanConfig, describe_plan, plan
+from bert_scratch.pretraining.plan import PlanConfig, PretrainPlan, describe_plan, plan
 from bert_scratch.pretraining.plan_outlook import run_duration_s
 from bert_scratch.pretraining.pretrain import pretrain
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
@@ -39,7 +39,7 @@ def write(path: Path, documents: list[list[str]]) -> Path:
     return path
 
 
-def plan_for(path: Path, **settings: object) -> Plan:
+def plan_for(path: Path, **settings: object) -> PretrainPlan:
     given = {"documents": "blank-lines", "sentences": "lines", "num_threads": 1, **settings}
     return plan(PlanConfig(corpus=(str(path),), **given))
 
@@ -55,12 +55,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(corpus: Path) -> Plan:
+def made(corpus: Path) -> PretrainPlan:
     return plan_for(corpus)
 
 
 def test_plan_says_what_pretrain_then_announces(
-    corpus: Path, made: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    corpus: Path, made: PretrainPlan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pretrain(
         PretrainConfig(
@@ -91,7 +91,7 @@ def test_plan_says_what_pretrain_then_announces(
         assert numbers[0] == pytest.approx(numbers[1], rel=0.02)
 
 
-def test_sound_corpus_is_to_be_trained_on(corpus: Path, made: Plan) -> None:
+def test_sound_corpus_is_to_be_trained_on(corpus: Path, made: PretrainPlan) -> None:
     assert made.outlook.verdict[0].startswith("train: ")
     assert made.command.startswith(f"bert-scratch pretrain --corpus {corpus} --documents blank")
     assert "--init-checkpoint" not in made.command

@@ -109,7 +109,8 @@ def run_python(script: str, *arguments: object, repository: Path) -> subprocess.
 # No __main__ guard: workers must not run the caller's script again.
 PREPARE = """
 import sys
-from bert_scratch.pretraining.prepare import CorpusSettings, prepare
+from bert_scratch.pretraining.corpus_settings import CorpusSettings
+from bert_scratch.pretraining.prepare import prepare
 prepare(
     CorpusSettings(
         corpus=(sys.argv[1],), documents="blank-lines", sentences="lines",
@@ -462,7 +463,7 @@ def test_vocabulary_is_learned_from_text_in_the_mixtures_shares(
 ) -> None:
     sources = write_two_languages(tmp_path / "text")
     text = corpus_plan.find_text(
-        sources, documents="blank-lines", sentences="lines", encoding_errors="strict"
+        CorpusSettings(corpus=tuple(map(str, sources)), documents="blank-lines", sentences="lines")
     )
     lines = list(learn_vocabulary.train_lines(text, mixture))
     total = sum(len(line.encode()) for line in lines)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.resume import progress_of, with_run_settings
-from bert_scratch.training.metrics import Window
+from bert_scratch.training.metrics import LogWindow
 
 
 def test_intervals_given_again_are_taken_and_others_kept() -> None:
@@ -20,6 +20,6 @@ def test_intervals_given_again_are_taken_and_others_kept() -> None:
 
 def test_progress_has_all_that_a_checkpoint_says(tmp_path: Path) -> None:
     counters = {"step": 9, "skipped": 2, "overflows": 3, "tokens": 70, "elapsed_s": 1.5}
-    state = {**counters, "window": asdict(Window(steps=4, tokens=12))}
+    state = {**counters, "window": asdict(LogWindow(steps=4, tokens=12))}
     (tmp_path / "state.json").write_text(json.dumps(state))
     assert asdict(progress_of(tmp_path)) == state

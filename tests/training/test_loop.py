@@ -77,7 +77,7 @@ class Run:
             return PLAN
 
         def batches(_: int) -> Iterator[Batch]:
-            return repeat(self.batch)
+            return (self.batch for _ in repeat(None))
 
         train(
             Updater(
@@ -101,7 +101,7 @@ class Run:
             log=MetricsLog(self.folder / "metrics.jsonl", keep_through_step=-1),
             display=Display(first_step=0),
             stop=self.stop,
-            flops_per_s=(1.0, 1.0),
+            token_s_at_peak=1.0,
         )
 
 

@@ -77,7 +77,7 @@ def test_prediction_counts_what_autograd_holds_for_a_token(
         config=config,
         runtime=runtime(dtype),
         seq_length=SEQ_LENGTH,
-        predicted=PREDICTED_PER_ROW / SEQ_LENGTH,
+        masked_lm_prob=PREDICTED_PER_ROW / SEQ_LENGTH,
         activation_checkpointing=activation_checkpointing,
     )
     assert predicted.held_bytes == pytest.approx((more - fewer) / (64 * SEQ_LENGTH), rel=0.02)
@@ -87,7 +87,11 @@ def of_base(**changes: bool) -> StepMemory:
     settings = {"activation_checkpointing": False, **changes}
     config = BertConfig.preset("base", vocab_size=30522)
     return StepMemory(
-        config=config, runtime=runtime(torch.bfloat16), seq_length=128, predicted=0.15, **settings
+        config=config,
+        runtime=runtime(torch.bfloat16),
+        seq_length=128,
+        masked_lm_prob=0.15,
+        **settings,
     )
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from bert_scratch.training.metrics import MetricsLog, Window, describe, duration
+from bert_scratch.training.metrics import LogWindow, MetricsLog, describe, duration
 from bert_scratch.training.objective import PRETRAINING
 
 
 def test_window_adds_sums_and_counts_steps() -> None:
-    window = Window()
+    window = LogWindow()
     window.add([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
     window.add([1.0, 0.0, 0.0, 0.0, 0.0, 0.5])
     assert window.sums == [2.0, 2.0, 3.0, 4.0, 5.0, 6.5]
@@ -22,10 +22,10 @@ def test_window_adds_sums_and_counts_steps() -> None:
 
 
 def test_padding_is_the_share_of_positions_without_a_token() -> None:
-    assert Window(tokens=900, positions=1000).padding_fraction == pytest.approx(0.1)
-    assert Window().padding_fraction == 0
+    assert LogWindow(tokens=900, positions=1000).padding_fraction == pytest.approx(0.1)
+    assert LogWindow().padding_fraction == 0
     # of a checkpoint that did not count positions yet
-    assert Window(tokens=900).padding_fraction == 0
+    assert LogWindow(tokens=900).padding_fraction == 0
 
 
 def test_log_omits_absent_and_non_finite_values(tmp_path: Path) -> None:

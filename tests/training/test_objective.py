@@ -18,7 +18,7 @@ COUNTS = torch.tensor([13.0, 6.0])
 
 
 def named(sums: torch.Tensor) -> dict[str, float]:
-    return dict(zip(PRETRAINING.sums, sums.tolist(), strict=True))
+    return dict(zip(PRETRAINING.sum_names, sums.tolist(), strict=True))
 
 
 def gradients(model: BertForPreTraining, batch: Batch, size: int) -> list[torch.Tensor]:

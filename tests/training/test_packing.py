@@ -132,7 +132,7 @@ def test_gradients_tell_whether_rows_are_kept_apart(monkeypatch: pytest.MonkeyPa
     counts, packed = PRETRAINING.counts(batch), PACKED(batch)
     gradients = learned(model, batch, counts)[1]
     assert largest_error(learned(model, packed, counts)[1], gradients) < 1e-4
-    monkeypatch.setattr(encoder, "key_bias", lambda *_, **__: None)  # each token sees all
+    monkeypatch.setattr(encoder, "combined_bias", lambda *_, **__: None)  # each token sees all
     assert largest_error(learned(model, packed, counts)[1], gradients) > 0.2
 
 

@@ -12,7 +12,7 @@ from bert_scratch.config import BertConfig, InputError
 from bert_scratch.model.devices import resolve_device, resolve_dtype
 from bert_scratch.training.runtime import (
     Runtime,
-    measure_peak_flops,
+    measure_peak_flops_per_s,
     seed_dropout,
     seed_for,
     set_up,
@@ -35,7 +35,7 @@ def test_operations_of_a_token_are_the_published_ones_less_those_left_out_of_the
     preset: str, seq_length: int, predicted: float, millions: float
 ) -> None:
     config = BertConfig.preset(preset, vocab_size=30528)
-    flops = train_flops_per_token(config, seq_length=seq_length, predicted=predicted)
+    flops = train_flops_per_token(config, seq_length=seq_length, masked_lm_prob=predicted)
     assert flops / 1e6 == pytest.approx(millions, abs=0.06)
 
 
@@ -95,7 +95,7 @@ def test_autocast_computes_in_the_runtime_dtype() -> None:
 
 def test_measured_peak_is_a_plausible_speed() -> None:
     runtime = Runtime(device=torch.device("cpu"), dtype=torch.float32, num_threads=1)
-    assert 1e8 < measure_peak_flops(runtime, budget_s=0.05) < 1e14
+    assert 1e8 < measure_peak_flops_per_s(runtime, budget_s=0.05) < 1e14
 
 
 def test_the_gpu_that_was_asked_for_is_the_one_that_events_and_seeds_mean(

@@ -72,7 +72,7 @@ def test_infinite_loss_changes_no_weight_and_names_step_and_examples(
     model: BertForPreTraining, batch: Batch
 ) -> None:
     class Infinite:
-        sums, counts = PRETRAINING.sums, staticmethod(PRETRAINING.counts)
+        sum_names, counts = PRETRAINING.sum_names, staticmethod(PRETRAINING.counts)
 
         def loss(self, *arguments):
             loss, sums = PRETRAINING.loss(*arguments)
@@ -92,7 +92,7 @@ def test_batch_without_labels_divides_by_no_zero(model: BertForPreTraining, batc
         **{**vars(batch), "masked_positions": empty, "masked_labels": empty}  # only pairs are left
     )
     _, result = updated(model, bare)
-    assert dict(zip(PRETRAINING.sums, result.sums, strict=True))["mlm_count"] == 0
+    assert dict(zip(PRETRAINING.sum_names, result.sums, strict=True))["mlm_count"] == 0
 
 
 @pytest.mark.filterwarnings("ignore:CUDA is not available")

@@ -1,6 +1,6 @@
 """Pins that a missing optional package is named with the command that installs it.
 
-Run alone: pytest tests/data/test_extras.py.
+Run alone: pytest tests/test_extras.py.
 """
 
 from __future__ import annotations

@@ -1,10 +1,15 @@
-"""What a run without a corpus or a folder of its own uses."""
+"""The corpus of a run: built in, prepared before, or to be prepared; and where the run goes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from bert_scratch.config import flag_of
+from bert_scratch.data.store import TokenStore
+from bert_scratch.model.weight_files import find_folder
+from bert_scratch.pretraining.prepare import prepare
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
+from bert_scratch.pretraining.run_folder import PretrainRunFolder
 
 BUILT_IN: dict[str, str | int | float] = {
     "preset": "tiny",
@@ -26,7 +31,7 @@ def with_built_in_corpus(asked: PretrainConfig) -> PretrainConfig:
     if asked.init_checkpoint is not None:
         filled.pop("preset", None)
     flags = " ".join(
-        f"--{name.replace('_', '-')} {value if isinstance(value, str) else format(value, 'g')}"
+        f"{flag_of(name)} {value if isinstance(value, str) else format(value, 'g')}"
         for name, value in filled.items()
     )
     print("no --corpus: training on the documentation of this Python installation, with")
@@ -39,3 +44,18 @@ def default_output_dir(asked: PretrainConfig) -> str:
     source = asked.data or (asked.corpus[0] if asked.corpus else "python-documentation")
     name = Path(source).name.split(".")[0].strip("*?[]") or "corpus"
     return f"runs/{name}-{asked.preset or 'auto'}"
+
+
+def prepared_corpus(asked: PretrainConfig, folder: PretrainRunFolder) -> TokenStore:
+    """Return the corpus of --data, or prepare the one of --corpus in the run's folder."""
+    if asked.data is not None:
+        return TokenStore(Path(asked.data))
+    return prepare(corpus_settings(asked), folder.corpus)
+
+
+def corpus_settings(asked: PretrainConfig) -> PretrainConfig:
+    """Return the settings with the tokenizer that --init-checkpoint brings along."""
+    if asked.init_checkpoint is None:
+        return asked
+    tokenizer = str(find_folder(asked.init_checkpoint))
+    return asked.replace(init_checkpoint=None, tokenizer=tokenizer)
