@@ -1,6 +1,6 @@
 """One parser for `python pretrain.py`, `bert-scratch COMMAND` and `python -m bert_scratch`.
 
-Flags are built from each command's dataclass: a field is a flag, the sentence under it the help.
+Flags are built from each command's dataclass: a field is a flag, its docstring is the help.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import textwrap
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import pairwise
 from types import FrameType, NoneType
 from typing import Any, NoReturn
 
+from bert_scratch.commands import COMMANDS
 from bert_scratch.config import (
     INPUT_ERROR_EXIT_CODE,
     STOPPED_EXIT_CODE,
@@ -36,67 +36,7 @@ from bert_scratch.config import (
 from bert_scratch.training.interruption import stop_signals
 
 NOBODY_READS_EXIT_CODE = 128 + 13
-"""What a shell shows for a program that SIGPIPE ended, as in `bert-scratch ... | head`."""
-
-
-@dataclass(frozen=True)
-class Command:
-    """Where a command's settings and function live, as module:name below this package.
-
-    The function is imported when the flags have been understood: a typo need not wait for torch.
-    """
-
-    settings: str
-    function: str
-
-
-COMMANDS = {
-    "prepare": Command("pretraining.prepare:PrepareConfig", "pretraining.prepare:run_prepare"),
-    "corpus-report": Command(
-        "pretraining.corpus_report:CorpusReportConfig", "views.corpus_page:run_corpus_report"
-    ),
-    "plan": Command("pretraining.plan:PlanConfig", "pretraining.plan:run_plan"),
-    "pretrain": Command("pretraining.pretrain_config:PretrainConfig", "views.reported:pretrain"),
-    "report": Command("views.report:ReportConfig", "views.report:run_report"),
-    "evaluate": Command("pretraining.evaluate:EvaluateConfig", "pretraining.evaluate:run_evaluate"),
-    "finetune": Command("finetuning.finetune_config:FinetuneConfig", "views.reported:finetune"),
-    "predict": Command("finetuning.predict:PredictConfig", "finetuning.predict:run_predict"),
-    "benchmark-suite": Command(
-        "finetuning.benchmark_suite:BenchmarkSuiteConfig",
-        "finetuning.benchmark_suite:run_benchmark_suite",
-    ),
-    "embed": Command("inference.embed_files:EmbedConfig", "inference.embed_files:run_embed"),
-    "fill-mask": Command("inference.fill_mask:FillMaskConfig", "inference.fill_mask:run_fill_mask"),
-    "next-sentence": Command(
-        "inference.next_sentence:NextSentenceConfig", "inference.next_sentence:run_next_sentence"
-    ),
-    "explain": Command("views.explain:ExplainConfig", "views.explain:run_explain"),
-    "explore": Command("views.explore:ExploreConfig", "views.explore:run_explore"),
-    "trace": Command("views.trace:TraceConfig", "views.trace:run_trace"),
-    "score": Command("inference.score:ScoreConfig", "views.score_table:run_score"),
-    "probe": Command("finetuning.probe:ProbeConfig", "views.probe_page:run_probe"),
-    "mlm-report": Command("inference.mlm_report:MlmReportConfig", "views.mlm_page:run_mlm_report"),
-    "pseudo-perplexity": Command(
-        "inference.pseudo_perplexity:PseudoPerplexityConfig",
-        "inference.pseudo_perplexity:run_pseudo_perplexity",
-    ),
-    "similarity": Command(
-        "inference.similarity:SimilarityConfig", "inference.similarity:run_similarity"
-    ),
-    "nearest": Command("inference.nearest:NearestConfig", "inference.nearest:run_nearest"),
-    "bert-score": Command(
-        "inference.bert_score:BertScoreConfig", "inference.bert_score:run_bert_score"
-    ),
-    "word-vectors": Command(
-        "inference.word_vectors:WordVectorsConfig", "inference.word_vectors:run_word_vectors"
-    ),
-    "whiten": Command("inference.whitening:WhitenConfig", "inference.whitening:run_whiten"),
-    "generate": Command("inference.generate:GenerateConfig", "inference.generate:run_generate"),
-    "augment": Command("inference.augment:AugmentConfig", "inference.augment:run_augment"),
-    "convert": Command("inference.convert:ConvertConfig", "inference.convert:run_convert"),
-    "compare-hf": Command("testing:CompareConfig", "testing:run_compare"),
-    "check": Command("checking.check:CheckConfig", "checking.check:run_check"),
-}
+"""Exit code that a shell shows after SIGPIPE, as in `bert-scratch ... | head`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,8 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INPUT_ERROR_EXIT_CODE
     name, *rest = arguments
     if name in ("-h", "--help"):
-        print(f"usage: bert-scratch COMMAND [flags]\n\ncommands: {names}\n")
-        print("bert-scratch COMMAND --help lists the flags of a command, --version the versions")
+        print("usage: bert-scratch COMMAND [flags]\n")
+        for known, command in COMMANDS.items():
+            print(f"  {known:<18} {command.summary}")
+        print("\nbert-scratch COMMAND --help lists the flags of a command, --version the versions")
         return 0
     if name == "--version":
         from bert_scratch import __version__
@@ -126,12 +68,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_command(name: str, arguments: Sequence[str]) -> int:
-    """Parse one command's flags, run it, and turn what goes wrong into an exit code."""
-    # Before torch is imported: its threads spin while they wait for each other, by default so long
-    # that one other busy program slows a small model's step tenfold; so it is twofold, and a step
-    # that has the machine to itself is 1 % slower.
+    """Parse one command's flags, run it, and turn errors into an exit code."""
+    # Set before torch is imported. Its threads spin while they wait for each other, by default so
+    # long that one other busy program slows a small model's step tenfold. With this it is twofold,
+    # and a step that has the machine to itself is 1 % slower.
     os.environ.setdefault("GOMP_SPINCOUNT", "100000")
-    # The store of several ranks that goes away is told in one line, not in the forty of its own.
+    # Report a lost store of several ranks in one line instead of torch's forty.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         with _stopped_by_signals():
@@ -143,7 +85,7 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
         print("stopped; the same command goes on with what is finished", file=sys.stderr)
         return STOPPED_EXIT_CODE
     except BrokenPipeError:
-        # Python flushes once more at its end, which must not fail again.
+        # Python flushes stdout once more at exit, which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NOBODY_READS_EXIT_CODE
     except (InputError, OSError) as error:
@@ -158,12 +100,12 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
 
 
 def parse(settings: type[Settings], arguments: Sequence[str], *, prog: str) -> Settings | None:
-    """Build a command's settings from flags, on top of `--config FILE` when it is given.
+    """Build a command's settings from flags, on top of `--config FILE` if given.
 
     Args:
         settings: the command's dataclass.
         arguments: what the user typed after the command.
-        prog: the command as the help and errors name it.
+        prog: the command's name in the help and in errors.
 
     Returns:
         The settings; None after --help, which is printed.
@@ -191,7 +133,7 @@ def parse(settings: type[Settings], arguments: Sequence[str], *, prog: str) -> S
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises what is wrong instead of printing it below the usage of sixty flags."""
+    """Raises an error instead of printing it below the usage of sixty flags."""
 
     def error(self, message: str) -> NoReturn:
         raise InputError(message.removeprefix("argument "))
@@ -201,7 +143,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser(settings: type[Settings], prog: str) -> _Parser:
-    """Return the parser of a command; only the flags that are given end up in what it returns."""
+    """Return the parser of a command; its result holds only the flags that were given."""
     parser = _Parser(
         prog=prog,
         usage=f"{prog} [flags]",
@@ -234,7 +176,7 @@ def _parser(settings: type[Settings], prog: str) -> _Parser:
 
 
 def _value_options(annotation: Any) -> dict[str, Any]:
-    """Return how argparse reads a value of a field's type."""
+    """Return the argparse options for a field's type."""
     kinds = [kind for kind in typing.get_args(annotation) if kind not in (NoneType, Ellipsis)]
     kind = kinds[0] if kinds else annotation
     if kind is bool:
@@ -252,7 +194,7 @@ _METAVARS = {str: "TEXT", int: "INT", float: "FLOAT"}
 
 
 def _int_or(*words: str) -> Callable[[str], int | str]:
-    """Return what reads a whole number or one of the words."""
+    """Return a function that reads an integer or one of the words."""
 
     def read(text: str) -> int | str:
         return text if text in words else int(text)
@@ -262,7 +204,7 @@ def _int_or(*words: str) -> Callable[[str], int | str]:
 
 
 def _not_empty(text: str) -> str:
-    """Refuse what an unset variable of the shell leaves behind."""
+    """Refuse an empty value, as an unset shell variable leaves behind."""
     if not text:
         raise argparse.ArgumentTypeError("the value is empty")
     return text
@@ -283,7 +225,7 @@ def _required(settings: type[Settings]) -> list[dataclasses.Field[Any]]:
 
 @functools.cache
 def _sentences(cls: type) -> dict[str, str]:
-    """Return each field that a class itself has, with the sentence under it."""
+    """Return each field that a class itself defines, with its docstring."""
     definition = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
     assert isinstance(definition, ast.ClassDef)
     return {
@@ -295,7 +237,7 @@ def _sentences(cls: type) -> dict[str, str]:
 
 
 def _with_dashes(argument: str) -> str:
-    """Turn --max_seq_length=64 into --max-seq-length=64; values stay as they are."""
+    """Turn --max_seq_length=64 into --max-seq-length=64; values are unchanged."""
     name, equals, value = argument.partition("=")
     return flag_of(name[2:]) + equals + value if name.startswith("--") else argument
 
@@ -306,18 +248,18 @@ def _load(place: str) -> Any:
 
 
 class _Stopped(KeyboardInterrupt):
-    """A KeyboardInterrupt that Python does not end itself for.
+    """A KeyboardInterrupt that does not make Python die of SIGINT at exit.
 
-    One of that very class that passes through `exec` or `eval` of a string, as in any import that
-    makes a dataclass, has Python die of SIGINT at its end, even where it was caught.
+    An instance of exactly that class that passes through `exec` or `eval` of a string, as in any
+    import that makes a dataclass, makes Python die of SIGINT at exit even if it was caught.
     """
 
 
 @contextmanager
 def _stopped_by_signals() -> Iterator[None]:
-    """Treat SIGTERM and SIGHUP like Ctrl-C: unwind; temporary files go, finished work stays.
+    """Treat SIGTERM and SIGHUP like Ctrl-C: unwind, remove temporary files, keep finished work.
 
-    The second signal ends the process at once.
+    A second signal ends the process at once.
     """
     signals: list[int] = []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import io
 import json
 import os
@@ -17,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from bert_scratch.cli import COMMANDS, main, parse
+from bert_scratch.cli import main, parse
+from bert_scratch.commands import COMMANDS
 from bert_scratch.config import InputError, Settings
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 
@@ -87,7 +89,16 @@ def one_line(error: str) -> str:
 
 def test_help_lists_the_commands(run: Run) -> None:
     code, out, _ = run("--help")
-    assert code == 0 and all(name in out for name in COMMANDS)
+    lines = out.splitlines()
+    assert code == 0
+    for name, command in COMMANDS.items():
+        assert any(line.split() == [name, *command.summary.split()] for line in lines), name
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_summary_of_a_command_is_the_first_line_of_its_settings(command: str) -> None:
+    described = inspect.getdoc(load(COMMANDS[command].settings)) or ""
+    assert described.splitlines()[0] == f"{COMMANDS[command].summary}."
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -25,6 +25,7 @@ import pytest
 import torch
 
 from bert_scratch import cli
+from bert_scratch.commands import COMMANDS
 from bert_scratch.config import BertConfig
 from bert_scratch.data.vocabulary import train_tokenizer
 from bert_scratch.data.wordpiece import TokenizerFolder
@@ -178,7 +179,7 @@ def test_every_command_parses() -> None:
             command = Command.of(line)
             if command.name is None:
                 continue
-            settings = cli._load(cli.COMMANDS[command.name].settings)
+            settings = cli._load(COMMANDS[command.name].settings)
             where = f"{name_of(block.page)}: {line}"
             assert cli.parse(settings, command.arguments, prog=where) is not None
 
