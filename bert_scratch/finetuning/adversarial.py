@@ -39,18 +39,24 @@ class AdversarialObjective(TaskObjective):
     def loss(
         self, model: nn.Module, micro_batch: RowBatch, counts: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return both losses together, and the sums of the plain one for the log."""
+        """Return both losses together, and the sums of the plain one for the log.
+
+        The plain loss's gradients are added to the parameters' on the way: the backward pass that
+        finds the perturbation finds them too. What is returned adds those of the moved rows.
+        """
         num_rows = micro_batch.input_ids.flatten(0, -2).shape[0]
         width = model.get_parameter("bert.embeddings.layer_norm.weight").shape[0]
         shape = (num_rows, micro_batch.input_ids.shape[-1], width)
         zero = torch.zeros(shape, device=counts.device, requires_grad=True)
         with _moved(model, zero):
             plain, sums = super().loss(model, micro_batch, counts)
-        (gradient,) = torch.autograd.grad(plain, zero, retain_graph=True)
-        length = gradient.flatten(1).norm(dim=1).clamp(min=1e-12)
-        with _moved(model, self._epsilon * gradient / length[:, None, None]):
+        with torch.autocast(counts.device.type, enabled=False):
+            plain.backward()  # type: ignore[no-untyped-call]
+        assert zero.grad is not None
+        length = zero.grad.flatten(1).norm(dim=1).clamp(min=1e-12)
+        with _moved(model, self._epsilon * zero.grad / length[:, None, None]):
             moved, _ = super().loss(model, micro_batch, counts)
-        return plain + moved, sums
+        return plain.detach() + moved, sums
 
 
 @contextmanager

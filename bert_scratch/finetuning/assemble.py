@@ -30,6 +30,7 @@ from bert_scratch.finetuning.adapters import add_adapters, is_adapted, load_weig
 from bert_scratch.finetuning.adversarial import AdversarialObjective
 from bert_scratch.finetuning.auxiliary_mlm import AuxiliaryObjective, add_mlm_head, has_mlm_head
 from bert_scratch.finetuning.choices import (
+    adversarial_for,
     learning_rate_for,
     micro_batch_for,
     num_epochs_for,
@@ -262,6 +263,14 @@ def _resolved(parts: Parts) -> Parts:
         reasons.append(f"--num-train-epochs {epochs}: of {parts.steps_per_epoch:,} updates each")
     if config.dropout is None:
         config = config.replace(dropout=DROPOUT)
+    if config.adversarial is None:
+        adversarial = adversarial_for(config.task, parts.bert_config.hidden_size)
+        config = config.replace(adversarial=adversarial)
+        if adversarial != "none":
+            reasons.append(
+                f"--adversarial {adversarial}: narrow models find more entities with it; with none "
+                f"training takes half as long"
+            )
     if config.micro_batch_size is None:
         size = config.train_batch_size
         if parts.runtime.device.type == "cpu" and parts.task.may_cut_batches:

@@ -5,6 +5,7 @@ Letters: R rows, S positions, N predicted positions.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -109,7 +110,8 @@ class AuxiliaryObjective:
             ]
         )
         lengths = batch.attention_mask.flatten(0, -2).sum(dim=-1)
-        ids, positions, labels = (
-            drawn.to(device, non_blocking=True) for drawn in self._masker.mask(ids, lengths, keys)
-        )
+        drawn: Iterable[Tensor] = self._masker.mask(ids, lengths, keys)
+        if device.type == "cuda":
+            drawn = map(Tensor.pin_memory, drawn)  # else the copy would wait for the device
+        ids, positions, labels = (each.to(device, non_blocking=True) for each in drawn)
         return ids, positions, labels

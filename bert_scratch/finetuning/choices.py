@@ -54,3 +54,13 @@ def num_epochs_for(steps_per_epoch: int, task: str) -> int:
     """
     usual = ENTITY_EPOCHS if task == "token-classification" else EPOCHS
     return max(usual, min(MAX_EPOCHS, math.ceil(MIN_STEPS / steps_per_epoch)))
+
+
+def adversarial_for(task: str, hidden_size: int) -> str:
+    """Return fgm for entities and narrow models, else none.
+
+    Measured with widths 128 and 256 on several sets of entities (`docs/benchmarks.md`); sentiment
+    gained nothing, and wider models were not tried.
+    """
+    is_narrow = hidden_size < BASE_WIDTH
+    return "fgm" if task == "token-classification" and is_narrow else "none"

@@ -64,8 +64,8 @@ class LearningSettings(Settings):
     """Keep as pretrained: none, embeddings, a number (they and so many layers), or all layers."""
     auxiliary_mlm: float = 0.0
     """Learn to guess masked tokens of the same texts too: the weight of that loss, 0.1 for example. 0: no."""  # noqa: E501
-    adversarial: str = "none"
-    """fgm: learn from each row also with its embeddings moved where the loss grows fastest. Takes about twice the time."""  # noqa: E501
+    adversarial: str | None = None
+    """fgm: learn from each row also with its embeddings moved where the loss grows fastest, in twice the time; or none. Left out: fgm for entities, below width 768."""  # noqa: E501
     adversarial_epsilon: float = 0.2
     """How far those of a row are moved, all together, with --adversarial fgm."""
     few_shot: int | None = None
@@ -107,6 +107,7 @@ class FinetuneConfig(RunSettings, AdapterSettings, LearningSettings, TaskSetting
             InputError: naming the flag.
         """
         TaskSettings.__post_init__(self)
+        self.check_effects()
         AdapterSettings.__post_init__(self)
         ComputeSettings.__post_init__(self)
         if self.num_train_epochs is not None and self.num_train_steps is not None:
@@ -122,6 +123,11 @@ class FinetuneConfig(RunSettings, AdapterSettings, LearningSettings, TaskSetting
         check_range("--layer-wise-lr-decay", self.layer_wise_lr_decay, above=0, at_most=1)
         if not self.freeze_layers.isdecimal():
             check_choice("--freeze-layers", self.freeze_layers, FREEZE)
+        if self.adapter != "none" and self.freeze_layers != LearningSettings.freeze_layers:
+            raise InputError(
+                f"--freeze-layers {self.freeze_layers} has no effect with --adapter "
+                f"{self.adapter}, which keeps all layers as pretrained; leave one of them out"
+            )
         check_choice("--adversarial", self.adversarial, ADVERSARIAL)
         check_range("--auxiliary-mlm", self.auxiliary_mlm, at_least=0)
         check_range("--adversarial-epsilon", self.adversarial_epsilon, above=0)
@@ -130,7 +136,7 @@ class FinetuneConfig(RunSettings, AdapterSettings, LearningSettings, TaskSetting
         if self.seeds and self.seed != RunSettings.seed:
             raise InputError("give --seed or --seeds, not both")
         if (
-            self.adversarial == "none"
+            self.adversarial != "fgm"
             and self.adversarial_epsilon != LearningSettings.adversarial_epsilon
         ):
             raise InputError("--adversarial-epsilon has no effect without --adversarial fgm")

@@ -109,7 +109,7 @@ class SentenceEmbedding(Regression):
                     raise InputError(f"{example.place}: {flag} needs {kind}; see --label-column")
         if config.long_text == "window":
             raise InputError("--long-text window: a text has one vector; choose truncate")
-        if config.adversarial != "none":
+        if config.adversarial == "fgm":
             raise InputError(
                 f"--adversarial {config.adversarial}: is for tasks with labels; leave it out"
             )
@@ -251,7 +251,8 @@ def contrastive_loss(vectors: Tensor, input_ids: Tensor) -> Tensor:
     """
     unit = F.normalize(vectors, dim=-1)
     anchors, candidates = unit[:, 0], unit[:, 1:].transpose(0, 1).flatten(0, 1)  # [R, D], [K, D]
-    scores = anchors @ candidates.T / TEMPERATURE
+    with torch.autocast(vectors.device.type, enabled=False):  # in float32, as every loss is
+        scores = anchors @ candidates.T / TEMPERATURE
     ids = input_ids[:, 1:].transpose(0, 1).flatten(0, 1)
     is_same = (input_ids[:, 1, None] == ids).all(dim=-1)  # [R, K]
     own = torch.arange(len(vectors), device=vectors.device)

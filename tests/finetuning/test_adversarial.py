@@ -29,3 +29,44 @@ def test_moved_embeddings_have_a_larger_loss(
     assert all(p.grad is not None for p in model.parameters())
     again, _ = TaskObjective(parts.task).loss(model, batch, counts)
     torch.testing.assert_close(plain, again)
+
+
+def test_gradients_are_those_of_both_losses(settings: Callable[..., FinetuneConfig]) -> None:
+    """Beside the formula: the gradient moves the embeddings, and is not followed itself."""
+    parts, epsilon = assemble(settings(dropout=0.0)), 0.3
+    model, batch = parts.build_model(), next(parts.batches(0))
+    counts, objective = torch.tensor([16.0]), TaskObjective(parts.task)
+    embeddings = model.get_submodule("bert.embeddings")
+    zero = torch.zeros((*batch.input_ids.shape, model.config.hidden_size), requires_grad=True)
+
+    def loss_with(extra: torch.Tensor) -> torch.Tensor:
+        handle = embeddings.register_forward_pre_hook(
+            lambda _, args, kwargs: (args, {**kwargs, "extra_embeddings": extra}), with_kwargs=True
+        )
+        loss, _ = objective.loss(model, batch, counts)
+        handle.remove()
+        return loss
+
+    plain = loss_with(zero)
+    (gradient,) = torch.autograd.grad(plain, zero, retain_graph=True)
+    rows = gradient.flatten(1).norm(dim=1)[:, None, None]
+    expected = torch.autograd.grad(
+        plain + loss_with(epsilon * gradient / rows), list(model.parameters())
+    )
+    AdversarialObjective(parts.task, epsilon).loss(model, batch, counts)[0].backward()
+    for parameter, both in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, both, rtol=1e-4, atol=1e-6)
+
+
+def test_entities_are_learned_adversarially_unless_asked_otherwise(
+    settings: Callable[..., FinetuneConfig], write: Callable[[str, str], str]
+) -> None:
+    words = write("words.conll", "the O\ngood B-ADJ\nfilm O\n\na O\npoor B-ADJ\nplot O\n")
+    files = {"train_file": words, "eval_file": words, "test_file": None}
+    parts = assemble(settings(task="token-classification", **files))
+    assert parts.config.adversarial == "fgm"
+    assert any(reason.startswith("--adversarial fgm: ") for reason in parts.reasons)
+    assert isinstance(parts.objective(), AdversarialObjective)
+    plain = assemble(settings(task="token-classification", adversarial="none", **files))
+    assert not isinstance(plain.objective(), AdversarialObjective)
+    assert assemble(settings()).config.adversarial == "none"

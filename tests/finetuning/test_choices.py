@@ -5,7 +5,12 @@ from __future__ import annotations
 
 import pytest
 
-from bert_scratch.finetuning.choices import learning_rate_for, micro_batch_for, num_epochs_for
+from bert_scratch.finetuning.choices import (
+    adversarial_for,
+    learning_rate_for,
+    micro_batch_for,
+    num_epochs_for,
+)
 
 
 @pytest.mark.parametrize(
@@ -27,3 +32,16 @@ def test_entities_are_gone_through_more_often() -> None:
 @pytest.mark.parametrize(("batch_size", "rows"), [(8, 16), (32, 16), (33, 17), (128, 64)])
 def test_a_pass_on_a_cpu_is_half_of_a_large_batch(batch_size: int, rows: int) -> None:
     assert micro_batch_for(batch_size) == rows
+
+
+@pytest.mark.parametrize(
+    ("task", "width", "expected"),
+    [
+        ("token-classification", 256, "fgm"),
+        ("token-classification", 768, "none"),
+        ("classification", 256, "none"),
+        ("question-answering", 128, "none"),
+    ],
+)
+def test_narrow_models_learn_entities_adversarially(task: str, width: int, expected: str) -> None:
+    assert adversarial_for(task, width) == expected

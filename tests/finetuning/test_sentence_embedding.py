@@ -86,6 +86,14 @@ def test_contrastive_loss_is_the_plain_formula() -> None:
     assert contrastive_loss(vectors, ids).item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_contrastive_scores_are_float32_under_autocast() -> None:
+    vectors = torch.randn(8, 2, 32, generator=torch.Generator().manual_seed(3))
+    ids = torch.arange(48).view(8, 2, 3)
+    expected = contrastive_loss(vectors, ids)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(contrastive_loss(vectors, ids), expected)
+
+
 def test_contrastive_loss_equals_that_of_sentence_transformers() -> None:
     losses = pytest.importorskip("sentence_transformers.losses")
     torch.manual_seed(0)
