@@ -1,7 +1,7 @@
-"""Files of records to named cells, each with the place it stands: TSV, CSV, JSONL, lines.
+"""Read files of records (TSV, CSV, JSONL, lines) into named cells that know their place.
 
 In a tab-separated file a double quote is an ordinary character, as in GLUE; a CSV file is quoted
-as spreadsheets do. A first line without a known or asked-for column name is data, and the columns
+as in spreadsheets. A first line without a known or requested column name is data, and the columns
 are then called 1, 2, 3.
 """
 
@@ -18,25 +18,28 @@ from pathlib import Path
 from typing import Any
 
 from bert_scratch.config import InputError
+from bert_scratch.data.textfile import BARE_CARRIAGE_RETURNS
 from bert_scratch.data.unpack import COMPRESSIONS, READ_ERRORS, open_bytes
 
 STANDARD_INPUT = "-"
 MAX_CELL = 2**31 - 1
-"""Characters of a CSV cell; the module's own limit of 131,072 is less than a long text."""
+"""Longest CSV cell in characters; csv's own limit of 131,072 is too short for long texts."""
 MAX_SHORT_SHARE = 1e-3
-"""Lines with too few cells, of all lines, that are left out and counted; more are an error."""
+"""Up to this share of lines may have too few cells and are skipped; more is an error."""
+
+_LINES_COMPARED = 20
 
 IsHeader = Callable[[Sequence[str]], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One line of a table, or one object."""
+    """One line of a table, or one JSON object."""
 
     place: str
     """`file:line`."""
     cells: dict[str, Any]
-    """By column name: text, or any JSON value."""
+    """Column name -> text, or any JSON value."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +48,20 @@ class Table:
 
     file: str
     columns: tuple[str, ...]
-    """Their names; 1, 2, 3 without a header."""
+    """The column names; 1, 2, 3 without a header."""
     has_header: bool
     records: list[Record]
 
 
 def read_table(file: str, *, is_header: IsHeader, keep_blank: bool = False) -> Table:
-    """Read a .tsv, .csv, .jsonl, .json (an object a line) or .txt (a text a line), or packed ones.
+    """Read a .tsv, .csv, .jsonl, .json (one object per line) or .txt (one text per line) file.
 
     Args:
-        file: a path, or - for standard input: JSON objects if it begins with one, else as .tsv.
-        is_header: whether the cells of a first line are column names.
-        keep_blank: a blank line of a .txt is an empty text, so that texts keep the numbers of
-            their lines; else it is left out, as in the other files.
+        file: a path, packed or not, or - for standard input: JSON objects if it begins with one,
+            else read as .tsv.
+        is_header: tells whether the cells of the first line are column names.
+        keep_blank: read a blank line of a .txt as an empty text, so that texts keep their line
+            numbers; otherwise skip it, as in the other formats.
 
     Raises:
         InputError: naming file and line, if it cannot be read, is empty or is not such a file.
@@ -67,6 +71,8 @@ def read_table(file: str, *, is_header: IsHeader, keep_blank: bool = False) -> T
     if kind == "jsonl":
         table = json_table(name, text)
     else:
+        if kind != "csv":  # whose reader takes any line ends
+            check_line_ends(name, text)
         lines = _lines(name, text, kind, keep_blank=keep_blank)
         table = _cell_table(name, list(lines), is_header if kind != "txt" else lambda _: False)
     if not text.strip() or not table.records:
@@ -81,7 +87,7 @@ def read_text(file: str) -> tuple[str, str]:
         file: a path, or - for standard input.
 
     Returns:
-        What to call it, and its text.
+        Its name for messages, and its text.
 
     Raises:
         InputError: naming the file, and the line that is not UTF-8.
@@ -105,6 +111,42 @@ def read_text(file: str) -> tuple[str, str]:
         raise InputError(f"{name}: cannot be read: {reason}") from error
 
 
+def check_line_ends(name: str, text: str) -> None:
+    """Refuse a text whose lines end in carriage returns alone, which would be one line.
+
+    Args:
+        name: of the file, for the message.
+        text: what it holds.
+
+    Raises:
+        InputError: naming the file, and what turns them into line feeds.
+    """
+    if "\r" in text and "\n" not in text:
+        raise InputError(f"{name}: {BARE_CARRIAGE_RETURNS}")
+
+
+def separated_otherwise(file: str, lines: Sequence[str]) -> str:
+    """Return what to say of a table of one column if another character separates its cells.
+
+    Args:
+        file: whose name says what should separate them.
+        lines: each as one cell.
+
+    Returns:
+        Words in brackets; "" where not all of the lines have such a character.
+    """
+    wanted = {".csv": ",", ".tsv": "\t"}
+    kind = next((ending for ending in wanted if ending in Path(file).suffixes), "")
+    for separator in ";,\t" if kind else "":
+        counts = [line.count(separator) for line in lines[:_LINES_COMPARED]]
+        if separator != wanted[kind] and 0 < sum(counts[:1]) <= min(counts):
+            return (
+                f" (it seems to be separated by {separator!r}; a {kind} file needs "
+                f"{wanted[kind]!r}, so convert it)"
+            )
+    return ""
+
+
 def _kind(file: str, text: str) -> str:
     """Return tsv, csv, jsonl or txt."""
     if file == STANDARD_INPUT:
@@ -118,7 +160,7 @@ def _kind(file: str, text: str) -> str:
 
 
 def _lines(name: str, text: str, kind: str, *, keep_blank: bool) -> Iterator[tuple[str, list[str]]]:
-    """Yield each line with its place, in cells."""
+    """Yield each line's place and cells."""
     if kind == "csv":
         yield from _csv_lines(name, text)
         return
@@ -142,10 +184,10 @@ def _csv_lines(name: str, text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def json_table(name: str, text: str) -> Table:
-    """Return the objects of a text that has one a line.
+    """Return the objects of a text that has one per line.
 
     Raises:
-        InputError: naming the line that is none.
+        InputError: naming the line that is not an object.
     """
     records = []
     for number, line in enumerate(text.split("\n"), start=1):
@@ -188,8 +230,9 @@ def _cell_table(name: str, lines: list[tuple[str, list[str]]], is_header: IsHead
     records, short = [], []
     for place, cells in lines[1:] if has_header else lines:
         if len(cells) > len(columns):
+            hint = separated_otherwise(name, first) if len(columns) == 1 else ""
             raise InputError(
-                f"{place}: has {len(cells)} cells, {_of_what(has_header)} {len(columns)}"
+                f"{place}: has {len(cells)} cells, {_of_what(has_header)} {len(columns)}{hint}"
             )
         if len(cells) < len(columns):
             short.append((place, len(cells)))

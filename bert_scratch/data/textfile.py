@@ -1,9 +1,9 @@
-"""A text file's bytes to lines: encoding errors named, line ends, byte offsets, bounded memory.
+"""Read a text file's lines with byte offsets and located encoding errors, in bounded memory.
 
 Lines end at a line feed, with or without a carriage return before it. Other Unicode separators
-(U+2028, U+0085, form feed) are white space: splitting at them would make the lines of a file
-depend on which reader cut it. Text is read and decoded in blocks of whole lines; a line of more
-than 1 MiB comes in pieces, cut at white space where it has any.
+(U+2028, U+0085, form feed) are white space: splitting at them would make a file's lines depend on
+which reader split it. Text is read and decoded in blocks of whole lines; a line of more than 1 MiB
+comes in pieces, cut at white space if it has any.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from bert_scratch.data.unpack import READ_ERRORS, is_compressed, open_bytes, unr
 MAX_LINE_BYTES = 1 << 20
 MAX_WHOLE_LINE_BYTES = 32 << 20
 HEAD_BYTES = 1 << 20
+BARE_CARRIAGE_RETURNS = "lines end in bare carriage returns; run tr '\\r' '\\n' on it"
 _BLOCK_BYTES = 1 << 17
 _BOM = "\ufeff"
 _UNICODE_MARKS = {
@@ -32,9 +33,9 @@ class Block(NamedTuple):
     """Consecutive lines, or one piece of a line that is too long for a block.
 
     Attributes:
-        offset: of the first line's first byte, in the text inside a compressed file.
+        offset: of the first line's first byte; for a compressed file, in the unpacked text.
         lines: stripped; one empty line may stand for a run of blank ones.
-        continues: the one line here is a further piece of the line before it.
+        continues: whether the block's only line is a further piece of the line before it.
     """
 
     offset: int
@@ -48,10 +49,10 @@ def read_blocks(
     """Read the lines that begin at or after an offset.
 
     Args:
-        file: plain or compressed; then offsets are those of the text inside.
+        file: plain or compressed; offsets are those of the unpacked text.
         start: >= 0, byte offset; 0 for a compressed file.
         border: byte offset; no block holds lines that begin on both sides of it, and there is
-            no block when all lines from start on begin behind it.
+            no block if all lines from start on begin behind it.
         encoding_errors: strict, or replace by U+FFFD.
         whole_lines: never cut a line; one of more than 32 MiB is an error.
 
@@ -66,7 +67,7 @@ def read_blocks(
             line_start = None
             for raw, continues in _raw_blocks(handle, file, offset, border, whole_lines):
                 lines = _lines(raw, file, offset, encoding_errors)
-                # A piece of a long line is no blank line, and left out if there is nothing in it.
+                # An empty piece of a long line is not a blank line, so it is left out.
                 if any(lines) or (raw.endswith(b"\n") and not continues):
                     first = offset if line_start is None else line_start
                     yield Block(first, lines, continues and line_start is None)
@@ -81,7 +82,7 @@ def read_blocks(
 
 
 def _skip_line(handle: BinaryIO, start: int, border: int) -> int:
-    """Move to the first line that begins at or after start, or, without it, past the border."""
+    """Move to the first line that begins at or after start; return its offset, or the border."""
     offset, found = start - 1, 0
     handle.seek(offset)
     while not found and offset < border and (block := handle.read(_BLOCK_BYTES)):
@@ -94,9 +95,9 @@ def _skip_line(handle: BinaryIO, start: int, border: int) -> int:
 def _raw_blocks(
     handle: BinaryIO, file: Path, offset: int, border: int, whole_lines: bool
 ) -> Iterator[tuple[bytes, bool]]:
-    """Yield (lines or a piece of one, whether a line is continued) from where the handle is.
+    """Yield (lines or a piece of one, whether it continues a line) from the current position.
 
-    Where a long line is cut depends on the line alone: a piece ends within MAX_LINE_BYTES.
+    Where a long line is cut depends on the line alone: a piece has at most MAX_LINE_BYTES.
     """
     longest = MAX_WHOLE_LINE_BYTES if whole_lines else MAX_LINE_BYTES
     pending, continues = b"", False
@@ -123,17 +124,17 @@ def _raw_blocks(
 
 
 def cut_point(raw: bytes) -> int:
-    """Return where to cut a long line: behind its last white space, or between characters."""
+    """Return where to cut a long line: after its last white space, or between characters."""
     cut = max(raw.rfind(b" "), raw.rfind(b"\t")) + 1
     if cut:
         return cut
-    # A character of several bytes begins with one from 0xC0 up, the others are below.
+    # The first byte of a multi-byte character is 0xC0 or above, the others are below.
     is_first = [byte >= 0xC0 for byte in raw[-4:]]
     return len(raw) - is_first[::-1].index(True) - 1 if any(is_first) else len(raw)
 
 
 def cut_line(line: str) -> list[str]:
-    """Return a paragraph in stripped pieces of at most 1 MiB, cut as a file's lines are."""
+    """Return a paragraph in stripped pieces of at most 1 MiB, cut like the lines of a file."""
     if len(line) <= MAX_LINE_BYTES // 4:
         return [line]
     raw = line.encode()
@@ -180,7 +181,7 @@ def _decode(raw: bytes, file: Path, offset: int, encoding_errors: str) -> str:
 
 
 def _problem(line: bytes, position: int) -> str:
-    """Say what stands at a position of a line that is not text, and guess its encoding."""
+    """Describe the byte of a line that is not UTF-8 text, and guess the encoding."""
     num_high = sum(byte >= 0x80 for byte in line)
     if line[position] == 0:
         return "a NUL byte" + (" (UTF-16?)" if line.count(b"\0") > 0.2 * len(line) else "")
@@ -195,9 +196,9 @@ def _refuse_utf16(file: Path, beginning: bytes) -> None:
 
 
 def follows_blank_line(file: Path, offset: int) -> bool:
-    """Tell whether the first line that begins at or after the offset has a blank one before it.
+    """Tell whether the first line that begins at or after the offset follows a blank line.
 
-    A line too long for a block is never blank: it is read in pieces.
+    A line too long for a block counts as non-blank, because it is read in pieces.
     """
     window_start = max(0, offset - 1 - MAX_LINE_BYTES)
     with open_bytes(file) as handle:
@@ -215,14 +216,15 @@ def read_head(file: Path) -> str:
     """Return the beginning of a file as text, up to the last line end of its first MiB.
 
     Raises:
-        InputError: naming the file, when it cannot be read or is no text in UTF-8's manner.
+        InputError: naming the file, if it cannot be read, is UTF-16 or UTF-32, or has bare
+            carriage returns.
     """
     head = read_beginning(file, HEAD_BYTES)
     _refuse_utf16(file, head)
     if len(head) == HEAD_BYTES:
         head = head[: head.rfind(b"\n") + 1] or head
     if b"\r" in head and b"\n" not in head and b"\0" not in head:
-        raise InputError(f"{file}: lines end in bare carriage returns; run tr '\\r' '\\n' on it")
+        raise InputError(f"{file}: {BARE_CARRIAGE_RETURNS}")
     return head.decode("utf-8", "replace").removeprefix(_BOM)
 
 
@@ -230,7 +232,7 @@ def read_beginning(file: Path, num_bytes: int) -> bytes:
     """Return the first bytes of a file, plain or compressed.
 
     Raises:
-        InputError: naming the file, when it cannot be read.
+        InputError: naming the file, if it cannot be read.
     """
     try:
         with open_bytes(file) as handle:
@@ -240,7 +242,7 @@ def read_beginning(file: Path, num_bytes: int) -> bytes:
 
 
 def line_number(file: Path, offset: int) -> int:
-    """Return the number, from 1, of the line that a byte offset lies in."""
+    """Return the 1-based number of the line that a byte offset lies in."""
     with open_bytes(file) as handle:
         line, left = 1, offset
         while left > 0 and (block := handle.read(min(left, HEAD_BYTES))):

@@ -100,9 +100,14 @@ def run_benchmark_suite(config: BenchmarkSuiteConfig) -> None:
 
 def _stored_sets(out: Path, model: str) -> dict[str, Any]:
     """Return what the suite's file says of sets that were run before, with the same model."""
-    before = read_json_object(out / SUITE) if (out / SUITE).exists() else {}
-    sets: dict[str, Any] = before["sets"] if before.get("model") == model else {}
-    return sets
+    before = read_json_object(out / SUITE) if (out / SUITE).exists() else {"sets": {}}
+    sets = before.get("sets")
+    if not isinstance(sets, dict):
+        raise InputError(
+            f'{out / SUITE}: is not what benchmark-suite writes, it has no "sets"; remove it, or '
+            f"give another --output-dir"
+        )
+    return sets if before.get("model") == model else {}
 
 
 def find_sets(config: BenchmarkSuiteConfig) -> list[DataSet]:

@@ -55,6 +55,7 @@ class Classification(TextTask[ClassAnswer]):
 
     def learn(self, examples: Sequence[LabelledText]) -> None:
         """Take the labels of the training examples, in order: numbers by value, names by letter."""
+        super().learn(examples)
         multi_label = self.is_multi_label or any(isinstance(e.label, tuple) for e in examples)
         self.settings = self.settings.replace(multi_label=multi_label)
         counts = Counter(name for example in examples for name in _names(example))

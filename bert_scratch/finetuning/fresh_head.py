@@ -7,7 +7,7 @@ from typing import Any
 
 from bert_scratch.config import BertConfig
 from bert_scratch.finetuning.task import Task
-from bert_scratch.finetuning.task_settings import TASK_FILE, TaskSettings
+from bert_scratch.finetuning.task_settings import TASK_FILE, TrainedSettings
 from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.model.huggingface import TASK_PARTS
 from bert_scratch.model.weight_files import read_weights
@@ -31,7 +31,7 @@ def why_fresh(folder: Path, config: BertConfig, task: Task[Any, Any]) -> str | N
     if not any(name.startswith(TASK_PARTS) for name in read_weights(folder)):
         return None
     if (folder / TASK_FILE).is_file():
-        was = TaskSettings.from_json_file(folder / TASK_FILE).task
+        was = TrainedSettings.from_json_file(folder / TASK_FILE).task
         if was != task.settings.task:
             return f"the task {was}"
     before, now = _in_order(config.id2label), _in_order(task.config_fields.get("id2label"))

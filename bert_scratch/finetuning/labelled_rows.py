@@ -5,13 +5,14 @@ Columns are found by the names that published sets use, GLUE's and CLUE's among 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bert_scratch.config import InputError, did_you_mean
-from bert_scratch.data.records import Record, Table, read_table
+from bert_scratch.data.records import Record, Table, read_table, separated_otherwise
 from bert_scratch.finetuning.task import Example
 from bert_scratch.finetuning.task_settings import TaskSettings
 
@@ -59,7 +60,7 @@ class Columns:
 
 
 def read_labelled_texts(
-    file: str, settings: TaskSettings, *, labels_needed: bool
+    file: str, settings: TaskSettings, *, labels_needed: bool, columns_asked: bool = False
 ) -> list[LabelledText]:
     """Read texts and labels.
 
@@ -67,11 +68,17 @@ def read_labelled_texts(
         file: see `records.read_table`; or a folder that has one for each label, a text a file.
         settings: with the columns the user named.
         labels_needed: whether a text without its label is an error.
+        columns_asked: see `find_columns`.
 
     Raises:
         InputError: naming the file, its line and its columns.
     """
     if Path(file).is_dir():
+        if columns_asked:
+            raise InputError(
+                f"{file}: has a text in each file and no columns; leave out --text-column and "
+                f"--text-pair-column"
+            )
         return _read_folders(Path(file))
     asked = (settings.text_column, settings.text_pair_column, *settings.label_column)
     # a number says which column it is of a file without a header
@@ -82,7 +89,9 @@ def read_labelled_texts(
         is_header=lambda cells: any(c.lower() in known for c in cells),
         keep_blank=not labels_needed,
     )
-    columns = find_columns(table, settings, labels_needed=labels_needed)
+    columns = find_columns(
+        table, settings, labels_needed=labels_needed, columns_asked=columns_asked
+    )
     return [
         LabelledText(
             place=record.place,
@@ -94,13 +103,16 @@ def read_labelled_texts(
     ]
 
 
-def find_columns(table: Table, settings: TaskSettings, *, labels_needed: bool) -> Columns:
+def find_columns(
+    table: Table, settings: TaskSettings, *, labels_needed: bool, columns_asked: bool = False
+) -> Columns:
     """Decide which column is what.
 
     Args:
         table: as read.
         settings: with the columns the user named.
         labels_needed: whether a table without a label column is an error.
+        columns_asked: whether lines of text, too, must have the columns the user named.
 
     Raises:
         InputError: naming the columns there are, if one is missing.
@@ -111,7 +123,7 @@ def find_columns(table: Table, settings: TaskSettings, *, labels_needed: bool) -
     else:
         found = _by_place(table)
     is_named = table.has_header or settings.text_column in table.columns
-    if found and not labels_needed and not is_named:
+    if found and not labels_needed and not is_named and not columns_asked:
         return found  # lines of text, whatever the columns of training were called
     text = _asked(table, settings.text_column, "--text-column") or (found.text if found else None)
     pair = _asked(table, settings.text_pair_column, "--text-pair-column")
@@ -167,7 +179,9 @@ def _described(table: Table) -> str:
     kind = (
         f"columns {names}" if table.has_header else f"no header with known names, columns {names}"
     )
-    return f"{table.file}: has {kind}"
+    is_lone = not table.has_header and len(table.columns) == 1
+    lines = [record.cells["1"] for record in table.records] if is_lone else []
+    return f"{table.file}: has {kind}{separated_otherwise(table.file, lines)}"
 
 
 def _text(record: Record, column: str) -> str:
@@ -190,14 +204,20 @@ def _label(
         return tuple(_name_of(record, columns[0], item) for item in value)
     if settings.multi_label and isinstance(value, str):
         return tuple(name.strip() for name in value.split(",") if name.strip())
-    name = "" if value is None else _name_of(record, columns[0], value)
+    name = "" if _is_missing(value) else _name_of(record, columns[0], value)
     if not name and labels_needed:
-        raise InputError(f"{record.place}: has no label (column {columns[0]!r} is empty)")
+        what = value if isinstance(value, float) else "empty"
+        raise InputError(f"{record.place}: has no label (column {columns[0]!r} is {what})")
     return name or None
 
 
+def _is_missing(value: Any) -> bool:
+    """Tell whether a value is none: null, or the NaN that pandas writes for it."""
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
+
+
 def _name_of(record: Record, column: str, value: Any) -> str:
-    if not isinstance(value, str | int | float):
+    if not isinstance(value, str | int | float) or _is_missing(value):
         raise InputError(f"{record.place}: has {value!r} for {column!r}, which is no label")
     return str(value).strip()
 

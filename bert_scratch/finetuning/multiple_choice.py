@@ -57,7 +57,7 @@ class MultipleChoice(Task[ChoiceQuestion, Choice]):
     def read(self, file: str, *, labels_needed: bool) -> list[ChoiceQuestion]:
         """Read JSON lines or SWAG's columns."""
         table = read_table(file, is_header=lambda cells: any(map(_ENDING.fullmatch, cells)))
-        examples = [_example(record) for record in table.records]
+        examples = [_example(record, label_needed=labels_needed) for record in table.records]
         for example in examples:
             if len(example.choices) != len(examples[0].choices):
                 raise InputError(
@@ -141,13 +141,13 @@ class MultipleChoice(Task[ChoiceQuestion, Choice]):
         }
 
 
-def _example(record: Record) -> ChoiceQuestion:
+def _example(record: Record, *, label_needed: bool) -> ChoiceQuestion:
     cells, place = record.cells, record.place
     if "choices" in cells:
         choices, context, before = cells["choices"], cells.get("context"), cells.get("question")
     else:
-        numbers = sorted(int(found[1]) for found in map(_ENDING.fullmatch, cells) if found)
-        choices = [cells[f"ending{number}"] for number in numbers]
+        endings = [name for name in cells if _ENDING.fullmatch(name)]
+        choices = [cells[name] for name in sorted(endings, key=_number_of)]
         context, before = cells.get("sent1"), cells.get("sent2")
     if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
         raise InputError(f"{place}: choices must be a list of texts; got {choices!r}")
@@ -164,15 +164,22 @@ def _example(record: Record) -> ChoiceQuestion:
     if context is None:
         context, before = before, None
     full = [f"{before} {choice}".strip() if before else choice for choice in choices]
-    label = _label(place, cells.get("label"), len(choices))
+    label = _label(place, cells.get("label"), len(choices), needed=label_needed)
     return ChoiceQuestion(place=place, context=context or "", choices=tuple(full), label=label)
 
 
-def _label(place: str, value: Any, num_choices: int) -> int | None:
+def _number_of(ending: str) -> int:
+    return int(ending.removeprefix("ending"))
+
+
+def _label(place: str, value: Any, num_choices: int, *, needed: bool) -> int | None:
+    """Return the number of the right choice; None where it has none, as -1 where none is needed."""
     if value is None or value == "":
         return None
     is_number = isinstance(value, int) or (isinstance(value, str) and value.strip().isdecimal())
     if not is_number or not 0 <= int(value) < num_choices:
+        if not needed:
+            return None
         raise InputError(
             f"{place}: label must be the number of the right choice, 0 to {num_choices - 1}; got "
             f"{value!r}"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bert_scratch import durable
-from bert_scratch.config import BertConfig, InputError, check_choice, make_place_for
+from bert_scratch.config import BertConfig, InputError, check_choice, flag_of, make_place_for
 from bert_scratch.data.records import STANDARD_INPUT
 from bert_scratch.data.wordpiece import load_tokenizer, special_ids, tokenizer_hash
 from bert_scratch.finetuning.choices import row_length_for
@@ -21,7 +21,7 @@ from bert_scratch.finetuning.predictions import conll_lines, json_lines, tsv_lin
 from bert_scratch.finetuning.rows import Row, check_token_types
 from bert_scratch.finetuning.scoring import score_rows
 from bert_scratch.finetuning.task import Task, load_task
-from bert_scratch.finetuning.task_settings import TASK_FILE, TaskSettings
+from bert_scratch.finetuning.task_settings import TASK_FILE, TrainedSettings, had_pairs, reads
 from bert_scratch.model.compute_settings import ComputeSettings
 from bert_scratch.model.devices import DTYPES, resolve_device, resolve_dtype
 from bert_scratch.model.folder import read_config
@@ -35,7 +35,7 @@ FORMATS = ("auto", *_WRITERS)
 
 @dataclass(frozen=True, kw_only=True)
 class PredictConfig(ComputeSettings):
-    """Answer a file with a fine-tuned model: labels and probabilities, numbers, ..."""
+    """Answer a file with a fine-tuned model: labels with probabilities, numbers or spans."""
 
     model: tuple[str, ...]
     """Model folders; the scores of several are averaged."""
@@ -101,7 +101,14 @@ def predict(config: PredictConfig) -> list[dict[str, Any]]:
         for name in ("text_column", "text_pair_column")
         if (value := getattr(config, name)) is not None
     }
+    for name in columns:
+        if not reads(task.settings.task, name):
+            raise InputError(
+                f"{flag_of(name)} has no effect with {folders[0]}, a model for "
+                f"{task.settings.task}; leave it out"
+            )
     task.settings = task.settings.replace(**columns)
+    task.columns_asked = bool(columns)
     tokenizer = load_tokenizer(folders[0])
     _check_alike(folders, task, config.task)
     examples = task.read(config.input, labels_needed=False)
@@ -127,7 +134,7 @@ def load_trained_task(folder: Path, named: str | None = None) -> Task[Any, Any]:
     """
     config = read_config(folder)
     path = folder / TASK_FILE
-    settings = TaskSettings.from_json_file(path) if path.is_file() else _guessed(folder, config)
+    settings = TrainedSettings.from_json_file(path) if path.is_file() else _guessed(folder, config)
     if named is not None:
         settings = settings.replace(task=named)
     elif is_custom(settings.task):
@@ -144,7 +151,7 @@ def load_trained_task(folder: Path, named: str | None = None) -> Task[Any, Any]:
     return load_task(settings, labels)
 
 
-def _guessed(folder: Path, config: BertConfig) -> TaskSettings:
+def _guessed(folder: Path, config: BertConfig) -> TrainedSettings:
     if not config.id2label:
         raise InputError(
             f"{folder}: is no fine-tuned model: it has neither {TASK_FILE} nor id2label in "
@@ -153,7 +160,7 @@ def _guessed(folder: Path, config: BertConfig) -> TaskSettings:
     task = "regression" if config.problem_type == REGRESSION else "classification"
     longest = row_length_for(config)
     multi_label = config.problem_type == MULTI_LABEL
-    return TaskSettings(task=task, max_seq_length=longest, multi_label=multi_label)
+    return TrainedSettings(task=task, max_seq_length=longest, multi_label=multi_label)
 
 
 def _check_alike(folders: Sequence[Path], task: Task[Any, Any], named: str | None) -> None:
@@ -164,6 +171,18 @@ def _check_alike(folders: Sequence[Path], task: Task[Any, Any], named: str | Non
         if other.labels != task.labels or other.settings.task != task.settings.task:
             raise InputError(
                 f"--model {folder}: has another task or other labels than {folders[0]}"
+            )
+        if {had_pairs(task.settings), had_pairs(other.settings)} == {True, False}:
+            raise InputError(
+                f"--model {folder}: of it and {folders[0]} one is trained on pairs of texts, the "
+                f"other on single texts; answer with each alone"
+            )
+        lengths = other.settings.row_length, task.settings.row_length
+        if lengths[0] != lengths[1]:
+            raise InputError(
+                f"--model {folder}: was trained on rows of {lengths[0]} tokens, {folders[0]} on "
+                f"rows of {lengths[1]}; answer with each alone, or train both with one "
+                f"--max-seq-length"
             )
         if tokenizer_hash(load_tokenizer(folder)) != first:
             raise InputError(

@@ -47,15 +47,15 @@ def read_questions(file: str, *, labels_needed: bool) -> list[Question]:
 
     Args:
         file: a path, or - for standard input.
-        labels_needed: whether a question without "answers" is an error.
+        labels_needed: whether a question without "answers", or with unusable ones, is an error.
 
     Raises:
         InputError: naming the file and the line or the question.
     """
     name, text = read_text(file)
-    questions = _squad(name, text)
+    questions = _squad(name, text, labels_needed=labels_needed)
     if questions is None:
-        questions = list(_lines(name, text))
+        questions = list(_lines(name, text, labels_needed=labels_needed))
     if not questions:
         raise InputError(f"{name}: holds no questions")
     for question in questions if labels_needed else ():
@@ -64,7 +64,7 @@ def read_questions(file: str, *, labels_needed: bool) -> list[Question]:
     return _mended(name, questions)
 
 
-def _squad(name: str, text: str) -> list[Question] | None:
+def _squad(name: str, text: str, *, labels_needed: bool) -> list[Question] | None:
     """Read a whole JSON document; None where it is not one."""
     try:
         document = json.loads(text)
@@ -80,11 +80,14 @@ def _squad(name: str, text: str) -> list[Question] | None:
             for values in _list(paragraph, "qas", where):
                 identity = str(values.get("id", "")) if isinstance(values, dict) else ""
                 place = f"{name}, question {identity or f'{len(questions)} of {where}'}"
-                questions.append(_question(place, values, context, identity or len(questions)))
+                identity = identity or str(len(questions))
+                questions.append(
+                    _question(place, values, context, identity, labels_needed=labels_needed)
+                )
     return questions
 
 
-def _lines(name: str, text: str) -> Iterator[Question]:
+def _lines(name: str, text: str, *, labels_needed: bool) -> Iterator[Question]:
     if text.strip() and not text.lstrip().startswith("{"):
         raise InputError(
             f'{name}: must be SQuAD\'s JSON, or a JSON object with "question" and "context" a line'
@@ -92,16 +95,25 @@ def _lines(name: str, text: str) -> Iterator[Question]:
     for number, record in enumerate(json_table(name, text).records):
         context = _string(record.cells, "context", record.place)
         identity = record.cells.get("id", number)
-        yield _question(record.place, record.cells, context, identity)
+        yield _question(record.place, record.cells, context, identity, labels_needed=labels_needed)
 
 
-def _question(place: str, values: Any, context: str, identity: Any) -> Question:
+def _question(
+    place: str, values: Any, context: str, identity: Any, *, labels_needed: bool
+) -> Question:
+    question = _string(values, "question", place)
+    try:
+        references = _references(place, values)
+    except InputError:
+        if labels_needed:
+            raise
+        references = None
     return Question(
         place=place,
         id=str(identity),
-        question=_string(values, "question", place),
+        question=question,
         context=context,
-        references=_references(place, values),
+        references=references,
     )
 
 
@@ -111,7 +123,13 @@ def _references(place: str, values: dict[str, Any]) -> tuple[Reference, ...] | N
     answers = values["answers"]
     if isinstance(answers, dict):
         columns = [_list(answers, key, f"{place}, answers") for key in ("text", "answer_start")]
-        answers = [{"text": t, "answer_start": s} for t, s in zip(*columns, strict=False)]
+        num_texts, num_starts = map(len, columns)
+        if num_texts != num_starts:
+            raise InputError(
+                f"{place}: answers has {num_texts} text and {num_starts} answer_start; each answer "
+                f"needs both"
+            )
+        answers = [{"text": t, "answer_start": s} for t, s in zip(*columns, strict=True)]
     if not isinstance(answers, list):
         raise InputError(f"{place}: answers must be a list; got {answers!r}")
     if values.get("is_impossible"):

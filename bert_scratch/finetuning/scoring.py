@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from bert_scratch.batch import passes_by_length
 from bert_scratch.finetuning.rows import Row, RowBatch
 from bert_scratch.finetuning.task import Task
 from bert_scratch.inference.inputs import answering
@@ -48,15 +49,12 @@ def score_rows(
         pad_id: the id of [PAD].
         stop: polled between passes; what is scored by then does not matter any more.
     """
-    order = sorted(range(len(rows)), key=lambda index: -rows[index].num_tokens)
     logits: dict[int, Tensor] = {}
     total = weight = 0.0
-    start = 0
     with answering(model):
-        while start < len(order) and not stop:
-            widest = rows[order[start]].num_tokens
-            chosen = order[start : start + max(1, TOKENS_PER_BATCH // widest)]
-            start += len(chosen)
+        for chosen in passes_by_length([row.num_tokens for row in rows], TOKENS_PER_BATCH):
+            if stop:
+                break
             batch = RowBatch.of([rows[index] for index in chosen], pad_id=pad_id)
             batch = batch.to(runtime.device, non_blocking=True)
             with runtime.autocast():

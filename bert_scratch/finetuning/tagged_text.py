@@ -19,7 +19,7 @@ from itertools import groupby
 from typing import Any
 
 from bert_scratch.config import InputError, counted
-from bert_scratch.data.records import Record, json_table, read_text
+from bert_scratch.data.records import Record, check_line_ends, json_table, read_text
 from bert_scratch.finetuning.tagging_schemes import (
     IOB2,
     OUTSIDE,
@@ -63,7 +63,12 @@ class ColumnsText(TaggedText):
 
 
 def read_tagged_texts(
-    file: str, settings: TaskSettings, *, labels_needed: bool, labels: Collection[str] = ()
+    file: str,
+    settings: TaskSettings,
+    *,
+    labels_needed: bool,
+    labels: Collection[str] = (),
+    columns_asked: bool = False,
 ) -> list[TaggedText]:
     """Read the examples of a file, and say on standard error which scheme its tags are in.
 
@@ -73,14 +78,21 @@ def read_tagged_texts(
         labels_needed: whether an example without tags or spans is an error; if not, lines that
             are not columns are texts.
         labels: the tags that are known, if some are: what tells columns from texts.
+        columns_asked: whether JSON objects, which have no columns to choose from, are an error.
 
     Raises:
         InputError: naming file:line.
     """
     name, text = read_text(file)
+    if not text.lstrip().startswith("{"):
+        check_line_ends(name, text)
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     header = lines[0].split("\t")
     if text.lstrip().startswith("{"):
+        if columns_asked:
+            raise InputError(
+                f"{name}: holds JSON objects, so --text-column has no effect; leave it out"
+            )
         examples = [_of_object(record) for record in json_table(name, text).records]
     elif len(header) > 1 and any(cell.lower() in TAG_COLUMNS for cell in header):
         examples = list(_of_table(name, lines, header, settings))
@@ -99,9 +111,11 @@ def read_tagged_texts(
 
 def _are_columns(lines: Sequence[str], settings: TaskSettings, labels: Collection[str]) -> bool:
     """Tell lines of a word and its tag, or of lone words, from lines of text."""
-    if settings.text_column is not None or settings.label_column or any("\t" in at for at in lines):
+    if settings.text_column is not None or settings.label_column:
         return True
     rows = [cells for line in lines if (cells := line.split())]
+    if 2 * sum("\t" in line for line in lines if line.strip()) > len(rows):
+        return True
     if all(len(cells) == 1 for cells in rows):  # words, or text that is written without spaces
         return sum(has_text for has_text, _ in groupby(lines, lambda line: bool(line.strip()))) > 1
     tagged = [
@@ -137,7 +151,7 @@ def _sentence(place: str, rows: Sequence[Sequence[str]], settings: TaskSettings)
     asked = settings.label_column[0] if settings.label_column else None
     tag = _column(asked, "--label-column", num_columns, num_columns - 1)
     text, words = joined([row[word] for row in rows])
-    tags = None if num_columns == 1 else tuple(row[tag] for row in rows)
+    tags = None if num_columns == 1 else tuple(row[tag].strip() for row in rows)
     return ColumnsText(place=place, text=text, words=words, tags=tags)
 
 
@@ -197,7 +211,7 @@ def _of_object(record: Record) -> TaggedText:
     if "tokens" in cells:
         tags = next((cells[key] for key in TAG_COLUMNS if key in cells), None)
         for key, values in (("tokens", cells["tokens"]), ("tags", tags)):
-            if values is not None and not _are_texts(values):
+            if (values is not None or key == "tokens") and not _are_texts(values):
                 raise InputError(f"{place}: {key} must be a list of strings")
         return _of_words(place, cells["tokens"], tags)
     text = cells.get("text")
@@ -222,7 +236,10 @@ def _of_words(place: str, words: Sequence[str], tags: Sequence[str] | None) -> T
         )
     text, places = joined(words)
     return TaggedText(
-        place=place, text=text, words=places, tags=None if tags is None else tuple(tags)
+        place=place,
+        text=text,
+        words=places,
+        tags=None if tags is None else tuple(map(str.strip, tags)),
     )
 
 
@@ -230,8 +247,8 @@ def _spans(place: str, text: str, values: Any) -> tuple[Span, ...]:
     spans = []
     for value in values if isinstance(values, list) else [values]:
         match value:
-            case [int(start), int(end), str(kind)] if kind:
-                spans.append(_checked(place, text, start, end, kind))
+            case [int(start), int(end), str(kind)] if kind.strip():
+                spans.append(_checked(place, text, start, end, kind.strip()))
             case _:
                 raise InputError(f"{place}: spans must be [start, end, kind]; got {value!r}")
     return tuple(sorted(spans))

@@ -72,6 +72,10 @@ class Task(ABC, Generic[ExampleT, AnswerT]):
     may_cut_batches: ClassVar[bool] = True
     """Whether rows may go through the model in several passes where the user says nothing."""
 
+    columns_asked: bool = False
+    """Whether `predict` was given the columns, which must be there; those that training had may be
+    missing from lines of text."""
+
     @property
     def elsewhere(self) -> str:
         """What loads the model elsewhere, as its card shows it."""

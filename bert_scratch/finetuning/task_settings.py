@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from bert_scratch.config import Settings, check_choice, check_range, flag_of
+from bert_scratch.config import InputError, Settings, check_choice, check_range, flag_of
 
 TASK_FILE = "task.json"
 """In a model folder: these settings."""
@@ -17,6 +17,22 @@ ROW_LENGTH = 128
 """Tokens of a row where nothing is said."""
 LONG_TEXT = ("truncate", "head-tail", "window")
 CLASS_WEIGHTS = ("none", "balanced")
+_TEXTS = ("classification", "regression")
+_TABLES = (*_TEXTS, "token-classification", "sentence-embedding")
+_READ_BY = {
+    "text_column": _TABLES,
+    "text_pair_column": (*_TEXTS, "sentence-embedding"),
+    "label_column": _TABLES,
+    "multi_label": ("classification",),
+    "doc_stride": ("token-classification", "question-answering"),
+    "n_best_size": ("question-answering",),
+    "max_answer_length": ("question-answering",),
+    "null_score_threshold": ("question-answering",),
+    "negative_column": ("sentence-embedding",),
+    "long_text": (*_TEXTS, "sentence-embedding"),
+    "class_weights": ("classification",),
+}
+_TASKS = (*_TABLES, "question-answering", "multiple-choice")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +96,47 @@ class TaskSettings(TableSettings, WindowSettings):
         for name in ("doc_stride", "n_best_size", "max_answer_length"):
             check_range(flag_of(name), getattr(self, name), at_least=1)
 
-    def for_prediction(self) -> TaskSettings:
+    def check_effects(self) -> None:
+        """Refuse what differs from its default and is not read by the task.
+
+        A head of the user's own reads what its file says, so nothing is refused. What a model
+        folder holds is not checked: the flags of older runs without effect are in it, too.
+
+        Raises:
+            InputError: naming the flag.
+        """
+        for name in _READ_BY:
+            if not reads(self.task, name) and getattr(self, name) != getattr(TaskSettings, name):
+                raise InputError(
+                    f"{flag_of(name)} has no effect with --task {self.task}; leave it out"
+                )
+
+    def for_prediction(self) -> TrainedSettings:
         """Return these settings alone, without those of a command that has more."""
-        names = [field.name for field in dataclasses.fields(TaskSettings)]
-        return TaskSettings(**{name: getattr(self, name) for name in names})
+        names = [field.name for field in dataclasses.fields(TrainedSettings)]
+        return TrainedSettings(
+            **{name: getattr(self, name) for name in names if hasattr(self, name)}
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedSettings(TaskSettings):
+    """What a model folder keeps: the settings, and what was seen of the training examples."""
+
+    has_pairs: bool | None = None
+    """Whether each text had a second one. None: not recorded, or not a task of such texts."""
+
+
+def had_pairs(settings: TaskSettings) -> bool | None:
+    """Tell whether each training text had a second one; None where that is not recorded."""
+    return settings.has_pairs if isinstance(settings, TrainedSettings) else None
+
+
+def reads(task: str, name: str) -> bool:
+    """Tell whether a task reads a setting; of a head of the user's own nobody knows, so True.
+
+    Args:
+        task: its name.
+        name: a field of `TaskSettings`.
+    """
+    return task not in _TASKS or task in _READ_BY.get(name, _TASKS)

@@ -12,10 +12,12 @@ from tokenizers import Tokenizer
 
 from bert_scratch.config import InputError
 from bert_scratch.data.encoding import TextEncoder
+from bert_scratch.data.records import STANDARD_INPUT
 from bert_scratch.data.wordpiece import special_ids
 from bert_scratch.finetuning.labelled_rows import LabelledText, read_labelled_texts
 from bert_scratch.finetuning.rows import Row, TokenSequence, token_sequence
 from bert_scratch.finetuning.task import AnswerT, Task
+from bert_scratch.finetuning.task_settings import had_pairs
 from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.model.task_heads import BertForSequenceClassification
 
@@ -98,8 +100,36 @@ class TextTask(Task[LabelledText, AnswerT]):
     model_class: ClassVar[type[PretrainedModel]] = BertForSequenceClassification
 
     def read(self, file: str, *, labels_needed: bool) -> list[LabelledText]:
-        """Read texts and labels; see `read_labelled_texts`."""
-        return read_labelled_texts(file, self.settings, labels_needed=labels_needed)
+        """Read texts and labels; see `read_labelled_texts`.
+
+        Raises:
+            InputError: also if the file has pairs and the model learned single texts, or the
+                reverse.
+        """
+        examples = read_labelled_texts(
+            file,
+            self.settings,
+            labels_needed=labels_needed,
+            columns_asked=self.columns_asked,
+        )
+        are_pairs, needed = _are_pairs(examples), had_pairs(self.settings)
+        name = "standard input" if file == STANDARD_INPUT else file
+        if needed and not are_pairs:
+            raise InputError(
+                f"{name}: has single texts, but the model is trained on pairs; name the column of "
+                f"the second text with --text-pair-column"
+            )
+        if are_pairs and needed is False:
+            raise InputError(
+                f"{name}: has pairs of texts, but the model is trained on single texts; name the "
+                f"column of the text with --text-column"
+            )
+        return examples
+
+    def learn(self, examples: Sequence[LabelledText]) -> None:
+        """See whether the training examples are pairs: then all others must be."""
+        settings = self.settings.for_prediction()
+        self.settings = settings.replace(has_pairs=_are_pairs(examples))
 
     def is_labelled(self, example: LabelledText) -> bool:
         """Tell whether an example came with a label."""
@@ -143,3 +173,8 @@ class TextTask(Task[LabelledText, AnswerT]):
             raise InputError(f"--long-text {long_text} is for single texts, not for pairs")
         sequences = encode_pairs(tokenizer, texts, pairs, max_seq_length=length)
         return [[sequence] for sequence in sequences]
+
+
+def _are_pairs(examples: Sequence[LabelledText]) -> bool:
+    """Tell whether each text has a second one; in a file all have, or none."""
+    return examples[0].text_pair is not None

@@ -97,7 +97,11 @@ class TokenClassification(Task[TaggedText, Tagging]):
     def read(self, file: str, *, labels_needed: bool) -> list[TaggedText]:
         """Read CoNLL columns, rows of tags, JSON, or texts to be answered; see `tagged_text`."""
         return read_tagged_texts(
-            file, self.settings, labels_needed=labels_needed, labels=self.labels
+            file,
+            self.settings,
+            labels_needed=labels_needed,
+            labels=self.labels,
+            columns_asked=self.columns_asked,
         )
 
     def is_labelled(self, example: TaggedText) -> bool:

@@ -65,6 +65,8 @@ def test_a_record_stands_where_it_begins(tmp_path: Path) -> None:
         ("a.jsonl", '{"text": "\\ud800"}\n', "a.jsonl:1: holds half of a surrogate pair"),
         ("a.tsv", "text\tlabel\ttext\n", "a.tsv:1: names the column 'text' twice"),
         ("a.tsv", "text\n", "a.tsv: holds no examples"),
+        ("a.tsv", "text\tlabel\rx\t1\r", "a.tsv: lines end in bare carriage returns; run tr"),
+        ("a.csv", "text;label\nx, y;1\n", "first line 1 .*separated by ';'; a .csv file needs ','"),
         ("a.doc", "text\n", "a.doc: must end in .tsv"),
     ],
 )
@@ -74,3 +76,8 @@ def test_what_is_no_table_is_named_with_its_line(
     (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=message):
         read(tmp_path / name)
+
+
+def test_a_csv_file_may_have_bare_carriage_returns(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"text,label\rx,1\r")
+    assert read(tmp_path / "a.csv") == [{"text": "x", "label": "1"}]

@@ -107,3 +107,11 @@ def test_a_set_that_is_not_there_is_answered_with_those_that_are(
         find_sets(config(suite, folder, tmp_path, sets=("CoL",)))
     with pytest.raises(InputError, match=r"holds no data set"):
         find_sets(config(suite / "notes", folder, tmp_path))
+
+
+def test_a_file_that_is_no_suite_is_refused(suite: Path, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "suite.json").write_text(json.dumps({"model": str(folder)}))
+    with pytest.raises(InputError, match=r"suite.json: is not what benchmark-suite writes"):
+        run_benchmark_suite(config(suite, folder, out))

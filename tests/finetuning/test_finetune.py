@@ -382,6 +382,8 @@ def test_rows_are_as_long_as_the_model_takes_where_nothing_is_said(
     [
         ({"lora_rank": 4}, "--lora-rank has no effect without --adapter lora"),
         ({"adapter": "lora", "adapter_size": 4}, "--adapter-size has no effect without"),
+        ({"adapter": "lora", "freeze_layers": "1"}, "--freeze-layers 1 has no effect with"),
+        ({"adapter": "prefix", "freeze_layers": "all"}, "--freeze-layers all has no effect"),
         ({"adversarial_epsilon": 2.0}, "--adversarial-epsilon has no effect without"),
         ({"seed": 3, "seeds": (1, 2)}, "give --seed or --seeds, not both"),
     ],

@@ -159,3 +159,43 @@ def test_glue_is_read_as_it_is(shared: Path, name: str, sizes: tuple[int, int, i
         examples = read(file, labels_needed=split != "test")
         assert len(examples) == size
         assert all((example.label is None) == (split == "test") for example in examples)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "null"])
+def test_a_number_that_is_none_is_no_label(write: Write, value: str) -> None:
+    file = write("a.jsonl", f'{{"text": "a", "label": {value}}}\n')
+    assert read(file, labels_needed=False)[0].label is None
+    with pytest.raises(InputError, match=r"a.jsonl:1: has no label \(column 'label' is"):
+        read(file)
+    several = write("b.jsonl", f'{{"text": "a", "label": ["x", {value}]}}\n')
+    with pytest.raises(InputError, match=r"b.jsonl:1: has .* for 'label', which is no label"):
+        read(several)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        ("a.csv", "text;label\ngood;1\n", r"';'; a .csv file needs ','"),
+        ("a.csv", "text\tlabel\ngood\t1\n", r"'\\t'; a .csv file needs ','"),
+        ("a.tsv", "text,label\ngood; fine,1\n", r"','; a .tsv file needs '\\t'"),
+    ],
+)
+def test_a_table_of_one_column_is_told_what_separates_its_cells(
+    write: Write, name: str, text: str, found: str
+) -> None:
+    with pytest.raises(InputError, match=rf"columns 1 \(it seems to be separated by {found}"):
+        read(write(name, text))
+    with pytest.raises(InputError, match=rf"seems to be .* {found}.*--text-column words is not"):
+        read(write(name, text), text_column="words")
+
+
+def test_columns_that_were_asked_for_must_be_in_lines_of_text_too(
+    write: Write, tmp_path: Path
+) -> None:
+    lines = write("a.txt", "a\nb\n")
+    asked = TaskSettings(task="classification", text_column="review")
+    assert len(read_labelled_texts(lines, asked, labels_needed=False)) == 2
+    with pytest.raises(InputError, match=r"a.txt: has no header .*--text-column review is not"):
+        read_labelled_texts(lines, asked, labels_needed=False, columns_asked=True)
+    with pytest.raises(InputError, match=r"has a text in each file and no columns; leave out --t"):
+        read_labelled_texts(str(tmp_path), asked, labels_needed=False, columns_asked=True)

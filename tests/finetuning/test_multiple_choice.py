@@ -108,3 +108,17 @@ def test_all_examples_need_as_many_choices(tmp_path):
 def test_an_empty_file_is_refused(tmp_path):
     with pytest.raises(InputError, match="holds no examples"):
         reading(tmp_path, "")
+
+
+@pytest.mark.parametrize("label", [-1, 2, "B"])
+def test_an_unusable_label_is_none_where_none_is_needed(tmp_path, label):
+    line = {"question": "x", "choices": ["a", "b"], "label": label}
+    _, (example,) = reading(tmp_path, json.dumps(line), "some.jsonl", labels_needed=False)
+    assert example.label is None
+
+
+def test_endings_are_in_the_order_of_their_numbers_however_written(tmp_path):
+    columns = ["ending10", "ending02", "ending01"]
+    text = f"sent1,{','.join(columns)},label\nx,c,b,a,0\n"
+    _, (example,) = reading(tmp_path, text)
+    assert example.choices == ("a", "b", "c")

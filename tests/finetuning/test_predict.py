@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bert_scratch.config import InputError
+from bert_scratch.config import InputError, flag_of
 from bert_scratch.finetuning.finetune import finetune
 from bert_scratch.finetuning.finetune_config import FinetuneConfig
 from bert_scratch.finetuning.predict import PredictConfig, predict, run_predict
@@ -92,6 +94,63 @@ def test_two_models_together_are_between_them(settings: Make, write: Write) -> N
 
     low, high = sorted(share(model) for model in models)
     assert low < share(*models) < high
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_seq_length": 12}, r"trained on rows of \d+ tokens, .* on rows of \d+; answer"),
+        ({"has_pairs": True}, r"one is trained on pairs of texts, the other on single texts"),
+    ],
+)
+def test_models_whose_rows_differ_are_refused_in_either_order(
+    model: str,
+    write: Write,
+    tmp_path: Path,
+    changes: dict[str, Any],
+    message: str,
+    is_first: bool,
+) -> None:
+    other = shutil.copytree(model, tmp_path / "other")
+    kept = json.loads((other / "task.json").read_text())
+    assert (kept["max_seq_length"], kept["has_pairs"]) == (24, False)
+    (other / "task.json").write_text(json.dumps(kept | changes))
+    models = (str(other), model) if is_first else (model, str(other))
+    with pytest.raises(InputError, match=message) as refused:
+        predict(PredictConfig(model=models, input=write("in.txt", "a film")))
+    assert all(name in str(refused.value) for name in models)
+
+
+def test_columns_are_refused_where_there_are_none(model: str, write: Write) -> None:
+    lines, pairs = write("in.txt", "a film"), write("in.tsv", "sentence1\tsentence2\na\tfilm\n")
+    for name in ("text_column", "text_pair_column"):
+        asked = PredictConfig(model=(model,), input=lines, **{name: "foo"})  # type: ignore[arg-type]
+        with pytest.raises(InputError, match=f"in.txt: has no header.*{flag_of(name)} foo is not"):
+            predict(asked)
+    with pytest.raises(InputError, match=r"in.tsv: has pairs of texts, but the model is trained"):
+        predict(PredictConfig(model=(model,), input=pairs))
+    assert predict(PredictConfig(model=(model,), input=pairs, text_column="sentence2"))
+
+
+@pytest.mark.parametrize(
+    ("task", "flag"),
+    [
+        ("multiple-choice", "--text-column"),
+        ("question-answering", "--text-column"),
+        ("question-answering", "--text-pair-column"),
+        ("token-classification", "--text-pair-column"),
+    ],
+)
+def test_columns_are_refused_by_a_task_that_reads_none(
+    folder: Path, write: Write, tmp_path: Path, task: str, flag: str
+) -> None:
+    other = shutil.copytree(folder, tmp_path / "other")
+    (other / "task.json").write_text(json.dumps({"task": task}))
+    name = flag.removeprefix("--").replace("-", "_")
+    asked = PredictConfig(model=(str(other),), input=write("in.txt", ""), **{name: "foo"})  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=f"{flag} has no effect with .*, a model for {task}"):
+        predict(asked)
 
 
 def test_a_model_that_was_not_fine_tuned_is_refused(folder: Path, write: Write) -> None:

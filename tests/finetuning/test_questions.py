@@ -88,6 +88,11 @@ def test_an_answer_that_is_not_there_counts_but_is_not_learnt(tmp_path, capsys):
         (squad(qa((3, 0))), r'question q7, answers: needs a string "text"'),
         (squad(qa(("Denver", "0"))), r"q7: answer_start must be a whole number; got '0'"),
         (squad({**qa(), "answers": "Denver"}), r"q7: answers must be a list; got 'Denver'"),
+        (
+            squad({**qa(), "answers": {"text": ["cat", "the"], "answer_start": [4]}}),
+            r"q7: answers has 2 text and 1 answer_start; each answer needs both",
+        ),
+        (squad({**qa(), "answers": None}), r"q7: answers must be a list; got None"),
         ('{"question": "a"}', r'some.json:1: needs a string "context"'),
         ('{"question": "a", "context": "b"}\nx', r"some.json:2: is not JSON"),
     ],
@@ -111,3 +116,9 @@ def test_real_sets_are_read_whole(name, num_questions, num_lost, shared):
         for question, reference in references
         if reference.start is not None
     )
+
+
+@pytest.mark.parametrize("answers", [None, "Denver", {"text": ["a", "b"], "answer_start": [4]}])
+def test_unusable_answers_are_none_where_none_are_needed(tmp_path, answers):
+    (question,) = reading(tmp_path, squad({**qa(), "answers": answers}), labels_needed=False)
+    assert question.references is None

@@ -146,6 +146,9 @@ def test_of_spans_over_each_other_the_longer_is_kept_and_said(tmp_path, capsys):
         ('{"text": "abc", "label": {"x": {"bc": [[0, 1]]}}}', r"0 to 1 are 'ab', not 'bc'"),
         ('{"text": "abc", "label": {"x": [[0, 1]]}}', r":1: label must be \{kind: \{surface"),
         ('{"tokens": ["a", "b"], "tags": ["O"]}', r":1: has 2 words and 1 tag; each"),
+        ('{"tokens": null, "tags": ["O"]}', r":1: tokens must be a list of strings"),
+        ('{"text": "abc", "spans": [[0, 1, " "]]}', r":1: spans must be \[start, end, kind\]"),
+        ("EU\tO\rcalls\tO\r", r"some.conll: lines end in bare carriage returns"),
         ('{"tokens": ["a"], "tags": [0]}', r":1: tags must be a list of strings"),
         ('{"label": 3}', r':1: needs "text", or "tokens" with "tags"'),
         ('{"text": "abc"}', r":1: has no tags"),
@@ -179,3 +182,29 @@ def test_published_sets_are_read_whole(name, scheme, num_examples, shared, capsy
     assert len(read_tagged_texts(str(file), SETTINGS, labels_needed=True)) == num_examples
     said = capsys.readouterr().err
     assert (f": {scheme}, trained as IOB2" in said) if scheme else not said
+
+
+def test_white_space_around_a_tag_is_none_of_it(tmp_path):
+    assert reading(tmp_path, "EU\tB-ORG \ncalls\tO\n")[0].tags == ("B-ORG", "O")
+    objects = '{"tokens": ["EU"], "tags": [" B-ORG"]}\n'
+    assert reading(tmp_path, objects, "some.jsonl")[0].tags == ("B-ORG",)
+    spans = '{"text": "EU calls", "spans": [[0, 2, "ORG "]]}\n'
+    assert reading(tmp_path, spans, "some.jsonl")[0].spans == ((0, 2, "ORG"),)
+
+
+def test_a_tab_in_a_line_of_text_makes_no_columns(tmp_path):
+    text = "John lives\tin Berlin\nMary likes Rome\n\nAnd so do I\n"
+    examples = reading(tmp_path, text, "some.txt", labels_needed=False)
+    assert [example.text for example in examples] == list(filter(None, text.splitlines()))
+    assert all(example.words is None for example in examples)
+
+
+def test_a_column_asked_for_is_refused_where_objects_have_none(tmp_path):
+    (tmp_path / "some.jsonl").write_text('{"tokens": ["EU"]}\n')
+    with pytest.raises(InputError, match=r"JSON objects, so --text-column has no effect"):
+        read_tagged_texts(
+            str(tmp_path / "some.jsonl"),
+            SETTINGS.replace(text_column="1"),
+            labels_needed=False,
+            columns_asked=True,
+        )
