@@ -1,1 +1,1 @@
-"""A stranger's component set beside ours: what fails first, and which mistake explains it."""
+"""Check a user's component against ours: what fails first, and which mistake explains it."""

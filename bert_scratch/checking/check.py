@@ -1,7 +1,7 @@
-"""`check`: somebody's own component, or exercise, beside ours.
+"""`check`: test a user's own component, or exercise, against ours.
 
-Properties are tried in order and the first that fails is named, with the mistake that explains it:
-one that, made in ours, gives the same numbers. Then the tiny model is trained with it in place.
+Properties are tried in order, and the first that fails is named with the mistake that explains it:
+one that, made in our code, gives the same numbers. Then the tiny model is trained with it in place.
 """
 
 from __future__ import annotations
@@ -29,40 +29,40 @@ from bert_scratch.checking.strangers import (
 from bert_scratch.config import InputError, Settings, check_choice
 from bert_scratch.model.huggingface import config_to_hf, to_hf
 from bert_scratch.testing import assert_matches_huggingface
-from bert_scratch.user_code import load_from_file
+from bert_scratch.user_code import describe_error, file_of, load_from_file
 
 FAILED_EXIT_CODE = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """What a check found."""
+    """The result of a check."""
 
     held: tuple[str, ...]
     """The properties that hold, in the order they were tried."""
     failed: str | None
-    """The first that does not; None when all hold."""
+    """The first property that does not hold; None if all hold."""
     reason: str
     """How it failed."""
     mistakes: tuple[str, ...]
-    """Keys of MISTAKES that, made in ours, give the same numbers; () when none does."""
+    """Keys of MISTAKES that, made in our code, give the same numbers; () if none does."""
     learned: Learned | None
-    """None for a function, or what could not be trained."""
+    """The result of training with it; None for a function, or if it could not be trained."""
     huggingface: bool
-    """Whether transformers was there to compare with."""
+    """Whether transformers was available for comparison."""
 
     @property
     def passed(self) -> bool:
-        """Whether every property holds and the loss falls as with ours."""
+        """Whether every property holds and the loss falls as much as with ours."""
         return self.failed is None and (self.learned is None or self.learned.as_ours)
 
 
 class _Broken(Exception):
-    """A property that does not hold: the message says how."""
+    """A property does not hold; the message says how."""
 
 
 class _Subject:
-    """A stranger's component with our weights, ours with the same, and what both return."""
+    """A user's component with our weights, ours with the same weights, and their outputs."""
 
     def __init__(self, thing: Any, part: Part) -> None:
         self.part = part
@@ -88,7 +88,7 @@ class _Subject:
             try:
                 with torch.no_grad():
                     outputs = as_function(self.call, case)
-            except Exception as error:  # whatever a stranger's code raises is its failure
+            except Exception as error:  # whatever the user's code raises is its failure
                 shapes = [list(a.shape) for a in case if isinstance(a, Tensor)]
                 raise _Broken(f"{type(error).__name__} on inputs {shapes}: {error}") from error
             self.theirs.append(outputs)
@@ -99,7 +99,7 @@ class _Subject:
                 raise _Broken(f"case {number + 1} returns {shapes or 'no tensor'}; wanted {wanted}")
 
     def is_finite(self) -> None:
-        """Look for NaN and infinity; a bias may have the latter."""
+        """Look for NaN and infinity; a bias may have infinities."""
         looked = [self.part.look(output) for outputs in self.theirs for output in outputs[:1]]
         if not all(bool(output.isfinite().all()) for output in looked):
             raise _Broken("there are NaN or infinite values")
@@ -119,7 +119,7 @@ class _Subject:
                 raise _Broken(f"a row alone differs by {gap:.2g} from the same row in a batch")
 
     def ignores_padding(self) -> None:
-        """Change what stands at forbidden positions."""
+        """Change the inputs at forbidden positions."""
         assert self.part.padded is not None
         case = self.part.cases[self.part.padded]
         real = PARTS["attention_mask"].cases[0][0] == 1
@@ -131,7 +131,7 @@ class _Subject:
             raise _Broken(f"what stands at forbidden positions changes real ones by {gap:.2g}")
 
     def knows_no_order(self) -> None:
-        """Turn the sequence round."""
+        """Reverse the sequence."""
         case = self.part.cases[-1]
         turned = self.again((case[0].flip(1), *case[1:]))[0].flip(1)
         gap = (turned - self.theirs[-1][0]).abs().max().item()
@@ -196,12 +196,12 @@ class _Subject:
                 raise _Broken(str(error)) from error
 
     def expected(self, case: tuple[Any, ...]) -> tuple[Tensor, ...]:
-        """Return what ours gives."""
+        """Return our output."""
         with torch.no_grad():
             return as_function(self.ours, case)
 
     def again(self, case: tuple[Any, ...]) -> tuple[Tensor, ...]:
-        """Return what theirs gives."""
+        """Return the user's output."""
         with torch.no_grad():
             return as_function(self.call, case)
 
@@ -213,16 +213,17 @@ def _projection(output: Tensor) -> Tensor:
 
 
 def check_component(thing: Any, part: Part) -> Checked:
-    """Try every property of a part on a stranger's class or function.
+    """Try every property of a part on a user's class or function.
 
     Args:
         thing: a class derived from nn.Module, or a function.
-        part: what it is meant to be.
+        part: the part it is meant to be.
 
     Raises:
-        InputError: if it cannot be made, or its parameters are not those of the part.
+        InputError: if it cannot be created, or its parameters do not match the part's.
     """
     subject = _Subject(thing, part)
+    file = file_of(thing)
     huggingface = importlib.util.find_spec("transformers") is not None
     held: list[str] = []
     failed, reason = None, ""
@@ -232,13 +233,20 @@ def check_component(thing: Any, part: Part) -> Checked:
         except _Broken as broken:
             failed, reason = title, str(broken)
             break
+        except Exception as error:  # whatever the user's code raises is its failure
+            failed, reason = title, describe_error(error, file)
+            break
         held.append(title)
     mistakes: tuple[str, ...] = ()
     if failed is not None and len(subject.theirs) == len(part.cases):
         mistakes = find_mistakes(part, subject.weights, subject.theirs)
     learned = None
     if part.component is not None and held:
-        learned = compare_learning(thing, part)
+        try:
+            learned = compare_learning(thing, part)
+        except Exception as error:  # the first failure is the one to name
+            if failed is None:
+                failed, reason = "can be trained in its place", describe_error(error, file)
     return Checked(
         held=tuple(held),
         failed=failed,
@@ -252,7 +260,7 @@ def check_component(thing: Any, part: Part) -> Checked:
 def _properties(
     subject: _Subject, *, huggingface: bool
 ) -> Sequence[tuple[str, Callable[[], None]]]:
-    """Return what must hold, the simplest first."""
+    """Return the properties that must hold, the simplest first."""
     part = subject.part
     wanted = [
         ("runs and returns the right shapes", subject.returns),
@@ -288,7 +296,7 @@ class CheckConfig(Settings):
         """Check the part's name.
 
         Raises:
-            InputError: if there is none of that name.
+            InputError: if there is no part of that name.
         """
         check_choice("--as", self.as_, tuple(PARTS))
 
@@ -297,7 +305,7 @@ def run_check(config: CheckConfig) -> int:
     """Print what holds and what does not; return 0 when everything holds, else 1.
 
     Raises:
-        InputError: if the file, the class, or its parameters are not what is expected.
+        InputError: if the file, the class, or its parameters are not as expected.
     """
     part = PARTS[config.as_]
     thing = load_from_file(config.component, flag="--component")
@@ -315,7 +323,7 @@ def run_check(config: CheckConfig) -> int:
 
 
 def describe(found: Checked, title: str, part: Part) -> str:
-    """Return what a check found, a line a property."""
+    """Return the result of a check, one line per property."""
     lines = [title, *(f"  ok      {name}" for name in found.held)]
     if found.failed is not None:
         lines.append(f"  FAILED  {found.failed}: {found.reason}")

@@ -1,4 +1,4 @@
-"""Which mistake explains a stranger's numbers: each is made in ours, until both give the same."""
+"""Find the mistake that explains a user's numbers by making each in our code until they match."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOLERANCE = 1e-5
 
 
 def difference(ours: Sequence[Tensor], theirs: Sequence[Tensor], part: Part) -> float:
-    """Return the largest difference of outputs; infinite where shapes differ or values are NaN."""
+    """Return the largest difference of outputs; infinite if shapes differ or values are NaN."""
     worst = 0.0 if theirs else torch.inf
     for mine, other in zip(ours, theirs, strict=False):
         try:
@@ -35,15 +35,15 @@ def difference(ours: Sequence[Tensor], theirs: Sequence[Tensor], part: Part) -> 
 def find_mistakes(
     part: Part, weights: Weights, theirs: Sequence[tuple[Tensor, ...]]
 ) -> tuple[str, ...]:
-    """Return the mistake, or the two, with which ours gives a stranger's outputs in every case.
+    """Return the one or two mistakes with which our code gives the user's outputs in every case.
 
     Args:
-        part: what the stranger's is checked as.
-        weights: those that the stranger was given.
-        theirs: what it returned, for each of the part's cases.
+        part: the part that the user's component is checked as.
+        weights: the weights that it was given.
+        theirs: its outputs for each of the part's cases.
 
     Returns:
-        Keys of MISTAKES; () when no one and no two of them explain it.
+        Keys of MISTAKES; () if no one or two of them explain the outputs.
     """
     known = tuple(dict.fromkeys(part.mistakes))
     for made in (*combinations(known, 1), *combinations(known, 2)):

@@ -1,4 +1,4 @@
-"""The tiny model with a stranger's part in it: does its loss fall as with ours?"""
+"""Train the tiny model with a user's part in it: does its loss fall as with ours?"""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Learned:
 
     @property
     def as_ours(self) -> bool:
-        """Whether it fell by nine tenths of what ours did, or more."""
+        """Whether the loss fell by at least nine tenths as much as with ours."""
         return self.first - self.last >= 0.9 * (self.ours_first - self.ours_last)
 
     def __str__(self) -> str:
@@ -40,10 +40,10 @@ class Learned:
 
 
 def compare_learning(thing: type[nn.Module], part: Part) -> Learned:
-    """Train the tiny model twice from the same weights on the same batches: with theirs, with ours.
+    """Train the tiny model with theirs and with ours, from the same weights on the same batches.
 
     Args:
-        thing: the stranger's class.
+        thing: the user's class.
         part: the component that it replaces everywhere in the model.
     """
     ours = whole_model(part)
@@ -66,14 +66,14 @@ def compare_learning(thing: type[nn.Module], part: Part) -> Learned:
 
 
 def _replaced(module: nn.Module, thing: type[nn.Module], part: Part) -> Stranger:
-    """Return the stranger's with the weights of one of ours."""
+    """Return the user's component with the weights of one of ours."""
     stranger = make(thing, part)
     give_weights(stranger, weights_of(module, part), part)
     return Stranger(stranger, part)
 
 
 def _tie_decoder(model: nn.Module) -> None:
-    """Make the word embedding and the decoder one tensor again, whoever holds them."""
+    """Tie the decoder to the word embedding again, in whichever modules they are."""
     size = (CONFIG.vocab_size, CONFIG.hidden_size)
     tables = [p for p in model.get_submodule("bert").parameters() if p.shape == size]
     for module in model.get_submodule("mlm_head").modules():
@@ -98,7 +98,7 @@ def _train(model: nn.Module) -> list[float]:
 
 
 def _loss(model: nn.Module, draw: torch.Generator) -> Tensor:
-    """Return the loss on rows of one token in each half: the same in both, or another."""
+    """Return the loss on rows with one token repeated in each half, the same or a different one."""
     tokens = torch.randint(10, 18, (ROWS, 2), generator=draw)
     follows = torch.rand(ROWS, generator=draw) < 0.5
     half = LENGTH // 2

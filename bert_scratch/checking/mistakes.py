@@ -1,8 +1,8 @@
-"""BERT's formulas once more, each with the mistakes that people make in it.
+"""BERT's formulas written again, each with the mistakes that people make in it.
 
-`made` is the set of mistakes to make; empty, every function here equals the component of ours (a
-test compares them). A mistake explains a stranger's numbers when these functions, with it, give the
-same ones. Weights are those of our components, by name.
+`made` is the set of mistakes to make; if it is empty, every function here equals our component (a
+test compares them). A mistake explains a user's numbers if these functions give the same numbers
+with it. Weights are those of our components, by name.
 
 Letters: B batch, S sequence, D hidden, H heads, K head size, V vocabulary.
 """
@@ -84,7 +84,7 @@ MISTAKES = {
     "kept_not_predicted": "the chosen tokens that stay lose their label: they are predicted too",
     "shares_swapped": "the shares swapped: 80 % [MASK], 10 % random, 10 % kept",
 }
-"""What each mistake is, and what is right."""
+"""Key -> what the mistake is, and what is right."""
 
 
 def gelu(x: Tensor, made: Made = ()) -> Tensor:
@@ -109,7 +109,7 @@ def layer_norm(x: Tensor, weights: Weights, made: Made = (), name: str = "") -> 
 
 
 def linear(x: Tensor, weights: Weights, name: str, made: Made = ()) -> Tensor:
-    """Return x W^T + b; square matrices can be transposed by mistake."""
+    """Return x W^T + b; square matrices may be transposed by mistake."""
     weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
     size = weight.shape[1]
     if "transposed_weight" in made and len(weight) in (size, 3 * size):  # query, key, value in one
@@ -162,7 +162,7 @@ def multi_head_attention(
 
 
 def feed_forward(x: Tensor, weights: Weights, made: Made = (), name: str = "") -> Tensor:
-    """Map [B, S, D] to [B, S, D], each position on its own."""
+    """Map [B, S, D] to [B, S, D], each position separately."""
     wide = linear(x, weights, f"{name}widen", made)
     wide = wide if "missing_activation" in made else gelu(wide, made)
     narrow = linear(wide, weights, f"{name}narrow", made)
@@ -221,7 +221,7 @@ def embeddings(
 
 
 def pooler(x: Tensor, weights: Weights, made: Made = (), name: str = "") -> Tensor:
-    """Map [B, S, D] to [B, D] by the first position."""
+    """Map [B, S, D] to [B, D], from the first position."""
     place = x[:, -1] if "last_position" in made else x[:, 0]
     place = x.mean(1) if "mean_pooled" in made else place
     dense = linear(place, weights, f"{name}dense", made)

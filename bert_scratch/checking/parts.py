@@ -1,4 +1,4 @@
-"""What can be checked: components and functions, what goes in, which mistakes people make."""
+"""The components and functions that can be checked, with their inputs and possible mistakes."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ CONFIG = BertConfig(
     attention_probs_dropout_prob=0.0,
     initializer_range=0.1,
 )
-"""No two dimensions are alike, so that none is taken for another."""
+"""A configuration with all dimensions different, so that none can be mistaken for another."""
 UNTIED = "mlm_head.decoder.untied"
-"""The matrix that a decoder gets which is not the word embedding."""
+"""Name of the matrix for a decoder that is not tied to the word embedding."""
 _ROWS, _LENGTH, _HEADS = 4, 7, CONFIG.num_attention_heads
 
 Arguments = tuple[Any, ...]
@@ -45,31 +45,31 @@ Arguments = tuple[Any, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One thing that a stranger can write."""
+    """One component or function that a user can write."""
 
     name: str
     cases: tuple[Arguments, ...]
-    """Inputs, by position."""
+    """Test inputs, as positional arguments."""
     formula: Callable[[Weights, Arguments, Made], Tensor | tuple[Tensor, ...]]
-    """Ours with mistakes made."""
+    """Our formula, with given mistakes made."""
     mistakes: tuple[str, ...]
-    """Those that can be made here, keys of MISTAKES."""
+    """Mistakes that can be made here, keys of MISTAKES."""
     component: type[nn.Module] | None = None
-    """Ours; None for a function."""
+    """Our class; None for a function."""
     place: str = ""
-    """Where a `BertForPreTraining` (or the component itself) has it."""
+    """Its name in a `BertForPreTraining` (or in the component itself)."""
     huggingface: str = ""
-    """Where transformers' model has what it is compared with."""
+    """The name of its counterpart in transformers' model."""
     names: tuple[str, ...] = ()
-    """Of the inputs, for Hugging Face's."""
+    """Names of the inputs, for Hugging Face's counterpart."""
     padded: int | None = None
-    """The case with padding: what stands at forbidden positions must not matter elsewhere."""
+    """Index of the case with padding: inputs at forbidden positions must not matter elsewhere."""
     reordered: bool = False
-    """Whether the order of positions is nothing to it."""
+    """Whether it is independent of the order of positions."""
     pack: Callable[[tuple[Tensor, ...]], Any] = field(default=lambda outputs: outputs[0])
-    """Outputs -> what the whole model expects of it."""
+    """Outputs -> what the whole model expects from it."""
     look: Callable[[Tensor], Tensor] = field(default=lambda output: output)
-    """What of an output is compared."""
+    """Output -> what is compared."""
 
 
 def _inputs() -> dict[str, Any]:
@@ -97,7 +97,7 @@ def _inputs() -> dict[str, Any]:
 
 
 def _masked_lm(weights: Weights, arguments: Arguments, made: Made) -> Tensor:
-    """Return what `BertForMaskedLM` scores."""
+    """Return the logits of `BertForMaskedLM`."""
     hidden = _encoder(weights, arguments, made, "bert.")
     name = UNTIED if "untied_decoder" in made else "mlm_head.decoder.weight"
     tied = {**weights, "mlm_head.decoder.weight": weights[name]}
@@ -148,7 +148,7 @@ _TOKENS = ("input_ids", "token_type_ids", "attention_mask")
 
 
 def _of_a_layer(given: dict[str, Any]) -> list[Part]:
-    """Return a layer and what it is made of."""
+    """Return an encoder layer and its components."""
     hidden, bias = given["hidden"], given["bias"]
     layer, theirs = "bert.layers.0", "bert.encoder.layer.0"
     return [
@@ -204,7 +204,7 @@ def _of_a_layer(given: dict[str, Any]) -> list[Part]:
 
 
 def _before_and_after(given: dict[str, Any]) -> list[Part]:
-    """Return what stands before the layers and behind them."""
+    """Return the components before and after the layers."""
     hidden, ids, types = given["hidden"], given["ids"], given["types"]
     return [
         Part(
@@ -252,7 +252,7 @@ def _before_and_after(given: dict[str, Any]) -> list[Part]:
 
 
 def _whole_models(given: dict[str, Any]) -> list[Part]:
-    """Return models whole, which take tokens."""
+    """Return whole models, which take tokens."""
     ids, types, mask = given["ids"], given["types"], given["mask"]
     tokens = ((ids, types, mask), (ids,))
     return [
@@ -287,7 +287,7 @@ def _whole_models(given: dict[str, Any]) -> list[Part]:
 
 
 def _functions(given: dict[str, Any]) -> list[Part]:
-    """Return what has no weights."""
+    """Return the functions, which have no weights."""
     hidden, bias = given["hidden"], given["bias"]
     ids = given["ids"]
     return [
@@ -335,11 +335,11 @@ def _parts() -> dict[str, Part]:
 
 
 PARTS = _parts()
-"""By what --as takes."""
+"""Parts by the name that --as takes."""
 
 
 def whole_model(part: Part) -> BertForPreTraining | BertForMaskedLM:
-    """Return a small model of ours with random weights, biases and LayerNorms too."""
+    """Return a small model of ours with random weights, including biases and LayerNorms."""
     model = (BertForMaskedLM if part.component is BertForMaskedLM else BertForPreTraining)(CONFIG)
     draw = torch.Generator().manual_seed(7)
     with torch.no_grad():
@@ -349,7 +349,7 @@ def whole_model(part: Part) -> BertForPreTraining | BertForMaskedLM:
 
 
 def weights_of(module: nn.Module, part: Part) -> dict[str, Tensor]:
-    """Return the weights of one of ours, and a matrix for a decoder that is wrongly not tied."""
+    """Return the weights of one of ours, and a matrix for a decoder that is wrongly untied."""
     weights = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
     if part.component is BertForMaskedLM:
         draw = torch.Generator().manual_seed(13)

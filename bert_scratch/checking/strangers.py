@@ -1,4 +1,4 @@
-"""A stranger's class: made with our configuration, called as ours, given our weights."""
+"""Handle a user's class: create it with our configuration, call it like ours, copy our weights."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from bert_scratch.checking.parts import CONFIG, UNTIED, Arguments, Part
 from bert_scratch.config import InputError
+from bert_scratch.user_code import describe_error, file_of
 
-# Words that tell apart parameters of one shape, by what ours are called.
+# Words that distinguish parameters of the same shape, by our names.
 _WORDS = {
     "query": {"query", "queries", "q", "wq"},
     "key": {"key", "keys", "k", "wk"},
@@ -22,11 +23,11 @@ _WORDS = {
 
 
 class Stranger(nn.Module):
-    """Stands where ours stands: passes on what was given, leaves out what says nothing.
+    """Stands in for our component; passes arguments on, leaving out None and False.
 
     Args:
-        module: the stranger's, or ours.
-        part: what it is checked as.
+        module: the user's component, or ours.
+        part: the part it is checked as.
     """
 
     def __init__(self, module: nn.Module, part: Part) -> None:
@@ -35,13 +36,13 @@ class Stranger(nn.Module):
         self.pack = part.pack
 
     def forward(self, *arguments: Any, **named: Any) -> Any:
-        """Call it by position, and return what the model around it expects."""
+        """Call it with positional arguments, and return what the surrounding model expects."""
         said = [value for value in named.values() if value is not None and value is not False]
         return self.pack(outputs_of(self.module(*arguments, *said)))
 
 
 def outputs_of(returned: Any) -> tuple[Tensor, ...]:
-    """Return the tensors of what a component returned: a tensor, a tuple, or named fields."""
+    """Return the tensors in a component's output: a tensor, a tuple, or named fields."""
     if isinstance(returned, Tensor):
         return (returned,)
     if isinstance(returned, tuple | list):
@@ -52,10 +53,11 @@ def outputs_of(returned: Any) -> tuple[Tensor, ...]:
 
 
 def make(thing: type[nn.Module], part: Part) -> nn.Module:
-    """Make a component with our configuration.
+    """Create a component with our configuration.
 
     Raises:
-        InputError: if it takes neither a configuration nor arguments named as its fields.
+        InputError: if it takes neither a configuration nor arguments named like its fields, or
+            raises an error.
     """
     fields = CONFIG.to_dict()
     wanted = [
@@ -64,10 +66,15 @@ def make(thing: type[nn.Module], part: Part) -> nn.Module:
         if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
     ]
     named = {name: fields[name] for name in wanted if name in fields}
-    if len(named) == len(wanted):
-        return thing(**named)
-    if len(wanted) == 1:
-        return thing(CONFIG)
+    try:
+        if len(named) == len(wanted):
+            return thing(**named)
+        if len(wanted) == 1:
+            return thing(CONFIG)
+    except Exception as error:  # whatever the user's code raises
+        raise InputError(
+            f"{thing.__name__} cannot be made: {describe_error(error, file_of(thing))}; correct it"
+        ) from error
     raise InputError(
         f"{thing.__name__} takes {', '.join(wanted)}; a {part.name} is made with one BertConfig, "
         f"or with arguments named as its fields ({', '.join(fields)})"
@@ -75,7 +82,7 @@ def make(thing: type[nn.Module], part: Part) -> nn.Module:
 
 
 def layouts(weights: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-    """Return our weights as strangers hold them: query, key and value in one matrix or in three."""
+    """Return our weights in both usual layouts: query, key and value as one matrix or three."""
     separate: dict[str, Tensor] = {}
     for name, tensor in weights.items():
         before, fused, kind = name.partition("query_key_value")
@@ -88,16 +95,16 @@ def layouts(weights: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
 
 
 def give_weights(module: nn.Module, weights: Mapping[str, Tensor], part: Part) -> dict[str, str]:
-    """Copy our weights into a stranger's parameters.
+    """Copy our weights into the parameters of a user's component.
 
-    Names that are ours go first; then shapes (those of LayerNorms and biases apart) where only one
-    parameter has them; then words like q, key or out; then the order of definition.
+    They are matched by name first; then by shapes (LayerNorms and biases apart) that only one
+    parameter has; then by words like q, key or out; then by the order of definition.
 
     Returns:
-        The stranger's names -> ours.
+        The user's names -> ours.
 
     Raises:
-        InputError: if they cannot be matched, with the names and shapes expected.
+        InputError: if they cannot be matched, with the expected names and shapes.
     """
     own = dict(module.named_parameters())
     for layout in layouts({name: w for name, w in weights.items() if name != UNTIED}):
@@ -123,12 +130,12 @@ def give_weights(module: nn.Module, weights: Mapping[str, Tensor], part: Part) -
 
 
 def _is_tied(name: str, layout: Mapping[str, Tensor]) -> bool:
-    """Tell the decoder's matrix of a whole model, which has one tensor with the words."""
+    """Tell whether this is a whole model's decoder matrix, tied to the word embedding."""
     return name == "mlm_head.decoder.weight" and "bert.embeddings.word_embeddings.weight" in layout
 
 
 def _match(own: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> dict[str, str] | None:
-    """Return own name -> our name, or None when the shapes are not the same."""
+    """Return own name -> our name, or None if the shapes do not match."""
     if {name: tensor.shape for name, tensor in own.items()} == {
         name: tensor.shape for name, tensor in ours.items()
     }:
@@ -150,7 +157,7 @@ def _match(own: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> dict[str, s
 
 
 def _by_kind(tensors: Mapping[str, Tensor]) -> dict[tuple[Any, ...], list[str]]:
-    """Group names by shape, by whether they are a LayerNorm's, and whether a bias."""
+    """Group names by shape, by whether they belong to a LayerNorm, and whether they are a bias."""
     flat: dict[str, bool] = {}
     for name, tensor in tensors.items():
         module = name.rpartition(".")[0]
@@ -165,7 +172,7 @@ def _by_kind(tensors: Mapping[str, Tensor]) -> dict[tuple[Any, ...], list[str]]:
 
 
 def _by_word(name: str, candidates: list[str]) -> str | None:
-    """Return the one candidate whose word is in a stranger's name; None for none or several."""
+    """Return the only candidate whose word is in the user's name; None for none or several."""
     words = set(name.lower().replace("_", ".").split("."))
     layer = [part for part in name.split(".") if part.isdigit()]
     found = [
@@ -178,6 +185,6 @@ def _by_word(name: str, candidates: list[str]) -> str | None:
 
 
 def as_function(thing: Callable[..., Any] | nn.Module, arguments: Arguments) -> tuple[Tensor, ...]:
-    """Call with copies of the arguments, so that what writes into them spoils nothing."""
+    """Call with copies of the arguments, so that in-place changes do no harm."""
     copies = (value.clone() if isinstance(value, Tensor) else value for value in arguments)
     return outputs_of(thing(*copies))

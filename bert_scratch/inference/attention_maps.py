@@ -1,4 +1,4 @@
-"""Where each head of each layer looks, and what can be counted about it.
+"""Where each attention head of each layer looks, and statistics of it.
 
 Letters: S positions, L layers, H heads.
 """
@@ -22,9 +22,9 @@ class AttentionMaps:
     """The attention weights of one text or pair."""
 
     tokens: list[str]
-    """S, [CLS] and [SEP] among them."""
+    """S tokens, including [CLS] and [SEP]."""
     token_type_ids: list[int]
-    """S, 0 in the first text, 1 in the second."""
+    """S token types, 0 in the first text, 1 in the second."""
     weights: Tensor
     """[L, H, S, S] float32 on the CPU: from a row's token to each column's; rows sum to 1."""
 
@@ -35,7 +35,7 @@ def attention_maps(
     """Return what every head of every layer looks at in a text or a pair.
 
     Args:
-        model: a `BertModel`, or any model around one, on any device; it is left as it was.
+        model: a `BertModel`, or any model around one, on any device; left unchanged.
         tokenizer: the model's.
         a: the text; "[MASK]" in it is the mask token.
         b: a second text, or None.
@@ -58,26 +58,26 @@ def attention_maps(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadStatistics:
-    """What each head does on the average over a text's tokens; each [L, H] float32."""
+    """Statistics of each head, averaged over a text's tokens; each [L, H] float32."""
 
     entropy: Tensor
-    """In nats; 0 looks at one token, ln S at all alike."""
+    """Entropy in nats; 0 looks at one token, ln S at all tokens equally."""
     distance: Tensor
-    """In tokens, from a token to where it looks."""
+    """Distance in tokens from a token to where it looks."""
     to_cls: Tensor
     """Share of the weight on [CLS], the first token."""
     to_sep: Tensor
-    """Share on every [SEP]."""
+    """Share on all [SEP] together."""
     to_self: Tensor
     """Share on the token itself."""
     to_next: Tensor
-    """Share on the token behind it; the last has none."""
+    """Share on the next token; the last token has none."""
     to_previous: Tensor
-    """Share on the token before it; the first has none."""
+    """Share on the previous token; the first token has none."""
 
 
 def head_statistics(weights: Tensor, is_separator: Tensor) -> HeadStatistics:
-    """Count what heads look at.
+    """Compute statistics of what heads look at.
 
     Args:
         weights: [L, H, S, S], rows sum to 1.
@@ -106,10 +106,10 @@ def head_statistics(weights: Tensor, is_separator: Tensor) -> HeadStatistics:
 
 
 def attention_rollout(weights: Tensor) -> Tensor:
-    """Follow attention down through the layers to the tokens of the input.
+    """Follow attention down through the layers to the input tokens.
 
-    Each layer passes on half of what a token had (the residual) and half of what it looks at, the
-    mean of the heads; the layers' tables are multiplied.
+    Each layer passes on half of what a token had (the residual) and half of what it looks at,
+    averaged over heads; the layers' matrices are multiplied.
 
     Args:
         weights: [L, H, S, S], rows sum to 1.

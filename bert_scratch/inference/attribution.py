@@ -1,4 +1,4 @@
-"""Which tokens a prediction comes from, by gradients.
+"""Attribute a prediction to input tokens, by gradients.
 
 Letters: N rows, S positions, D hidden.
 """
@@ -19,24 +19,24 @@ from bert_scratch.inference.masked_rows import MaskedRows, mask_logits
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathAttribution:
-    """Shares of each token in what a row says about its target."""
+    """The share of each token in a row's prediction of its target."""
 
     shares: Tensor
-    """[N, S] float32, in nats; they add up to log_probability - baseline, but for the sum's
-    coarseness."""
+    """[N, S] float32, in nats; they add up to log_probability - baseline, up to the error of the
+    sum."""
     log_probability: Tensor
-    """[N] float32, of the target in the row."""
+    """[N] float32, log-probability of the target in the row."""
     baseline: Tensor
-    """[N] float32, of the target with every word behind [MASK]."""
+    """[N] float32, log-probability of the target with every word hidden by [MASK]."""
 
 
 def gradient_x_input(model: MaskedLM, rows: MaskedRows, targets: Tensor) -> Tensor:
-    """Multiply each token's embedding with the gradient of the target's log-probability.
+    """Multiply each token's embedding by the gradient of the target's log-probability.
 
     Args:
         model: on the rows' device; its own gradients are not touched.
         rows: from `hide_each_token`.
-        targets: [N] int64, the token asked about at each row's [MASK].
+        targets: [N] int64, the token to explain at each row's [MASK].
 
     Returns:
         [N, S] float32 on the CPU, in nats.
@@ -53,9 +53,9 @@ def gradient_x_input(model: MaskedLM, rows: MaskedRows, targets: Tensor) -> Tens
 def integrated_gradients(
     model: MaskedLM, rows: MaskedRows, targets: Tensor, tokenizer: Tokenizer, num_steps: int
 ) -> PathAttribution:
-    """Add up the gradient on the way from a text of [MASK]s to the text.
+    """Integrate the gradient along the way from a text of [MASK]s to the text.
 
-    The baseline keeps [CLS] and [SEP] and hides every other token, BERT's own way of not knowing.
+    The baseline keeps [CLS] and [SEP] and masks every other token, BERT's own way of not knowing.
     The integral is a Gauss-Legendre sum.
 
     Args:
@@ -63,7 +63,7 @@ def integrated_gradients(
         rows: from `hide_each_token`.
         targets: [N] int64, the token asked about at each row's [MASK].
         tokenizer: the model's.
-        num_steps: points on the way.
+        num_steps: number of points along the way.
 
     Source:
         Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks", section 3.
@@ -90,11 +90,11 @@ def integrated_gradients(
 def _log_probabilities(
     model: MaskedLM, words: Tensor, rows: MaskedRows, targets: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return [N] each row's log-probability of its target, and its gradient [N, S, D].
+    """Return each row's log-probability of its target, [N], and its gradient, [N, S, D].
 
     Args:
-        model: left as it was.
-        words: [N, S, D], in place of the rows' word embeddings.
+        model: left unchanged.
+        words: [N, S, D], used instead of the rows' word embeddings.
         rows: N rows; their token types and positions are used.
         targets: [N] int64.
     """

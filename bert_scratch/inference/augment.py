@@ -1,4 +1,4 @@
-"""More labelled examples: words of each text replaced by what a masked language model predicts."""
+"""Augment labelled texts by replacing words with predictions of a masked language model."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class AugmentOptions(Settings):
     num_copies: int = 1
     """Changed copies of each example."""
     replace_fraction: float = 0.15
-    """Of a text's words, at least one."""
+    """Share of a text's words to replace, at least one word."""
     top_k: int = 10
     """Words to choose from in each place."""
     temperature: float = 1.0
-    """Less keeps to the most probable words, more is wilder."""
+    """Lower keeps to the most probable words, higher is wilder."""
     seed: int = 0
     """Another seed chooses other words."""
 
@@ -60,7 +60,7 @@ class AugmentOptions(Settings):
 
 
 class Augmenter:
-    """Replaces words of texts by what a model predicts in their place, never by themselves.
+    """Replaces words of texts by a model's predictions in their place, never by themselves.
 
     Source:
         Kobayashi 2018, "Contextual Augmentation", and Wu et al. 2019, "Conditional BERT
@@ -69,10 +69,10 @@ class Augmenter:
     """
 
     def __init__(self, model: MaskedLM, tokenizer: Tokenizer, options: AugmentOptions) -> None:
-        """Start the random numbers from the seed.
+        """Seed the random numbers.
 
         Args:
-            model: on any device; it is left as it was.
+            model: on any device; left unchanged.
             tokenizer: the model's.
             options: how words are replaced.
         """
@@ -86,10 +86,10 @@ class Augmenter:
         )
 
     def copies(self, texts: Sequence[str]) -> list[list[str]]:
-        """Return num_copies changed copies of each text; none of one without words.
+        """Return num_copies changed copies of each text; none of a text without words.
 
         The words of a copy are predicted in one pass, each from the words that stay. Words
-        beyond the model's row stay.
+        beyond the longest row of the model stay.
 
         Raises:
             InputError: if a token has no embedding.
@@ -113,7 +113,7 @@ class Augmenter:
         return found
 
     def _plans(self, text: str, encoding: Encoding) -> Iterator[_Plan]:
-        """Yield which words of a text each copy replaces."""
+        """Yield for each copy of a text which words it replaces."""
         if not encoding.ids:
             return
         room = self._model.config.max_position_embeddings - 2
@@ -146,7 +146,7 @@ class Augmenter:
         return _Plan(ids, columns, before, [span for _, _, span in words])
 
     def _predicted(self, plans: Sequence[_Plan]) -> list[str]:
-        """Return the new words of all plans, one after the other."""
+        """Return the new words of all plans, concatenated."""
         rows = [EncodedText(ids=p.ids, token_type_ids=[0] * len(p.ids)) for p in plans]
         with answering(self._model) as device:
             columns = [plan.columns for plan in plans]
@@ -168,14 +168,14 @@ class Augmenter:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """A copy to be: a row with a [MASK] for each word that goes."""
+    """A planned copy: a row with a [MASK] for each word to replace."""
 
     ids: list[int]
     columns: list[int]
     before: list[int]
-    """The token that each word was; [UNK], which is never drawn, for one of several pieces."""
+    """The original token of each word; [UNK], which is never drawn, if it has several pieces."""
     spans: list[tuple[int, int]]
-    """Where each word stands in the text."""
+    """The position of each word in the text."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""BERTScore: how well two texts say the same, word by word and whatever the words.
+"""BERTScore: how similar two texts are in meaning, matched token by token.
 
 Letters: N pairs, n and m tokens of two texts with [CLS] and [SEP], D hidden.
 """
@@ -35,7 +35,7 @@ Weigh = Callable[[int], float]
 
 @dataclass(frozen=True, slots=True)
 class BertScores:
-    """[N] float32 each, 0 for a pair with an empty text."""
+    """Scores of N pairs, each [N] float32; 0 for a pair with an empty text."""
 
     precision: Vectors
     """How well each token of the candidate is matched in the reference."""
@@ -54,27 +54,33 @@ def bert_score(
     layer: int = -1,
     idf: bool = False,
 ) -> BertScores:
-    """Compare texts by their tokens' vectors: each counts by its best match in the other text.
+    """Compare texts by their tokens' vectors: each token is scored by its best match.
 
     Args:
         model: a `BertModel`, or any model around one.
         tokenizer: the model's. A text longer than a row is cut off.
-        candidates: N texts that are judged.
-        references: N texts they should say the same as.
-        layer: whose vectors: 0 (embeddings) to L, or -1 (last) to -(L + 1).
-        idf: weigh tokens by how few references have them; otherwise alike.
+        candidates: N texts to judge.
+        references: N texts that they should mean the same as.
+        layer: the layer whose vectors to use: 0 (embeddings) to L, or -1 (last) to -(L + 1).
+        idf: weight tokens by how few references have them; otherwise equally.
 
     Raises:
-        InputError: if the texts are not equally many, or the model has no such layer.
+        InputError: if the numbers of texts differ, idf has fewer than two references, or the model
+            has no such layer.
 
     Source:
         Zhang et al. 2020, "BERTScore: Evaluating Text Generation with BERT", section 3, as its
-        authors' program computes it: [CLS] and [SEP] weigh nothing, but can be a best match.
-        Scores are not rescaled, for a baseline belongs to one model.
+        authors' program computes it: [CLS] and [SEP] have no weight, but can be a best match.
+        Scores are not rescaled, since a baseline belongs to one model.
     """
     if len(candidates) != len(references):
         raise InputError(
             f"each candidate needs a reference; got {len(candidates)} and {len(references)}"
+        )
+    if idf and len(references) < 2:
+        raise InputError(
+            f"--idf needs at least two references, to count how few have a token; got "
+            f"{len(references)}: leave it out"
         )
     encoder = encoder_of(model)
     (index,) = layer_indices([str(layer)], encoder.config.num_hidden_layers)
@@ -106,7 +112,7 @@ def bert_score(
 def _token_vectors(
     encoder: BertModel, windows: Sequence[Window], special: SpecialIds, *, layer: int
 ) -> list[Vectors]:
-    """Return the vectors of length 1 of each window's tokens, [CLS] and [SEP] included."""
+    """Return the unit-length vectors of each window's tokens, including [CLS] and [SEP]."""
     vectors: list[Vectors] = [np.empty(0, np.float32)] * len(windows)
     for batch in encode_windows(
         encoder,
@@ -130,9 +136,12 @@ def _scores(found: Vectors) -> BertScores:
 def _weighted_mean(
     values: npt.NDArray[np.float32], token_ids: Sequence[int], weigh: Weigh
 ) -> float:
+    if not token_ids:
+        return 0.0
     weights = np.array([weigh(token) for token in token_ids])
-    total = weights.sum()
-    return float(values @ weights / total) if total else 0.0
+    if not weights.any():  # each token is in every reference: none tells texts apart
+        weights = np.ones(len(token_ids))
+    return float(values @ weights / weights.sum())
 
 
 def _alike(_token: int) -> float:
@@ -140,7 +149,7 @@ def _alike(_token: int) -> float:
 
 
 def _idf(references: Sequence[Window]) -> Weigh:
-    """Return log((N + 1) / (c + 1)) of a token that c of N references have."""
+    """Return a function that gives log((N + 1) / (c + 1)) for a token in c of N references."""
     counts = Counter(token for window in references for token in set(window.ids))
     return lambda token: math.log((len(references) + 1) / (counts[token] + 1))
 
@@ -150,7 +159,7 @@ class BertScoreConfig(PairOptions, ModelOptions):
     """Judge candidates, A, by how well their words match those of references, B, as vectors."""
 
     layer: int = -1
-    """Whose vectors: 0 is the output of the embeddings, L or -1 the last layer."""
+    """Layer whose vectors to use: 0 is the output of the embeddings, L or -1 the last layer."""
     idf: bool = False
     """Weigh tokens by how few references have them."""
 
@@ -171,8 +180,6 @@ def run_bert_score(config: BertScoreConfig) -> None:
         InputError: if the model cannot be loaded, or a pair cannot be used.
     """
     pairs = list(config.given())
-    if not pairs:
-        raise InputError("there are no pairs to judge")
     model, tokenizer = config.load(BertModel)
     candidates, references = map(list, zip(*pairs, strict=True))
     scores = bert_score(

@@ -1,12 +1,12 @@
-"""Bits per character: what a model finds surprising, in a unit that all vocabularies share.
+"""Bits per character: how surprising text is to a model, in a unit that all vocabularies share.
 
-Each sentence pays three times, in bits, and is divided by its characters, white space left out:
+Each sentence has three costs in bits, divided by its number of characters without white space:
 - its tokens: -log2 P(token | the rest of the sentence), within words from left to right;
 - what the tokenizer cannot read: each character inside an [UNK], and each that it drops, costs
-  log2(A), as if drawn blindly from the A characters of the text;
-- what it reads as something else: to know which of "A", "a" and "á" stood there costs what
-  a count of their forms in this text leaves open.
-The last is kept apart, since a model cannot be blamed for it, nor compared without it.
+  log2(A), as if drawn uniformly from the A characters of the text;
+- what it reads as something else: telling which of "A", "a" and "á" it was costs the entropy
+  that is left by counting these forms in this text.
+The last is kept apart, since a model is not to blame for it but cannot be compared without it.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ _SENTENCES_AT_ONCE = 16
 
 @dataclass(frozen=True, kw_only=True)
 class SentenceBits:
-    """What each of N sentences costs."""
+    """The costs of N sentences."""
 
     characters: Bits
-    """[N] characters, white space left out."""
+    """[N] characters, without white space."""
     tokens: Bits
     """[N] bits of the tokens."""
     unread: Bits
     """[N] bits of what is [UNK] or dropped."""
     restoring: Bits
-    """[N] bits to tell the letters apart that the normaliser merges."""
+    """[N] bits to distinguish the letters that the normaliser merges."""
 
     @property
     def total(self) -> Bits:
-        """[N] bits of everything."""
+        """[N] bits in total."""
         return self.tokens + self.unread + self.restoring
 
     def per_character(self) -> Estimate:
-        """Return all bits per character."""
+        """Return the total bits per character."""
         return ratio_of(self.total, self.characters)
 
     def better_by(self, other: SentenceBits) -> Estimate:
-        """Return by how many bits per character this is below another on the same sentences."""
+        """Return how many bits per character fewer this is than another on the same sentences."""
         return ratio_of(other.total - self.total, self.characters)
 
 
@@ -64,14 +64,14 @@ def sentence_bits(
     sentences: Sequence[str],
     characters: Mapping[str, int],
 ) -> Iterator[tuple[list[int], SentenceBits]]:
-    """Yield (indices of sentences, what they cost), a few sentences at a time.
+    """Yield (indices of sentences, their costs), a few sentences at a time.
 
     Args:
         model: on any device.
         tokenizer: the model's.
         sentences: N.
-        characters: how often each character stands in the text, all of these sentences' among
-            them; see `count_characters`.
+        characters: count of each character in the text, including these sentences; see
+            `count_characters`.
     """
     read_as = {c: _read_as(tokenizer, c) for c in characters}
     form_bits = _form_bits(characters, read_as)
@@ -95,7 +95,7 @@ def sentence_bits(
 
 
 def joined_bits(parts: Sequence[tuple[list[int], SentenceBits]]) -> SentenceBits:
-    """Put the parts that `sentence_bits` gave into the order of the sentences."""
+    """Join the parts from `sentence_bits` in the order of the sentences."""
     order = np.argsort([index for chosen, _ in parts for index in chosen])
     names = ("characters", "tokens", "unread", "restoring")
     return SentenceBits(
@@ -104,7 +104,7 @@ def joined_bits(parts: Sequence[tuple[list[int], SentenceBits]]) -> SentenceBits
 
 
 def count_characters(texts: Sequence[str]) -> Counter[str]:
-    """Return how often each character stands in texts, white space left out."""
+    """Return the count of each character in the texts, without white space."""
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(text)
@@ -112,7 +112,7 @@ def count_characters(texts: Sequence[str]) -> Counter[str]:
 
 
 def lost_by(tokenizer: Tokenizer) -> tuple[str, ...]:
-    """Return what the normaliser makes alike: case, accents."""
+    """Return which distinctions the normaliser removes: case, accents."""
     merged = {"case": ("A", "a"), "accents": ("\u00e9", "e")}
     return tuple(
         name for name, (letter, plain) in merged.items() if _read_as(tokenizer, letter) == plain
@@ -120,7 +120,7 @@ def lost_by(tokenizer: Tokenizer) -> tuple[str, ...]:
 
 
 def uniform_bits(characters: Mapping[str, int]) -> float:
-    """Return the bits of a character when all of the alphabet are alike: knowing nothing."""
+    """Return the bits of a character drawn uniformly from the alphabet."""
     return math.log2(len(characters))
 
 
@@ -130,7 +130,7 @@ def character_count_bits(
     """Return bits per character when only the counts of characters are known.
 
     Args:
-        sentences: to be told.
+        sentences: the text to encode.
         rest: counts from other text; one is added to each.
         alphabet_size: A.
     """
@@ -143,7 +143,7 @@ def character_count_bits(
 def compressed_bits(sentences: Sequence[str], rest: Sequence[str]) -> float:
     """Return bits per character of xz, once it has read the rest of the text.
 
-    Its spaces and line ends are paid for, not counted, as a model's are neither.
+    Spaces and line ends cost bits here, but are not counted as characters.
     """
     before = "\n".join([*rest, ""]).encode()
     after = before + "\n".join(sentences).encode()
@@ -154,7 +154,7 @@ def compressed_bits(sentences: Sequence[str], rest: Sequence[str]) -> float:
 def _split_by_reading(
     tokenizer: Tokenizer, text: str, read_as: Mapping[str, str], unknown: int
 ) -> tuple[str, str]:
-    """Return the characters that are read, and those that are in an [UNK] or dropped."""
+    """Return the characters that are read, and those inside an [UNK] or dropped."""
     encoding = encode_with_offsets(tokenizer, [text])[0]
     in_unknown = {
         place
@@ -172,7 +172,7 @@ def _split_by_reading(
 
 
 def _read_as(tokenizer: Tokenizer, character: str) -> str:
-    """Return what a tokenizer makes of a character, '' when it drops it."""
+    """Return what a tokenizer normalises a character to, '' if it drops it."""
     if tokenizer.normalizer is None:
         return character
     text: str = tokenizer.normalizer.normalize_str(character)
@@ -180,7 +180,7 @@ def _read_as(tokenizer: Tokenizer, character: str) -> str:
 
 
 def _form_bits(characters: Mapping[str, int], read_as: Mapping[str, str]) -> dict[str, float]:
-    """Return for each character -log2 of its share among those that are read alike."""
+    """Return for each character -log2 of its share among those that are read the same."""
     groups: Counter[str] = Counter()
     for character, count in characters.items():
         groups[read_as[character]] += count

@@ -1,4 +1,4 @@
-"""Any BERT folder to a folder of today: safetensors, tokenizer.json, a plain config.json."""
+"""Convert any BERT folder to a modern one: safetensors, tokenizer.json, a plain config.json."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from bert_scratch.model.huggingface import place_encoder, to_hf
 from bert_scratch.model.legacy import read_pickled_weights
 from bert_scratch.model.weight_files import CONFIG, PICKLED, find_folder, read_weights
 
-# Heads under our names -> the class that has just these.
+# Heads under our names -> the class that has exactly these.
 _CLASS_OF_HEADS = {
     (): "BertModel",
     ("mlm_head",): "BertForMaskedLM",
@@ -68,7 +68,7 @@ def run_convert(config: ConvertConfig) -> Path:
     """Convert a folder and return the new one; weights become float32.
 
     Raises:
-        InputError: if the input cannot be read, is not a whole BERT, or is a pickle and
+        InputError: if the input cannot be read, is not a complete BERT, or is a pickle and
             --allow-pickle was not given; or if the output folder is in use or
             cannot be written to.
     """
@@ -115,7 +115,7 @@ def run_convert(config: ConvertConfig) -> Path:
 
 
 def _architecture(source: Path, names: Iterable[str]) -> str:
-    """Tell the class by the heads there are; a classifier only config.json can name."""
+    """Infer the class from the heads; for a classifier only config.json can tell."""
     heads = {name.partition(".")[0] for name in names} - {"bert"}
     if "classifier" not in heads:
         return _CLASS_OF_HEADS[tuple(sorted(heads))]

@@ -1,7 +1,7 @@
-"""What counting alone can do: the lines that a model has to be above.
+"""What counting alone can do: the baselines that a model has to beat.
 
-Both guess a word of a sentence from counts of other text: the most frequent word, whatever the
-place; and the word that most often stands between the same two neighbours.
+Both guess a word of a sentence from counts of other text: the most frequent word overall, and the
+word that occurs most often between the same two neighbours.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ EDGE = ""
 
 
 class NeighbourCounts:
-    """Counts which words stand in given contexts, while text streams by.
+    """Counts which words occur in given contexts, while text streams by.
 
-    Only the contexts that will be asked for are kept, so memory does not grow with the text.
+    Only the contexts that will be needed are kept, so memory does not grow with the text.
     """
 
     def __init__(self, contexts: Iterable[Context]) -> None:
@@ -36,7 +36,7 @@ class NeighbourCounts:
         self._words: defaultdict[str, int] = defaultdict(int)
 
     def add(self, words: Sequence[str]) -> None:
-        """Count the words of a sentence; punctuation marks are neighbours, never guesses."""
+        """Count the words of a sentence; punctuation marks are neighbours, but never guesses."""
         for left, word, right in zip([EDGE, *words], words, [*words[1:], EDGE], strict=False):
             if not is_word(word):
                 continue
@@ -49,13 +49,13 @@ class NeighbourCounts:
                 self._between[left, right][word] += 1
 
     def most_frequent(self) -> str:
-        """Return the most frequent word; '' before any was counted."""
+        """Return the most frequent word, or '' if none was counted yet."""
         return self._best(self._words)
 
     def guess(self, context: Context) -> str:
         """Return the word seen most often between two neighbours.
 
-        Where none was seen there, the commonest one behind the left or before the right
+        If none was seen there, return the commonest one after the left or before the right
         neighbour, whichever was seen more often; else the most frequent word.
         """
         left, right = context
@@ -68,6 +68,6 @@ class NeighbourCounts:
         return self.most_frequent()
 
     def _best(self, counts: dict[str, int]) -> str:
-        """Return the commonest; of equal ones the one more frequent elsewhere, then by letters."""
+        """Return the commonest word; ties go to the one more frequent overall, then by letters."""
         ranked = ((-count, -self._words[word], word) for word, count in counts.items())
         return min(ranked, default=(0, 0, ""))[2]

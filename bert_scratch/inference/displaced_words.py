@@ -1,8 +1,8 @@
 """A probe of every layer that needs no labels: which words are not where they belong?
 
-Some words of the sentences change places with each other, so displaced and untouched words are
-the same words. The embeddings alone cannot tell them apart: what a linear probe finds above layer
-0 is what the layers know of context.
+Some words of the sentences swap places, so displaced and untouched words come from the same
+vocabulary. The embeddings alone cannot tell them apart: what a linear probe finds above layer 0 is
+what the layers know about context.
 
 Letters: W words, L layers, D hidden.
 """
@@ -26,18 +26,18 @@ _SENTENCES_AT_ONCE = 64
 
 @dataclass(frozen=True, kw_only=True)
 class DisplacedWords:
-    """Sentences in which some words stand in each other's place."""
+    """Sentences in which some words have swapped places."""
 
     sentences: list[str]
-    """N."""
+    """N sentences."""
     spans: list[list[Span]]
-    """Where the words of each that a probe is asked about stand."""
+    """The positions, in each sentence, of the words that a probe is asked about."""
     displaced: list[list[bool]]
-    """Which of these do not belong there; as many others do."""
+    """Which of these words are displaced; about half of them are."""
 
 
 def displace_words(sentences: Sequence[str], *, seed: int) -> DisplacedWords:
-    """Let 15 % of the words and numbers change places, capitalised ones among themselves.
+    """Swap 15 % of the words and numbers, capitalised ones among themselves.
 
     Args:
         sentences: N, in random order.
@@ -54,7 +54,7 @@ def displace_words(sentences: Sequence[str], *, seed: int) -> DisplacedWords:
     for is_capital in (False, True):
         group = [(n, w) for n, w in places if words[n][w][0].isupper() == is_capital]
         drawn = [group[index] for index in random.permutation(len(group)).tolist()]
-        # each takes the word of the next: of a random cycle, no word stays where it is
+        # each takes the word of the next in a random cycle, so that no word stays where it is
         for (n, word), (other, its_word) in zip(drawn, drawn[1:] + drawn[:1], strict=True):
             if fold(words[other][its_word]) != fold(words[n][word]):
                 replacements[n, word] = words[other][its_word]
@@ -73,7 +73,7 @@ def displace_words(sentences: Sequence[str], *, seed: int) -> DisplacedWords:
 def _replaced(
     text: str, spans: Sequence[Span], replacements: dict[int, str]
 ) -> tuple[str, list[Span]]:
-    """Return a text with other words in some places, and where its words are now."""
+    """Return a text with some words replaced, and the new positions of its words."""
     parts: list[str] = []
     new_spans = []
     length = end_before = 0
@@ -88,11 +88,14 @@ def _replaced(
 def word_states(
     model: PretrainedModel, tokenizer: Tokenizer, sentences: Sequence[str], spans: list[list[Span]]
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """Yield [W, L + 1, D] of each sentence: its words' vectors, the mean of their pieces.
+    """Yield for each sentence [W, L + 1, D], its words' vectors as the mean of their pieces.
 
-    A word that the tokenizer drops, or that is beyond the row, is all zeros.
+    A sentence longer than a row is read in windows that overlap by half. A word that the tokenizer
+    drops is all zeros.
     """
-    options = EmbedOptions(unit="token", layers=(ALL_LAYERS,))
+    row_length = model.config.trained_seq_length or model.config.max_position_embeddings
+    stride = max(1, (row_length - 2) // 2)
+    options = EmbedOptions(unit="token", layers=(ALL_LAYERS,), stride=stride)
     for start in range(0, len(sentences), _SENTENCES_AT_ONCE):
         some = sentences[start : start + _SENTENCES_AT_ONCE]
         for number, found in enumerate(embeddings(model, tokenizer, some, options), start=start):

@@ -1,4 +1,4 @@
-"""What the parts of a model do: its loss without each head, and where a fact is carried.
+"""What the parts of a model do: its loss without each head, and which states carry a fact.
 
 Letters: N rows, S positions, L layers, H heads, V vocabulary.
 """
@@ -33,13 +33,13 @@ def masked_loss(
     text: str,
     edits: Sequence[Edit] = (),
 ) -> float:
-    """Return the mean loss in nats over a text's tokens, each hidden in a pass of its own.
+    """Return the mean loss in nats over a text's tokens, each masked in a separate row.
 
     Args:
-        model: on any device; it is left as it was.
+        model: on any device; left unchanged.
         tokenizer: the model's.
         text: at least one token long; special tokens spelt out in it are text.
-        edits: changes of the model for this loss, from `surgery`.
+        edits: changes to the model for this loss, from `surgery`.
 
     Raises:
         InputError: if the text has no token or is too long, or an edit does not fit.
@@ -63,7 +63,7 @@ def loss_without_heads(model: MaskedLM, tokenizer: Tokenizer, text: str) -> Tens
     """Return [L, H] float32, `masked_loss` with each head disabled in turn.
 
     Args:
-        model: on any device; it is left as it was.
+        model: on any device; left unchanged.
         tokenizer: the model's.
         text: at least one token long.
 
@@ -84,17 +84,17 @@ def loss_without_heads(model: MaskedLM, tokenizer: Tokenizer, text: str) -> Tens
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CausalTrace:
-    """How much of an answer comes back with one state of the clean run."""
+    """How much of an answer is restored by one state of the clean run."""
 
     tokens: list[str]
-    """S, of the corrupted text."""
+    """S tokens of the corrupted text."""
     clean: float
     """Probability of the answer in the clean text."""
     corrupted: float
     """Probability of the answer in the corrupted text."""
     restored: Tensor
-    """[L + 1, S] float32: in the corrupted text, with the clean state of one position put in after
-    the embeddings (row 0) or after a layer."""
+    """[L + 1, S] float32, probability of the answer in the corrupted text with the clean state of
+    one position put in after the embeddings (row 0) or after a layer."""
 
 
 def causal_trace(
@@ -104,13 +104,13 @@ def causal_trace(
     corrupted: str,
     answer: str,
 ) -> CausalTrace:
-    """Find the states that carry an answer, by putting each from one text into another.
+    """Find the states that carry an answer, by patching each from one text into another.
 
     Args:
-        model: on any device; it is left as it was.
+        model: on any device; left unchanged.
         tokenizer: the model's.
-        clean: a text with one [MASK], behind which the model should see the answer.
-        corrupted: the same with other words, and as many tokens.
+        clean: a text with one [MASK], for which the model should predict the answer.
+        corrupted: the same with other words, but the same number of tokens.
         answer: a token of the vocabulary.
 
     Raises:
@@ -118,7 +118,7 @@ def causal_trace(
 
     Source:
         Meng et al. 2022, "Locating and Editing Factual Associations in GPT", section 2.1, with
-        other words in place of noise.
+        other words instead of noise.
     """
     answer_id = tokenizer.token_to_id(answer)
     if answer_id is None:
@@ -156,7 +156,7 @@ def _probability(model: MaskedLM, row: MaskedRows, token_id: int) -> float:
 def _with_one_mask(
     model: MaskedLM, tokenizer: Tokenizer, text: str, device: torch.device
 ) -> MaskedRows:
-    """Return a text with one [MASK] as a row."""
+    """Return the row of a text with one [MASK]."""
     encoded = encode_pair(tokenizer, text, config=model.config, with_masks=True)
     mask_id = special_ids(tokenizer).mask
     ids = torch.tensor([encoded.ids], device=device)

@@ -1,6 +1,6 @@
 """Vectors of texts, words and tokens, from any layer.
 
-Letters: N texts, n words or tokens of one, L layers, D hidden.
+Letters: N texts, n words or tokens of a text, L layers, D hidden.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ Offsets = list[tuple[int, int]]
 ALL_LAYERS = "all"
 UNITS = ("text", "word", "token")
 BATCH_SIZE, CPU_BATCH_SIZE = 64, 8
-"""Rows of a pass. What a CPU computes of few fits its caches, and rows of a pass are more alike."""
+"""Rows per pass. On a CPU a few rows fit its caches, and have more similar lengths."""
 TOKENS_A_ROW = 128
 _TEXTS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadingOptions(Settings):
-    """Which layers are read, and how long a text at a time."""
+    """Which layers are read, and how much of a text at a time."""
 
     layers: tuple[str, ...] = ("-1",)
-    """Of L + 1: 0 is the output of the embeddings, L or -1 the last layer, -2 the one before it;
-    or all."""
+    """Layers to read: 0 is the output of the embeddings, L or -1 the last layer, -2 the one before
+    it; or all."""
     layer_combine: str | None = None
-    """Of several layers: mean, sum, concat, or stack (apart). Left out: mean; stack for all."""
+    """How to combine layers: mean, sum, concat, or stack (apart). Left out: mean; stack for all."""
     max_seq_length: int | None = None
     """Tokens of a row. Left out: those of the rows the model was trained on, or all it can take."""
     stride: int | None = None
@@ -88,7 +88,7 @@ class VectorOptions(ReadingOptions):
     """What a text's vector is made of; the defaults are sentence-transformers' for a plain BERT."""
 
     pooling: str = "mean"
-    """Of a text: mean or max over its tokens, [CLS] and [SEP] among them, or cls."""
+    """How to pool a text: mean or max over its tokens, including [CLS] and [SEP], or cls."""
 
     def __post_init__(self) -> None:
         """Check each value.
@@ -102,7 +102,7 @@ class VectorOptions(ReadingOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedOptions(VectorOptions):
-    """What gets a vector."""
+    """What gets a vector, and how it is scaled."""
 
     unit: str = "text"
     """What gets a vector: text, word (the mean of its pieces) or token."""
@@ -125,11 +125,11 @@ class Embedding:
 
     text: str
     vectors: Vectors
-    """[D] of a text, [n, D] of words or tokens; with concat k * D, with stack [.., k, D]."""
+    """[D] for a text, [n, D] for words or tokens; k * D with concat, [.., k, D] with stack."""
     offsets: Offsets | None
-    """Where each word or token stands in the text, in characters; None for a text."""
+    """The position of each word or token in the text, in characters; None for a text."""
     num_cut: int
-    """Tokens that were beyond the row and left out."""
+    """Number of tokens beyond the row, which were left out."""
 
 
 def embed(
@@ -150,21 +150,21 @@ def embed(
         model: a `BertModel`, or any model around one; in its own dtype and on its own device.
         tokenizer: the model's.
         texts: N texts; special tokens written out in them are text.
-        pooling: mean, cls or max; see `EmbedOptions`, as the others.
+        pooling: mean, cls or max; see `EmbedOptions`, also for the others.
         layers: one or more of 0 (embeddings) to L, or -1 (last) to -(L + 1); or ("all",).
         layer_combine: mean (the default), sum, concat, or stack (the default for all).
         unit: text, word or token.
         normalize: scale to length 1.
-        batch_size: rows of 128 tokens in a pass. None: 8 on a CPU, 64 elsewhere.
+        batch_size: rows of 128 tokens per pass. None: 8 on a CPU, 64 elsewhere.
         options: max_seq_length and stride.
 
     Returns:
-        [N, D] float32 for texts; for words and tokens a list of N arrays [n, D]. Of k layers, D is
-        k times as long with concat, and [k, D] with stack.
+        [N, D] float32 for texts; a list of N arrays [n, D] for words and tokens. With k layers, D
+        is k times as long with concat, and [k, D] with stack.
 
     Raises:
-        InputError: on an unknown choice, a layer the model has not, or a tokenizer that is not
-            the model's.
+        InputError: on an unknown choice, a layer the model lacks, or a tokenizer that is not the
+            model's.
     """
     chosen = EmbedOptions(
         pooling=pooling,
@@ -175,7 +175,7 @@ def embed(
         batch_size=batch_size,
         **options,
     )
-    # Of no texts, the vectors of an empty one tell the shape.
+    # If there are no texts, the vectors of an empty one tell the shape.
     given = list(texts) or [""]
     vectors = [found.vectors for found in embeddings(model, tokenizer, given, chosen)]
     if unit != "text":
@@ -190,9 +190,9 @@ def embeddings(
     options: EmbedOptions,
     change: Callable[[Vectors], Vectors] | None = None,
 ) -> Iterator[Embedding]:
-    """Yield what `embed` returns text by text, in order; memory does not grow with their number.
+    """Yield the embedding of each text in order; memory does not grow with their number.
 
-    A change, such as a `Whitening`, is made to each vector before it is scaled to length 1.
+    A change, such as a `Whitening`, is applied to each vector before it is scaled to length 1.
 
     Raises:
         InputError: as `embed`.
@@ -211,7 +211,7 @@ def encoder_of(model: nn.Module) -> BertModel:
 
 
 class _Embedder:
-    """The options turned into functions of a model, and the tokenizer's memory of words."""
+    """Embeds groups of texts by the options, keeping the tokenizer's word cache."""
 
     def __init__(
         self,
@@ -303,7 +303,7 @@ def layer_indices(layers: Sequence[str], num_layers: int) -> list[int]:
     """Return each layer as 0 (the embeddings) to L.
 
     Raises:
-        InputError: if a name is not all, and no number from -(L + 1) to L.
+        InputError: if a name is neither all nor a number from -(L + 1) to L.
     """
     if tuple(layers) == (ALL_LAYERS,):
         return list(range(num_layers + 1))

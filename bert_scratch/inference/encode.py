@@ -1,4 +1,4 @@
-"""Many texts through the encoder: cut into windows, sorted by length, filled to a token budget.
+"""Run many texts through the encoder: cut into windows, sorted by length, batched by tokens.
 
 Letters: B rows, S positions, L layers, D hidden.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bert_scratch.batch import padded_width
+from bert_scratch.batch import padded_width, passes_by_length
 from bert_scratch.data.wordpiece import SpecialIds
 from bert_scratch.inference.inputs import answering, check_known
 from bert_scratch.model.encoder import BertModel
@@ -24,31 +24,31 @@ class Window:
     text: int
     """Index of the text."""
     start: int
-    """Its first token, special tokens not counted."""
+    """Its first token, not counting special tokens."""
     ids: Sequence[int]
-    """Its tokens, special tokens not among them."""
+    """Its tokens, without special tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedBatch:
-    """Rows of similar length and what the encoder made of them."""
+    """Rows of similar length and the encoder's output for them."""
 
     rows: list[int]
     """B indices into the windows."""
     attention_mask: Tensor
-    """[B, S] int64, 1 on real tokens, [CLS] and [SEP] among them."""
+    """[B, S] int64, 1 on real tokens, including [CLS] and [SEP]."""
     layers: list[Tensor]
-    """[B, S, D] of each layer asked for, in the model's dtype."""
+    """[B, S, D] of each requested layer, in the model's dtype."""
 
 
 def windows_of(
     token_ids: Sequence[Sequence[int]], *, max_tokens: int, stride: int | None
 ) -> Iterator[Window]:
-    """Cut texts to what a row can hold.
+    """Cut texts into windows that fit a row.
 
     Args:
         token_ids: of each text, without special tokens.
-        max_tokens: the most a row holds beside [CLS] and [SEP], at least 1.
+        max_tokens: the most a row holds besides [CLS] and [SEP], at least 1.
         stride: tokens from the start of one window to the next, at most max_tokens; the last
             window ends with the text. None: a longer text is cut off after its first window.
     """
@@ -74,26 +74,22 @@ def encode_windows(
     first bfloat16 product of a shape takes eight times as long as the next.
 
     Args:
-        model: in evaluation or not; it is left as it was.
+        model: in training or evaluation mode; left unchanged.
         windows: in any order.
         special_ids: of the tokenizer.
         layers: 0 is the output of the embeddings, l that of layer l, up to L.
-        tokens_per_batch: positions of a pass, padding included; one row may exceed it.
+        tokens_per_batch: positions per pass, padding included; a single row may exceed it.
 
     Raises:
         InputError: if a token has no embedding.
     """
-    order = sorted(range(len(windows)), key=lambda index: -len(windows[index].ids))
+    limit = model.config.max_position_embeddings
+    widths = [padded_width(len(window.ids) + 2, limit) for window in windows]
     only_last = list(layers) == [model.config.num_hidden_layers]
-    start = 0
     with answering(model) as device:
-        while start < len(order):
-            longest = len(windows[order[start]].ids) + 2
-            width = padded_width(longest, model.config.max_position_embeddings)
-            rows = order[start : start + max(1, tokens_per_batch // width)]
-            start += len(rows)
+        for rows in passes_by_length(widths, tokens_per_batch):
             ids = [windows[row].ids for row in rows]
-            input_ids, attention_mask = _padded(ids, special_ids, width)
+            input_ids, attention_mask = _padded(ids, special_ids, widths[rows[0]])
             check_known(int(input_ids.max()), model.config)
             output = model(
                 input_ids.to(device),
@@ -109,7 +105,7 @@ def encode_windows(
 def _padded(
     rows: Sequence[Sequence[int]], special_ids: SpecialIds, width: int
 ) -> tuple[Tensor, Tensor]:
-    """Return [B, S] input_ids, each [CLS] row [SEP] and padding, and their attention mask."""
+    """Return [B, S] input_ids, each row as [CLS] row [SEP] and padding, and the attention mask."""
     lengths = torch.tensor([len(row) + 2 for row in rows])
     filled = [
         [special_ids.cls, *row, special_ids.sep, *[special_ids.pad] * (width - len(row) - 2)]

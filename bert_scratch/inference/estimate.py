@@ -1,4 +1,4 @@
-"""Means with the uncertainty that comes from asking about a sample only."""
+"""Means with the uncertainty that comes from using only a sample."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A mean and its standard error: another sample of the text would give about as much more."""
+    """A mean and its standard error: another sample would typically differ by about as much."""
 
     mean: float
     standard_error: float
@@ -26,8 +26,8 @@ def ratio_of(parts: npt.ArrayLike, wholes: npt.ArrayLike) -> Estimate:
     """Return the sum of the parts over the sum of the wholes.
 
     Args:
-        parts: [N], one a sentence or question, N at least 2.
-        wholes: [N], positive in sum.
+        parts: [N], one per sentence or question, N at least 2.
+        wholes: [N], with a positive sum.
 
     Source:
         Cochran 1977, "Sampling Techniques", section 6.3: the ratio estimator.

@@ -1,4 +1,4 @@
-"""What a masked language model puts in the place of [MASK].
+"""Predict the tokens at [MASK] with a masked language model.
 
 Letters: N masks of all texts, V vocabulary.
 """
@@ -7,25 +7,26 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from tokenizers import Tokenizer
 
-from bert_scratch.config import InputError, check_range
+from bert_scratch.config import BertConfig, InputError, check_range
 from bert_scratch.data.wordpiece import special_ids
 from bert_scratch.inference.inputs import (
+    BATCH_SIZE,
     MASK,
+    EncodedText,
     MaskedLM,
     ModelOptions,
     answering,
-    batches,
     encode_pair,
     pad_batch,
     vocabulary_logits,
 )
-from bert_scratch.inference.texts import given_texts
+from bert_scratch.inference.texts import placed_texts
 from bert_scratch.model.heads import BertForMaskedLM
 
 
@@ -34,11 +35,11 @@ class FilledMask:
     """One guess for one [MASK]."""
 
     token: str
-    """The token, a word or a piece that begins with ##."""
+    """The token: a word, or a piece that begins with ##."""
     id: int
-    """Its id."""
+    """The token's id."""
     score: float
-    """Its probability."""
+    """The token's probability."""
     text: str
     """The text with this guess in place; other masks stay."""
 
@@ -46,12 +47,12 @@ class FilledMask:
 def fill_mask(
     model: MaskedLM, tokenizer: Tokenizer, text: str, top_k: int = 5
 ) -> list[list[FilledMask]]:
-    """Guess the token behind each [MASK] of a text.
+    """Guess the token at each [MASK] of a text.
 
     Several masks are guessed independently of each other, in one pass.
 
     Args:
-        model: on any device; it is left as it was.
+        model: on any device; left unchanged.
         tokenizer: the model's.
         text: with one or more [MASK].
         top_k: guesses for each mask, at most the vocabulary's size.
@@ -71,10 +72,10 @@ def fill_masks(
     texts: Sequence[str],
     top_k: int = 5,
 ) -> list[list[list[FilledMask]]]:
-    """Do as `fill_mask` for several texts in one pass.
+    """Do what `fill_mask` does, for several texts in one pass.
 
     Args:
-        model: on any device; it is left as it was.
+        model: on any device; left unchanged.
         tokenizer: the model's.
         texts: at least one, each with one or more [MASK].
         top_k: guesses for each mask, at most the vocabulary's size.
@@ -85,11 +86,26 @@ def fill_masks(
     Raises:
         InputError: as `fill_mask`.
     """
+    encoded = [_encode(tokenizer, text, model.config) for text in texts]
+    return _guesses(model, tokenizer, texts, encoded, top_k)
+
+
+def _encode(tokenizer: Tokenizer, text: str, config: BertConfig) -> EncodedText:
+    """Encode a text with [MASK], or refuse it."""
+    if MASK not in text:
+        raise InputError(f"the text needs at least one {MASK}; got {text[:60]!r}")
+    return encode_pair(tokenizer, text, config=config, with_masks=True)
+
+
+def _guesses(
+    model: MaskedLM,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    encoded: Sequence[EncodedText],
+    top_k: int,
+) -> list[list[list[FilledMask]]]:
+    """Return the guesses for each [MASK] of each text."""
     check_range("top_k", top_k, at_least=1, at_most=model.config.vocab_size)
-    for text in texts:
-        if MASK not in text:
-            raise InputError(f"the text needs at least one {MASK}; got {text[:60]!r}")
-    encoded = [encode_pair(tokenizer, t, config=model.config, with_masks=True) for t in texts]
     special = special_ids(tokenizer)
     with answering(model) as device:
         inputs = pad_batch(encoded, pad_id=special.pad, device=device)
@@ -107,7 +123,7 @@ def fill_masks(
 
 
 def _filled(tokenizer: Tokenizer, text: str, mask: int, score: float, token_id: int) -> FilledMask:
-    """Put a guess in the place of the mask-th [MASK]; a ## piece joins the word before it."""
+    """Replace the mask-th [MASK] by a guess; a ## piece joins the word before it."""
     token = tokenizer.id_to_token(token_id) or ""  # a model may have more rows than tokens
     parts = text.split(MASK)
     before, after = MASK.join(parts[: mask + 1]), MASK.join(parts[mask + 1 :])
@@ -147,10 +163,10 @@ def run_fill_mask(config: FillMaskConfig) -> None:
         InputError: if the model cannot be loaded or a text cannot be used.
     """
     model, tokenizer = config.load(BertForMaskedLM)
-    for texts in batches(given_texts(config.text, config.input)):
-        for text, masks in zip(
-            texts, fill_masks(model, tokenizer, texts, config.top_k), strict=True
-        ):
+    for batch in _batches_before_an_error(_encoded_texts(config, tokenizer, model.config)):
+        texts, encoded = zip(*batch, strict=True)
+        found = _guesses(model, tokenizer, texts, encoded, config.top_k)
+        for text, masks in zip(texts, found, strict=True):
             if config.json:
                 plain = [[dataclasses.asdict(guess) for guess in guesses] for guesses in masks]
                 print(json.dumps({"text": text, "masks": plain}, ensure_ascii=False))
@@ -161,3 +177,34 @@ def run_fill_mask(config: FillMaskConfig) -> None:
                     print(f"  {MASK} {number}")
                 for guess in guesses:
                     print(f"  {guess.score:.4f}  {guess.token}")
+
+
+def _encoded_texts(
+    config: FillMaskConfig, tokenizer: Tokenizer, model_config: BertConfig
+) -> Iterator[tuple[str, EncodedText]]:
+    """Yield each text and its tokens; an error names the flag, file and line of the text."""
+    for place, text in placed_texts(config.text, config.input):
+        try:
+            encoded = _encode(tokenizer, text, model_config)
+        except InputError as error:
+            raise InputError(f"{place}: {error}") from error
+        yield text, encoded
+
+
+def _batches_before_an_error(
+    texts: Iterator[tuple[str, EncodedText]],
+) -> Iterator[list[tuple[str, EncodedText]]]:
+    """Yield lists of texts; those before one that cannot be used come before its error."""
+    batch: list[tuple[str, EncodedText]] = []
+    try:
+        for item in texts:
+            batch.append(item)
+            if len(batch) == BATCH_SIZE:
+                yield batch
+                batch = []
+    except InputError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch

@@ -1,6 +1,6 @@
-"""Text out of a masked language model, by Gibbs sampling: each token anew, given all others.
+"""Generate text from a masked language model by Gibbs sampling: redraw each token given all others.
 
-Letters: B texts, n tokens of one, S positions of a row.
+Letters: B texts, n tokens of a text, S positions of a row.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class GenerateOptions(Settings):
     prefix: str | None = None
     """How each text begins; it stays as it is."""
     num_sweeps: int = 10
-    """Times each token is drawn anew, given all others."""
+    """Times each token is redrawn, given all others."""
     top_k: int = 50
     """Tokens to choose from at a time."""
     temperature: float = 1.0
-    """Less is more probable and more alike, more is wilder."""
+    """Lower gives more probable and more similar texts, higher gives wilder ones."""
     seed: int = 0
     """Another seed gives other texts."""
 
@@ -64,7 +64,7 @@ class GenerateOptions(Settings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generated:
-    """Texts, and what they are like; the prefix is not counted."""
+    """Texts and their statistics, which do not count the prefix."""
 
     texts: list[str]
     """The prefix and what was drawn after it."""
@@ -75,24 +75,24 @@ class Generated:
     distinct_3: float
     """Different triples / triples."""
     repetition: float
-    """Runs of four tokens that stood in the same text before / runs of four."""
+    """Runs of four tokens that occurred earlier in the same text / runs of four."""
     tokens_per_s: float
-    """New tokens a second."""
+    """New tokens per second."""
 
 
 def generate(model: MaskedLM, tokenizer: Tokenizer, options: GenerateOptions) -> Generated:
     """Draw texts.
 
     All tokens start as [MASK]. A sweep visits the places of a text in random order, masks the
-    token there and draws it anew from the model's prediction.
+    token there and redraws it from the model's prediction.
 
     Args:
-        model: on any device; it is left as it was.
+        model: on any device; left unchanged.
         tokenizer: the model's.
-        options: how.
+        options: how texts are drawn.
 
     Raises:
-        InputError: if prefix and tokens are longer than the model takes.
+        InputError: if prefix and new tokens together are longer than the model takes.
 
     Source:
         Wang and Cho 2019, "BERT has a Mouth, and It Must Speak", sequential sampling. A sweep
@@ -160,12 +160,12 @@ def _drawn(
 
 
 def _shuffled_places(count: int, num_places: int, generator: torch.Generator) -> Tensor:
-    """Return [B, n]: for each text, its places in an order of its own."""
+    """Return [B, n]: for each text, its places in a separate random order."""
     return torch.rand(count, num_places, generator=generator).argsort(dim=1)
 
 
 def _joined(prefix: str | None, drawn: str) -> str:
-    """Put what was drawn behind the prefix; a ## piece joins its last word."""
+    """Append what was drawn to the prefix; a ## piece joins its last word."""
     if prefix is None:
         return drawn
     return prefix + drawn[2:] if drawn.startswith("##") else f"{prefix} {drawn}"
@@ -176,13 +176,13 @@ def _runs(row: Sequence[int], length: int) -> list[tuple[int, ...]]:
 
 
 def _distinct(rows: Sequence[Sequence[int]], length: int) -> float:
-    """Return distinct-n of Li et al. 2016; 0 where no text is so long."""
+    """Return distinct-n of Li et al. 2016; 0 if no text is long enough."""
     runs = list(chain.from_iterable(_runs(row, length) for row in rows))
     return len(set(runs)) / max(1, len(runs))
 
 
 def _repetition(rows: Sequence[Sequence[int]]) -> float:
-    """Return seq-rep-4 of Welleck et al. 2020 over all texts; 0 where none is so long."""
+    """Return seq-rep-4 of Welleck et al. 2020 over all texts; 0 if none is long enough."""
     runs = [_runs(row, _REPEATED_LENGTH) for row in rows]
     num_runs = sum(map(len, runs))
     return 1 - sum(len(set(own)) for own in runs) / num_runs if num_runs else 0.0
@@ -206,10 +206,10 @@ class GenerateConfig(ModelOptions, GenerateOptions):
 
 
 def run_generate(config: GenerateConfig) -> None:
-    """Print the texts, and what they are like.
+    """Print the texts and their statistics.
 
     Raises:
-        InputError: if the model cannot be loaded or takes no texts so long.
+        InputError: if the model cannot be loaded or cannot take texts this long.
     """
     model, tokenizer = config.load(BertForMaskedLM)
     found = generate(model, tokenizer, config)

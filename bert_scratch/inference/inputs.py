@@ -1,4 +1,4 @@
-"""Text to what a model takes, and a model folder to what answers.
+"""Turn text into model inputs, and a model folder into a model that answers.
 
 Letters: B texts, S positions, R positions to guess, V vocabulary.
 """
@@ -50,13 +50,13 @@ class ModelOptions(ComputeSettings):
         """Check the precision and the threads.
 
         Raises:
-            InputError: if there is no precision of that name, or no thread.
+            InputError: if the precision is unknown, or there are no threads.
         """
         ComputeSettings.__post_init__(self)
         check_choice("--dtype", self.dtype, (*DTYPES, INT8))
 
     def load(self, cls: type[Model]) -> tuple[Model, Tokenizer]:
-        """Return the model, ready to answer on its device, and its tokenizer.
+        """Return the model, in evaluation mode on its device, and its tokenizer.
 
         Raises:
             InputError: if either cannot be loaded, there is no such device, or it has no int8.
@@ -77,7 +77,7 @@ class EncodedText:
     ids: list[int]
     """S token ids."""
     token_type_ids: list[int]
-    """S of 0 up to and including the first [SEP], then 1."""
+    """S token types: 0 up to and including the first [SEP], then 1."""
 
 
 def encode_pair(
@@ -90,7 +90,7 @@ def encode_pair(
 ) -> EncodedText:
     """Encode a text, or a pair, for a model.
 
-    Special tokens written out in a text are ordinary text, but for [MASK] when asked for.
+    Special tokens written out in a text are ordinary text, except [MASK] if with_masks.
 
     Args:
         tokenizer: the model's.
@@ -101,7 +101,7 @@ def encode_pair(
 
     Raises:
         InputError: if the input is longer than max_position_embeddings, has a token beyond
-            vocab_size, or is a pair and the model has one token type only.
+            vocab_size, or is a pair while the model has only one token type.
     """
     special = special_ids(tokenizer)
     first = [special.cls, *_segment(tokenizer, a, with_masks=with_masks), special.sep]
@@ -125,7 +125,7 @@ def check_known(highest_id: int, config: BertConfig, *, what: str = "a text") ->
     """Check that the model has an embedding for each token of a text.
 
     Raises:
-        InputError: if it lacks the highest.
+        InputError: if it lacks that of the highest id.
     """
     if highest_id >= config.vocab_size:
         raise InputError(
@@ -148,7 +148,7 @@ def fits_row(tokenizer: Tokenizer, config: BertConfig, *texts: str, what: str = 
 def pad_batch(
     encoded: Sequence[EncodedText], *, pad_id: int, device: torch.device
 ) -> dict[str, Tensor]:
-    """Stack texts of any length, padded at the end, under the names of the models' arguments.
+    """Stack texts of any length, padded at the end, into the models' keyword arguments.
 
     Args:
         encoded: B texts, at least one.
@@ -173,7 +173,7 @@ def pad_batch(
 
 @contextmanager
 def answering(model: PretrainedModel) -> Iterator[torch.device]:
-    """Switch dropout and gradients off for a while; yields the model's device."""
+    """Switch dropout and gradients off inside the block; yields the model's device."""
     was_training = model.training
     model.eval()
     try:
@@ -196,7 +196,7 @@ def load_with_tokenizer(cls: type[Model], folder_or_hub_id: str) -> tuple[Model,
 
 
 def vocabulary_logits(model: MaskedLM, inputs: dict[str, Tensor], positions: Tensor) -> Tensor:
-    """Return [R, V], the scores of the vocabulary at some positions of a batch.
+    """Return [R, V], vocabulary logits at some positions of a batch.
 
     Args:
         model: on the inputs' device.
@@ -217,19 +217,20 @@ def logits_at(
     pad_id: int,
     device: torch.device,
 ) -> Tensor:
-    """Return [R, V], the scores of the vocabulary at some places of each row.
+    """Return [R, V], vocabulary logits at some columns of each row.
 
     Args:
         model: on the device.
         rows: B texts, of any length.
-        columns: of each row, the positions to guess, [CLS] being 0.
+        columns: the positions to guess in each row, [CLS] being 0.
         pad_id: the id of [PAD].
         device: where the model is.
     """
     inputs = pad_batch(rows, pad_id=pad_id, device=device)
     width = inputs["input_ids"].shape[1]
     positions = [row * width + column for row, own in enumerate(columns) for column in own]
-    return vocabulary_logits(model, inputs, torch.tensor(positions, device=device))
+    at = torch.tensor(positions, dtype=torch.int64, device=device)  # of none, torch takes float
+    return vocabulary_logits(model, inputs, at)
 
 
 def batches(items: Iterable[Item], size: int = BATCH_SIZE) -> Iterator[list[Item]]:
@@ -240,7 +241,7 @@ def batches(items: Iterable[Item], size: int = BATCH_SIZE) -> Iterator[list[Item
 
 
 def text_batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    """Yield lists of up to size texts, of fewer where they are long: memory stays even."""
+    """Yield lists of up to size texts, fewer if they are long, so that memory stays even."""
     batch: list[str] = []
     room = _CHARACTERS_AT_ONCE
     for text in texts:

@@ -1,4 +1,4 @@
-"""Matrix products of 8-bit whole numbers, several times as fast as float32 on a CPU."""
+"""Matrix products of 8-bit integers, several times as fast as float32 on a CPU."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import torch
 from torch import Tensor, nn
 
 LARGEST = 127
-"""-128 is left out, so that the range is the same on both sides of zero."""
+"""Largest int8 value used; -128 is left out, so that the range is symmetric."""
 
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 
 
 class Int8Linear(nn.Module):
-    """x W^T + b for reading, of whole numbers: each row of x and of W has a scale of its own.
+    """x W^T + b for inference in 8-bit integers; each row of x and of W has its own scale.
 
-    The sum of products is exact (int32); what is lost is the rounding of x and W, at most half of
-    1/127 of the largest entry of a row.
+    The sum of products is exact (int32); the only error is the rounding of x and W, at most half
+    of 1/127 of the largest entry of a row.
 
     Args:
-        linear: the layer that it stands in for, in float32.
+        linear: the layer to replace, in float32.
 
     Source:
         Dettmers et al. 2022 (LLM.int8), section 2.1, vector-wise quantisation, without their
@@ -30,7 +30,7 @@ class Int8Linear(nn.Module):
     weight: Tensor
     """[I, O] int8."""
     scale: Tensor
-    """[O] float32: what 1 in a column of the weight stands for."""
+    """[O] float32: the value of 1 in each column of the weight."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -50,17 +50,17 @@ class Int8Linear(nn.Module):
 
 
 def _whole_numbers(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Return [N, I] int8 and [N, 1] float32, whose product is the rows as near as may be."""
+    """Quantise rows to [N, I] int8 and scales [N, 1] float32, whose product approximates them."""
     smallest = torch.finfo(rows.dtype).tiny
     scale = rows.abs().amax(dim=-1, keepdim=True).clamp_(min=smallest).div_(LARGEST)
     return (rows / scale).round_().to(torch.int8), scale
 
 
 def with_int8_products(model: AnyModel) -> AnyModel:
-    """Let every linear layer of a float32 model compute in int8, in place, and return the model.
+    """Make every linear layer of a float32 model compute in int8, in place; return the model.
 
-    Embeddings, attention between tokens, LayerNorm and softmax stay float32; so does the word
-    table, of which the decoder of masked words gets a copy. It cannot be trained any more.
+    Embeddings, attention between tokens, LayerNorm and softmax stay float32. So does the word
+    embedding, of which the decoder gets an int8 copy. The model can no longer be trained.
     """
     for module in list(model.modules()):
         for name, child in list(module.named_children()):

@@ -1,4 +1,4 @@
-"""Files of labelled examples, read and written row by row with every column kept."""
+"""Read and write files of labelled examples row by row, keeping every column."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read_labelled_file(path: str, text_column: str) -> Table:
         text_column: the column, or key, of the text.
 
     Raises:
-        InputError: if the file cannot be read or has no examples, or one of them has no text.
+        InputError: if the file cannot be read, has no examples, or one of them has no text.
     """
     table = read_table(path, is_header=lambda _cells: True)
     names = table.columns
@@ -39,12 +39,12 @@ def read_labelled_file(path: str, text_column: str) -> Table:
 def row_writer(
     kind: str, columns: Sequence[str], file: TextIO
 ) -> Callable[[Mapping[str, Any]], None]:
-    """Write the column names, and return a function that writes an example as it was read.
+    """Write the column names; return a function that writes an example as it was read.
 
     Args:
         kind: one of `LABELLED_KINDS`.
-        columns: their names; objects keep the keys they have.
-        file: open for writing, without translation of line ends.
+        columns: the column names; JSON objects keep their own keys.
+        file: open for writing, without newline translation.
     """
     if kind == ".jsonl":
         return lambda row: print(json.dumps(row, ensure_ascii=False), file=file)

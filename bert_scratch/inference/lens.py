@@ -1,4 +1,4 @@
-"""What a layer's states would say, were the model to end there.
+"""What a layer's states would predict if the model ended there.
 
 Letters: N states, S positions, L layers, D hidden, V vocabulary, k guesses.
 """
@@ -20,7 +20,7 @@ _STATES_A_PASS = 256
 
 
 class Guesses(NamedTuple):
-    """The best tokens for each state; the leading dimensions are those of the states."""
+    """The best tokens for each state; leading dimensions are those of the states."""
 
     ids: Tensor
     """[..., k] int64, the best first."""
@@ -29,19 +29,19 @@ class Guesses(NamedTuple):
 
 
 class Ranked(NamedTuple):
-    """How a state sees one token; the dimensions are those of the states without D."""
+    """How a state ranks one token; dimensions are those of the states without D."""
 
     probability: Tensor
-    """float32."""
+    """Probability of the token, float32."""
     rank: Tensor
-    """int64, 1 for the most probable."""
+    """Rank of the token, int64, 1 for the most probable."""
 
 
 def layer_states(model: PretrainedModel, input_ids: Tensor, token_type_ids: Tensor) -> Tensor:
-    """Return [L + 1, S, D] float32 on the CPU, of the embeddings and each layer, of one row.
+    """Return [L + 1, S, D] float32 on the CPU: a row's states after the embeddings and each layer.
 
     Args:
-        model: a `BertModel`, or any model around one; it is left as it was.
+        model: a `BertModel`, or any model around one; left unchanged.
         input_ids: [1, S] int64.
         token_type_ids: [1, S] int64.
     """
@@ -57,7 +57,7 @@ def hidden_states(model: PretrainedModel, rows: MaskedRows) -> Tensor:
     """Return [N, L + 1, D] float32 on the CPU: the states at each row's [MASK].
 
     Args:
-        model: a `BertModel`, or any model around one, on the rows' device; it is left as it was.
+        model: a `BertModel`, or any model around one, on the rows' device; left unchanged.
         rows: from `hide_each_token`.
     """
     encoder = encoder_of(model)
@@ -75,10 +75,10 @@ def hidden_states(model: PretrainedModel, rows: MaskedRows) -> Tensor:
 def logit_lens(
     head: MaskedLMHead, states: Tensor, top_k: int, labels: Tensor
 ) -> tuple[Guesses, Ranked]:
-    """Let the masked language model's head read states of any layer.
+    """Apply the masked language model's head to states of any layer.
 
     Args:
-        head: the model's, in evaluation.
+        head: the model's, in evaluation mode.
         states: [..., D], of any layers.
         top_k: guesses for each, at most V.
         labels: [...] int64, a token to look up for each state.
@@ -111,7 +111,7 @@ def logit_lens(
 
 
 def nearest_words(word_embeddings: Tensor, states: Tensor, top_k: int) -> Guesses:
-    """Find the tokens whose embedding points where a state does.
+    """Find the tokens whose embedding is closest in direction to a state.
 
     Args:
         word_embeddings: [V, D].

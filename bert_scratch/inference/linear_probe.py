@@ -1,4 +1,4 @@
-"""Linear probes: what of a label a layer holds ready for a straight line to read."""
+"""Linear probes: how well a label can be read linearly from each layer."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy.typing as npt
 from bert_scratch.extras import import_extra
 
 _REGULARISATION = 0.01
-"""scikit-learn's C, on standardised vectors: too little to learn the training part by heart."""
+"""scikit-learn's C, for standardised vectors: small enough not to memorise the training part."""
 
 
 def probe_layers(
     states: npt.NDArray[np.float32], labels: npt.NDArray[Any], *, num_train: int
 ) -> Iterator[npt.NDArray[np.bool_]]:
-    """Yield for each layer which labels of the test part a logistic regression gives rightly.
+    """Yield for each layer which test labels a logistic regression predicts correctly.
 
     Args:
         states: [N, L + 1, D].
         labels: [N] of any kind, at least two different ones in the training part.
-        num_train: the first so many, which the probe learns from; the others are the test.
+        num_train: the first num_train are the training part, the others the test part.
     """
     purpose = "a linear probe"
     linear = import_extra("sklearn.linear_model", purpose, "sklearn")

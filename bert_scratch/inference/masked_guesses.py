@@ -1,4 +1,4 @@
-"""Rows of tokens with several of them masked at once, and what a model puts there.
+"""Mask several tokens of each row at once, and return a model's predictions for them.
 
 Letters: k masked positions of a row, B rows of a pass, V vocabulary.
 """
@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from tokenizers import Tokenizer
 
+from bert_scratch.batch import passes_by_length
 from bert_scratch.data.wordpiece import special_ids
 from bert_scratch.inference.inputs import EncodedText, MaskedLM, answering, logits_at
 
@@ -23,20 +24,20 @@ class MaskedRow(NamedTuple):
     """A text's tokens, and which of them are masked."""
 
     ids: Sequence[int]
-    """Without [CLS] and [SEP]; at most what the model has positions for."""
+    """Token ids without [CLS] and [SEP]; at most as many as the model has positions for."""
     masked: Sequence[int]
-    """k places in ids."""
+    """k indices into ids."""
 
 
 class Answers(NamedTuple):
-    """What a model puts in the masked places of a row."""
+    """A model's predictions for the masked places of a row."""
 
     ids: npt.NDArray[np.int64]
     """[k] the most probable token."""
     probabilities: npt.NDArray[np.float32]
     """[k] its probability."""
     losses: npt.NDArray[np.float32]
-    """[k] -ln of the probability of what stood there."""
+    """[k] -ln of the probability of the original token."""
 
 
 def answer_rows(
@@ -45,16 +46,11 @@ def answer_rows(
     """Yield (indices of rows, their answers), the longest rows first.
 
     Args:
-        model: on any device; it is left as it was.
+        model: on any device; left unchanged.
         tokenizer: the model's.
-        rows: any number, each with at least one masked place.
+        rows: any number, each with any number of masked places.
     """
-    order = sorted(range(len(rows)), key=lambda index: -len(rows[index].ids))
-    start = 0
-    while start < len(order):
-        room = max(1, _TOKENS_PER_BATCH // (len(rows[order[start]].ids) + 2))
-        chosen = order[start : start + room]
-        start += room
+    for chosen in passes_by_length([len(row.ids) + 2 for row in rows], _TOKENS_PER_BATCH):
         yield chosen, _answer(model, tokenizer, [rows[index] for index in chosen])
 
 
@@ -70,7 +66,8 @@ def _answer(model: MaskedLM, tokenizer: Tokenizer, rows: Sequence[MaskedRow]) ->
         columns = [[place + 1 for place in row.masked] for row in rows]
         logits = logits_at(model, encoded, columns, pad_id=special.pad, device=device)
         scores = torch.log_softmax(logits.float(), dim=-1)  # [sum of k, V]
-        targets = torch.tensor([row.ids[place] for row in rows for place in row.masked])
+        stood = [row.ids[place] for row in rows for place in row.masked]
+        targets = torch.tensor(stood, dtype=torch.int64)
         losses = -scores.gather(1, targets.to(device)[:, None]).squeeze(1)
         best = scores.max(dim=-1)
     values = [v.cpu().numpy() for v in (best.indices, best.values.exp(), losses)]

@@ -1,4 +1,4 @@
-"""A text as many rows, in each of which another token is hidden.
+"""Turn a text into rows, each with a different token masked.
 
 Letters: N rows, S positions, D hidden, V vocabulary.
 """
@@ -13,27 +13,26 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from bert_scratch.data.wordpiece import special_ids
-from bert_scratch.inference.inputs import EncodedText, MaskedLM
-from bert_scratch.model.layers import gather_positions
+from bert_scratch.inference.inputs import EncodedText, MaskedLM, vocabulary_logits
 
 _TOKENS_A_PASS = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class MaskedRows:
-    """Rows without padding; each has [MASK] at one position of its own."""
+    """Rows without padding; each has [MASK] at a different position."""
 
     input_ids: Tensor
     """[N, S] int64."""
     token_type_ids: Tensor
     """[N, S] int64."""
     positions: Tensor
-    """[N] int64, ascending: where each row has its [MASK]."""
+    """[N] int64, ascending: the position of each row's [MASK]."""
     labels: Tensor
-    """[N] int64, the token there; that of [MASK] where the text itself has one."""
+    """[N] int64, the original token there; [MASK] itself if the text has one."""
 
     def passes(self) -> Iterator[MaskedRows]:
-        """Yield the rows a few at a time, as many as go through a model at once."""
+        """Yield the rows in parts that go through a model at once."""
         rows = max(1, _TOKENS_A_PASS // self.input_ids.shape[1])
         parts = (self.input_ids, self.token_type_ids, self.positions, self.labels)
         for cut in zip(*(torch.split(part, rows) for part in parts), strict=True):
@@ -47,12 +46,12 @@ def hide_each_token(
     positions: Sequence[int] | None = None,
     device: torch.device | str = "cpu",
 ) -> MaskedRows:
-    """Hide one token a row behind [MASK].
+    """Replace one token per row by [MASK].
 
     Args:
         encoded: from `encode_pair`.
         tokenizer: the model's.
-        positions: which, ascending; None for all but [CLS] and [SEP].
+        positions: the positions to mask, ascending; None for all but [CLS] and [SEP].
         device: where the model is.
     """
     special = special_ids(tokenizer)
@@ -67,16 +66,15 @@ def hide_each_token(
 
 
 def mask_logits(model: MaskedLM, rows: MaskedRows, words: Tensor | None = None) -> Tensor:
-    """Return [N, V], what a model says at each row's position.
+    """Return [N, V], a model's logits at each row's position.
 
     Args:
         model: on the rows' device.
         rows: as many as go through the model at once.
-        words: [N, S, D] in place of the rows' word embeddings; or None.
+        words: [N, S, D], used instead of the rows' word embeddings; or None.
     """
-    ids = rows.input_ids if words is None else None
-    states = model.bert(ids, rows.token_type_ids, inputs_embeds=words).last_hidden_state
-    row = torch.arange(len(rows.positions), device=states.device)
-    flat = row * states.shape[1] + rows.positions
-    logits: Tensor = model.mlm_head(gather_positions(states, flat))
-    return logits
+    num_rows, width = rows.input_ids.shape
+    ids = {"input_ids": rows.input_ids} if words is None else {"inputs_embeds": words}
+    starts = torch.arange(num_rows, device=rows.positions.device) * width
+    inputs = {**ids, "token_type_ids": rows.token_type_ids}
+    return vocabulary_logits(model, inputs, starts + rows.positions)

@@ -1,4 +1,4 @@
-"""Whole words hidden in sentences, the same for every model, and who can restore them."""
+"""Hide whole words in sentences, the same for every model, and test who can restore them."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class HiddenWords:
     """The words of N sentences, and which of them are hidden."""
 
     sentences: Sequence[str]
-    """N."""
+    """N sentences."""
     spans: list[list[Span]]
-    """Where the words of each sentence stand."""
+    """The positions of the words of each sentence."""
     chosen: list[list[int]]
-    """The hidden words of each sentence, ascending, never two beside each other."""
+    """The hidden words of each sentence, ascending, never two adjacent."""
 
     def words(self) -> list[str]:
-        """Return the hidden words of all sentences as they are compared."""
+        """Return the hidden words of all sentences, folded for comparison."""
         return [fold(self._word(n, word)) for n, word in self._places()]
 
     def contexts(self) -> list[Context]:
-        """Return the neighbours of each hidden word, as they are compared."""
+        """Return the neighbours of each hidden word, folded for comparison."""
         return [
             (self._neighbour(n, word - 1), self._neighbour(n, word + 1))
             for n, word in self._places()
@@ -61,7 +61,7 @@ class HiddenWords:
 
 
 def hide_words(sentences: Sequence[str], *, seed: int) -> HiddenWords:
-    """Choose 15 % of the words and numbers of each sentence, at least one where there is one."""
+    """Hide 15 % of the words and numbers of each sentence, at least one if it has any."""
     spans = word_spans(sentences)
     random = np.random.Generator(np.random.Philox(seed))
     chosen = [
@@ -78,7 +78,7 @@ def hide_words(sentences: Sequence[str], *, seed: int) -> HiddenWords:
 def choose_apart(
     candidates: Sequence[int], num_wanted: int, random: np.random.Generator
 ) -> list[int]:
-    """Draw places of which no two stand beside each other; fewer when no more fit."""
+    """Draw places of which no two are adjacent; fewer if no more fit."""
     chosen: set[int] = set()
     for place in random.permutation(np.array(candidates, np.int64)).tolist():
         if len(chosen) < num_wanted and chosen.isdisjoint((place - 1, place + 1)):
@@ -91,7 +91,7 @@ def restored_by_model(
 ) -> Iterator[tuple[list[int], list[list[bool]]]]:
     """Yield (indices of sentences, which of their hidden words a model restores).
 
-    All pieces of a word are masked, and all must be right, case and accents apart.
+    All pieces of a word are masked, and all must be right, ignoring case and accents.
     """
     rows, pieces_of_words = [], []
     encodings = encode_with_offsets(tokenizer, hidden.sentences)
@@ -117,14 +117,14 @@ def restored_by_model(
 def restored_by_counts(
     hidden: HiddenWords, rest: Sequence[str]
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Return which hidden words the most frequent word is, and which the neighbours give away.
+    """Return which hidden words equal the most frequent word, and which the neighbours predict.
 
     Args:
-        hidden: K words in all.
+        hidden: K words in total.
         rest: other sentences of the text, to count in.
 
     Returns:
-        Two of [K].
+        Two arrays [K].
     """
     counts = NeighbourCounts(hidden.contexts())
     for words in folded_words(rest):
@@ -137,7 +137,7 @@ def restored_by_counts(
 
 
 def _spelt(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
-    """Return the word that pieces spell, as it is compared; no word where they spell several."""
+    """Return the text that pieces spell, folded for comparison; several words never match one."""
     pieces = [tokenizer.id_to_token(index) or "" for index in ids]  # a model may have more rows
     rest = [p.removeprefix(_CONTINUES) if p.startswith(_CONTINUES) else f" {p}" for p in pieces[1:]]
     return fold("".join([*pieces[:1], *rest]))

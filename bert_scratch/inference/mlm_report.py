@@ -1,4 +1,4 @@
-"""Where a masked language model is right: by frequency, part of word and position, and its doubts.
+"""Where a masked language model is right: by frequency, part of word, position and confidence.
 
 Letters: N masked tokens.
 """
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Encoding, Tokenizer
 
-from bert_scratch.config import check_choice, check_range
+from bert_scratch.config import InputError, check_choice, check_range
 from bert_scratch.data.corpus import DOCUMENT_RULES
 from bert_scratch.data.encoding import TextEncoder, encode_with_offsets
 from bert_scratch.data.sentences import check_sentence_rule
@@ -28,9 +28,9 @@ from bert_scratch.inference.whole_words import is_word
 from bert_scratch.model.heads import BertForMaskedLM
 
 FREQUENCIES = (0, 1, 10, 100, 1000, 10_000)
-"""Where bands of frequency begin: how often a token stands in the rest of the text."""
+"""Lower bounds of frequency bands: how often a token occurs in the rest of the text."""
 PLACES = (1, 2, 3, 5, 9, 17, 33)
-"""Where bands of position begin, the first token of a sentence being 1."""
+"""Lower bounds of position bands, the first token of a sentence being 1."""
 PARTS = ("whole word", "first piece", "middle piece", "last piece", "punctuation")
 
 
@@ -45,7 +45,7 @@ class MlmReportConfig(ModelOptions):
     documents: str = "auto"
     """What separates documents: auto, blank-lines, files, lines or titles."""
     sentences: str = "auto"
-    """How lines become sentences: auto, lines, rules, or a library as of prepare."""
+    """How lines become sentences: auto, lines, rules, or a library, as for prepare."""
     seed: int = 0
     """Draws the sentences, and the tokens to mask."""
     json: bool = False
@@ -68,22 +68,23 @@ class MlmReportConfig(ModelOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedTokens:
-    """The tokens that were masked, and what the model put in their place."""
+    """The tokens that were masked, and the model's predictions for them."""
 
     count: npt.NDArray[np.int64]
-    """[N] how often the token stands in the rest of the text."""
+    """[N] how often the token occurs in the rest of the text."""
     part: npt.NDArray[np.int64]
     """[N] index into PARTS."""
     place: npt.NDArray[np.int64]
     """[N] its position in the sentence, from 1."""
     is_right: npt.NDArray[np.bool_]
-    """[N] whether the most probable token is the one that stood there."""
+    """[N] whether the most probable token is the original one."""
     confidence: npt.NDArray[np.float64]
     """[N] the probability of the most probable token."""
     loss: npt.NDArray[np.float64]
-    """[N] -ln of the probability of the token that stood there."""
-    count_loss: npt.NDArray[np.float64]
-    """[N] the same by counts of tokens in the rest of the text, 0.5 added to each."""
+    """[N] -ln of the probability of the original token."""
+    count_loss: npt.NDArray[np.float64] | None
+    """[N] the same, predicted by token counts in the rest of the text, 0.5 added to each; None if
+    there is no rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,34 +95,39 @@ class Group:
     num_tokens: int
     accuracy: Estimate
     loss: float
-    """Mean, in nats."""
-    count_loss: float
-    """Mean loss of counts alone: the line to be below."""
+    """Mean loss, in nats."""
+    count_loss: float | None
+    """Mean loss of counts alone, the baseline to beat; None if there is nothing to count in."""
     confidence: float
     """Mean probability of the most probable token."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MlmReport:
-    """Masked accuracy, cut in several ways; groups of fewer than two tokens are left out."""
+    """Masked accuracy, grouped in several ways; groups of fewer than two tokens are left out."""
 
     model: str
     text: str
     num_sentences: int
+    num_counted_tokens: int
+    """Tokens of the rest of the text, which the counts are of; 0 if the text is one document."""
     whole: Group
     by_frequency: list[Group]
-    """By how often the token stands in the rest of the text."""
+    """Groups by how often the token occurs in the rest of the text; none if there is no rest."""
     by_part: list[Group]
     by_place: list[Group]
-    """By position in the sentence."""
+    """Groups by position in the sentence."""
     by_confidence: list[Group]
-    """In tenths of the probability of the most probable token: the calibration curve."""
+    """Groups by tenths of the probability of the most probable token: the calibration curve."""
     calibration_error: float
-    """Mean distance of accuracy and confidence, over tenths, weighted by their tokens."""
+    """Mean distance between accuracy and confidence over tenths, weighted by their tokens."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return asdict(self)
+        """Return plain JSON values; without the frequencies and losses of counts if not counted."""
+        values = asdict(self, dict_factory=lambda items: {k: v for k, v in items if v is not None})
+        if not self.num_counted_tokens:
+            del values["by_frequency"]
+        return values
 
 
 def mlm_report(
@@ -131,7 +137,7 @@ def mlm_report(
 
     Args:
         config: model and text.
-        progress: is told of how many sentences, of all of them, are done.
+        progress: called with the number of sentences done and the total.
 
     Raises:
         InputError: if model or text cannot be used.
@@ -142,21 +148,25 @@ def mlm_report(
         num_sentences=config.num_lines,
         seed=config.seed,
         fits=functools.partial(fits_row, tokenizer, model.config),
+        source=f"--text {config.text}",
     )
+    counts = token_counts(tokenizer, sample.rest)
     tokens = masked_tokens(
-        model,
-        tokenizer,
-        sample.sentences,
-        token_counts(tokenizer, sample.rest),
-        seed=config.seed,
-        progress=progress,
+        model, tokenizer, sample.sentences, counts, seed=config.seed, progress=progress
     )
+    if not len(tokens.loss):
+        raise InputError(
+            f"--text {config.text}: no token of its sentences can be masked, for all are [UNK] in "
+            f"the vocabulary of --model {config.model}; give a text in the model's language"
+        )
+    has_counts = tokens.count_loss is not None
     return MlmReport(
         model=config.model,
         text=config.text,
         num_sentences=len(sample.sentences),
+        num_counted_tokens=int(counts.sum()),
         whole=_group("all", tokens, np.ones(len(tokens.loss), bool)),
-        by_frequency=_groups(tokens, tokens.count, _bands(FREQUENCIES)),
+        by_frequency=_groups(tokens, tokens.count, _bands(FREQUENCIES)) if has_counts else [],
         by_part=_groups(tokens, tokens.part, {name: (n, n) for n, name in enumerate(PARTS)}),
         by_place=_groups(tokens, tokens.place, _bands(PLACES)),
         by_confidence=_groups(tokens, _tenths(tokens.confidence), _TENTHS),
@@ -165,7 +175,7 @@ def mlm_report(
 
 
 def token_counts(tokenizer: Tokenizer, texts: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Return [V] how often each token stands in texts."""
+    """Return [V], how often each token occurs in texts."""
     counts = np.zeros(vocab_size_of(tokenizer), np.int64)
     for ids in TextEncoder(tokenizer).encode(texts):
         np.add.at(counts, ids, 1)
@@ -187,9 +197,9 @@ def masked_tokens(
         model: on any device.
         tokenizer: the model's.
         sentences: each no longer than a row.
-        counts: [V] of tokens in other text.
+        counts: [V], token counts in other text.
         seed: draws the tokens.
-        progress: as of `mlm_report`.
+        progress: as in `mlm_report`.
     """
     encodings = encode_with_offsets(tokenizer, sentences)
     rows = _masked_rows(tokenizer, encodings, seed)
@@ -198,23 +208,25 @@ def masked_tokens(
         answers.update(zip(indices, found, strict=True))
         progress(len(answers), len(rows))
     ordered = [answers[index] for index in range(len(rows))]
-    ids = np.array([row.ids[place] for row in rows for place in row.masked])
+    ids = np.array([row.ids[place] for row in rows for place in row.masked], np.int64)
     asked = list(zip(encodings, rows, strict=True))
+    parts = [_part(encoding, token) for encoding, row in asked for token in row.masked]
+    total = counts.sum() + 0.5 * len(counts)
     return MaskedTokens(
         count=counts[ids],
-        part=np.array([_part(encoding, t) for encoding, row in asked for t in row.masked]),
-        place=np.array([place + 1 for row in rows for place in row.masked]),
+        part=np.array(parts, np.int64),
+        place=np.array([place + 1 for row in rows for place in row.masked], np.int64),
         is_right=np.concatenate([answer.ids for answer in ordered]) == ids,
         confidence=np.concatenate([a.probabilities for a in ordered]).astype(np.float64),
         loss=np.concatenate([answer.losses for answer in ordered]).astype(np.float64),
-        count_loss=-np.log((counts[ids] + 0.5) / (counts.sum() + 0.5 * len(counts))),
+        count_loss=-np.log((counts[ids] + 0.5) / total) if counts.any() else None,
     )
 
 
 def calibration_error(
     confidence: npt.NDArray[np.float64], is_right: npt.NDArray[np.bool_]
 ) -> float:
-    """Return how far confidence is from accuracy: the mean over tenths, weighted by their tokens.
+    """Return the mean distance of confidence from accuracy over tenths, weighted by their tokens.
 
     Args:
         confidence: [N], 0 to 1.
@@ -265,7 +277,7 @@ def _tenths(confidence: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
 
 
 def _bands(starts: Sequence[int]) -> Bands:
-    """Name bands of whole numbers that begin at each start; the last has no end."""
+    """Name bands of integers that begin at each start; the last is open-ended."""
     bands: Bands = {}
     for first, last in zip(starts, [*(start - 1 for start in starts[1:]), np.inf], strict=True):
         name = f"{first:,}" if first == last else f"{first:,}-{last:,}"
@@ -285,6 +297,6 @@ def _group(name: str, tokens: MaskedTokens, flags: npt.NDArray[np.bool_]) -> Gro
         num_tokens=int(flags.sum()),
         accuracy=proportion(tokens.is_right[flags]),
         loss=float(tokens.loss[flags].mean()),
-        count_loss=float(tokens.count_loss[flags].mean()),
+        count_loss=None if tokens.count_loss is None else float(tokens.count_loss[flags].mean()),
         confidence=float(tokens.confidence[flags].mean()),
     )

@@ -1,6 +1,6 @@
 """Exact search: the vectors with the largest cosine, from a file of any length.
 
-Letters: Q queries, N vectors, D numbers of one, K neighbours.
+Letters: Q queries, N vectors, D numbers per vector, K neighbours.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _QUERIES_AT_ONCE = 1024
 
 
 class NearestSearch:
-    """Keeps, for each query, the nearest of all vectors it was shown.
+    """Keeps, for each query, the nearest of all vectors seen.
 
     Attributes:
         scores: Q arrays of up to K float32, cosines, the largest first.
-        rows: Q arrays of up to K int64, the vectors' numbers from 0; of equals the first.
+        rows: Q arrays of up to K int64, the vectors' numbers from 0; the first wins a tie.
     """
 
     def __init__(self, queries: Vectors, top_k: int) -> None:
         """Start without vectors.
 
         Args:
-            queries: [Q, D], of any length.
+            queries: [Q, D], not necessarily normalised.
             top_k: K, at least 1.
         """
         self.scores = [np.empty(0, np.float32) for _ in queries]
@@ -46,10 +46,10 @@ class NearestSearch:
         self._num_seen = 0
 
     def add(self, vectors: Vectors) -> None:
-        """Look at further vectors [n, D], of any length.
+        """Search further vectors [n, D], not necessarily normalised.
 
         Raises:
-            InputError: if they are not of the queries' size.
+            InputError: if their size differs from the queries'.
         """
         if vectors.shape[1] != self._queries.shape[1]:
             raise InputError(
@@ -65,7 +65,7 @@ class NearestSearch:
 
     def _keep_best(self, query: int, scores: npt.NDArray[np.float32]) -> None:
         best = self.scores[query]
-        # An equal one that comes later never displaces one that is kept.
+        # A later vector with an equal score never displaces one that is kept.
         is_full = len(best) == self._top_k
         candidates = np.flatnonzero(scores > best[-1]) if is_full else np.arange(len(scores))
         if not len(candidates):
@@ -82,9 +82,9 @@ def nearest(
     """Find the vectors with the largest cosine, by comparing with all of them.
 
     Args:
-        queries: [Q, D] float32, of any length.
-        vectors: one array [N, D], or several in turn, such as an .npy file opened with
-            `mmap_mode="r"` in slices: only one needs to be in memory.
+        queries: [Q, D] float32, not necessarily normalised.
+        vectors: one array [N, D], or several in turn, such as slices of an .npy file opened with
+            `mmap_mode="r"`: only one needs to be in memory.
         top_k: K.
 
     Returns:
@@ -153,13 +153,28 @@ def run_nearest(config: NearestConfig) -> None:
         raise InputError(f"--input {config.input}: holds nothing to search")
     if config.texts is not None:
         kept = {int(row) for rows in search.rows for row in rows}
-        lines = enumerate(read_texts(config.texts, flag="--texts"))
-        texts = {row: text for row, text in lines if row in kept}
+        texts = _named_texts(config.texts, kept, num_vectors=num_seen, source=config.input)
     _print(config, queries, search, texts)
 
 
+def _named_texts(file: str, kept: set[int], *, num_vectors: int, source: str) -> dict[int, str]:
+    """Return the texts of some rows from a file that has one for each vector."""
+    texts: dict[int, str] = {}
+    num_texts = 0
+    for row, text in enumerate(read_texts(file, flag="--texts")):
+        num_texts += 1
+        if row in kept:
+            texts[row] = text
+    if num_texts != num_vectors:
+        raise InputError(
+            f"--texts {file}: holds {num_texts:,} texts, --input {source} has {num_vectors:,} "
+            f"vectors; give the file that the vectors were made of"
+        )
+    return texts
+
+
 def _searched(source: str, embed_texts: Embed) -> Read:
-    """Yield the vectors to search, and their texts where they are known."""
+    """Yield the vectors to search, and their texts if known."""
     if Path(source).suffix in VECTOR_WRITERS and not _is_text(source):
         yield from read_vectors(source)
         return

@@ -1,4 +1,4 @@
-"""Whether one text follows another.
+"""Predict whether one text follows another.
 
 Letters: B pairs.
 """
@@ -32,7 +32,7 @@ from bert_scratch.model.heads import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NextSentence:
-    """The model's verdict on a pair; the two add up to 1."""
+    """The model's verdict on a pair; the two probabilities add up to 1."""
 
     is_next: float
     """Probability that B follows A."""
@@ -49,7 +49,7 @@ def next_sentence(
     """Score whether text B follows text A.
 
     Args:
-        model: on any device; it is left as it was.
+        model: on any device; left unchanged.
         tokenizer: the model's.
         a: the first text.
         b: the second text.
@@ -68,16 +68,16 @@ def next_sentences(
     tokenizer: Tokenizer,
     pairs: Sequence[tuple[str, str]],
 ) -> list[NextSentence]:
-    """Do as `next_sentence` for several pairs in one pass.
+    """Do what `next_sentence` does, for several pairs in one pass.
 
     Args:
-        model: on any device; it is left as it was.
+        model: on any device; left unchanged.
         tokenizer: the model's.
         pairs: at least one (A, B).
 
     Raises:
-        InputError: if a pair is longer than the model takes, or the model was trained for
-            another question about pairs, or none.
+        InputError: if a pair is longer than the model takes, or the model was trained for another
+            pair task or none.
     """
     if model.config.pair_task not in (None, "nsp"):
         raise InputError(
@@ -88,7 +88,7 @@ def next_sentences(
     with answering(model) as device:
         inputs = pad_batch(encoded, pad_id=special_ids(tokenizer).pad, device=device)
         if isinstance(model, BertForPreTraining):
-            # No position is predicted: the vocabulary is the larger part of the work.
+            # Predict no position: vocabulary logits would be the larger part of the work.
             none = torch.empty(0, dtype=torch.int64, device=device)
             output = model(**inputs, masked_positions=none)
         else:

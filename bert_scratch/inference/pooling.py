@@ -1,4 +1,4 @@
-"""From the vectors of positions to those of texts, words and tokens.
+"""Pool the vectors of positions into those of texts, words and tokens.
 
 Letters: B rows, S positions, n tokens of a text, D hidden.
 """
@@ -20,7 +20,7 @@ LAYER_COMBINES = ("mean", "sum", "concat", "stack")
 
 
 def combine_layers(layers: Sequence[Tensor], how: str) -> Tensor:
-    """Make one tensor of the outputs of k layers.
+    """Combine the outputs of k layers into one tensor.
 
     Args:
         layers: k of [B, S, D], at least one.
@@ -40,7 +40,7 @@ def combine_layers(layers: Sequence[Tensor], how: str) -> Tensor:
 
 
 def pool_rows(states: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
-    """Make one vector of each row's real tokens, [CLS] and [SEP] among them.
+    """Pool each row's real tokens, including [CLS] and [SEP], into one vector.
 
     Args:
         states: [B, S, ...].
@@ -48,7 +48,7 @@ def pool_rows(states: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
         pooling: mean, cls or max.
 
     Returns:
-        [B, ...]; a mean is taken in float32.
+        [B, ...]; a mean is computed in float32.
     """
     if pooling == "cls":
         return states[:, 0]
@@ -59,12 +59,12 @@ def pool_rows(states: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
 
 
 def pool_windows(pooled: Vectors, windows: Sequence[Window], pooling: str) -> Vectors:
-    """Make one vector of the windows of each text.
+    """Pool the windows of each text into one vector.
 
     Args:
-        pooled: [W, ...], one vector a window.
-        windows: W, those of a text beside each other.
-        pooling: mean weighs windows by their length, cls alike; max takes the largest values.
+        pooled: [W, ...], one vector per window.
+        windows: W windows, those of a text adjacent.
+        pooling: mean weights windows by their length, cls equally; max takes the largest values.
 
     Returns:
         [N, ...].
@@ -82,11 +82,11 @@ def pool_windows(pooled: Vectors, windows: Sequence[Window], pooling: str) -> Ve
 
 
 def join_windows(windows: Sequence[Window], found: Sequence[Vectors]) -> Vectors:
-    """Return [n, ...], each token's vector from the window in which it lies deepest.
+    """Return [n, ...], each token's vector from the window where it is farthest from the edges.
 
     Args:
         windows: those of one text, in order.
-        found: the vectors of each window's tokens, special tokens not among them.
+        found: the vectors of each window's tokens, without special tokens.
     """
     if len(windows) == 1:
         return found[0]
@@ -102,11 +102,11 @@ def join_windows(windows: Sequence[Window], found: Sequence[Vectors]) -> Vectors
 def join_pieces(
     tokens: Vectors, word_ids: Sequence[int | None], offsets: Sequence[tuple[int, int]]
 ) -> tuple[Vectors, list[tuple[int, int]]]:
-    """Make one vector of each word, the mean of its pieces.
+    """Make one vector for each word, the mean of its pieces.
 
     Args:
         tokens: [n, ...].
-        word_ids: of each token, ascending; a word's pieces stand beside each other.
+        word_ids: of each token, ascending; a word's pieces are adjacent.
         offsets: of each token in its text, in characters.
 
     Returns:
@@ -124,10 +124,10 @@ def join_pieces(
 def group_pieces(
     word_ids: Sequence[int | None], offsets: Sequence[tuple[int, int]]
 ) -> tuple[npt.NDArray[np.int64], list[tuple[int, int]]]:
-    """Return the first token of each word, and the word's place in its text, in characters.
+    """Return the first token of each word, and the word's span in its text, in characters.
 
     Args:
-        word_ids: of each token, ascending; a word's pieces stand beside each other.
+        word_ids: of each token, ascending; a word's pieces are adjacent.
         offsets: of each token.
     """
     starts = np.flatnonzero(np.diff(np.array(word_ids, np.int64), prepend=-1))
@@ -137,7 +137,7 @@ def group_pieces(
 
 
 def unit_length(vectors: Vectors) -> Vectors:
-    """Return vectors [..., D] scaled to length 1; one of zeros stays."""
+    """Return vectors [..., D] scaled to length 1; a zero vector stays zero."""
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     scaled: Vectors = vectors / np.maximum(lengths, np.float32(1e-12))
     return scaled

@@ -1,4 +1,4 @@
-"""How probable a masked language model finds a text: each token masked in turn.
+"""How probable a text is to a masked language model, masking each token in turn.
 
 Letters: n tokens of a text, R masked copies, V vocabulary.
 """
@@ -27,7 +27,7 @@ from bert_scratch.inference.inputs import (
 LogLikelihoods = npt.NDArray[np.float32]
 
 TOKENS_PER_BATCH = 8192
-# The logits of so many copies fit in memory for any vocabulary.
+# The logits of this many copies fit in memory for any vocabulary.
 _MAX_COPIES = 512
 
 
@@ -41,19 +41,19 @@ def pseudo_log_likelihoods(
 ) -> list[LogLikelihoods]:
     """Return log P(token | the rest of its text) of each token.
 
-    A text of n tokens takes n rows, one for each token; rows of similar length share a pass. Of
-    a text longer than a row, each token sees the tokens around it, as many as fit.
+    A text of n tokens takes n rows, one per token; rows of similar length share a pass. In a text
+    longer than a row, each token sees as many of the tokens around it as fit.
 
     Args:
-        model: on any device; it is left as it was.
+        model: on any device; left unchanged.
         tokenizer: the model's; special tokens written out in a text are text.
         texts: any number; one without tokens has an empty array.
-        within_word_left_to_right: hide the later pieces of a token's word too. Otherwise those
-            behind a piece all but give it away, and rare words look probable.
-        tokens_per_batch: positions of a pass, padding included; one row may exceed it.
+        within_word_left_to_right: also hide the later pieces of a token's word. Otherwise later
+            pieces nearly give it away, and rare words look probable.
+        tokens_per_batch: positions per pass, padding included; a single row may exceed it.
 
     Returns:
-        [n] float32 of each text, natural logarithms; [CLS] and [SEP] have none.
+        For each text [n] float32, natural logarithms; [CLS] and [SEP] have none.
 
     Raises:
         InputError: if a token has no embedding, or a row has no room for one.
@@ -96,13 +96,13 @@ class _Copy(NamedTuple):
 
     encoded: EncodedText
     column: int
-    """Where the token is in the row, [CLS] being 0."""
+    """The token's position in the row, [CLS] being 0."""
 
 
 def _passes(
     encodings: Sequence[Encoding], *, max_tokens: int, tokens_per_batch: int
 ) -> Iterator[list[tuple[int, int]]]:
-    """Yield lists of (text, token), the tokens of the longest texts first; a list is a pass."""
+    """Yield a list of (text, token) for each pass, the tokens of the longest texts first."""
     order = sorted(range(len(encodings)), key=lambda text: -len(encodings[text].ids))
     tokens: list[tuple[int, int]] = []
     room = 0
@@ -121,9 +121,9 @@ def _passes(
 def _masked_copy(
     encoding: Encoding, token: int, special: SpecialIds, max_tokens: int, *, later_pieces: bool
 ) -> _Copy:
-    """Return a text's row with a token masked, and with it the later pieces of its word if asked.
+    """Return a text's row with a token masked, and on request the later pieces of its word too.
 
-    Of a longer text, the row is centred on the token as far as the text reaches.
+    If the text is longer than a row, the row is centred on the token as far as possible.
     """
     num_tokens = len(encoding.ids)
     start = min(max(0, token - max_tokens // 2), max(0, num_tokens - max_tokens))

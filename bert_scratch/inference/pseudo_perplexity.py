@@ -27,14 +27,14 @@ _TEXTS_AT_ONCE = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PseudoPerplexity:
-    """What a model thinks of a text."""
+    """The pseudo-perplexity of a text, and what it is computed from."""
 
     pseudo_log_likelihood: float
-    """Sum over its tokens of log P(token | the rest), natural logarithms."""
+    """Sum over the text's tokens of log P(token | the rest), natural logarithms."""
     num_tokens: int
-    """Tokens, special tokens not counted."""
+    """Number of tokens, not counting special tokens."""
     pseudo_perplexity: float | None
-    """exp(-mean over its tokens); None for a text without tokens."""
+    """exp(-mean over the text's tokens); None for a text without tokens."""
 
 
 def pseudo_perplexities(
@@ -45,20 +45,20 @@ def pseudo_perplexities(
     within_word_left_to_right: bool = True,
     tokens_per_batch: int = TOKENS_PER_BATCH,
 ) -> Iterator[PseudoPerplexity]:
-    """Yield what a model thinks of each text, in order.
+    """Yield the pseudo-perplexity of each text, in order.
 
     Args:
-        model: on any device; it is left as it was.
+        model: on any device; left unchanged.
         tokenizer: the model's.
         texts: any number; memory does not grow with it.
         within_word_left_to_right: see `pseudo_log_likelihoods`.
-        tokens_per_batch: positions of a pass, padding included.
+        tokens_per_batch: positions per pass, padding included.
 
     Raises:
         InputError: if a token has no embedding.
 
     Source:
-        Salazar et al. 2020, equations 1 and 4; theirs is over a corpus, this one a text.
+        Salazar et al. 2020, equations 1 and 4; theirs is for a corpus, this one for a text.
     """
     for group in text_batches(texts, _TEXTS_AT_ONCE):
         for values in pseudo_log_likelihoods(
@@ -120,7 +120,7 @@ def run_pseudo_perplexity(config: PseudoPerplexityConfig) -> None:
     """
     model, tokenizer = config.load(BertForMaskedLM)
     total, num_tokens, num_texts = 0.0, 0, 0
-    # stdout is for results; the bar shows on a terminal that sees nothing else.
+    # Show the bar only if results do not go to the same terminal.
     quiet = not sys.stderr.isatty() or sys.stdout.isatty()
     with tqdm(unit=" texts", disable=quiet) as bar:
         for texts in text_batches(given_texts(config.text, config.input), _TEXTS_AT_ONCE):

@@ -1,4 +1,4 @@
-"""Draw tokens from what a masked language model predicts.
+"""Draw tokens from the predictions of a masked language model.
 
 Letters: R positions, V vocabulary.
 """
@@ -17,12 +17,12 @@ from bert_scratch.data.wordpiece import unselectable_ids
 def drawable_tokens(
     tokenizer: Tokenizer, vocab_size: int, keep: Callable[[str], bool] = lambda _: True
 ) -> Tensor:
-    """Return [V] bool: real tokens, neither special nor unused, that are to be kept.
+    """Return [V] bool, the tokens that may be drawn: neither special nor unused, and kept.
 
     Args:
         tokenizer: the model's.
         vocab_size: V, of the model; rows the tokenizer has no token for are never drawn.
-        keep: tells of a token whether it may be drawn.
+        keep: tells whether a token may be drawn.
     """
     drawable = torch.zeros(vocab_size, dtype=torch.bool)
     excluded = set(unselectable_ids(tokenizer))
@@ -46,8 +46,8 @@ def draw(
         logits: [R, V], on any device.
         drawable: [V] or [R, V] bool, on the CPU.
         top_k: tokens to choose from.
-        temperature: above 0; divides the logits, so less is bolder towards the first.
-        generator: on the CPU: the draws do not depend on the device.
+        temperature: above 0; divides the logits, so lower values favour the most probable.
+        generator: on the CPU, so that draws do not depend on the device.
 
     Returns:
         [R] int64 on the CPU.

@@ -1,4 +1,4 @@
-"""Is a BERT any good? The same questions about one text, put to any models."""
+"""Is a BERT any good? Ask any models the same questions about one text."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ScoreConfig(ComputeSettings):
     documents: str = "auto"
     """What separates documents: auto, blank-lines, files, lines or titles."""
     sentences: str = "auto"
-    """How lines become sentences: auto, lines, rules, or a library as of prepare."""
+    """How lines become sentences: auto, lines, rules, or a library, as for prepare."""
     seed: int = 0
     """Draws the sentences, and the words to hide."""
     json: bool = False
@@ -58,24 +58,24 @@ class ScoreConfig(ComputeSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """The answers of all models, and what they are worth."""
+    """The answers of all models, and their verdicts."""
 
     text: str
     num_sentences: int
-    """Asked about, those behind them among them."""
+    """Sentences asked about, including those that follow them."""
     num_characters: int
-    """Whose bits are counted, white space left out."""
+    """Characters whose bits are counted, without white space."""
     num_masked_words: int
     num_pairs: int
-    """That follow each other or not; 0 where the text has no such."""
+    """Sentence pairs that follow each other or not; 0 if the text has none."""
     num_other_characters: int
-    """Of the rest of the text, which the reference lines have read."""
+    """Characters of the rest of the text, which the references have read."""
     references: References
     models: list[ModelScore]
 
     @property
     def verdicts(self) -> list[str]:
-        """What to do, in words: one sentence a model, then one for all."""
+        """What to do, in words: one sentence per model, then one for all."""
         return verdict.verdicts(self.models, self.references)
 
     def to_dict(self) -> dict[str, Any]:
@@ -93,8 +93,8 @@ def score(
 
     Args:
         config: models and text.
-        progress: is told how many sentences will be asked about by all models together, and
-            returns what is told of each step.
+        progress: called with the number of sentences that all models together will be asked
+            about; returns a function that reports each step.
 
     Raises:
         InputError: if a model or the text cannot be used.
@@ -106,6 +106,7 @@ def score(
         contestants,
         num_sentences=config.num_lines,
         seed=config.seed,
+        source=f"--text {config.text}",
     )
     sample, pairs = questions.sample, questions.pairs
     num_pairs = 0 if pairs is None else 2 * len(pairs.following)

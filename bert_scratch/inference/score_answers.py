@@ -1,4 +1,4 @@
-"""What one model answers to the questions of `score`.
+"""One model's answers to the questions of `score`.
 
 Letters: N sentences, L layers, D hidden.
 """
@@ -37,36 +37,36 @@ from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.model.weight_files import read_weights
 
 ReportProgress = Callable[[str, int], None]
-"""Is told what was asked, and of how many sentences."""
+"""Called with what was asked, and about how many sentences."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelScore:
-    """What a model knows of the text; None where it has no head, or the text no pairs, for it."""
+    """A model's results on the text; None if it lacks the head, or the text has no pairs."""
 
     model: str
     num_parameters: int
-    """Of the encoder."""
+    """Parameters of the encoder."""
     vocab_size: int
     bits: SentenceBits | None
-    """What each sentence costs."""
+    """The cost of each sentence in bits."""
     loses: tuple[str, ...]
-    """What its normaliser makes alike: case, accents."""
+    """Distinctions its normaliser removes: case, accents."""
     pieces_per_word: float
     unknown_words: float
-    """Share of the words that hold an [UNK]."""
+    """Share of words that contain an [UNK]."""
     masked_words: Estimate | None
     """Share of the hidden words that it restores."""
     displaced_words: list[Estimate]
     """L + 1: how often a linear probe of each layer is right about words out of place."""
     next_sentence: Estimate | None
-    """Share of the pairs that it rightly takes to follow each other or not."""
+    """Share of pairs that it correctly classifies as following each other or not."""
     nearest_sentence: Estimate | None
-    """Share of other sentences that are farther than the one behind, by their mean vectors."""
+    """Share of other sentences that are farther than the next one, by their mean vectors."""
 
     @property
     def best_layer(self) -> int:
-        """The layer whose probe is right most often, 0 being the embeddings."""
+        """The layer whose probe is right most often; 0 is the embeddings."""
         return max(range(len(self.displaced_words)), key=lambda n: self.displaced_words[n].mean)
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,13 +87,13 @@ class ModelScore:
 def ask(
     contestant: Contestant, questions: Questions, device: torch.device, progress: ReportProgress
 ) -> ModelScore:
-    """Load a model and put the questions to it.
+    """Load a model and ask it the questions.
 
     Raises:
         InputError: if it cannot be loaded.
     """
     heads = _heads(contestant)
-    # A head that the folder lacks is random, and not asked.
+    # A head that the folder lacks is random, and is not asked.
     model = BertForPreTraining.from_pretrained(contestant.folder, new_head=True).to(device)
     tokenizer = contestant.tokenizer
     counted = restored = follows = None
@@ -119,7 +119,7 @@ def ask(
 
 
 def _heads(contestant: Contestant) -> set[str]:
-    """Return the heads whose weights a folder holds, by our names."""
+    """Return the heads whose weights a folder holds, under our names."""
     weights = read_weights(contestant.folder)
     ours = to_ours(contestant.folder, contestant.config, weights, prefix="bert.")
     return {name.partition(".")[0] for name in ours}
@@ -179,7 +179,7 @@ def _displaced(
     displaced: DisplacedWords,
     progress: ReportProgress,
 ) -> list[Estimate]:
-    """Probe each layer, on one half of the sentences, and ask about the other."""
+    """Train a probe of each layer on one half of the sentences, and test it on the other."""
     states = []
     for found in word_states(model, tokenizer, displaced.sentences, displaced.spans):
         states.append(found)

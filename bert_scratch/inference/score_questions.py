@@ -1,4 +1,4 @@
-"""The questions that `score` asks of every model, and what can be answered without a model.
+"""The questions that `score` asks every model, and the answers possible without a model.
 
 Letters: N sentences.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from bert_scratch.config import BertConfig
+from bert_scratch.config import BertConfig, InputError
 from bert_scratch.data.wordpiece import load_tokenizer
 from bert_scratch.inference.bits_per_character import (
     character_count_bits,
@@ -35,7 +35,7 @@ from bert_scratch.model.folder import read_config
 from bert_scratch.model.weight_files import find_folder
 
 _SENTENCES_PER_SLOW_ONE = 4
-"""Bits per character take a row for each token, so they are asked of a part of the sentences."""
+"""Bits per character need a row for each token, so they are measured on this part of sentences."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Contestant:
     """A model before its weights are loaded."""
 
     name: str
-    """As the user gave it."""
+    """The name as the user gave it."""
     folder: Path
     config: BertConfig
     tokenizer: Tokenizer
@@ -73,17 +73,17 @@ class Questions:
 
     sample: TextSample
     characters: Mapping[str, int]
-    """How often each stands in the text."""
+    """How often each character occurs in the text."""
     few: list[str]
     """The sentences whose bits are counted."""
     hidden: HiddenWords
     displaced: DisplacedWords
     pairs: SentencePairs | None
-    """None where the text has too few sentences that follow each other."""
+    """Sentence pairs; None if the text has too few consecutive sentences."""
 
     @property
     def all_sentences(self) -> list[str]:
-        """The sentences and those behind them."""
+        """The sentences and those that follow them."""
         return self.sample.sentences + self.sample.followers
 
 
@@ -93,31 +93,41 @@ def make_questions(
     *,
     num_sentences: int,
     seed: int,
+    source: str = "--text",
 ) -> Questions:
-    """Draw sentences that every model can take, and hide, displace and pair.
+    """Draw sentences that every model can take; hide words, displace words and make pairs.
 
     Args:
         documents: sentences of each, from `read_text`.
         contestants: at least one.
         num_sentences: N.
         seed: equal seeds, texts and models give equal questions.
+        source: the flag and file that gave the documents, for errors.
 
     Raises:
-        InputError: if the text has too few sentences, or a tokenizer is not its model's.
+        InputError: if the text has too few sentences or no word in them, or a tokenizer is not its
+            model's.
     """
     sample = sample_sentences(
         documents,
         num_sentences=num_sentences,
         seed=seed,
         fits=lambda text: all(contestant.fits(text) for contestant in contestants),
+        source=source,
     )
+    hidden = hide_words(sample.sentences, seed=seed)
+    if not hidden.words():
+        raise InputError(
+            f"{source}: no token of its sentences can be masked, for they hold no word or number, "
+            f"only marks and symbols; give a text in the models' language"
+        )
     for_pairs = [c for c in contestants if c.config.type_vocab_size > 1]
     pairs = pair_sentences(sample, fits=lambda a, b: all(c.fits(a, b) for c in for_pairs))
     return Questions(
         sample=sample,
         characters=count_characters([text for document in documents for text in document]),
         few=sample.sentences[: max(MIN_SENTENCES, num_sentences // _SENTENCES_PER_SLOW_ONE)],
-        hidden=hide_words(sample.sentences, seed=seed),
+        hidden=hidden,
         displaced=displace_words(sample.sentences + sample.followers, seed=seed),
         pairs=pairs if len(pairs.following) >= MIN_SENTENCES else None,
     )
@@ -125,22 +135,22 @@ def make_questions(
 
 @dataclass(frozen=True, kw_only=True)
 class References:
-    """What can be had without a model, on the same questions."""
+    """Results on the same questions without a model."""
 
     uniform_bits: float
-    """Bits per character of the alphabet drawn blindly."""
+    """Bits per character if drawn uniformly from the alphabet."""
     character_count_bits: float
     """Bits per character by counts of characters in the rest of the text."""
     compressed_bits: float
     """Bits per character of xz that has read the rest of the text."""
     most_frequent_word: Estimate
-    """Hidden words that are the commonest one."""
+    """Share of hidden words that are the commonest word."""
     two_neighbours: Estimate
-    """Hidden words guessed from counts of what stands between two neighbours."""
+    """Share of hidden words guessed from counts of words between two neighbours."""
     next_sentence: Estimate | None
-    """Pairs told by how many words they share."""
+    """Share of pairs classified correctly by how many words they share."""
     nearest_sentence: Estimate | None
-    """Nearness of the sentence behind by shared words."""
+    """Share of other sentences farther than the next one, by shared words."""
 
 
 def reference_answers(questions: Questions) -> References:

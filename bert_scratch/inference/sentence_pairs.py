@@ -1,4 +1,4 @@
-"""Pairs of sentences that follow each other or do not, and who can tell."""
+"""Pairs of sentences that follow each other or do not, and baselines that tell them apart."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class SentencePairs:
-    """Each first sentence twice: with the sentence behind it, and with that of another."""
+    """Each first sentence twice: with the sentence after it, and with one after another."""
 
     following: list[Pair]
-    """P pairs as they stand in the text."""
+    """P pairs as they occur in the text."""
     random: list[Pair]
     """P pairs of the same first and the same second sentences, from different documents."""
 
 
 def pair_sentences(sample: TextSample, *, fits: Callable[[str, str], bool]) -> SentencePairs:
-    """Make pairs of a sample's sentences; none where nothing follows them.
+    """Make pairs of a sample's sentences; none if it has no followers.
 
     Args:
-        sample: of N sentences.
-        fits: whether every model can take a pair.
+        sample: N sentences.
+        fits: tells whether every model can take a pair.
     """
     pairs = SentencePairs(following=[], random=[])
     num_pairs = len(sample.followers)
     for index, (first, second) in enumerate(zip(sample.sentences, sample.followers, strict=False)):
-        # the sample is in random order, so the next one of another document is a random one
+        # the sample is in random order, so the next one from another document is a random one
         others = ((index + step) % num_pairs for step in range(1, num_pairs))
         document = sample.documents[index]
         other = next((n for n in others if sample.documents[n] != document), None)
@@ -50,9 +50,9 @@ def pair_sentences(sample: TextSample, *, fits: Callable[[str, str], bool]) -> S
 
 
 def told_by_shared_words(pairs: SentencePairs) -> npt.NDArray[np.bool_]:
-    """Return [2 P] which pairs shared words tell rightly: more than in most pairs means it follows.
+    """Return [2 P], which pairs are classified correctly by their shared words.
 
-    Words weigh by how rare they are (TF-IDF); half of the pairs are taken to follow.
+    Words are weighted by rarity (TF-IDF); the half of pairs that share most is taken to follow.
     """
     vectors = word_weights([text for pair in [*pairs.following, *pairs.random] for text in pair])
     shared = np.asarray(vectors[0::2].multiply(vectors[1::2]).sum(axis=1)).ravel()
@@ -66,11 +66,11 @@ def told_by_shared_words(pairs: SentencePairs) -> npt.NDArray[np.bool_]:
 def nearer_than_others(
     firsts: npt.NDArray[np.float32], seconds: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float64]:
-    """Return [N] the share of the other seconds that are farther from a first than its own.
+    """Return [N], the share of other seconds that are farther from a first than its own.
 
     Args:
-        firsts: [N, D]; the cosine decides.
-        seconds: [N, D], of the sentence behind each.
+        firsts: [N, D], compared by cosine.
+        seconds: [N, D], of the sentence after each.
     """
     lengths = (np.linalg.norm(part, axis=1, keepdims=True) for part in (firsts, seconds))
     a, b = (p / np.maximum(n, 1e-12) for p, n in zip((firsts, seconds), lengths, strict=True))
@@ -82,7 +82,7 @@ def nearer_than_others(
 
 
 def word_weights(texts: Sequence[str]) -> Any:
-    """Return a sparse [N, words] matrix: TF-IDF of the words of each text, of length 1."""
+    """Return a sparse [N, words] matrix: TF-IDF of each text's words, scaled to length 1."""
     text = import_extra("sklearn.feature_extraction.text", "comparing sentences", "sklearn")
     vectorizer = text.TfidfVectorizer(analyzer=lambda words: words, dtype=np.float32)
     return vectorizer.fit_transform(folded_words(texts))

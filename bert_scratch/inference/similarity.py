@@ -1,4 +1,4 @@
-"""How near two texts are: the cosine of their vectors."""
+"""How similar two texts are: the cosine of their vectors."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from bert_scratch.inference.texts import PairOptions
 def similarity(
     model: nn.Module, tokenizer: Tokenizer, a: Sequence[str], b: Sequence[str]
 ) -> npt.NDArray[np.float32]:
-    """Return the cosine of each text of a with the text of b at the same place.
+    """Return the cosine of each text of a with the corresponding text of b.
 
-    The vectors are those of `embed` with its defaults; for others compute the products of
+    The vectors are those of `embed` with its defaults; for others multiply results of
     `embed(..., normalize=True)`.
 
     Args:

@@ -1,7 +1,7 @@
-"""A model opened while it runs: look at what flows between its parts, or change it.
+"""Record or change what flows between the parts of a model while it runs.
 
-Everything here is torch's own hooks on the parts that are there, so the model's code stays plain
-and its weights untouched; when the block ends, it is the model it was.
+Everything here uses torch's hooks on existing modules, so the model's code stays plain and its
+weights untouched; when the block ends, the model is unchanged.
 
 Letters: B rows, S positions, D hidden, H heads, K head size, F feed-forward, L layers.
 """
@@ -25,12 +25,12 @@ Change = Callable[[Tensor], Tensor]
 
 
 class Site(NamedTuple):
-    """A place where something flows."""
+    """A place in the model whose values can be recorded or changed."""
 
     name: str
     """One of `SITES`."""
     layer: int = 0
-    """0 to L - 1; the embeddings have none."""
+    """Layer number, 0 to L - 1; ignored for the embeddings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +39,19 @@ class Edit:
 
     site: Site
     change: Change
-    """From the tensor that comes to the one of the same shape that goes on."""
+    """Maps the incoming tensor to one of the same shape that is passed on."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """How a site is reached."""
+    """How to reach a site."""
 
     module: str
-    """Below the encoder."""
+    """The module's name within the encoder."""
     comes_in: bool = False
-    """Whether it is what the module is given, not what it returns."""
+    """Whether the site is the module's input, not its output."""
     num_parts: int = 0
-    """Of a tensor that is cut into heads, how many lie side by side; 0: it is taken whole."""
+    """For a tensor that is cut into heads, how many are side by side in it; 0: not cut."""
     part: int = 0
 
 
@@ -70,21 +70,21 @@ _PLACES: Mapping[str, _Place] = {
     "layer": _Place("layers.{}"),
 }
 SITES = tuple(_PLACES)
-"""In the order of the forward pass. query, key, value and heads are [B, S, H, K] (heads: what each
-head has mixed, before the output projection), widened is [B, S, F] (behind the activation), the
-others are [B, S, D] (attention and feed_forward: before residual and LayerNorm)."""
+"""Site names in the order of the forward pass. query, key, value and heads are [B, S, H, K] (heads:
+the output of each head, before the output projection), widened is [B, S, F] (after the activation),
+the others are [B, S, D] (attention and feed_forward: before residual and LayerNorm)."""
 
 
 @contextmanager
 def operated(model: nn.Module, edits: Iterable[Edit]) -> Iterator[None]:
-    """Run a model with changes for a while; several at one site act one after the other.
+    """Apply edits to a model inside the block; several at one site act in order.
 
     Args:
         model: a `BertModel`, or any model around one.
-        edits: of your own, or of the functions below: `disable_heads(0, [1]) + skip_layer(2)`.
+        edits: your own, or from the functions below: `disable_heads(0, [1]) + skip_layer(2)`.
 
     Raises:
-        InputError: on a site the model has not, or a change that gives another shape.
+        InputError: on a site the model lacks, or a change that gives another shape.
     """
     encoder = encoder_of(model)
     with ExitStack() as attached:
@@ -95,14 +95,14 @@ def operated(model: nn.Module, edits: Iterable[Edit]) -> Iterator[None]:
 
 @contextmanager
 def recorded(model: nn.Module, sites: Iterable[Site]) -> Iterator[dict[Site, Tensor]]:
-    """Keep what flows through some sites: the mapping is filled by the forward pass.
+    """Record what flows through some sites; the forward pass fills the mapping.
 
     Args:
         model: a `BertModel`, or any model around one.
         sites: any number.
 
     Raises:
-        InputError: on a site the model has not.
+        InputError: on a site the model lacks.
     """
     found: dict[Site, Tensor] = {}
 
@@ -118,23 +118,23 @@ def recorded(model: nn.Module, sites: Iterable[Site]) -> Iterator[dict[Site, Ten
 
 
 def disable_heads(layer: int, heads: Sequence[int]) -> list[Edit]:
-    """Let heads of a layer contribute nothing: what they have mixed becomes zero."""
+    """Make heads of a layer contribute nothing: their output becomes zero."""
     return [Edit(Site("heads", layer), _on_heads(heads, torch.zeros_like))]
 
 
 def uniform_attention(layer: int, heads: Sequence[int] | None = None) -> list[Edit]:
-    """Let heads look at every position alike: a query of zeros scores all keys the same.
+    """Make heads attend to all positions equally: a zero query scores all keys the same.
 
     Args:
         layer: 0 to L - 1.
-        heads: which; None for all.
+        heads: the heads to change; None for all.
     """
     change = torch.zeros_like if heads is None else _on_heads(heads, torch.zeros_like)
     return [Edit(Site("query", layer), change)]
 
 
 def skip_layer(layer: int) -> list[Edit]:
-    """Let a layer pass on what it is given."""
+    """Make a layer return its input unchanged."""
     given: list[Tensor] = []
 
     def keep(value: Tensor) -> Tensor:
@@ -154,13 +154,13 @@ def patch(
     positions: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
 ) -> list[Edit]:
-    """Put in what flowed through a site in another run.
+    """Patch in what flowed through a site in another run.
 
     Args:
-        site: where.
+        site: where to patch.
         source: what `recorded` found there, of the same shape, or one row for all.
-        positions: where to put it in; None for everywhere.
-        heads: of a site with heads, which; None for all.
+        positions: positions to patch; None for all.
+        heads: heads to patch, at a site with heads; None for all.
     """
 
     def change(value: Tensor) -> Tensor:
@@ -174,7 +174,7 @@ def patch(
 
 
 def _on_heads(heads: Sequence[int], change: Change) -> Change:
-    """Return the change applied to some heads of [B, S, H, K], the others left as they are."""
+    """Return the change applied to some heads of [B, S, H, K], leaving the others unchanged."""
 
     def changed(value: Tensor) -> Tensor:
         chosen = _chosen("head", value.shape[2], heads, value.device)[:, None]
@@ -184,7 +184,7 @@ def _on_heads(heads: Sequence[int], change: Change) -> Change:
 
 
 def _chosen(what: str, size: int, indices: Sequence[int] | None, device: torch.device) -> Tensor:
-    """Return [size] bool, true at the indices; at all of them for None."""
+    """Return [size] bool, True at the indices, or everywhere for None."""
     if indices is None:
         return torch.ones(size, dtype=torch.bool, device=device)
     for index in indices:
@@ -195,7 +195,7 @@ def _chosen(what: str, size: int, indices: Sequence[int] | None, device: torch.d
 
 
 def _attach(encoder: BertModel, edit: Edit) -> RemovableHandle:
-    """Hang an edit into the encoder."""
+    """Attach an edit to the encoder."""
     check_choice("site", edit.site.name, SITES)
     check_range("layer", edit.site.layer, at_least=0, below=len(encoder.layers))
     place = _PLACES[edit.site.name]
@@ -215,7 +215,7 @@ def _attach(encoder: BertModel, edit: Edit) -> RemovableHandle:
         return (changed(given[0]), *given[1:])
 
     def after(_: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
-        # With its attention weights a layer returns a pair.
+        # A layer that also returns attention weights returns a pair.
         if isinstance(output, tuple):
             return (changed(output[0]), *output[1:])
         return changed(output)

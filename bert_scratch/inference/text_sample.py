@@ -1,4 +1,4 @@
-"""Sentences of a text to ask models about, and the rest of it to count in."""
+"""Sample sentences of a text to ask models about, and keep the rest to count in."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from bert_scratch.data.sentences import choose_rule, sections, split_document
 from bert_scratch.inference.whole_words import word_spans
 
 MAX_READ_CHARACTERS = 5_000_000
-"""Of a larger text, an even share of about this size is read."""
+"""A larger text is sampled evenly to about this size."""
 MAX_SENTENCE_CHARACTERS = 300
 MIN_SENTENCE_WORDS = 5
-"""Longer sentences would take most of the time, shorter ones are titles."""
+"""Limits on sentences: longer ones would take most of the time, shorter ones are titles."""
 MIN_SENTENCES = 20
 
 _ASKED_SHARES = (0.2, 0.5)
-"""Of the documents; the second where the first hold too few sentences."""
+"""Share of the text to ask about; the second if the first has too few sentences."""
 _SLICE_BYTES = 1 << 18
 _SAMPLED_DOCUMENTS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextSample:
-    """Sentences from all over a text; with each, if the text has such, the sentence behind it."""
+    """Sentences from all over a text, each with the sentence after it if the text has such."""
 
     sentences: list[str]
     """N sentences, in random order."""
     followers: list[str]
-    """What follows each in its document; empty where documents are single sentences."""
+    """The sentence after each in its document; empty if too few have one."""
     documents: list[int]
-    """The document each is from."""
+    """The document of each sentence."""
     rest: list[str]
-    """The sentences of all other documents, to count in; empty when there is one document."""
+    """The sentences of all other documents, to count in; empty if there is only one document."""
 
 
 def read_text(path: str, *, documents: str, sentences: str) -> list[list[str]]:
@@ -66,10 +66,10 @@ def read_text(path: str, *, documents: str, sentences: str) -> list[list[str]]:
 
 
 def _documents(path: str, documents: str) -> Iterator[list[str]]:
-    """Yield documents from evenly spread places of a text; all of them when it is small."""
+    """Yield documents from evenly spread places of a text, or all of a small one."""
     try:
         sources: list[Source] = resolve_sources([path], documents)
-    except InputError as error:  # the corpus' flag is not the one that was given
+    except InputError as error:  # name the flag that was given instead of --corpus
         raise InputError(str(error).replace("--corpus", "--text", 1)) from error
     slices = slices_of(sources, _SLICE_BYTES)
     num_bytes = sum(part.end - part.start for part in slices)
@@ -83,14 +83,16 @@ def sample_sentences(
     num_sentences: int,
     seed: int,
     fits: Callable[[str], bool] = lambda _: True,
+    source: str = "--text",
 ) -> TextSample:
-    """Draw sentences of ordinary length, with the sentence behind each where there is one.
+    """Draw sentences of ordinary length, with the sentence after each if there is one.
 
     Args:
         documents: from `read_text`.
-        num_sentences: N; fewer are returned from a text that has not so many.
+        num_sentences: N; fewer are returned if the text does not have as many.
         seed: equal seeds draw equal sentences.
-        fits: whether every model can take a sentence.
+        fits: tells whether every model can take a sentence.
+        source: the flag and file that gave the documents, for errors.
 
     Raises:
         InputError: if there are fewer than 20.
@@ -109,7 +111,7 @@ def sample_sentences(
             break
     if len(drawn) < MIN_SENTENCES:
         raise InputError(
-            f"--text: has {len(drawn)} sentences of {MIN_SENTENCE_WORDS} words to "
+            f"{source}: has {len(drawn)} sentences of {MIN_SENTENCE_WORDS} words to "
             f"{MAX_SENTENCE_CHARACTERS} characters that each model can take in "
             f"{len(asked)} of its {len(documents)} documents; at least {MIN_SENTENCES} are needed"
         )
@@ -125,7 +127,7 @@ def sample_sentences(
 def _first_documents(
     documents: Sequence[Sequence[str]], order: Sequence[int], share: float
 ) -> list[int]:
-    """Return the first documents that hold a share of the text, never all of them."""
+    """Return the first documents that hold a share of the text, but never all of them."""
     sizes = [sum(map(len, documents[d])) for d in order]
     reached = np.cumsum(sizes) / max(1, sum(sizes))
     num_documents = int(np.searchsorted(reached, share)) + 1
@@ -138,7 +140,7 @@ def _drawn(
     num_together: int,
     fits: Callable[[str], bool],
 ) -> Iterator[tuple[int, int]]:
-    """Yield the places of runs of sentences that can be asked about, none of them twice."""
+    """Yield the places of runs of usable sentences, without overlaps."""
     taken: set[tuple[int, int]] = set()
     for d, s in shuffled:
         run = [(d, s + k) for k in range(num_together)]

@@ -1,4 +1,4 @@
-"""Vectors of length 1 of texts, for commands that compare texts by their cosine."""
+"""Unit-length vectors of texts, for commands that compare texts by cosine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Embed = Callable[[Iterable[str]], Iterator[Vectors]]
 
 @dataclass(frozen=True, kw_only=True)
 class TextVectorOptions(ModelOptions, VectorOptions):
-    """How texts become vectors that are compared."""
+    """How texts become vectors for comparison."""
 
     whitening: str | None = None
     """A file that whiten wrote: makes vectors of mean 0 and covariance 1 first."""
@@ -32,7 +32,7 @@ class TextVectorOptions(ModelOptions, VectorOptions):
         self.check_one_vector()
 
     def embedder(self) -> Embed:
-        """Load the model and return a function from texts to a vector [D] of each, of length 1.
+        """Load the model and return a function from texts to their unit-length vectors [D].
 
         Raises:
             InputError: if the model or the whitening cannot be loaded.

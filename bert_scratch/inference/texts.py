@@ -1,4 +1,4 @@
-"""Texts and pairs of texts that commands work on: of the command line, a file, standard input."""
+"""Read texts and pairs of texts from the command line, a file or standard input."""
 
 from __future__ import annotations
 
@@ -11,43 +11,50 @@ from typing import Any
 
 from bert_scratch.config import InputError, Settings
 from bert_scratch.data.records import STANDARD_INPUT
-from bert_scratch.data.unpack import READ_ERRORS, open_bytes
+from bert_scratch.data.unpack import READ_ERRORS, is_compressed, open_bytes
 
 TABLES = frozenset({".tsv", ".csv", ".parquet"})
-"""Endings of files that hold more than a text a line."""
+"""Extensions of files that hold more than one text per line."""
+_BYTE_ORDER_MARK = "\ufeff"
 
 
 def read_texts(source: str, *, flag: str = "--input") -> Iterator[str]:
-    """Yield the texts of a file, a blank line being an empty text, so that rows keep their number.
+    """Yield the texts of a file; a blank line is an empty text, so that rows keep their number.
 
-    A blank line between objects is none.
+    Blank lines between JSON objects are skipped.
 
     Args:
-        source: a file of lines, a .jsonl file of objects with "text", either one compressed; or
-            - for lines of standard input.
-        flag: that named the source, for errors.
+        source: a file of lines, or a .jsonl or .json file of objects with "text", one a line,
+            compressed or not; or - for lines of standard input.
+        flag: the flag that named the source, for errors.
 
     Raises:
         InputError: naming the file and the line that cannot be read.
     """
+    for _, text in _placed_lines(source, flag):
+        yield text
+
+
+def _placed_lines(source: str, flag: str) -> Iterator[tuple[str, str]]:
+    """Yield each text of a file with the name of its line for errors."""
     _refuse_table(source, flag)
     for place, line in _lines(source, flag):
         if not _is_jsonl(source):
-            yield line.strip()
+            yield place, line.strip()
         elif line.strip():
-            yield _strings(line, place, ["text"])[0]
+            yield place, _strings(line, place, ["text"])[0]
 
 
 def read_pairs(source: str, *, flag: str = "--pairs") -> Iterator[tuple[str, str]]:
-    """Yield the pairs of a file; blank lines are left out.
+    """Yield the pairs of a file; blank lines are skipped.
 
     Args:
-        source: a file of lines, A and B with a tab between, or a .jsonl file of objects with "a"
-            and "b", either one compressed; or - for lines of standard input.
-        flag: that named the source, for errors.
+        source: a file of lines, A and B separated by a tab, or a .jsonl or .json file of objects
+            with "a" and "b", one a line, compressed or not; or - for lines of standard input.
+        flag: the flag that named the source, for errors.
 
     Raises:
-        InputError: naming the file and the line that cannot be read or is no pair.
+        InputError: naming the file and the line that cannot be read or is not a pair.
     """
     for place, line in _lines(source, flag):
         if not line.strip():
@@ -58,6 +65,12 @@ def read_pairs(source: str, *, flag: str = "--pairs") -> Iterator[tuple[str, str
             a, tab, b = line.partition("\t")
             if not tab:
                 raise InputError(f"{place}: has no tab between A and B: {line.strip()[:60]!r}")
+            if "\t" in b:
+                raise InputError(
+                    f"{place}: has {line.count(tab)} tabs, one between A and B is needed: "
+                    f"{line.strip()[:60]!r}; keep two columns, or give a .jsonl file of objects "
+                    f'with "a" and "b"'
+                )
         yield a.strip(), b.strip()
 
 
@@ -66,28 +79,46 @@ def given_texts(
 ) -> Iterator[str]:
     """Yield texts of the command line, where - stands for standard input, then those of a file.
 
-    Blank lines are left out.
+    Blank lines are skipped.
 
     Args:
-        texts: given as such.
-        file: as of `read_texts`; None for none.
-        flags: that gave them, for errors.
+        texts: given on the command line.
+        file: as in `read_texts`, or None.
+        flags: the flags that gave them, for errors.
 
     Raises:
-        InputError: naming the file and the line that cannot be read, or what holds no text.
+        InputError: naming the file and the line that cannot be read, or the source without text.
+    """
+    for _, text in placed_texts(texts, file, flags=flags):
+        yield text
+
+
+def placed_texts(
+    texts: Iterable[str], file: str | None, *, flags: tuple[str, str] = ("--text", "--input")
+) -> Iterator[tuple[str, str]]:
+    """Yield what `given_texts` does, each text with its name for errors: its flag, file and line.
+
+    Args:
+        texts: given on the command line.
+        file: as in `read_texts`, or None.
+        flags: the flags that gave them.
+
+    Raises:
+        InputError: naming the file and the line that cannot be read, or the source without text.
     """
     for text in texts:
-        yield from _some_texts(text, flags[0]) if text == STANDARD_INPUT else [text]
+        yield from _some_texts(text, flags[0]) if text == STANDARD_INPUT else [(flags[0], text)]
     if file is not None:
         yield from _some_texts(file, flags[1])
 
 
-def _some_texts(source: str, flag: str) -> Iterator[str]:
-    """Yield the texts of a file but for the empty ones, at least one."""
+def _some_texts(source: str, flag: str) -> Iterator[tuple[str, str]]:
+    """Yield the non-empty texts of a file, which must have at least one, with their places."""
     is_empty = True
-    for text in filter(None, read_texts(source, flag=flag)):
-        is_empty = False
-        yield text
+    for place, text in _placed_lines(source, flag):
+        if text:
+            is_empty = False
+            yield place, text
     if is_empty:
         raise InputError(f"{flag} {source}: holds no text")
 
@@ -96,14 +127,28 @@ def given_pairs(a: str | None, b: str | None, file: str | None) -> Iterator[tupl
     """Yield the pair of --a and --b, those of standard input for --a -, or those of --pairs.
 
     Raises:
-        InputError: naming the file and the line that cannot be read or is no pair.
+        InputError: naming the file and the line that cannot be read or is not a pair, or the file
+            without pairs.
     """
     if a is not None and b is not None:
         yield a, b
     elif a is not None:
-        yield from read_pairs(a, flag="--a")
+        yield from _some_pairs(a, "--a")
     elif file is not None:
-        yield from read_pairs(file)
+        yield from _some_pairs(file, "--pairs")
+
+
+def _some_pairs(source: str, flag: str) -> Iterator[tuple[str, str]]:
+    """Yield the pairs of a file, which must have at least one."""
+    is_empty = True
+    for pair in read_pairs(source, flag=flag):
+        is_empty = False
+        yield pair
+    if is_empty:
+        raise InputError(
+            f"{flag} {source}: there are no pairs to judge; give A and B on a line, separated by "
+            f"a tab"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,17 +183,19 @@ class PairOptions(Settings):
         """Yield the pairs.
 
         Raises:
-            InputError: naming the file and the line that cannot be read or is no pair.
+            InputError: naming the file and the line that cannot be read or is not a pair.
         """
         return given_pairs(self.a, self.b, self.pairs)
 
 
 def _is_jsonl(source: str) -> bool:
-    return ".jsonl" in Path(source).suffixes
+    path = Path(source)
+    unpacked = path.with_suffix("") if is_compressed(path) else path
+    return unpacked.suffix.lower() in (".jsonl", ".json")
 
 
 def _refuse_table(source: str, flag: str) -> None:
-    """Refuse a file whose lines are rows: columns would be read as one text."""
+    """Refuse a table, whose columns would be read as one text."""
     for kind in TABLES & set(Path(source).suffixes):
         raise InputError(
             f"{flag} {source}: is a table by its name ({kind}); give a file with a text a line, or "
@@ -157,11 +204,12 @@ def _refuse_table(source: str, flag: str) -> None:
 
 
 def _lines(source: str, flag: str) -> Iterator[tuple[str, str]]:
-    """Yield each line with what to call it in an error."""
+    """Yield each line with its name for errors."""
     if source == STANDARD_INPUT:
         try:
             for number, line in enumerate(sys.stdin, start=1):
-                yield (place := f"{flag} -, line {number}"), _whole(line, place)
+                place = f"{flag} -, line {number}"
+                yield place, _whole(line.removeprefix(_BYTE_ORDER_MARK), place)
         except UnicodeDecodeError as error:
             raise InputError(f"{flag} -: standard input is not UTF-8 text") from error
         return
@@ -179,7 +227,7 @@ def _lines(source: str, flag: str) -> Iterator[tuple[str, str]]:
 
 def _decoded(raw: bytes, place: str) -> str:
     try:
-        return raw.decode("utf-8").removeprefix("\ufeff")
+        return raw.decode("utf-8").removeprefix(_BYTE_ORDER_MARK)
     except UnicodeDecodeError as error:
         raise InputError(f"{place}: is not UTF-8 text; convert it with iconv") from error
 
@@ -189,7 +237,7 @@ def _strings(line: str, place: str, keys: list[str]) -> list[str]:
     try:
         value: Any = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: is not valid JSON: {error}") from error
+        raise InputError(f"{place}: is not valid JSON: {error}; give one object a line") from error
     read = [value.get(key) for key in keys] if isinstance(value, dict) else []
     found = [text for text in read if isinstance(text, str)]
     if len(found) < len(keys):

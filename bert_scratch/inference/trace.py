@@ -1,4 +1,4 @@
-"""The whole forward pass of one text, step by step, with every number.
+"""The forward pass of one text, step by step, with all values.
 
 Letters: S positions, D hidden, H heads, K head size, F feed-forward, V vocabulary, M masks.
 """
@@ -27,15 +27,15 @@ class Step:
     """One line of the formula."""
 
     part: str
-    """Of the model: embeddings, layer 0, ..., masked words, next sentence."""
+    """Part of the model: embeddings, layer 0, ..., masked words, next sentence."""
     name: str
-    """What the step's result is called in the formulas after it."""
+    """Name of the step's result in later formulas."""
     formula: str
-    """How it comes from the names before it."""
+    """How it is computed from earlier names."""
     letters: str
     """A letter for each dimension, such as SD."""
     value: Tensor
-    """On the CPU; float32, or int64 for ids."""
+    """The result on the CPU; float32, or int64 for ids."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,20 +43,20 @@ class Trace:
     """A forward pass."""
 
     tokens: list[str]
-    """S, [CLS] and [SEP] among them."""
+    """S tokens, including [CLS] and [SEP]."""
     masks: list[int]
-    """M, where the text has [MASK]."""
+    """M positions of [MASK]."""
     steps: list[Step]
-    """In order."""
+    """The steps in order."""
 
 
 def trace(model: WholeModel, tokenizer: Tokenizer, a: str, b: str | None = None) -> Trace:
     """Run a model on a text and keep every step.
 
     Args:
-        model: with the heads it has, on any device; it is left as it was.
+        model: with the heads it has, on any device; left unchanged.
         tokenizer: the model's.
-        a: the text; "[MASK]" in it is the mask token, and what stands there is predicted.
+        a: the text; "[MASK]" in it is the mask token, which is predicted.
         b: a second text, or None.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Vectors to a file, one text at a time, whole or absent; and back, some thousand at a time."""
+"""Write vectors to a file atomically, text by text, and read them back in chunks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def open_writer(path: Path) -> AbstractContextManager[Write]:
 
 @contextmanager
 def _write_npy(path: Path) -> Iterator[Write]:
-    """One array [N, D] of float32."""
+    """Write one array [N, D] of float32."""
     with durable.durable_path(path) as temporary, temporary.open("wb") as file:
         array = _GrowingArray(file)
         yield lambda found: array.append(found.vectors[None])
@@ -44,10 +44,10 @@ def _write_npy(path: Path) -> Iterator[Write]:
 
 @contextmanager
 def _write_npz(path: Path) -> Iterator[Write]:
-    """`vectors`, with `starts` ([N + 1], where each text's begin) and `offsets` unless of texts."""
+    """Write `vectors` and, for words or tokens, `starts` ([N + 1], per text) and `offsets`."""
     with durable.durable_path(path) as temporary:
         part = temporary.with_suffix(".vectors")
-        # Two numbers a word in 16 bytes: the offsets of a long file must wait in memory.
+        # Two numbers per word in 16 bytes: the offsets of a long file must stay in memory.
         starts, offsets = array("q", [0]), array("q")
         is_of_texts = False
         try:
@@ -79,7 +79,7 @@ def _write_npz(path: Path) -> Iterator[Write]:
 
 @contextmanager
 def _write_jsonl(path: Path) -> Iterator[Write]:
-    """An object a text: text and vector, or text and units, each with start, end and vector."""
+    """Write one object per text: text and vector, or text and units with start, end and vector."""
     with (
         durable.durable_path(path) as temporary,
         temporary.open("w", encoding="utf-8") as file,
@@ -89,7 +89,7 @@ def _write_jsonl(path: Path) -> Iterator[Write]:
 
 @contextmanager
 def _write_parquet(path: Path) -> Iterator[Write]:
-    """The columns of the .jsonl form."""
+    """Write the same columns as the .jsonl form."""
     arrow = import_extra("pyarrow", "writing .parquet files", "parquet")
     parquet = import_extra("pyarrow.parquet", "writing .parquet files", "parquet")
     rows: list[dict[str, Any]] = []
@@ -136,14 +136,14 @@ def _record(found: Embedding) -> dict[str, Any]:
 
 
 class _GrowingArray:
-    """An .npy file whose number of rows is known at the end: numpy leaves room in the header."""
+    """An .npy file whose number of rows is known only at the end; numpy's header leaves room."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._shape: tuple[int, ...] = ()
 
     def append(self, rows: Vectors) -> None:
-        """Write [n, ...]; the shape behind n is that of the first call."""
+        """Write [n, ...]; the shape after n must be that of the first call."""
         if not self._shape:
             self._shape = (0, *rows.shape[1:])
             self._write_header()
@@ -151,7 +151,7 @@ class _GrowingArray:
         self._file.write(np.ascontiguousarray(rows, "<f4").tobytes())
 
     def finish(self) -> None:
-        """Put the number of rows into the header."""
+        """Write the number of rows into the header."""
         end = self._file.tell()
         self._file.seek(0)
         self._write_header()
@@ -163,13 +163,13 @@ class _GrowingArray:
 
 
 def read_vectors(path: str) -> Read:
-    """Yield the vectors of texts that `embed` wrote, some thousand rows at a time.
+    """Yield the vectors of texts that `embed` wrote, a few thousand rows at a time.
 
     Args:
         path: an .npy, .npz, .jsonl or .parquet file.
 
     Yields:
-        [n, D] float32, and the n texts where the file has them (.jsonl and .parquet).
+        [n, D] float32, and the n texts if the file has them (.jsonl and .parquet).
 
     Raises:
         InputError: naming the file, if it cannot be read or holds anything else.
@@ -198,15 +198,20 @@ def _read_npy(path: Path) -> Read:
 
 
 def _read_npz(path: Path) -> Read:
-    """Read rows as they come out of the archive: it need not fit in memory."""
+    """Stream rows out of the archive, which need not fit in memory."""
     with zipfile.ZipFile(path) as archive:
         if "offsets.npy" in archive.namelist():
             raise ValueError("its vectors are of words or tokens")
         with archive.open("vectors.npy") as file:
             np.lib.format.read_magic(file)
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            shape, is_by_column, dtype = np.lib.format.read_array_header_1_0(file)
             if len(shape) != 2:
                 raise ValueError(f"its vectors have {len(shape)} dimensions")
+            if is_by_column:
+                raise ValueError(
+                    "its vectors are stored column by column (Fortran order); save "
+                    "numpy.ascontiguousarray(vectors)"
+                )
             while raw := file.read(_ROWS_AT_ONCE * shape[1] * dtype.itemsize):
                 yield np.frombuffer(raw, dtype).reshape(-1, shape[1]), None
 

@@ -1,4 +1,4 @@
-"""Texts to vectors as a scikit-learn transformer."""
+"""Turn texts into vectors, as a scikit-learn transformer."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ class BertVectorizer(
         Pipeline([("bert", BertVectorizer("runs/mine/model")), ("classify", LogisticRegression())])
 
     `GridSearchCV` can search any argument, such as `bert__layers`. Nothing is learned from the
-    texts: give the pipeline a `memory` folder where a search changes only later steps, and each
-    text is embedded once a fold.
+    texts: if a search changes only later steps, give the pipeline a `memory` folder, and each text
+    is embedded once per fold.
 
     Args:
         model: a model folder, a checkpoint, or a hub id.
-        pooling: mean, cls or max; see `EmbedOptions`, as the others.
+        pooling: mean, cls or max; see `EmbedOptions`, also for the others.
         layers: one or more of 0 (embeddings) to L, or -1 (last) to -(L + 1); or ("all",).
         layer_combine: mean, sum or concat.
         normalize: scale every vector to length 1.
-        max_seq_length: tokens of a row. None: those of the rows the model was trained on, or all
-            that it can take.
-        stride: tokens from one window of a longer text to the next. None: it is cut off.
-        batch_size: rows of 128 tokens in a pass. None: 8 on a CPU, 64 elsewhere.
+        max_seq_length: tokens per row. None: as many as in the rows the model was trained on, or
+            all that it can take.
+        stride: tokens from one window of a longer text to the next. None: the text is cut off.
+        batch_size: rows of 128 tokens per pass. None: 8 on a CPU, 64 elsewhere.
         device: auto, cpu, cuda or cuda:N.
         dtype: float32, bfloat16, float16 or int8.
 
@@ -81,7 +81,7 @@ class BertVectorizer(
         self.dtype = dtype
 
     def fit(self, X: Iterable[str], y: object = None) -> Self:
-        """Load the model; the texts are only looked at for their kind.
+        """Load the model; the texts are only checked for their type.
 
         Raises:
             InputError: if the model cannot be loaded, or an argument does not fit it.
@@ -96,7 +96,7 @@ class BertVectorizer(
         """Return [N, D] float32, a vector for each text.
 
         Raises:
-            InputError: if X is no list of texts.
+            InputError: if X is not a list of texts.
             sklearn.exceptions.NotFittedError: before `fit`.
         """
         check_is_fitted(self)

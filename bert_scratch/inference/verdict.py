@@ -1,8 +1,8 @@
-"""What the figures of `score` mean for the user: use it, train longer, or continue from another.
+"""What the results of `score` mean: use the model, train longer, or continue from another.
 
 A model that restores hidden words no better than counts of their two neighbours has learned
-nothing that needed a network; one that is better has. Between models, bits per character decide,
-sentence by sentence, and only what is twice its standard error counts as a difference.
+nothing that needed a network; one that does better has. Between models, bits per character decide,
+sentence by sentence, and only a difference above twice its standard error counts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def verdicts(models: Sequence[ModelScore], references: References) -> list[str]:
 
     Args:
         models: at least one.
-        references: on the same questions.
+        references: baselines on the same questions.
     """
     lines = [f"{model.model}: {_judged(model, references)}" for model in models]
     ranked = sorted(
@@ -35,7 +35,7 @@ def verdicts(models: Sequence[ModelScore], references: References) -> list[str]:
 
 
 def grade(model: ModelScore, references: References) -> int:
-    """Return NOTHING, LITTLE or USEFUL: beside the most frequent word and the two neighbours."""
+    """Return NOTHING, LITTLE or USEFUL, compared with the most frequent word and two neighbours."""
     assert model.masked_words is not None
     if _surely_above(model.masked_words, references.two_neighbours):
         return USEFUL
@@ -69,7 +69,7 @@ def _judged(model: ModelScore, references: References) -> str:
 
 
 def _advice(ranked: Sequence[ModelScore], references: References) -> str:
-    """Say what to do, given the models with the fewest bits first."""
+    """Say what to do, given the models sorted by bits, fewest first."""
     best = ranked[0]
     assert best.bits is not None
     best_grade = grade(best, references)
@@ -102,7 +102,7 @@ def _total_bits(model: ModelScore) -> float:
 
 
 def _surely_above(found: Estimate, line: Estimate) -> bool:
-    """Tell whether a share is above a line by more than chance: the questions are the same."""
+    """Tell whether a share exceeds a baseline on the same questions by more than chance."""
     return found.mean - line.mean > 2 * found.standard_error
 
 

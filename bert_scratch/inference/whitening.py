@@ -1,4 +1,4 @@
-"""Whitening: sentence vectors turned and scaled until no direction outweighs another.
+"""Whitening: rotate and scale sentence vectors so that no direction outweighs another.
 
 Letters: N texts, D numbers of a vector, K of a whitened one.
 """
@@ -18,16 +18,16 @@ from bert_scratch.config import InputError, Settings, check_range, make_place_fo
 from bert_scratch.inference.pooling import Vectors
 from bert_scratch.inference.vector_files import read_vectors
 
-# Of the largest variance: less is rounding.
+# Share of the largest variance below which variance is rounding error.
 _SMALLEST_VARIANCE = 1e-7
 
 
 @dataclass(frozen=True, slots=True)
 class Whitening:
-    """What makes vectors of mean 0 and covariance 1."""
+    """A map that gives vectors mean 0 and covariance 1."""
 
     mean: Vectors
-    """[D] float32, of the vectors it was made from."""
+    """[D] float32, mean of the vectors it was fitted to."""
     matrix: Vectors
     """[D, K] float32, the direction with the largest variance first."""
 
@@ -35,7 +35,7 @@ class Whitening:
         """Map [..., D] to [..., K].
 
         Raises:
-            InputError: if the vectors are of another size.
+            InputError: if the vectors have another size.
         """
         if vectors.shape[-1] != len(self.mean):
             raise InputError(
@@ -69,12 +69,12 @@ def fit_whitening(chunks: Iterable[Vectors], num_dimensions: int | None = None) 
     """Find the whitening of vectors; memory does not grow with their number.
 
     Args:
-        chunks: arrays [n, D] of float32, of N vectors in all.
+        chunks: arrays [n, D] of float32, N vectors in total.
         num_dimensions: K, the directions of largest variance to keep. None: all that vary.
 
     Raises:
-        InputError: if there are fewer than two vectors, or fewer directions vary than are asked
-            for.
+        InputError: if there are fewer than two vectors, or fewer directions vary than are
+            requested.
 
     Source:
         Su et al. 2021, "Whitening Sentence Representations for Better Semantics and Faster
@@ -85,7 +85,7 @@ def fit_whitening(chunks: Iterable[Vectors], num_dimensions: int | None = None) 
     for chunk in filter(len, chunks):
         values = chunk.astype(np.float64)
         if not count:
-            # Taken from every vector, so that the products keep their digits.
+            # Subtracted from every vector for numerical precision of the products.
             origin = values.mean(axis=0)
             total, products = np.zeros(len(origin)), np.zeros((len(origin), len(origin)))
         values -= origin

@@ -1,4 +1,4 @@
-"""A model folder with every pretraining head that it has."""
+"""Load a model folder with all pretraining heads that it has."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WholeModel = BertForPreTraining | BertForMaskedLM | BertModel
 
 
 def load_whole_model(folder_or_hub_id: str) -> tuple[WholeModel, Tokenizer]:
-    """Load the encoder of a folder with its heads: both, masked words alone, or none.
+    """Load the encoder of a folder with its heads: both, masked words only, or none.
 
     Raises:
         InputError: if the folder has no encoder that can be loaded, or no tokenizer.
@@ -25,7 +25,7 @@ def load_whole_model(folder_or_hub_id: str) -> tuple[WholeModel, Tokenizer]:
     try:
         return load_pretrained(BertForPreTraining, folder), tokenizer
     except InputError:
-        pass  # it lacks a head, or more: the encoder alone, tried last, says what
+        pass  # it lacks a head or more; loading only the encoder, tried last, reports the rest
     try:
         return load_pretrained(BertForMaskedLM, folder), tokenizer
     except InputError:

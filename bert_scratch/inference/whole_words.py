@@ -1,7 +1,7 @@
-"""The words of a text, alike for every model: where they stand, and how two are compared.
+"""The words of a text, the same for every model: their positions, and how to compare them.
 
-Tokenizers differ in their pieces, hardly ever in what they call a word: what stands between white
-space, punctuation marks and ideographs, each mark and ideograph being a word of its own.
+Tokenizers differ in their pieces but hardly in what they call a word: the text between white space,
+punctuation marks and ideographs, where each mark and ideograph is a word of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Span = tuple[int, int]
 
 
 def word_spans(texts: Sequence[str]) -> list[list[Span]]:
-    """Return where the words of each text stand, in characters, as (start, end)."""
+    """Return the positions of each text's words, in characters, as (start, end)."""
     encodings = _splitter(fold_letters=False).encode_batch(list(texts), add_special_tokens=False)
     return [encoding.offsets for encoding in encodings]
 
@@ -29,9 +29,9 @@ def folded_words(texts: Sequence[str]) -> list[list[str]]:
 
 
 def fold(word: str) -> str:
-    """Return a word in lower case and without accents, so that every model is asked for the same.
+    """Return a word in lower case and without accents, so that every model is asked the same.
 
-    A model that lower-cases cannot know whether "The" or "the" stood there.
+    A model that lower-cases cannot know whether it was "The" or "the".
     """
     folded: str = _splitter(fold_letters=True).normalizer.normalize_str(word)
     return folded.strip()
@@ -47,7 +47,7 @@ def tokens_of_words(offsets: Iterable[Span], words: Sequence[Span]) -> list[list
 
     Args:
         offsets: of each token, ascending.
-        words: where words stand, ascending and apart.
+        words: positions of words, ascending and disjoint.
     """
     tokens: list[list[int]] = [[] for _ in words]
     word = 0

@@ -1,4 +1,4 @@
-"""Word vectors as the first word embeddings of a new BERT, here those of other programs.
+"""Word vectors of other programs as the initial word embeddings of a new BERT.
 
 Letters: V vocabulary, D hidden, E numbers of a vector in the file.
 """
@@ -21,16 +21,16 @@ from bert_scratch.inference.pooling import Vectors
 
 @dataclass(frozen=True, slots=True)
 class InitialEmbeddings:
-    """The rows of a word embedding that there are vectors for; all others stay as they are."""
+    """Initial rows of a word embedding; rows without a vector stay as they are."""
 
     ids: npt.NDArray[np.int64]
     """[n] token ids, ascending."""
     vectors: Vectors
     """[n, D] float32."""
     coverage: str
-    """How much of the vocabulary that is, in words."""
+    """A description of how much of the vocabulary that is."""
     decoder_bias: npt.NDArray[np.float32] | None = None
-    """[V], the bias of each token in the decoder; None where it starts at zero."""
+    """[V], the bias of each token in the decoder; None if it starts at zero."""
 
 
 def word_embeddings_from_vectors(
@@ -38,20 +38,20 @@ def word_embeddings_from_vectors(
 ) -> InitialEmbeddings:
     """Read the vectors of a vocabulary's words from word2vec's or GloVe's text format.
 
-    A word of the file goes to the token that is this word once normalised; of several the one
-    that is spelt alike, else the first, as files are sorted by frequency. Vectors
-    longer than the model is wide are reduced to their principal components.
+    A word of the file goes to the token that equals it once normalised. If there are several such
+    words, the one spelt like the token is used, else the first, since files are sorted by
+    frequency. Vectors longer than the model's width are reduced to their principal components.
 
     Args:
         tokenizer: of the new model.
         path: the file, plain or compressed, with or without word2vec's first line.
         hidden_size: D.
-        standard_deviation: of the values returned, the model's initializer_range; the file's
-            own scale is another program's.
+        standard_deviation: of the values returned, the model's initializer_range; replaces the
+            file's own scale.
 
     Raises:
-        InputError: if the file is no such text, naming the line; its vectors are shorter than
-            D; or it has none of the vocabulary's words.
+        InputError: naming the line, if the file has another format; if its vectors are shorter
+            than D; or if it has none of the vocabulary's words.
     """
     special = set(unselectable_ids(tokenizer))
     tokens = {
@@ -85,13 +85,13 @@ def word_embeddings_from_vectors(
 
 
 def _read(path: str) -> Iterator[tuple[str, str, list[bytes]]]:
-    """Yield for each line what to call it in an error, its word and its numbers, not yet read."""
+    """Yield for each line its name for errors, its word, and its numbers, not yet parsed."""
     size = None
     try:
         with open_bytes(Path(path)) as lines:
             for number, line in enumerate(lines, start=1):
                 place = f"{path}, line {number}"
-                # Words of GloVe's largest file hold spaces: the numbers are counted from the end.
+                # Words in GloVe's largest file contain spaces, so numbers are counted from the end.
                 parts = line.rstrip().split(b" ")
                 if number == 1 and len(parts) == 2 and all(part.isdigit() for part in parts):
                     size = int(parts[1])
@@ -116,7 +116,7 @@ def _parsed(numbers: list[bytes], place: str) -> Vectors:
 
 
 def _narrowed(vectors: Vectors, hidden_size: int, path: str) -> Vectors:
-    """Return [n, D] of [n, E]: the principal components, in falling order of variance."""
+    """Reduce [n, E] to [n, D]: the principal components, in descending order of variance."""
     size = vectors.shape[1]
     if size < hidden_size:
         raise InputError(

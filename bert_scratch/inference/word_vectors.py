@@ -1,4 +1,4 @@
-"""One vector for each word, whatever its context: the mean over all its contexts in a text.
+"""One static vector per word: the mean over all its contexts in a text.
 
 Letters: W words, D hidden.
 """
@@ -36,14 +36,14 @@ class WordVectors:
     """Words, the most frequent first."""
 
     words: list[str]
-    """W words as the tokenizer's normaliser writes them: in lower case where it does that."""
+    """W words as the tokenizer normalises them, perhaps in lower case."""
     counts: npt.NDArray[np.int64]
-    """[W] how many contexts each had."""
+    """[W], number of contexts of each word."""
     vectors: Vectors
     """[W, D], the mean over these contexts."""
 
     def save(self, path: Path) -> None:
-        """Write word2vec's text format: W and D, then a word and its numbers a line."""
+        """Write word2vec's text format: W and D, then a word and its numbers per line."""
         with durable.durable_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
             print(*self.vectors.shape, file=file)
             for word, vector in zip(self.words, self.vectors.tolist(), strict=True):
@@ -58,18 +58,18 @@ def static_word_vectors(
     *,
     min_count: int = 1,
 ) -> WordVectors:
-    """Average the vectors of each word over all places where it stands.
+    """Average the vectors of each word over all its occurrences.
 
     Args:
         model: a `BertModel`, or any model around one.
-        tokenizer: the model's; its words count, a word of several pieces as the mean of these.
-        read: gives the texts; called twice, to count the words and to average them. Memory
-            grows with the number of different words alone.
+        tokenizer: the model's, which defines words; one of several pieces is their mean.
+        read: returns the texts; called twice, to count the words and to average them. Memory
+            grows only with the number of different words.
         options: layers and windows; None takes the last layer.
         min_count: contexts a word needs.
 
     Returns:
-        The words that the tokenizer can read, [UNK] is none of them.
+        The words that the tokenizer can read, without [UNK].
 
     Raises:
         InputError: if no word is left, or the options do not fit the model.
@@ -98,14 +98,14 @@ def static_word_vectors(
             np.add.at(sums, rows[rows >= 0], found.vectors[rows >= 0])
             np.add.at(counts, rows[rows >= 0], 1)
     assert sums is not None
-    # Of texts cut off at a row's end, a word may have been counted and never seen.
+    # If texts were cut off at the end of a row, a word may have been counted but never seen.
     seen = np.flatnonzero(counts)
     means = np.asarray(sums[seen] / counts[seen, None], np.float32)
     return WordVectors([kept[row] for row in seen.tolist()], counts[seen], means)
 
 
 class _Normalized(dict[str, str]):
-    """Words as they stand in a text -> as the tokenizer reads them."""
+    """Words as spelt in a text -> as the tokenizer normalises them."""
 
     _MAX_WORDS = 1_000_000
 
@@ -134,7 +134,7 @@ def _count_words(tokenizer: Tokenizer, texts: Iterable[str]) -> Counter[str]:
                 for first, (start, end) in zip(starts.tolist(), spans, strict=True)
                 if ids[first] != unknown
             )
-    # The format has a space between a word and its numbers.
+    # The format separates a word from its numbers by a space, so words must not contain any.
     return Counter({word: n for word, n in counts.items() if word and len(word.split()) == 1})
 
 

@@ -1,1 +1,1 @@
-"""Pages and plots to look at: what commands print and write for people."""
+"""Pages, plots and tables that commands write and print for people."""

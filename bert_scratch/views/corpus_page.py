@@ -1,4 +1,4 @@
-"""The command `corpus-report`, and its report as one page to look at in a browser."""
+"""The command `corpus-report`, and its report as a page for the browser."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MAX_SCRIPTS = 8
 
 
 def run_corpus_report(config: CorpusReportConfig) -> None:
-    """Read a corpus, print what it holds, and write the page that was asked for.
+    """Read a corpus, print a report, and write the page if requested.
 
     Raises:
         InputError: as `corpus_report`, or if the page cannot be drawn or written.
@@ -35,7 +35,7 @@ def run_corpus_report(config: CorpusReportConfig) -> None:
 
 
 def corpus_page(report: CorpusReport) -> str:
-    """Return the page: the same bytes for the same report."""
+    """Return the page, with the same bytes for the same report."""
     body = [
         _head(report),
         _tiles(report),
@@ -243,7 +243,7 @@ def _normalisation(report: CorpusReport) -> str:
 
 
 def _by_script(report: CorpusReport) -> str:
-    """Return a table of the words changed in each script, where there are several."""
+    """Return a table of the words changed in each script, if there are several."""
     shares = report.normalisation.words_changed_by_script
     scripts = list(shares["strip_accents"])
     if len(scripts) < 2:

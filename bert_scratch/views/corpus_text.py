@@ -1,4 +1,4 @@
-"""A corpus report as one screen of text: 40 lines of 100 columns at most."""
+"""A corpus report as one screen of text: at most 40 lines of 100 columns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STEPS = {
     "lowercase": "--lowercase",
     "strip_accents": "--strip-accents",
 }
-"""The steps of normalisation; what is no flag is always done."""
+"""Names of the normalisation steps; those that are not flags are always done."""
 
 _INDENT = 12
 _MAX_SOURCES = 3
@@ -30,7 +30,7 @@ _BARS = " ▁▂▃▄▅▆▇█"
 
 
 def screen(report: CorpusReport) -> str:
-    """Return the report as text that ends without a line end."""
+    """Return the report as text without a trailing newline."""
     lines = [line for name, text in _entries(report) for line in _wrapped(name, text)]
     warnings = [line for text in report.warnings for line in _wrapped("WARNING", text)]
     free = MAX_LINES - len(lines)
@@ -40,7 +40,7 @@ def screen(report: CorpusReport) -> str:
 
 
 def share(value: float) -> str:
-    """Return a share in per cent, with digits enough to tell it from nothing and from all."""
+    """Format a share in per cent, with enough digits to tell it from none and all."""
     if value in (0, 1):
         return f"{100 * value:.0f} %"
     nearest = round(100 * min(value, 1 - value), 6)
@@ -115,7 +115,7 @@ def _repeats(repeats: RepeatReport) -> str:
 
 
 def _printable(text: str) -> str:
-    """Return the beginning of a text without what would steer a terminal."""
+    """Return the beginning of a text without terminal control characters."""
     shown = "".join(c if c.isprintable() else " " for c in text[:_SHOWN_CHARACTERS])
     return shown if len(text) <= _SHOWN_CHARACTERS else f"{shown}…"
 

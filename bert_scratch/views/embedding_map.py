@@ -1,4 +1,4 @@
-"""Vectors as points in a plane: lines that a model takes to be alike lie near each other.
+"""Project vectors to a plane, where lines with similar vectors lie near each other.
 
 Letters: N lines, D hidden.
 """
@@ -18,28 +18,28 @@ METHODS = {"pca": "PCA", "t-sne": "t-SNE", "umap": "UMAP"}
 MIN_LINES = 3
 _SEED = 0
 _NEIGHBOURS = 15
-"""How many near lines t-SNE and UMAP keep near, where there are so many."""
+"""Number of neighbours that t-SNE and UMAP keep near, if there are enough lines."""
 
 
 def known_methods() -> dict[str, str]:
-    """Return the methods that this machine has, each with its name for people."""
+    """Return the methods available on this machine, with their display names."""
     has_umap = importlib.util.find_spec("umap") is not None
     return {key: name for key, name in METHODS.items() if key != "umap" or has_umap}
 
 
 def project(vectors: Vectors, method: str) -> Json:
-    """Lay vectors out in a plane, the same way for the same vectors.
+    """Project vectors to a plane, the same way for the same vectors.
 
     Args:
         vectors: [N, D] float32, N >= MIN_LINES.
-        method: of METHODS.
+        method: a key of METHODS.
 
     Returns:
-        points: N of [x, y]; their unit means nothing.
-        kept: the share of the variance that the plane shows, 0 to 1; None but for pca.
+        points: N of [x, y], in arbitrary units.
+        kept: the share of the variance that the plane shows, 0 to 1; None except for pca.
 
     Raises:
-        InputError: if this machine has no such method.
+        InputError: if the method is not available on this machine.
     """
     check_choice("the method", method, known_methods())
     neighbours = min(_NEIGHBOURS, len(vectors) - 1)
@@ -50,12 +50,12 @@ def project(vectors: Vectors, method: str) -> Json:
         mapper = package.PCA(n_components=2, svd_solver="full")
     elif method == "t-sne":
         package = import_extra("sklearn.manifold", purpose, "explore")
-        # Its authors take thrice as many neighbours as the perplexity says.
+        # The authors of t-SNE use three times as many neighbours as the perplexity.
         mapper = package.TSNE(perplexity=max(neighbours / 3, 1), random_state=_SEED)
     else:
         mapper = importlib.import_module("umap").UMAP(
             n_neighbors=neighbours,
-            # Its own start needs more lines than it has axes to compute.
+            # Its spectral start needs more lines than it has axes to compute.
             init="spectral" if len(vectors) > MIN_LINES else "random",
             random_state=_SEED,
         )

@@ -1,4 +1,4 @@
-"""The command `explain`: one page that shows what happens inside a model when it reads a text."""
+"""The command `explain`: a page that shows what happens inside a model when it reads a text."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class ExplainConfig(ComputeSettings):
     text: str
     """The text, of at most 128 tokens; [MASK] in it is the mask token."""
     text_pair: str | None = None
-    """A second text behind the first."""
+    """A second text after the first."""
     output: str
     """The page to write, for example page.html; it needs no network and no other file."""
     attribution_steps: int = 16
-    """Points on the way of integrated gradients, at each [MASK], or each token without any."""
+    """Steps of integrated gradients, at each [MASK], or at each token if there is none."""
 
     def __post_init__(self) -> None:
         """Check what does not depend on the model.
@@ -66,7 +66,7 @@ def run_explain(config: ExplainConfig) -> None:
 
 
 def explain_page(name: str, values: Json) -> str:
-    """Return the page: the same bytes for the same values.
+    """Return the page, with the same bytes for the same values.
 
     Args:
         name: of the model.
@@ -94,7 +94,7 @@ def explain_page(name: str, values: Json) -> str:
 
 
 def _verdict(values: Json) -> list[str]:
-    """Return what the model thinks of a pair."""
+    """Return the model's verdict on a pair."""
     if "is_next" not in values:
         return []
     share = values["is_next"]
@@ -105,7 +105,7 @@ def _verdict(values: Json) -> list[str]:
 
 
 def choice(name: str, label: str, options: dict[str, str]) -> str:
-    """Return a row of buttons of which one is chosen; the first at the beginning."""
+    """Return a row of buttons of which one is selected, initially the first."""
     buttons = "".join(
         f'<button type="button" data-value="{value}" aria-pressed="false">{escape(text)}</button>'
         for value, text in options.items()

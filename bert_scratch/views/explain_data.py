@@ -1,4 +1,4 @@
-"""All that a page about one text shows, as plain JSON values.
+"""All data shown on a page about one text, as plain JSON values.
 
 Letters: S positions, L layers, H heads, D hidden, N hidden tokens, k guesses.
 """
@@ -49,11 +49,11 @@ def explanation(
     """Run a model on a text in every way that the page shows.
 
     Args:
-        model: with the heads it has; without one for masked words, there are no predictions.
+        model: with the heads it has; without a masked-word head there are no predictions.
         tokenizer: the model's.
         a: the text; "[MASK]" in it is the mask token.
         b: a second text, or None.
-        num_steps: of integrated gradients.
+        num_steps: steps of integrated gradients.
 
     Raises:
         InputError: if the text has no token, or more than the page or the model can take.
@@ -102,7 +102,7 @@ def explanation(
 
 
 def packed(values: Tensor) -> Json:
-    """Return an array as 16-bit steps between its least and its largest value, in base64."""
+    """Encode an array as 16-bit steps between its smallest and largest value, in base64."""
     low, high = float(values.min()), float(values.max())
     steps = (values.double() - low) / ((high - low) or 1.0) * 65535
     data = steps.round().to(torch.int32).cpu().numpy().astype("<u2").tobytes()
@@ -123,7 +123,7 @@ class _Names:
         self.texts: list[str] = []
 
     def guesses(self, guesses: Guesses) -> Json:
-        """Return ids as places in `texts`, flat, and the scores."""
+        """Return ids as flat indices into `texts`, and the scores."""
         places = [self._place(token) for token in guesses.ids.flatten().tolist()]
         return {"names": places, "scores": packed(guesses.scores)}
 
@@ -144,7 +144,7 @@ def _shape(config: BertConfig) -> Json:
 
 
 def _geometry(encoder: BertModel, states: Tensor, ids: Tensor, types: Tensor) -> Json:
-    """Return how long vectors are and how alike; states are [L + 1, S, D]."""
+    """Return lengths and similarities of vectors; states are [L + 1, S, D]."""
     embeddings = encoder.embeddings
     device = embeddings.word_embeddings.weight.device
     with torch.inference_mode():
@@ -172,7 +172,7 @@ def _predictions(
     states: Tensor,
     num_steps: int,
 ) -> Json:
-    """Return what each layer says at each token, shown or hidden, and where that comes from."""
+    """Return each layer's predictions at each token, shown or hidden, and their attributions."""
     encoded = encode_pair(tokenizer, a, b, config=model.config, with_masks=True)
     num_layers = len(states)
     labels = torch.tensor(encoded.ids).expand(num_layers, -1)
@@ -199,7 +199,7 @@ def _path(
     targets: Tensor,
     num_steps: int,
 ) -> Json:
-    """Return integrated gradients at each [MASK]; where a text has none, at each token."""
+    """Return integrated gradients at each [MASK], or at each token if the text has none."""
     masks = (rows.labels == special_ids(tokenizer).mask).nonzero().squeeze(1).cpu()
     asked = masks if len(masks) else torch.arange(len(rows.labels))
     positions = rows.positions.cpu()[asked].tolist()

@@ -1,4 +1,4 @@
-"""The command `explore`: a page on this machine that shows what models make of what is typed."""
+"""The command `explore`: a local page that shows what models make of typed text."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class ExploreConfig(ComputeSettings):
     model: tuple[str, ...]
     """A model folder, a checkpoint or a hub id; or two of one run, to see them side by side."""
     port: int = 0
-    """Of 127.0.0.1, where the page is; 0 takes a free one."""
+    """Port of the page on 127.0.0.1; 0 takes a free one."""
     attribution_steps: int = 4
-    """Points on the way of integrated gradients; more are exacter and slower."""
+    """Steps of integrated gradients; more are more exact and slower."""
 
     def __post_init__(self) -> None:
         """Check what does not depend on the models.
@@ -58,7 +58,7 @@ def run_explore(config: ExploreConfig) -> None:
     secret = secrets.token_urlsafe(16)
 
     class Quiet(serving.WSGIRequestHandler):  # type: ignore[misc,name-defined]
-        """Writes no line for each request: it would hold the secret."""
+        """Logs no requests, because the log lines would contain the secret."""
 
         def log_request(self, *_values: Any) -> None:
             pass
@@ -90,6 +90,6 @@ def _listening(port: int) -> socket.socket:
 
 
 def _names(paths: tuple[str, ...]) -> list[str]:
-    """Return the folders' names; where they are alike, the whole paths."""
+    """Return the folders' names, or the whole paths if names are equal."""
     names = [Path(path).name for path in paths]
     return names if len(set(names)) == len(names) else list(paths)

@@ -1,4 +1,4 @@
-"""What `explore` answers a browser: a few addresses, each behind a secret, none for other sites."""
+"""The web application of `explore`: a few addresses behind a secret, closed to other sites."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 MAX_REQUEST_BYTES = 1 << 18
 _HEADERS = {
-    # Beside the policy that each page has in itself.
+    # In addition to the policy in each page itself.
     "Content-Security-Policy": "base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -32,11 +32,11 @@ Kind = TypeVar("Kind")
 
 
 def explore_app(explorer: Explorer, secret: str) -> Flask:
-    """Return the application, for a server bound to this machine alone.
+    """Return the application, for a server that is reachable only from this machine.
 
     Args:
-        explorer: what answers.
-        secret: the first part of each address; whoever does not know it gets 403.
+        explorer: answers the requests.
+        secret: the first part of each address; requests without it get 403.
 
     Raises:
         InputError: if Flask is missing.
@@ -44,7 +44,7 @@ def explore_app(explorer: Explorer, secret: str) -> Flask:
     flask = import_extra("flask", "`explore`", "explore")
     http = import_extra("werkzeug.exceptions", "`explore`", "explore")
     app: Flask = flask.Flask(__name__, static_folder=None)
-    # A site that gives its own name this machine's address (DNS rebinding) is told by its name.
+    # Checking the host name defeats sites whose name resolves to this machine (DNS rebinding).
     app.config |= {"MAX_CONTENT_LENGTH": MAX_REQUEST_BYTES, "TRUSTED_HOSTS": [HOST, "localhost"]}
     whole_page = explore_page([model.name for model in explorer.models])
 
@@ -85,17 +85,17 @@ def explore_app(explorer: Explorer, secret: str) -> Flask:
 
 
 class _TooLarge(InputError):
-    """More than the page may send."""
+    """A request holds more than the page may send."""
 
 
 class _Request:
-    """A request's JSON object, its parts checked."""
+    """A request's JSON object, with checked access to its parts."""
 
     def __init__(self, values: Any) -> None:
         self._values = values if isinstance(values, dict) else {}
 
     def get(self, name: str, kind: type[Kind]) -> Kind:
-        """Return a part of the kind that it must have."""
+        """Return a part, which must have the given type."""
         value = self._values.get(name)
         if not isinstance(value, kind):
             raise InputError(f"the request needs {name!r}, as {kind.__name__}")
@@ -111,7 +111,7 @@ class _Request:
         return text
 
     def lines(self, name: str) -> list[str]:
-        """Return the lines that say something, of a number that can be drawn."""
+        """Return the non-blank lines; their number must be within the limits of a map."""
         lines = [line.strip() for line in self.get(name, str).splitlines() if line.strip()]
         if len(lines) > MAX_LINES:
             raise _TooLarge(f"a map may have {MAX_LINES:,} lines; these are {len(lines):,}")
@@ -120,7 +120,7 @@ class _Request:
         return lines
 
     def numbers(self, name: str) -> list[list[int]]:
-        """Return two lists of whole numbers."""
+        """Return two lists of integers."""
         lists = self.get(name, list)
         are_numbers = len(lists) == 2 and all(
             isinstance(found, list) and all(type(number) is int for number in found)

@@ -1,4 +1,4 @@
-"""The page of `explore`: texts to type, words to hide, what one or two models make of them."""
+"""The page of `explore`: text to type, words to hide, and what one or two models make of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SCRIPTS = ("explain_draw.js", "explain_words.js", "explore.js")
 
 
 def explore_page(names: Sequence[str]) -> str:
-    """Return the page, which asks the server it came from for everything else.
+    """Return the page, which requests everything else from its server.
 
     Args:
         names: of the models, one or two.

@@ -1,4 +1,4 @@
-"""What answers the page of `explore`: one or two models, a text, words of it hidden."""
+"""The backend of `explore`: one or two models, a text, and some of its words hidden."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from bert_scratch.views.explain import explain_page
 from bert_scratch.views.explain_data import Json, explanation
 
 NUM_PAGES_KEPT = 8
-"""Pages that a browser may still ask for; it shows one or two at a time."""
+"""Number of pages that a browser may still request; it shows one or two at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NamedModel:
-    """A model under the name that pages show."""
+    """A model and the name that pages show."""
 
     name: str
     model: WholeModel
@@ -41,23 +41,23 @@ class Word:
     """A word of a text."""
 
     start: int
-    """Its place in the text, in characters."""
+    """Index of its first character in the text."""
     end: int
     pieces: tuple[str, ...]
-    """Its tokens: those of the word alone are those in any text."""
+    """Its tokens, which are the same in any text."""
     is_mask: bool
     """Whether the text says [MASK] here."""
 
 
 class Explorer:
-    """Asks models of one vocabulary; one request at a time, whatever thread it comes from.
+    """Queries models with one vocabulary; one request at a time, from whatever thread.
 
-    Models run in a thread of its own. A server's threads are let go when the process ends, and one
-    that is inside torch then makes Python abort.
+    Models run in a separate thread: a server's threads are not joined when the process ends, and
+    one that is inside torch then makes Python abort.
     """
 
     def __init__(self, models: Sequence[NamedModel], *, attribution_steps: int) -> None:
-        """Take the models.
+        """Set the models.
 
         Args:
             models: one or two, all with the first one's vocabulary.
@@ -70,11 +70,11 @@ class Explorer:
         self._num_pages = 0
 
     def read(self, text: str, pair: str) -> Json:
-        """Return the words of a text and its pair, and what each model says about the pair.
+        """Return the words of a text and its pair, and each model's verdict on the pair.
 
         Returns:
-            words: of each of the two texts, [{"text", "pieces", "is_mask"}].
-            follows: of each model, the probability that the second text follows the first, and
+            words: for each of the two texts, [{"text", "pieces", "is_mask"}].
+            follows: for each model, the probabilities that the second text follows the first, and
                 the first the second; None for a model that cannot tell.
 
         Raises:
@@ -88,10 +88,10 @@ class Explorer:
         Args:
             text: not empty.
             pair: a second text; "" for none.
-            hidden: of each of the two texts, the numbers of its hidden words.
+            hidden: for each of the two texts, the indices of its hidden words.
 
         Returns:
-            pages: of each model, the number of a page that `page` has.
+            pages: for each model, the number of its page for `page`.
 
         Raises:
             InputError: if the text cannot be explained.
@@ -99,32 +99,32 @@ class Explorer:
         return self._answer(self._look, text, pair, hidden)
 
     def page(self, number: int) -> str | None:
-        """Return a page that was made lately."""
+        """Return a recently made page, or None if it is gone."""
         return self._pages.get(number)
 
     def map(self, lines: Sequence[str], method: str) -> Json:
-        """Return where each line lies, by the mean of the last layer's vectors.
+        """Return the position of each line, by the mean of the last layer's vectors.
 
         Args:
             lines: at least `embedding_map.MIN_LINES`.
-            method: of `embedding_map.METHODS`.
+            method: a key of `embedding_map.METHODS`.
 
         Returns:
-            maps: of each model, {"points": [[x, y]], "kept": share of the variance or None}.
+            maps: for each model, {"points": [[x, y]], "kept": share of the variance or None}.
 
         Raises:
-            InputError: if this machine has no such method.
+            InputError: if the method is not available on this machine.
         """
         return self._answer(self._map, lines, method)
 
     def finish(self) -> None:
-        """Wait until the answers under way are there; none is begun any more."""
+        """Wait for the answers in progress; no new ones are started."""
         self._worker.shutdown()
 
     def _answer(self, answer: Callable[..., Json], *asked: object) -> Json:
         try:
             answered = self._worker.submit(answer, *asked)
-        except RuntimeError as error:  # of a worker that is shut down
+        except RuntimeError as error:  # the worker is shut down
             raise InputError("explore has ended; start it again") from error
         return answered.result()
 
@@ -168,7 +168,7 @@ class Explorer:
 
 
 def words_of(tokenizer: Tokenizer, text: str) -> list[Word]:
-    """Return the words of a text, each [MASK] among them."""
+    """Return the words of a text, counting each [MASK] as a word."""
     spans: list[tuple[int, int, bool]] = []
     start = 0
     for part in re.split(f"({re.escape(MASK)})", text):
@@ -202,7 +202,7 @@ def check_same_words(models: Sequence[NamedModel]) -> None:
     """Refuse models that mean different words by the same ids.
 
     Raises:
-        InputError: naming the two.
+        InputError: naming the two models.
     """
     first = models[0]
     for other in models[1:]:

@@ -16,11 +16,12 @@ from bert_scratch.inference.mlm_report import Group, MlmReport, MlmReportConfig,
 from bert_scratch.views import plots
 from bert_scratch.views.page import figure, page, section, table
 
-_HEAD = ("tokens", "right", "+-", "confidence", "loss", "loss of counts")
+_HEAD = ("tokens", "right", "+-", "confidence", "loss")
+_COUNTS_HEAD = "loss of counts"
 
 
 def run_mlm_report(config: MlmReportConfig) -> None:
-    """Ask the model, with a progress bar on a terminal, print, and write the page asked for.
+    """Ask the model, with a progress bar on a terminal; print, and write the page if requested.
 
     Raises:
         InputError: as `mlm_report`, or if the page cannot be drawn or written.
@@ -48,20 +49,21 @@ def screen(report: MlmReport) -> str:
         f"sentences of {report.text}",
     ]
     for title, groups in _parts(report):
+        head = _head(groups)
         width = max(len(title), *(len(group.name) for group in groups))
-        lines += ["", f"{title.ljust(width)}  {'  '.join(_HEAD)}"]
+        lines += ["", f"{title.ljust(width)}  {'  '.join(head)}"]
         for group in groups:
-            cells = (c.rjust(len(h)) for c, h in zip(_cells(group), _HEAD, strict=True))
+            cells = (c.rjust(len(h)) for c, h in zip(_cells(group), head, strict=True))
             lines.append(f"{group.name.ljust(width)}  {'  '.join(cells)}")
-    return "\n".join([*lines, "", _calibration(report), _explanation()])
+    return "\n".join([*lines, "", _calibration(report), _explanation(report)])
 
 
 def mlm_page(report: MlmReport) -> str:
-    """Return the page: the same bytes for the same report."""
+    """Return the page, with the same bytes for the same report."""
     head = (
         f'<header><h1>Masked tokens</h1><p class="faint">{escape(report.model)}</p>'
         f"<p>{report.whole.num_tokens:,} tokens masked in {report.num_sentences:,} sentences of "
-        f"{escape(report.text)}. {escape(_explanation())}</p></header>"
+        f"{escape(report.text)}. {escape(_explanation(report))}</p></header>"
     )
     parts = [
         section(title, _plot(number, title, groups) + _table(title, groups))
@@ -71,13 +73,18 @@ def mlm_page(report: MlmReport) -> str:
 
 
 def _parts(report: MlmReport) -> list[tuple[str, list[Group]]]:
-    return [
+    parts = [
         ("all", [report.whole]),
         ("times in the rest of the text", report.by_frequency),
         ("part of the word", report.by_part),
         ("position in the sentence", report.by_place),
         ("confidence from", report.by_confidence),
     ]
+    return [(title, groups) for title, groups in parts if groups]
+
+
+def _head(groups: Sequence[Group]) -> list[str]:
+    return [*_HEAD, *([] if groups[0].count_loss is None else [_COUNTS_HEAD])]
 
 
 def _cells(group: Group) -> list[str]:
@@ -87,16 +94,16 @@ def _cells(group: Group) -> list[str]:
         f"{100 * group.accuracy.standard_error:.1f}",
         f"{group.confidence:.1%}",
         f"{group.loss:.2f}",
-        f"{group.count_loss:.2f}",
+        *([] if group.count_loss is None else [f"{group.count_loss:.2f}"]),
     ]
 
 
 def _table(title: str, groups: Sequence[Group]) -> str:
-    return table([title, *_HEAD], [[group.name, *_cells(group)] for group in groups])
+    return table([title, *_head(groups)], [[group.name, *_cells(group)] for group in groups])
 
 
 def _plot(number: int, title: str, groups: Sequence[Group]) -> str:
-    """Draw accuracy by group; of confidence, beside the line that a calibrated model is on."""
+    """Plot accuracy by group; for confidence, with the line of a calibrated model."""
     if len(groups) < 2:
         return ""
     right = [group.accuracy.mean for group in groups]
@@ -118,9 +125,17 @@ def _calibration(report: MlmReport) -> str:
     )
 
 
-def _explanation() -> str:
-    return (
+def _explanation(report: MlmReport) -> str:
+    shown = (
         "right: the most probable token is the one that stood there. confidence: its probability. "
-        "loss: nats, of the token that stood there; loss of counts: by how often tokens stand in "
-        "the rest of the text, the line to be below."
+        "loss: nats, of the token that stood there"
+    )
+    if report.num_counted_tokens:
+        return (
+            f"{shown}; loss of counts: by how often tokens stand in the rest of the text, the "
+            f"line to be below."
+        )
+    return (
+        f"{shown}. Frequencies and the loss of counts are left out: the text is one document, with "
+        f"no rest to count in; a text of several documents has one (see --documents)."
     )

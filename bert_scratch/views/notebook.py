@@ -1,4 +1,4 @@
-"""Pages and tables as objects that a notebook shows by themselves."""
+"""Pages and tables as objects that a notebook displays by itself."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _HEIGHT_PIXELS = 720
 
 @dataclass(frozen=True, repr=False)
 class Page:
-    """A page of one file; a notebook shows it in a frame of its own."""
+    """A single-file page; a notebook shows it in a separate frame."""
 
     title: str
     html: str
 
     def save(self, path: str | Path) -> Path:
-        """Write the page as a file that any browser opens, and return its place.
+        """Write the page as a file that any browser opens, and return its path.
 
         Raises:
             InputError: if it cannot be written there.
@@ -63,11 +63,11 @@ def explain(
     """Return what the command `explain` writes.
 
     Args:
-        model: a `BertForPreTraining`, `BertForMaskedLM` or `BertModel`; it is left as it was.
+        model: a `BertForPreTraining`, `BertForMaskedLM` or `BertModel`; left unchanged.
         tokenizer: the model's.
-        text: of at most 128 tokens; "[MASK]" in it is the mask token.
-        text_pair: a second text behind the first.
-        attribution_steps: points on the way of integrated gradients.
+        text: at most 128 tokens; "[MASK]" in it is the mask token.
+        text_pair: a second text after the first.
+        attribution_steps: steps of integrated gradients.
 
     Raises:
         InputError: if the text cannot be used.
@@ -77,10 +77,10 @@ def explain(
 
 
 def report(*runs: str | Path) -> Page:
-    """Return what the command `report` writes of one run, or of several beside each other.
+    """Return what the command `report` writes for one run, or for several side by side.
 
     Args:
-        runs: folders, of pretrain or finetune; at least one.
+        runs: run folders of pretrain or finetune, at least one.
 
     Raises:
         InputError: if one holds no run.
@@ -94,7 +94,7 @@ class ScoreTable:
     """What the command `score` prints."""
 
     score: Score
-    """The figures."""
+    """The results."""
 
     def __repr__(self) -> str:
         return screen(self.score)

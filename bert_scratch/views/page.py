@@ -1,4 +1,4 @@
-"""What pages are made of: one file each, no network, light and dark, any width."""
+"""Building blocks of pages: one file each, no network, light and dark, any width."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LIGHT = """color-scheme: light; --ground: #fbfaf8; --panel: #fff; --ink: #22262
   --faint: #666d75; --line: #dcd9d3; --bar: #2f6f9f; --warn: #9a5b00; --well: #2b7a4b;"""
 _DARK = """color-scheme: dark; --ground: #15181c; --panel: #1d2126; --ink: #e4e6e8;
   --faint: #9aa2ab; --line: #363c43; --bar: #6aaede; --warn: #f0b45a; --well: #6cc492;"""
-# The reader's system decides, unless a page's own switch sets data-theme.
+# The system setting decides, unless a page's own switch sets data-theme.
 _SCHEMES = f"""
 :root {{ {_LIGHT} }}
 @media (prefers-color-scheme: dark) {{ :root {{ {_DARK} }} }}
@@ -61,13 +61,13 @@ def page(
 
     Args:
         title: plain text.
-        parts: of its body, in HTML.
-        style: CSS of its own, behind that of every page.
-        script: JavaScript at the end of the body, the only one that a browser will run.
-        sources: directives of the policy for a page that a server of ours hands out; without
-            them a page loads nothing.
+        parts: of the body, in HTML.
+        style: additional CSS, after that of every page.
+        script: JavaScript at the end of the body, the only script that a browser will run.
+        sources: policy directives for a page served by our own server; without them a page loads
+            nothing.
     """
-    # All text is escaped; were a script ever to slip through, a browser would not run it.
+    # All text is escaped; if a script ever slipped through, the policy would keep it from running.
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     if script:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -86,7 +86,7 @@ def page(
 
 
 def data_block(name: str, value: Any) -> str:
-    """Return a value as JSON that a page's script reads, whatever texts it holds.
+    """Return a value as a JSON element for a page's script, safe for any text.
 
     Args:
         name: the id of the element; its textContent is the JSON.
@@ -109,7 +109,7 @@ def figure(plot: str) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of plain texts, the first column of words, the others of figures."""
+    """Return a table of plain texts, with words in the first column and figures in the others."""
 
     def row(cells: Sequence[str], tag: str) -> str:
         first, *others = (escape(cell) for cell in cells)
@@ -121,6 +121,6 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def with_flags(text: str) -> str:
-    """Return a plain text as HTML in which `commands` and --flags stand out."""
+    """Return a plain text as HTML with `commands` and --flags set as code."""
     commands = re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
     return re.sub(r"(?<![\w>-])(--[a-z][a-z0-9-]*)", r"<code>\1</code>", commands)

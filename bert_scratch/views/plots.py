@@ -1,4 +1,4 @@
-"""Plots as SVG that stands inside a page: they scale, and take their colours from the page.
+"""Plots as inline SVG, which scale and take their colours from the page.
 
 The same figures give the same bytes: no dates, no random ids.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MAX_LABELS = 8
 
 _WIDTH_INCHES, _HEIGHT_INCHES, _ROW_INCHES = 6.4, 2.9, 0.34
-# Stand-ins that no other part of a plot has, each replaced by a variable of the page's style.
+# Placeholder colours used nowhere else, each replaced by a variable of the page's style.
 _COLOURS = {"#010203": "var(--ink)", "#040506": "var(--bar)", "#070809": "var(--line)"}
 _INK, _BAR, _LINE = _COLOURS
 _STYLE: dict[Any, Any] = {
@@ -40,7 +40,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def check_installed() -> None:
-    """Raise `InputError`, naming the extra, unless plots can be drawn."""
+    """Raise `InputError`, naming the extra, if plots cannot be drawn."""
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
@@ -52,14 +52,14 @@ def check_installed() -> None:
 def columns(
     name: str, labels: Sequence[str], values: Sequence[float], *, x_label: str, y_label: str
 ) -> str:
-    """Return a plot of upright bars, at most MAX_LABELS of them named.
+    """Return a plot of vertical bars, at most MAX_LABELS of them labelled.
 
     Args:
-        name: of letters; the ids inside begin with it.
+        name: letters only; prefix of the ids inside.
         labels: one per bar.
         values: one per bar, >= 0.
         x_label: what the bars stand for.
-        y_label: what their heights are.
+        y_label: what the heights are.
     """
 
     def draw(axes: Axes) -> None:
@@ -77,10 +77,10 @@ def columns(
 def rows(
     name: str, labels: Sequence[str], values: Sequence[float], texts: Sequence[str], *, x_label: str
 ) -> str:
-    """Return a plot of shares as lying bars, the first on top.
+    """Return a plot of shares as horizontal bars, the first on top.
 
     Args:
-        name: of letters; the ids inside begin with it.
+        name: letters only; prefix of the ids inside.
         labels: one per bar.
         values: one per bar, 0 to 1.
         texts: one per bar, the share in words.
@@ -113,9 +113,9 @@ def curves(
     """Return a plot of up to three lines over the same points, the first one in full colour.
 
     Args:
-        name: of letters; the ids inside begin with it.
-        points: where on the x axis.
-        lines: name -> one value a point.
+        name: letters only; prefix of the ids inside.
+        points: positions on the x axis.
+        lines: name -> one value per point.
         x_label: what the points are.
         y_label: what the values are.
     """

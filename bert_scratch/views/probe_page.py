@@ -19,7 +19,7 @@ _HEAD = ("right", "+-", "control task", "selectivity")
 
 
 def run_probe(config: ProbeConfig) -> None:
-    """Train the probes, with a count of texts on a terminal, print, and write the page asked for.
+    """Train the probes, with a count of texts on a terminal; print, and write a requested page.
 
     Raises:
         InputError: as `probe`, or if the page cannot be drawn or written.
@@ -36,7 +36,7 @@ def run_probe(config: ProbeConfig) -> None:
 
 
 def screen(report: ProbeReport) -> str:
-    """Return the table as text, and what it means."""
+    """Return the table as text, with what it means."""
     lines = [f"{report.model}: {_asked(report)}", "", f"{'layer':>5}  {'  '.join(_HEAD)}"]
     for row in _rows(report):
         cells = (cell.rjust(len(name)) for cell, name in zip(row[1:], _HEAD, strict=True))
@@ -45,7 +45,7 @@ def screen(report: ProbeReport) -> str:
 
 
 def probe_page(report: ProbeReport) -> str:
-    """Return the page: the same bytes for the same report."""
+    """Return the page, with the same bytes for the same report."""
     layers = report.layers
     plot = plots.curves(
         "probe",

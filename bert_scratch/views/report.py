@@ -86,7 +86,7 @@ def _plain(run: RunRecord) -> dict[str, object]:
 
 
 def report_page(runs: Sequence[RunRecord]) -> str:
-    """Return the page: the same bytes for the same folders."""
+    """Return the page, with the same bytes for the same folders."""
     parts = charts(runs)
     body = [
         _head(runs),

@@ -1,4 +1,4 @@
-"""The curves of runs as the page's script draws them: which there are, and beside which lines."""
+"""The curves and reference lines of runs, as data for the page's script."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from bert_scratch.views.report_data import Line, RunRecord, measure
 Json = dict[str, Any]
 
 MAX_POINTS = 400
-"""Of a curve; a longer log is thinned so that its peaks stay."""
+"""Most points of a curve; a longer log is thinned so that its peaks stay."""
 ALIKE = 0.03
-"""Reference lines of several runs nearer than this share of their height would hide each other."""
+"""Reference lines closer than this share of their value would hide each other."""
 X_AXES = ("step", "tokens", "elapsed_s")
 _LOSSES = ("loss", "mlm_loss", "nsp_loss")
 _SHARES = ("mfu", "data_wait_fraction", "padding_fraction")
@@ -37,7 +37,7 @@ def _columns(lines: Sequence[Line]) -> dict[str, list[float | None]]:
 
 
 def _thinned(lines: Sequence[Line]) -> list[Line]:
-    """Keep of each stretch of lines the one of the highest loss, and its last."""
+    """Keep the line with the highest loss and the last line of each stretch."""
     stretch = math.ceil(2 * len(lines) / MAX_POINTS)
     if stretch <= 2:
         return list(lines)
@@ -50,10 +50,10 @@ def _thinned(lines: Sequence[Line]) -> list[Line]:
 
 
 def charts(runs: Sequence[RunRecord]) -> dict[str, list[Json]]:
-    """Return the charts of each part of the page, those without a point left out.
+    """Return the charts of each part of the page, except those without points.
 
     A chart is {"title", "metrics": names of columns, "references": [{"label", "value"}],
-    "format": number | share, "log": whether its height counts powers, "run": an index, or null
+    "format": number | share, "log": whether its y axis is logarithmic, "run": an index, or null
     for all runs}.
     """
     seen = {name for run in runs for line in (*run.train, *run.held_out) for name in line}
@@ -103,7 +103,7 @@ def _chart(
 
 
 def _references(name: str, runs: Sequence[RunRecord]) -> list[Json]:
-    """Return the lines that make a curve readable, of those nearly alike the first."""
+    """Return the reference lines of a curve, keeping the first of those nearly equal."""
     found: list[tuple[str, float]] = []
     for run in runs:
         facts = run.facts

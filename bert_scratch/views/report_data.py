@@ -1,4 +1,4 @@
-"""A run as its folder tells it: what is read for a report, and the figures worth showing first."""
+"""A run as read from its folder for a report, and the figures worth showing first."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from bert_scratch.training.checkpoint import STATE, checkpoint_folders
 from bert_scratch.training.metrics import duration
 
 METRICS = "metrics.jsonl"
+PRETRAINING = "Pretraining"
 _SETTINGS = {
-    "pretrain_config.json": "Pretraining",
+    "pretrain_config.json": PRETRAINING,
     "finetune_config.json": "Fine-tuning",
 }
 
@@ -24,10 +25,10 @@ Line = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """What the files of a run say, whether it goes on, has ended, or was stopped."""
+    """The contents of a run's files, whether it is running, done or stopped."""
 
     name: str
-    """The folder's; with its parent's where several runs are shown whose names are alike."""
+    """The folder's name, or its path if several runs with equal names are shown."""
     path: Path
     kind: str
     """Pretraining or Fine-tuning."""
@@ -37,28 +38,28 @@ class RunRecord:
     """What the run said when it ended."""
     settings: dict[str, Any]
     facts: dict[str, Any]
-    """Of the corpus; empty for fine-tuning."""
+    """Facts of the corpus; empty for fine-tuning."""
     train: list[Line]
     """The train lines of metrics.jsonl, oldest first."""
     held_out: list[Line]
-    """Its eval lines, all over the same examples."""
+    """The eval lines, all over the same examples."""
     final: Line | None
-    """Its eval line over all held-out examples, which ends a pretraining run."""
+    """The eval line over all held-out examples, which ends a pretraining run."""
     fill_ins: list[Line]
     mistakes: dict[str, Any]
-    """Of a finished classifier; empty for other runs."""
+    """Mistakes of a finished classifier; empty for other runs."""
     checkpoints: list[tuple[int, int]]
-    """(step, bytes) of each that is there."""
+    """(step, bytes) of each existing checkpoint."""
     versions: dict[str, str]
 
     @property
     def step(self) -> int:
-        """Updates made, as far as the log tells."""
+        """Updates made, according to the log."""
         return max((int(line["step"]) for line in (*self.train, *self.held_out)), default=0)
 
     @property
     def last_evaluation(self) -> Line:
-        """The newest and widest look at held-out text; empty before the first."""
+        """The final evaluation, else the newest one; empty before the first."""
         return self.final or (self.held_out[-1] if self.held_out else {})
 
     def curve(self, split: str, name: str) -> list[tuple[int, float]]:
@@ -84,7 +85,7 @@ def read_run(path: Path, name: str) -> RunRecord:
 
     Args:
         path: of the folder.
-        name: it is shown under.
+        name: the name to show.
 
     Raises:
         InputError: if it holds no run, or a file of it cannot be read.
@@ -115,18 +116,18 @@ def read_run(path: Path, name: str) -> RunRecord:
 
 
 def _of_the_end(held_out: list[Line]) -> Line | None:
-    """Return the evaluation of all held-out examples at a run's end, unless it has gone on."""
+    """Return the evaluation of all held-out examples at a run's end, unless it has continued."""
     is_end = bool(held_out) and "unigram_loss" in held_out[-1]
     return held_out[-1] if is_end else None
 
 
 def read_lines(path: Path) -> list[Line]:
-    """Return the objects of a file of JSON lines; none of a file that is not there.
+    """Return the objects of a file of JSON lines; none if the file does not exist.
 
-    A last line that a kill cut short is left out.
+    A truncated last line is left out.
 
     Raises:
-        InputError: if another line is no JSON object with a step.
+        InputError: if another line is not a JSON object with a step.
     """
     if not path.is_file():
         return []
@@ -168,7 +169,7 @@ def _size(folder: Path) -> int:
 
 
 def _versions(path: Path, checkpoints: Sequence[Path]) -> dict[str, str]:
-    """Return the versions that the results or the newest checkpoint name."""
+    """Return the versions named in the results or the newest checkpoint."""
     places = [path / "results.json", *(folder / STATE for folder in reversed(checkpoints))]
     found = next((place for place in places if place.is_file()), None)
     versions = {} if found is None else read_json_object(found).get("versions", {})
@@ -176,7 +177,7 @@ def _versions(path: Path, checkpoints: Sequence[Path]) -> dict[str, str]:
 
 
 def figures(run: RunRecord) -> dict[str, str]:
-    """Return the figures worth showing first, by name, as texts."""
+    """Return the figures worth showing first, by name, as text."""
     trained = run.train[-1] if run.train else {}
     total = run.settings.get("num_train_steps")
     found = {"steps": f"{run.step:,}" + (f" of {total:,}" if total and total > run.step else "")}

@@ -1,4 +1,4 @@
-"""What a report shows of a classifier's mistakes: which label is taken for which, which texts."""
+"""A classifier's mistakes in a report: the confusion matrix and the worst examples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Json = dict[str, Any]
 
 
 def mistakes_html(found: Json) -> str:
-    """Return the table of labels and the worst examples; the content of `mistakes.json`."""
+    """Return the confusion matrix and the worst examples from the content of `mistakes.json`."""
     wrong, total = found["num_wrong"], found["num_examples"]
     parts = [f"<p>{wrong:,} of {total:,} held-out examples are answered wrong.</p>"]
     if found["confusion"] is not None:

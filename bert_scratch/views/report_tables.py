@@ -26,20 +26,20 @@ _FACTS = {
 
 
 def comparison(runs: Sequence[RunRecord]) -> str:
-    """Return the figures of several runs, a column each."""
+    """Return the figures of several runs, one column each."""
     columns = [{"state": run.state, **figures(run)} for run in runs]
     return side_by_side([run.name for run in runs], columns)
 
 
 def side_by_side(heads: Sequence[str], columns: Sequence[Mapping[str, str]]) -> str:
-    """Return a table with a row for each name in any column."""
+    """Return a table with one row for each name that occurs in any column."""
     names = dict.fromkeys(name for column in columns for name in column)
     rows = [[name, *(column.get(name, "–") for column in columns)] for name in names]
     return table(["", *heads], rows)
 
 
 def settings_tables(runs: Sequence[RunRecord]) -> list[tuple[str, str]]:
-    """Return (title, HTML) of corpus facts, settings and versions; what differs comes first."""
+    """Return (title, HTML) of corpus facts, settings and versions; differences come first."""
     heads = [run.name for run in runs] if len(runs) > 1 else [""]
     found = []
     facts = [_facts(run) for run in runs]
@@ -84,13 +84,13 @@ def _shown(value: Any) -> str:
 
 
 def checkpoint_table(run: RunRecord) -> str:
-    """Return the checkpoints that are there."""
+    """Return a table of the existing checkpoints."""
     rows = [[f"after step {step:,}", f"{size / 1e6:,.1f} MB"] for step, size in run.checkpoints]
     return table(["checkpoint", "size"], rows)
 
 
 def fill_in_tables(run: RunRecord) -> str:
-    """Return what the model said at each evaluation, sentence by sentence; "" for none."""
+    """Return the model's guesses at each evaluation, sentence by sentence; "" if there are none."""
     lines = _spread([line for line in run.fill_ins if line.get("sentences")])
     if not lines:
         return ""
@@ -119,7 +119,7 @@ def _row(line: Line, number: int) -> str:
 
 
 def _spread(lines: Sequence[Line]) -> list[Line]:
-    """Return the first, the last, and some between."""
+    """Return the first, the last, and some lines in between."""
     last = len(lines) - 1
     if last < MAX_EVALUATIONS:
         return list(lines)

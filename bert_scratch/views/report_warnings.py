@@ -1,4 +1,4 @@
-"""What the curves of a run say when something is wrong, in words and with what helps."""
+"""Warnings from the curves of a run: what is wrong, and what helps."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable
 from statistics import fmean, median
 
-from bert_scratch.views.report_data import RunRecord
+from bert_scratch.views.report_data import PRETRAINING, RunRecord, measure
 
 PLATEAU_NATS = 0.15
-"""A masked-token loss this near the unigram line knows word frequencies and no context."""
+"""With a masked-token loss this near the unigram line, a model knows no context."""
 CHANCE_LOSS, CHANCE_ACCURACY = 0.685, 0.55
-"""Of pairs: guessing costs ln 2 = 0.693 and is right half of the time."""
+"""Limits for pairs: guessing has loss ln 2 = 0.693 and is right half of the time."""
 SPIKE_NATS = 0.7
 SPIKE_LINES = 5
 RISE_NATS = 0.03
@@ -19,11 +19,11 @@ PADDING_SHARE = 0.25
 WAIT_SHARE = 0.10
 SLOWER_SHARE = 0.6
 EARLY_SHARE = 0.3
-"""Before this share of a run's steps, a plateau is where every model begins."""
+"""Before this share of a run's steps a plateau is normal."""
 
 
 def warnings_of(run: RunRecord) -> list[str]:
-    """Return one sentence or two for each known illness that a run shows."""
+    """Return a sentence or two for each known problem that a run shows."""
     found = (check(run) for check in _CHECKS)
     return [text for text in found if text is not None]
 
@@ -78,7 +78,7 @@ def _spikes(run: RunRecord) -> str | None:
     warmup = run.settings.get("num_warmup_steps") or 0
     name = "mlm_loss" if run.curve("train", "mlm_loss") else "loss"
     curve = [point for point in run.curve("train", name) if point[0] > warmup]
-    # The first lines have none before them: they should not be above knowing nothing.
+    # The first lines have no predecessors; they should not exceed the loss of knowing nothing.
     start = [run.facts.get("uniform_loss", math.inf)] * SPIKE_LINES
     losses = [*start, *(loss for _, loss in curve)]
     spikes = [
@@ -109,8 +109,21 @@ def _rising(run: RunRecord) -> str | None:
         return None
     return (
         f"The held-out loss has risen since step {best_step:,}, from {best:.3f} to {last:.3f} at "
-        f"step {step:,}: the model learns its text by heart. The model of the lowest loss is the "
-        f"result; more text, dropout or fewer steps help."
+        f"step {step:,}: the model learns its text by heart. {_result(run)}; more text, dropout "
+        f"or fewer steps help."
+    )
+
+
+def _result(run: RunRecord) -> str:
+    """Tell which model of a run whose loss has risen is its result."""
+    if run.kind != PRETRAINING and run.settings.get("keep") == "last":
+        return "The last model is the result (--keep last)"
+    metric = run.settings.get("metric") or "loss"
+    if run.kind == PRETRAINING or metric == "loss":
+        return "The model of the lowest loss is the result"
+    return (
+        f"The model of the best {measure(metric)} is the result (--metric {metric}), which may be "
+        f"one of a higher loss"
     )
 
 

@@ -1,4 +1,4 @@
-"""Training with a report along the way: `pretrain` and `finetune` as people call them."""
+"""The public `pretrain` and `finetune`, which also write a report during training."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from bert_scratch.views.report_data import METRICS, read_runs
 
 
 class ReportAlong:
-    """Writes `report.html` into a run's folder when called with it; never ends the run."""
+    """Writes `report.html` into the run folder it is called with; never ends the run."""
 
     def __init__(self) -> None:
         self._works = True
 
     def __call__(self, folder: Path) -> None:
-        """Write the report anew; what goes wrong is said once, and then nothing is tried again."""
+        """Rewrite the report; after a failure, print it once and do not try again."""
         if not self._works or not (folder / METRICS).is_file():
             return
         try:
@@ -38,7 +38,7 @@ class ReportAlong:
 
 
 def pretrain(asked: PretrainConfig) -> PretrainResult | None:
-    """Run, or go on with, the pretraining that the settings describe; None after a dry run.
+    """Start or resume the pretraining that the settings describe; None after a dry run.
 
     `report.html` in the run's folder is written after each evaluation and at the end.
 
@@ -51,7 +51,7 @@ def pretrain(asked: PretrainConfig) -> PretrainResult | None:
 
 
 def finetune(asked: FinetuneConfig) -> FinetuneResult:
-    """Run, or go on with, the fine-tuning that the settings describe.
+    """Start or resume the fine-tuning that the settings describe.
 
     `report.html` in the run's folder is written after each evaluation and at the end.
 

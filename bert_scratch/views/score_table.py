@@ -1,4 +1,4 @@
-"""The command `score`, and its answers as a table for a terminal."""
+"""The command `score`, and its results as a table for a terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bert_scratch.views.page import table
 _NONE = "-"
 
 Row = tuple[str, list[str], str]
-"""A figure's name, its value for each model, and the lines to hold beside it."""
+"""A figure's name, its value for each model, and the baselines to compare with."""
 
 
 def run_score(config: ScoreConfig) -> None:
@@ -34,7 +34,7 @@ def run_score(config: ScoreConfig) -> None:
 
 @contextmanager
 def _bar() -> Iterator[Callable[[int], ReportProgress]]:
-    """Yield what makes a progress bar of the number of sentences to ask about."""
+    """Yield a function that starts a progress bar for a number of sentences."""
     with tqdm(unit=" sentences", leave=False, disable=not sys.stderr.isatty()) as bar:
 
         def start(total: int) -> ReportProgress:
@@ -49,7 +49,7 @@ def _bar() -> Iterator[Callable[[int], ReportProgress]]:
 
 
 def screen(found: Score) -> str:
-    """Return the table, what each figure means, and the verdict."""
+    """Return the table, the meaning of each figure, and the verdict."""
     rows = list(_rows(found))
     names = _names(found)
     widths = [

@@ -1,4 +1,4 @@
-"""The command `trace`: a forward pass to read, a formula, a shape and real numbers a line."""
+"""The command `trace`: a readable forward pass, with formula, shape and real numbers per line."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class TraceConfig(Settings):
     model: str
     """A model folder or a hub id."""
     text: str
-    """The text; [MASK] in it is the mask token, and what stands there is predicted."""
+    """The text; [MASK] in it is the mask token, which is predicted."""
     text_pair: str | None = None
-    """A second text behind the first."""
+    """A second text after the first."""
     layer: int = 0
-    """The layer of which a head's tables are printed, from 0."""
+    """The layer whose head's tables are printed, from 0."""
     head: int = 0
     """The head of that layer, from 0."""
     json: bool = False
@@ -71,13 +71,13 @@ def _plain(traced: Trace) -> dict[str, Any]:
 
 
 def lines(traced: Trace, tokenizer: Tokenizer, *, layer: int, head: int) -> Iterator[str]:
-    """Yield the text of a pass.
+    """Yield the lines of text for a pass.
 
     Args:
         traced: from `trace`.
         tokenizer: the model's.
-        layer: of the head whose tables are printed.
-        head: that head.
+        layer: layer of the head whose tables are printed.
+        head: the head whose tables are printed.
     """
     watched = traced.masks[0] if traced.masks else 1
     yield "tokens  " + "  ".join(f"{i} {token}" for i, token in enumerate(traced.tokens))
@@ -121,7 +121,7 @@ def _numbers(values: Tensor) -> str:
 
 
 def _table(step: Step, tokens: list[str], head: int) -> Iterator[str]:
-    """Yield one head's [S, S], of long texts the beginning."""
+    """Yield one head's [S, S] table, or its beginning for long texts."""
     count = min(len(tokens), _MAX_TABLE)
     short = [token if len(token) <= 7 else f"{token[:6]}…" for token in tokens[:count]]
     yield f"      {step.name} of head {head}: rows look at columns"
@@ -133,7 +133,7 @@ def _table(step: Step, tokens: list[str], head: int) -> Iterator[str]:
 
 
 def _right(token: str) -> str:
-    """Return a token at the right of 7 columns; an ideograph takes two."""
+    """Right-align a token in 7 columns; an ideograph takes two."""
     wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in token)
     return token.rjust(7 - wide)
 

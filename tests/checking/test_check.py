@@ -240,6 +240,69 @@ def test_a_file_that_is_not_python_is_refused(
     assert "norm.txt is not a .py file" in capsys.readouterr().err
 
 
+def check(file: Path, code: str, name: str = "Norm", part: str = "LayerNorm") -> int:
+    head = "import torch\nfrom torch import nn\n"
+    file.write_text(head + code)
+    return main(["check", "--component", f"{file}:{name}", "--as", part])
+
+
+@pytest.mark.parametrize(
+    ("code", "line", "told"),
+    [
+        ("def norm(:\n    pass\n", 3, "SyntaxError: "),
+        ("\nimport no_such_package\n", 4, "ModuleNotFoundError: No module named"),
+        ("def made():\n    return 1 / 0\n\nsize = made()\n", 4, "ZeroDivisionError: "),
+        (
+            "class Norm(nn.Module):\n    def __init__(self, config):\n        self.a = config.b\n",
+            5,
+            "AttributeError: 'BertConfig' object has no attribute 'b'",
+        ),
+    ],
+)
+def test_code_that_cannot_be_imported_or_made_is_one_line_with_its_place(
+    code: str, line: int, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "norm.py"
+    assert check(file, code) == 2
+    error = capsys.readouterr().err
+    assert f"{file}:{line}: {told}" in error and error.count("\n") == 1
+
+
+_NORM = """
+class Norm(nn.Module):
+    calls = 0
+
+    def __init__(self, hidden_size):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(hidden_size))
+        self.bias = nn.Parameter(torch.zeros(hidden_size))
+
+    def forward(self, x):
+        self.calls += 1
+        if FAILS:
+            raise RuntimeError("out of luck")
+        return nn.functional.layer_norm(x, x.shape[-1:], self.weight, self.bias, 1e-12)
+"""
+
+
+@pytest.mark.parametrize(
+    ("fails", "failed"),
+    [
+        ("self.calls > len(PARTS['LayerNorm'].cases)", "gives the same twice"),
+        ("len(x) == 1", "keeps the rows of a batch apart"),
+        ("torch.is_grad_enabled()", "gives our gradients"),
+        ("self.training", "can be trained in its place"),
+    ],
+)
+def test_an_error_after_the_first_call_is_a_failed_property(
+    fails: str, failed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = "from bert_scratch.checking.parts import PARTS\n" + _NORM.replace("FAILS", fails)
+    assert check(tmp_path / "norm.py", code) == 1
+    told = f"  FAILED  {failed}: {tmp_path}/norm.py:16: RuntimeError: out of luck\n"
+    assert told in capsys.readouterr().out
+
+
 EXERCISES = sorted((Path(__file__).parents[2] / "examples" / "exercises").glob("*.py"))
 COMMAND = "bert-scratch check "
 

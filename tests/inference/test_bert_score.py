@@ -109,3 +109,15 @@ def test_command_prints_pairs_and_their_mean(
     assert record.keys() == {"a", "b", "precision", "recall", "f1"}
     assert cli.main([*run, "--pairs", "/dev/null"]) == 2
     assert "there are no pairs" in capsys.readouterr().err
+    assert cli.main([*run, "--a", "x", "--b", "x", "--idf"]) == 2
+    error = capsys.readouterr().err
+    assert "--idf needs at least two references" in error and error.count("\n") == 1
+
+
+def test_tokens_that_every_reference_has_weigh_alike(
+    model: BertForPreTraining, tokenizer: Tokenizer
+) -> None:
+    found = bert_score(model, tokenizer, ["the cat", "the", ""], ["the cat"] * 3, idf=True)
+    alike = bert_score(model, tokenizer, ["the cat", "the", ""], ["the cat"] * 3)
+    assert found.f1[0] == pytest.approx(1) and found.f1[2] == 0
+    np.testing.assert_allclose(found.f1, alike.f1, atol=1e-6)

@@ -72,3 +72,12 @@ def test_probe_finds_what_a_layer_knows_and_nothing_else() -> None:
     blind, knowing = probe_layers(states, labels, num_train=400)
     assert len(blind) == 400
     assert blind.mean() == pytest.approx(0.5, abs=0.08) and knowing.mean() > 0.9
+
+
+def test_words_beyond_a_row_have_states_too(
+    model: BertForPreTraining, tokenizer: Tokenizer
+) -> None:
+    sentence = " ".join(["the cat sees a garden"] * 20)  # 100 tokens, of which a row holds 29
+    starts = [n for n in range(len(sentence)) if sentence.startswith("cat", n)]
+    (states,) = word_states(model, tokenizer, [sentence], [[(n, n + 3) for n in starts]])
+    assert states.shape == (20, 3, 24) and np.abs(states).max(axis=-1).all()

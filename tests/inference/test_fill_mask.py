@@ -185,3 +185,30 @@ def test_a_vocabulary_that_is_not_the_models_is_refused(
         load_with_tokenizer(BertForMaskedLM, str(tmp_path))
     run_convert(ConvertConfig(input=str(tmp_path), output_dir=str(tmp_path / "out")))
     assert "they do not belong together" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("bad", "problem"),
+    [
+        ("no mask", r"needs at least one \[MASK\]; got 'no mask'"),
+        ("the " * 30 + "[MASK]", "is 33 tokens long"),
+    ],
+)
+def test_bad_line_is_named_and_the_lines_before_it_are_answered(
+    bad: str, problem: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "texts.txt"
+    file.write_text(f"the [MASK]\n\nx [MASK]\n{bad}\na [MASK]\n")
+    with pytest.raises(InputError, match=rf"--input {file}, line 4: .*{problem}"):
+        run(["--model", str(folder), "--input", str(file), "--json"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["text"] for line in lines] == ["the [MASK]", "x [MASK]"]
+
+
+def test_every_line_of_several_batches_is_answered(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "texts.txt"
+    file.write_text("the [MASK]\n" * 70)
+    run(["--model", str(folder), "--input", str(file), "--json"])
+    assert len(capsys.readouterr().out.splitlines()) == 70

@@ -34,7 +34,8 @@ SENTENCES = [
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("mlm") / "text.txt"
-    path.write_text("\n".join(SENTENCES))
+    documents = ["\n".join(SENTENCES[start : start + 5]) for start in range(0, 200, 5)]
+    path.write_text("\n\n".join(documents))
     return path
 
 
@@ -118,3 +119,60 @@ def test_page_that_cannot_be_written_is_refused_first(
     assert cli.main(["mlm-report", *place]) == 2
     error = capsys.readouterr().err
     assert f"--output-html {text}/page.html: cannot be written" in error and error.count("\n") == 1
+
+
+@pytest.fixture
+def unknown_text(tmp_path: Path) -> Path:
+    path = tmp_path / "unknown.txt"
+    path.write_text("\n\n".join("\n".join(["q q q q q q q q q"] * 4) for _ in range(30)))
+    return path
+
+
+def test_text_of_unknown_tokens_is_refused_in_one_line(
+    folder: Path, unknown_text: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["mlm-report", "--model", str(folder), "--text", str(unknown_text)]) == 2
+    error = capsys.readouterr().err
+    assert f"--text {unknown_text}: no token of its sentences can be masked" in error
+    assert error.count("\n") == 1
+
+
+def test_text_too_short_is_named(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "short.txt"
+    path.write_text("The cat sees a dog.")
+    for command in ("mlm-report", "score"):
+        assert cli.main([command, "--model", str(folder), "--text", str(path)]) == 2
+        assert f"--text {path}: has 1 sentences of 5 words" in capsys.readouterr().err
+
+
+def test_pass_without_a_masked_token_is_answered_like_the_others(
+    folder: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bert_scratch.inference.masked_guesses._TOKENS_PER_BATCH", 8)
+    model = BertForMaskedLM.from_pretrained(folder)
+    counts = token_counts(tokenizer, SENTENCES)
+    sentences = ["the cat sees", "q q q q q q q q", "q q q"]  # a pass each
+    found = masked_tokens(
+        model, tokenizer, sentences, counts, seed=1, progress=lambda done, total: None
+    )
+    assert len(found.loss) == 1 and np.isfinite(found.loss).all()
+
+
+def test_single_document_has_no_frequencies_to_report(
+    folder: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    page = tmp_path / "page.html"
+    place = ["--model", str(folder), "--text", str(text), "--documents", "files"]
+    assert cli.main(["mlm-report", *place, "--output-html", str(page)]) == 0
+    said = "Frequencies and the loss of counts are left out: the text is one document"
+    for shown in (capsys.readouterr().out, page.read_text()):
+        assert said in shown and "part of the word" in shown
+        assert "loss of counts  " not in shown and "times in the rest" not in shown
+        assert "loss of counts</th>" not in shown
+    assert cli.main(["mlm-report", *place, "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["num_counted_tokens"] == 0 and "by_frequency" not in values
+    assert "count_loss" not in values["whole"] and "count_loss" not in values["by_part"][0]

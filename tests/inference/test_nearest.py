@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from bert_scratch import cli, embed, nearest
 from bert_scratch.config import InputError
+from bert_scratch.inference.vector_files import read_vectors
 from bert_scratch.model.heads import BertForPreTraining
 
 LINES = ["the cat sees a dog.", "a garden", "the dog sees a cat.", "x y z", "a house in a garden"]
@@ -158,3 +159,27 @@ def test_texts_of_earlier_groups_are_kept(
     assert run(folder, *flags) == 0
     found = json.loads(capsys.readouterr().out)["neighbours"]
     assert sorted(neighbour["text"] for neighbour in found) == sorted(LINES)
+
+
+def test_texts_that_are_not_as_many_as_the_vectors_are_refused(
+    folder: Path, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "a.npy", np.ones((3, 24), np.float32))
+    assert run(folder, "--input", tmp_path / "a.npy", "--query", "x", "--texts", texts) == 2
+    error = capsys.readouterr().err
+    assert f"--texts {texts}: holds 5 texts, --input {tmp_path}/a.npy has 3 vectors" in error
+    assert error.count("\n") == 1
+
+
+def test_vectors_stored_by_column_are_never_read_in_another_order(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vectors = np.random.default_rng(1).standard_normal((40, 24)).astype(np.float32)
+    np.save(tmp_path / "a.npy", np.asfortranarray(vectors))
+    found = np.concatenate([rows for rows, _ in read_vectors(str(tmp_path / "a.npy"))])
+    np.testing.assert_array_equal(found, vectors)
+    np.savez(tmp_path / "a.npz", vectors=np.asfortranarray(vectors))
+    assert run(folder, "--input", tmp_path / "a.npz", "--query", "x") == 2
+    error = capsys.readouterr().err
+    assert "a.npz: is no file of text vectors" in error and "column by column" in error
+    assert error.count("\n") == 1

@@ -12,6 +12,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
+from bert_scratch import cli
 from bert_scratch.cli import parse
 from bert_scratch.config import InputError
 from bert_scratch.inference.inputs import load_with_tokenizer
@@ -133,3 +134,11 @@ def test_command_reads_pairs_of_a_file(
 def test_anything_but_one_source_of_pairs_is_refused(given: dict[str, str]) -> None:
     with pytest.raises(InputError, match="--a TEXT --b TEXT"):
         NextSentenceConfig(model="m", **given)
+
+
+def test_command_with_an_empty_file_of_pairs_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["next-sentence", "--model", str(folder), "--pairs", "/dev/null"]
+    assert cli.main(command) == 2
+    assert "--pairs /dev/null: there are no pairs to judge" in capsys.readouterr().err

@@ -237,3 +237,15 @@ def test_standard_errors_are_those_of_repeated_sampling() -> None:
         spread, rel=0.1
     )
     assert proportion([True, False, False, False]).mean == 0.25
+
+
+def test_text_without_a_word_to_mask_is_refused_in_one_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "marks.txt"
+    path.write_text("! ? , ! ? , !\n" * 120)
+    place = ["--text", str(path), "--documents", "lines", "--sentences", "lines"]
+    assert cli.main(["score", "--model", str(folder), *place]) == 2
+    error = capsys.readouterr().err
+    assert f"--text {path}: no token of its sentences can be masked" in error
+    assert error.count("\n") == 1

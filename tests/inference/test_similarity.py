@@ -77,3 +77,11 @@ def test_command_without_pairs_says_what_to_give(
 ) -> None:
     assert run(folder, "--a", "the cat") == 2
     assert "give --a TEXT --b TEXT" in capsys.readouterr().err
+
+
+def test_command_with_an_empty_file_of_pairs_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["similarity", "--model", str(folder), "--pairs", "/dev/null"]
+    assert cli.main(command) == 2
+    assert "--pairs /dev/null: there are no pairs to judge" in capsys.readouterr().err

@@ -55,6 +55,8 @@ def test_small_text_is_refused_saying_what_is_needed() -> None:
     short = [["One.", "Two words.", "A"] * 30 for _ in range(9)]
     with pytest.raises(InputError, match="has 0 sentences of 5 words .* at least 20"):
         sample_sentences(short, num_sentences=30, seed=1)
+    with pytest.raises(InputError, match=r"--text notes\.txt: has 0 sentences"):
+        sample_sentences(short, num_sentences=30, seed=1, source="--text notes.txt")
 
 
 def test_documents_are_read_as_prepare_reads_them(tmp_path: Path) -> None:

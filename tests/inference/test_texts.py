@@ -25,8 +25,8 @@ def test_blank_lines_between_objects_are_nothing(tmp_path: Path) -> None:
 
 
 def test_a_side_of_a_pair_may_be_empty(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("A\t\n\tB\n\tB\tC\n")
-    assert list(read_pairs(str(tmp_path / "a.txt"))) == [("A", ""), ("", "B"), ("", "B\tC")]
+    (tmp_path / "a.txt").write_text("A\t\n\tB\n")
+    assert list(read_pairs(str(tmp_path / "a.txt"))) == [("A", ""), ("", "B")]
 
 
 def test_given_texts_are_those_of_flags_standard_input_and_file(
@@ -41,9 +41,9 @@ def test_given_texts_are_those_of_flags_standard_input_and_file(
 def test_pairs_come_from_flags_or_from_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO("a\tb\n\nc\td\te\n"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("a\tb\n\nc\td\n"))
     assert list(given_pairs("x", "y", None)) == [("x", "y")]
-    assert list(given_pairs("-", None, None)) == [("a", "b"), ("c", "d\te")]
+    assert list(given_pairs("-", None, None)) == [("a", "b"), ("c", "d")]
     (tmp_path / "a.jsonl").write_text(json.dumps({"a": "tab\there", "b": "y"}))
     assert list(given_pairs(None, None, str(tmp_path / "a.jsonl"))) == [("tab\there", "y")]
 
@@ -53,6 +53,7 @@ def test_pairs_come_from_flags_or_from_lines(
     [
         ("a.txt", b"a\tb\nno tab\n", "line 2: has no tab between A and B: 'no tab'"),
         ("a.txt", b"a\tb\n\xff\n", "line 2: is not UTF-8"),
+        ("a.tsv", b"a\tb\n\na\tb\t1\n", r"a.tsv, line 3: has 2 tabs, one between A and B"),
         ("a.jsonl", b'{"a": "x"}', 'line 1: needs an object with a string under the key "a" and'),
         ("a.jsonl", b"{", "line 1: is not valid JSON"),
         ("a.jsonl", b'{"a": "\\ud800", "b": ""}', "line 1: holds half of a surrogate pair"),
@@ -87,7 +88,35 @@ def test_a_source_without_a_text_is_named(
         list(given_texts(["first"], str(tmp_path / "a.txt")))
 
 
-def test_compressed_json_lines_are_json_lines(tmp_path: Path) -> None:
-    file = tmp_path / "a.jsonl.gz"
-    file.write_bytes(gzip.compress(b'{"text": "one"}\n'))
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.json", "A.JSON", "a.json.gz"])
+def test_json_files_hold_an_object_a_line_compressed_or_not(name: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    lines = b'{"text": "one", "a": "x", "b": "y"}\n'
+    file.write_bytes(gzip.compress(lines) if name.endswith(".gz") else lines)
     assert list(read_texts(str(file))) == ["one"]
+    assert list(read_pairs(str(file))) == [("x", "y")]
+
+
+def test_pretty_printed_json_is_told_to_be_an_object_a_line(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('[\n  {"text": "one"}\n]\n')
+    with pytest.raises(
+        InputError, match=r"a\.json, line 1: is not valid JSON: .*one object a line"
+    ):
+        list(read_texts(str(tmp_path / "a.json")))
+
+
+@pytest.mark.parametrize("content", ["", "\n \n"])
+def test_a_source_without_a_pair_is_named(
+    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(content))
+    with pytest.raises(InputError, match="--a -: there are no pairs to judge"):
+        list(given_pairs("-", None, None))
+    (tmp_path / "a.txt").write_text(content)
+    with pytest.raises(InputError, match=r"--pairs .*a\.txt: there are no pairs to judge"):
+        list(given_pairs(None, None, str(tmp_path / "a.txt")))
+
+
+def test_byte_order_mark_of_standard_input_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("\ufeffone\ntwo\n"))
+    assert list(read_texts("-")) == ["one", "two"]

@@ -98,6 +98,7 @@ def test_healthy_run_has_no_warning(make_run: MakeRun) -> None:
         ({"train": lambda s: healthy(s) + 2.0 * (s == 60)}, "jumped once, highest at step 60"),
         ({"train": lambda s: healthy(s) + 4.0 * (s == 10)}, "jumped once, highest at step 10"),
         ({"held_out": lambda s: 4 + abs(s - 40) / 100}, "has risen since step 40"),
+        ({"held_out": lambda s: 4 + abs(s - 40) / 100}, "lowest loss is the result; more text"),
         ({"padding_fraction": 0.4}, "40% of the computed positions were padding"),
         ({"data_wait_fraction": 0.3}, "30% of the time of steps was spent waiting for data"),
         ({"state": "failed"}, "The run failed"),
@@ -213,6 +214,25 @@ def test_fine_tuning_run_shows_its_metrics(tmp_path: Path) -> None:
     assert figures(run)["held-out accuracy"] == "75.0%"
     titles = [c["title"] for part in charts([run]).values() for c in part]
     assert titles == ["Loss", "Accuracy", "Matthews", "Learning rate"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "result"),
+    [
+        ({"metric": "accuracy", "keep": "best"}, "The model of the best accuracy is the result"),
+        ({"metric": "loss", "keep": "best"}, "The model of the lowest loss is the result"),
+        ({"metric": "accuracy", "keep": "last"}, "The last model is the result"),
+    ],
+)
+def test_rising_loss_of_fine_tuning_names_the_model_that_is_kept(
+    tmp_path: Path, chosen: dict[str, str], result: str
+) -> None:
+    (tmp_path / "finetune_config.json").write_text(json.dumps({"num_train_steps": 40, **chosen}))
+    losses = enumerate([0.5, 0.4, 0.5, 0.6], start=1)
+    log = [{"step": 10 * n, "split": "eval", "loss": x, "accuracy": 0.7} for n, x in losses]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
+    (found,) = warnings_of(read(tmp_path))
+    assert "has risen since step 20" in found and result in found
 
 
 def test_mistakes_of_a_classifier_are_shown_and_their_texts_are_inert(make_run: MakeRun) -> None:
