@@ -56,7 +56,7 @@ inference() {
 }
 
 end_to_end() {
-    run $python benchmarks/end_to_end.py --device cuda --seconds 300 --preset mini \
+    run $python benchmarks/end_to_end.py --device cuda --seconds 240 --preset mini \
         --json "$results/end_to_end.json" --plot "$results/end_to_end.png"
 }
 

@@ -1,4 +1,4 @@
-"""The losses: cross-entropy over the positions that count, at vocabulary size, and two plain ones.
+"""The losses: cross-entropy at vocabulary size that skips ignored labels, and two simple ones.
 
 Letters: N positions, C classes.
 """
@@ -15,7 +15,7 @@ IGNORED_LABEL = -100
 
 
 def cross_entropy_sum(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the summed cross-entropy over labels other than -100, and how many score highest.
+    """Return the summed cross-entropy over labels other than -100, and the number correct.
 
     Args:
         logits: [N, C] floating point; the arithmetic is float32.
@@ -25,7 +25,7 @@ def cross_entropy_sum(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         Loss [] float32, 0 with zero gradient when no label counts; correct [] int64, the number
         of counted labels that no other class outscores.
     """
-    if logits.is_cuda or torch.compiler.is_compiling():  # one kernel then, with no blocks
+    if logits.device.type != "cpu" or torch.compiler.is_compiling():  # one kernel, without blocks
         loss = F.cross_entropy(logits.float(), labels, ignore_index=IGNORED_LABEL, reduction="sum")
         with torch.no_grad():
             picked = logits.gather(1, labels.clamp(min=0)[:, None])[:, 0]
@@ -36,10 +36,10 @@ def cross_entropy_sum(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _CrossEntropySum(torch.autograd.Function):
-    """Summed cross-entropy that never holds [N, C] in float32: blocks of rows fit the cache.
+    """Summed cross-entropy that never holds [N, C] in float32: blocks of rows fit in the cache.
 
-    The gradient is made with the loss, while a block is at hand, so that each logit is
-    exponentiated once.
+    The gradient is computed with the loss, block by block, so that each logit is exponentiated
+    once.
     """
 
     BLOCK_VALUES = 2**18
@@ -48,7 +48,7 @@ class _CrossEntropySum(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the sum of log(sum(exp(logits))) - logits[label] over counted rows, and [N] hits.
 
-        Kept for backward: softmax(logits) - one-hot of counted rows, in the logits' dtype.
+        Saved for backward: softmax(logits) - one-hot of counted rows, in the logits' dtype.
         """
         counted, target = labels != IGNORED_LABEL, labels.clamp(min=0)
         highest, normalizer = torch.empty(2, logits.shape[0], 1).unbind()
@@ -59,7 +59,7 @@ class _CrossEntropySum(torch.autograd.Function):
             block = logits[rows].float()
             highest[rows] = block.amax(dim=1, keepdim=True)
             share = block.softmax(dim=1)
-            # The largest share is exp(highest - normalizer), and never too small for a logarithm.
+            # The largest share is exp(highest - normalizer), so its logarithm is always finite.
             normalizer[rows] = highest[rows] - share.amax(dim=1, keepdim=True).log()
             if gradient is not None:
                 gradient[rows] = share
@@ -76,8 +76,8 @@ class _CrossEntropySum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, sum_gradient: Tensor, _: None) -> tuple[Tensor, None]:
-        """Return the gradient made with the loss, times that of the sum."""
-        # A number, not a tensor: of another dtype that would be many times slower.
+        """Return the gradient computed with the loss, times that of the sum."""
+        # A number, not a tensor: a tensor of another dtype would be many times slower.
         return ctx.saved_tensors[0] * sum_gradient.item(), None
 
 

@@ -1,4 +1,4 @@
-"""What a run says before its first step: corpus, model, choices with reasons, cost, verdict."""
+"""What a run reports before its first step: corpus, model, choices with reasons, cost, verdict."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from bert_scratch.training.objective import PRETRAINING
 
 
 def announce(parts: Parts, trial: Trial, folder: PretrainRunFolder) -> None:
-    """Print what will be trained on what, what was chosen and why, and what it will cost."""
+    """Print the model and corpus, what was chosen and why, and what the run will cost."""
     config, facts, shape = parts.config, parts.facts, parts.bert_config
     probe, rehearsal = trial.step, trial.checkpoint
     parameters = rehearsal.num_parameters
@@ -36,7 +36,7 @@ def announce(parts: Parts, trial: Trial, folder: PretrainRunFolder) -> None:
         facts,
         num_train_steps=steps,
         num_examples=parts.loader.num_examples,
-        # the shares of all ranks are much the same
+        # all ranks have similar shares
         tokens_per_step=parts.ranks.world_size * parts.loader.batch_at(0).num_tokens,
         step_s=probe.step_s,
     )
@@ -54,7 +54,7 @@ def announce(parts: Parts, trial: Trial, folder: PretrainRunFolder) -> None:
         f"{describe_bytes(disk_bytes(config, parameters))} on disk for checkpoints and models "
         f"({describe_bytes(free)} free)"
     )
-    memory = step_memory(config, shape, parts.runtime)
+    memory = step_memory(config, shape, parts.runtime, world_size=parts.ranks.world_size)
     print(
         f"memory     {describe_bytes(memory.state_bytes)} of weights, gradients and moments, and "
         f"{describe_bytes(memory.token_bytes)} a token of a forward pass of "
@@ -68,7 +68,7 @@ def announce(parts: Parts, trial: Trial, folder: PretrainRunFolder) -> None:
 
 
 def _beginnings(parts: Parts) -> list[str]:
-    """Return a line for each kind of row that does not begin as drawn or as the model has it."""
+    """Return a line for each kind of embedding row that starts in a special way."""
     lines = []
     if parts.word_vectors is not None:
         vectors = parts.config.init_word_vectors
@@ -84,8 +84,8 @@ def describe_mixture(loader: ExampleLoader, num_drawn: int) -> list[str]:
     """Return a line for each component of a mixture: its share, and how often it is repeated.
 
     Args:
-        loader: of the train examples; without a mixture there is nothing to say.
-        num_drawn: examples that the run draws in all.
+        loader: of the train examples; without a mixture there are no lines.
+        num_drawn: total examples that the run draws.
     """
     if not isinstance(loader.source, MixedExamples):
         return []
@@ -109,7 +109,7 @@ def describe_mixture(loader: ExampleLoader, num_drawn: int) -> list[str]:
 
 
 def announce_dry_run(parts: Parts, probe: StepProbe) -> None:
-    """Print the resolved settings and what one real step did."""
+    """Print the resolved settings and the result of one real step."""
     print("\nresolved settings (as --config would read them):")
     print(parts.config.to_json(), end="")
     values = PRETRAINING.means(probe.sums)

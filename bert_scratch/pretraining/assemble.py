@@ -1,4 +1,4 @@
-"""From settings to the parts of a run: corpus, loader, held-out examples, model, optimizer."""
+"""Build the parts of a run from its settings: corpus, loader, model, optimizer and more."""
 
 from __future__ import annotations
 
@@ -73,12 +73,12 @@ from bert_scratch.training.step import Updater, sums_of
 
 BEFORE_HORIZON_INTERVAL = 25
 WORTH_SEGMENTING = 0.1
-"""Share of ideographs in the text from which on their words matter to whole-word masks."""
+"""Share of ideographs in the text from which their words matter for whole-word masks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What a run is built from; everything here is a function of settings, corpus and machine."""
+    """The parts of a run, all determined by settings, corpus and machine."""
 
     config: PretrainConfig
     bert_config: BertConfig
@@ -87,13 +87,13 @@ class Parts:
     tokenizer: TokenizerFolder
     runtime: Runtime
     peak_flops_per_s: float
-    """Of this rank's device."""
+    """Peak of this rank's device."""
     ranks: Ranks
     loader: ExampleLoader
     added_tokens: dict[int, list[int]]
-    """{id: what it was cut into before} of the tokens that --init-checkpoint has not."""
+    """{id: ids of its former pieces} of the tokens that --init-checkpoint lacks."""
     word_vectors: Callable[[], InitialEmbeddings] | None
-    """Reads or counts what --init-word-vectors asks for, once."""
+    """Reads or counts the vectors for --init-word-vectors, once."""
     reasons: list[str]
     """One line for each value that was chosen for the user."""
 
@@ -133,7 +133,7 @@ class Parts:
         all_reduce: AllReduce = IN_ONE_PROCESS,
         loss_scale: LossScale | None = None,
     ) -> Updater[Batch]:
-        """Return what makes the updates of the model, with a new optimizer."""
+        """Return the updater of the model, with a new optimizer."""
         config = self.config
         return Updater(
             model=model,
@@ -149,11 +149,11 @@ class Parts:
         )
 
     def plan(self) -> Plan:
-        """Return what the loop does when."""
+        """Return the loop's plan."""
         return plan_of(self.config)
 
     def held_out(self, max_examples: int | None) -> Iterator[Batch]:
-        """Yield this rank's share of the first so many held-out examples, or all, in batches."""
+        """Yield this rank's share of the first max_examples held-out examples, or all."""
         return evaluation_batches(
             self.store,
             batch_size=64,
@@ -167,7 +167,7 @@ class Parts:
         )
 
     def token_s_at_peak(self) -> float:
-        """Return the seconds a training token would take all ranks at their peak."""
+        """Return the seconds that all ranks at their peak need per training token."""
         flops_per_token = train_flops_per_token(
             self.bert_config,
             seq_length=filled(self.config.max_seq_length),
@@ -176,7 +176,7 @@ class Parts:
         return flops_per_token / (self.peak_flops_per_s * self.ranks.world_size)
 
     def try_out(self, rehearsal: Path) -> Trial:
-        """Time and weigh updates, an evaluation batch and a checkpoint, of a throw-away model.
+        """Measure time and memory of updates, an evaluation batch and a checkpoint on a new model.
 
         Args:
             rehearsal: where the checkpoint is written, read back and removed.
@@ -184,6 +184,8 @@ class Parts:
         reset_peak(self.runtime.device)
         model = self.build_model()
         updater = self.build_updater(model)
+        # Stands in for the buffers of sums over ranks, which a trial in one process lacks.
+        sums = [torch.empty_like(p) for p in model.parameters() if self.ranks.world_size > 1]
         probe = probe_step(updater, self.loader.batch_at(0))
         one_batch = islice(self.held_out(None), 1)
         sums_of(model.eval(), one_batch, objective=PRETRAINING, runtime=self.runtime)
@@ -191,6 +193,7 @@ class Parts:
             rehearsal, model=model, optimizer=updater.optimizer, tokenizer=self.tokenizer
         )
         peak = peak_bytes(self.runtime.device)
+        del sums
         return Trial(step=probe, checkpoint=checkpoint, peak_memory_bytes=peak)
 
     def with_config(self, config: PretrainConfig) -> Parts:
@@ -199,7 +202,7 @@ class Parts:
 
 
 def plan_of(config: PretrainConfig) -> Plan:
-    """Return what the loop does when, by resolved settings."""
+    """Return the loop's plan for resolved settings."""
     return Plan(
         num_train_steps=config.num_train_steps,
         num_warmup_steps=config.num_warmup_steps or 0,
@@ -214,11 +217,11 @@ def plan_of(config: PretrainConfig) -> Plan:
 
 
 def assemble(basis: PretrainConfig, store: TokenStore, ranks: Ranks = ALONE) -> Parts:
-    """Resolve the settings, all but the length of a new run, and build the parts.
+    """Resolve the settings, except the length of a new run, and build the parts.
 
     Args:
-        basis: what the user gave, or the resolved settings of the run to go on with, or of the
-            first rank.
+        basis: what the user gave, or the resolved settings of the run to resume or of the first
+            rank.
         store: the prepared corpus.
         ranks: this process and the others of the run.
 
@@ -276,7 +279,7 @@ def assemble(basis: PretrainConfig, store: TokenStore, ranks: Ranks = ALONE) -> 
 def _loader(
     config: PretrainConfig, store: TokenStore, tokenizer: Tokenizer, ranks: Ranks
 ) -> ExampleLoader:
-    """Return this rank's share of the train examples that the settings ask for."""
+    """Return the loader of this rank's share of the train examples."""
     return ExampleLoader(
         store,
         batch_size=filled(config.train_batch_size),
@@ -299,7 +302,7 @@ def _loader(
 
 
 def words_of_ideographs(mask_unit: str, store: TokenStore, tokenizer: Tokenizer) -> list[str]:
-    """Return the line that says that words of several ideographs are not known, if they matter."""
+    """Return a line that says that words of several ideographs are unknown, if they matter."""
     if mask_unit == "token" or store.has_word_starts:
         return []
     counts = store.token_counts

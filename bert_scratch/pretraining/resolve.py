@@ -1,4 +1,4 @@
-"""From what the user asked for to settings in which nothing is left out."""
+"""Turn what the user asked for into settings with nothing left out."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ def resolve(
     world_size: int,
     free_bytes: int,
 ) -> Resolved:
-    """Fill in everything but the length of the run: flag, then recipe, then preset, then rule.
+    """Fill in all settings but the run's length: by flag, then recipe, then preset, then rule.
 
     Args:
         asked: what the user gave; None marks what was left out.
         facts: of the prepared corpus.
         runtime: the device and dtype chosen.
-        tokens_per_s: measures a shape's training speed, for what depends on a time budget.
+        tokens_per_s: measures a shape's training speed, for choices that depend on a time budget.
         pad_token_id: the tokenizer's.
-        initial: the shape of `--init-checkpoint`, when there is one.
+        initial: the shape of `--init-checkpoint`, if given.
         world_size: ranks that share each batch.
         free_bytes: memory that each of them may take.
 
@@ -76,7 +76,7 @@ def resolve(
     bert_config = initial or _fill_shape(chooser, budget, facts, pad_token_id)
     chooser.fill("masked_lm_prob", lambda: choices.choose_masked_lm_prob(bert_config.hidden_size))
     _fill_optimization(chooser, budget, facts, bert_config)
-    memory = step_memory(chooser.config, bert_config, runtime)
+    memory = step_memory(chooser.config, bert_config, runtime, world_size=world_size)
     batch_size = math.ceil(filled(chooser.config.train_batch_size) / world_size)
     chooser.fill(
         "micro_batch_size", lambda: choices.choose_micro_batch(batch_size, memory, free_bytes)
@@ -87,7 +87,7 @@ def resolve(
 
 
 def _check_together(config: PretrainConfig, shape: BertConfig, *, shape_is_fixed: bool) -> None:
-    """Refuse examples that the model cannot take, and two optimizers at once."""
+    """Refuse settings that exclude each other, and examples that the model cannot take."""
     if config.optimizer == "muon" and not config.adam_bias_correction:
         raise InputError(
             "--optimizer muon goes with torch's AdamW, which corrects its moments; leave it out "
@@ -122,7 +122,7 @@ class _Chooser:
         self.reasons: list[str] = []
 
     def fill(self, name: str, rule: Callable[[], Choice]) -> None:
-        """Ask the rule only where the user left the field out: it may have to measure."""
+        """Apply the rule only if the user left the field out, since it may have to measure."""
         if getattr(self.config, name) is None:
             choice = rule()
             self.reasons.append(f"{flag_of(name)} {choice.value}: {choice.reason}")
@@ -132,7 +132,7 @@ class _Chooser:
 def _fill_shape(
     chooser: _Chooser, budget: Budget, facts: CorpusFacts, pad_token_id: int
 ) -> BertConfig:
-    """Fill in what decides the model's shape and initial weights; return the shape."""
+    """Fill in the settings of the model's shape and initial weights; return the shape."""
     if chooser.config.hidden_size is None:
         chooser.fill("preset", lambda: choices.choose_preset(budget, facts))
     shape = _shape(chooser.config, facts, pad_token_id)
@@ -171,14 +171,17 @@ def _fill_optimization(
     )
 
 
-def step_memory(config: PretrainConfig, shape: BertConfig, runtime: Runtime) -> StepMemory:
-    """Return what an update of a run holds in memory, by the shapes."""
+def step_memory(
+    config: PretrainConfig, shape: BertConfig, runtime: Runtime, *, world_size: int = 1
+) -> StepMemory:
+    """Return the memory that an update of a run takes on each rank, computed from shapes."""
     return StepMemory(
         config=shape,
         runtime=runtime,
         seq_length=filled(config.max_seq_length),
         masked_lm_prob=filled(config.masked_lm_prob),
         activation_checkpointing=config.activation_checkpointing,
+        world_size=world_size,
     )
 
 
@@ -188,8 +191,8 @@ def resolve_length(
     """Fill in the number of steps and the warm-up; a time limit leaves the steps open.
 
     Args:
-        config: as `resolve` left it.
-        num_examples: of one pass over the corpus.
+        config: from `resolve`.
+        num_examples: examples in one pass over the corpus.
         step_s: measured seconds of one update.
     """
     reasons = []
@@ -224,24 +227,24 @@ def with_intervals(config: PretrainConfig, *, step_s: float) -> PretrainConfig:
 
 
 def filled(value: T | None) -> T:
-    """Return a setting that resolving has filled in."""
+    """Return a setting that has been filled in by resolving."""
     assert value is not None
     return value
 
 
 def micro_batch_size(config: PretrainConfig) -> int:
-    """Return the examples of a forward pass, which resolving has filled in."""
+    """Return the examples per forward pass, filled in by resolving."""
     assert isinstance(config.micro_batch_size, int)
     return config.micro_batch_size
 
 
 def objective_of(config: PretrainConfig) -> Objective[Batch]:
-    """Return what a run minimises, compiled if it was chosen so."""
+    """Return the objective of a run, compiled if so chosen."""
     return Compiled(PRETRAINING) if config.compile else PRETRAINING
 
 
 def arrangement_of(config: PretrainConfig) -> PackedRows | FewShapes | None:
-    """Return what packs micro-batches, or keeps the shapes of a compiled run few; None: neither."""
+    """Return what packs micro-batches, or pads them to few shapes for the compiler, or None."""
     length, share = filled(config.max_seq_length), filled(config.masked_lm_prob)
     if config.packed:
         return PackedRows(
@@ -269,13 +272,13 @@ def why_not_packed(config: PretrainConfig, shape: BertConfig) -> str | None:
 def _apply_recipe(config: PretrainConfig) -> PretrainConfig:
     recipe = dict(choices.RECIPES[config.recipe])
     if config.init_checkpoint is not None:
-        for name in ("hidden_act", "init_word_vectors"):  # the checkpoint has them
+        for name in ("hidden_act", "init_word_vectors"):  # the checkpoint determines these
             recipe.pop(name, None)
     return config.replace(**{k: v for k, v in recipe.items() if getattr(config, k) is None})
 
 
 def _shape(config: PretrainConfig, facts: CorpusFacts, pad_token_id: int) -> BertConfig:
-    """Return the preset's shape with the user's fields on top."""
+    """Return the preset's shape, overridden by the user's fields."""
     given = {
         name: getattr(config, name)
         for name in BertConfig.__dataclass_fields__
@@ -294,7 +297,7 @@ def _with_shape(config: PretrainConfig, bert_config: BertConfig) -> PretrainConf
 
 
 def expected_steps(config: PretrainConfig, step_s: float) -> int:
-    """Return the steps a run will make, as far as it can be known before it starts."""
+    """Return the steps a run will make, as far as known before it starts."""
     if config.num_train_steps is not None:
         return config.num_train_steps
     return max(1, math.floor(filled(config.max_train_seconds) / step_s))

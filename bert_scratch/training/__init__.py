@@ -1,1 +1,1 @@
-"""The training loop and what it needs; it knows tensors and files, not where the data is from."""
+"""The training loop and what it needs; it knows tensors and files, not where the data come from."""

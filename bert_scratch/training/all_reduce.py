@@ -1,8 +1,8 @@
-"""Sums over all ranks, the same bits on each: what makes them one training run.
+"""Sums over all ranks with the same bits on each, which make them one training run.
 
-Each step has three: the counts of labels, before the backward pass that divides by them; the
-gradients; and one small vector of sums, with the wish to stop in it. What is decided from sums is
-decided alike by all ranks at the same step. A single process adds nothing up and pays nothing.
+Each step has three: the label counts, before the backward pass that divides by them; the gradients;
+and one small vector of sums, which carries stop requests. Decisions based on these sums are the
+same on all ranks at the same step. A single process sums nothing and pays nothing.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from bert_scratch.training.interruption import StopRequest
 from bert_scratch.training.runtime import PendingCopy
 
 _NEVER = timedelta(days=365)
-"""Sums wait for a slow rank as long as it lives; `joined_ranks` finds the one that does not."""
+"""Sums wait for a slow rank as long as it lives; `joined_ranks` detects a dead one."""
 
 
 class _AgreedStop(StopRequest):
-    """A stop that any rank was asked for and that all make at the same place."""
+    """A stop requested of any rank, which all ranks make at the same place."""
 
     def __init__(self, asked: StopRequest) -> None:
         super().__init__()
@@ -34,13 +34,13 @@ class _AgreedStop(StopRequest):
 
 
 class Totals:
-    """[C] float64 sums over ranks, on their way to the host; the wish to stop travels along."""
+    """[C] float64 sums over ranks, being copied to the host along with any stop request."""
 
     def __init__(self, values: Tensor, stop: _AgreedStop | None) -> None:
         self._copy, self._stop = PendingCopy(values), stop
 
     def read(self) -> list[float]:
-        """Return the sums, as soon as they are here; the ranks may then have agreed to stop."""
+        """Wait for the sums and return them; the ranks may then have agreed to stop."""
         found = self._copy.read()
         if self._stop is not None and found.pop():
             self._stop.agree()
@@ -48,12 +48,12 @@ class Totals:
 
 
 class AllReduce:
-    """Adds up over ranks, whose process group is open; see `open_all_reduce`.
+    """Sums over ranks, whose process group is open; see `open_all_reduce`.
 
     Attributes:
-        ranks: whose sums these are.
-        stop: that of a single process; of several, the one they have agreed on.
-        own_norm: [] float32, the norm of this rank's own gradients before the last sum; None in a
+        ranks: the ranks summed over.
+        stop: the stop request; with several ranks, one that all have agreed on.
+        own_norm: [] float32, the norm of this rank's gradients before the last sum; None in a
             single process.
     """
 
@@ -79,9 +79,9 @@ class AllReduce:
         return values
 
     def totals(self, values: Tensor) -> Totals:
-        """Add [C] float64 values over ranks, and find out whether one is to stop.
+        """Sum [C] float64 values over ranks, along with any stop request.
 
-        All ranks read the totals at the same place, so that they agree there.
+        All ranks read the totals at the same place, so they agree there.
         """
         if not isinstance(self.stop, _AgreedStop):
             return Totals(values, None)
@@ -90,11 +90,11 @@ class AllReduce:
         return Totals(self.sum_(torch.cat([values, wish])), self.stop)
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace gradients by their sums over ranks, which all have the same ones.
+        """Replace gradients by their sums over ranks, the same on all ranks.
 
-        They are copied into one buffer, the same at every step, and added in one call, so that
-        the order of additions depends on nothing but the number of ranks: a restarted run has
-        the bits of an uninterrupted one.
+        They are copied into one buffer, reused at every step, and summed in one call, so that the
+        order of additions depends only on the number of ranks: a restarted run has the same bits
+        as an uninterrupted one.
         """
         if self.ranks.world_size == 1:
             return
@@ -119,12 +119,12 @@ IN_ONE_PROCESS = AllReduce()
 
 @contextmanager
 def open_all_reduce(ranks: Ranks, device: torch.device, stop: StopRequest) -> Iterator[AllReduce]:
-    """Yield the sums of the ranks: over gloo on CPUs, over NCCL on GPUs.
+    """Yield the all-reduce of the ranks, over gloo on CPUs and NCCL on GPUs.
 
     Args:
-        ranks: inside their `joined_ranks`.
+        ranks: from `joined_ranks`, inside its block.
         device: of this rank's model.
-        stop: of this rank.
+        stop: this rank's stop request.
 
     Raises:
         PeerEnded: if a rank has ended.
@@ -147,7 +147,7 @@ def open_all_reduce(ranks: Ranks, device: torch.device, stop: StopRequest) -> It
     try:
         yield AllReduce(ranks, stop)
     except BaseException:
-        if device.type == "cuda":  # NCCL's orderly end waits for the other ranks
+        if device.type == "cuda":  # NCCL's orderly shutdown waits for the other ranks
             torch.distributed.distributed_c10d._abort_process_group()
         raise
     finally:

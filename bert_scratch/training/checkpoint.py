@@ -1,7 +1,7 @@
-"""Checkpoints: whole or absent, verified before use, and free of pickle.
+"""Checkpoints: written atomically, verified before use, and free of pickle.
 
-A checkpoint is a model folder, which everything that takes a model accepts, with the optimizer's
-moments beside it, the little state a run has, and a manifest of every file's size and SHA-256.
+A checkpoint is a model folder, accepted wherever a model is, plus the optimizer's moments, the
+run's small state, and a manifest of every file's size and SHA-256.
 """
 
 from __future__ import annotations
@@ -42,26 +42,26 @@ def save_checkpoint(
 ) -> Path:
     """Write `step-N/` so that a crash at any moment leaves the previous checkpoints intact.
 
-    Everything goes to `step-N.tmp/`, each file and the folder are fsynced, the folder is renamed,
-    and only when the new manifest verifies are checkpoints beyond the newest `keep` removed.
-    When something fails, what was written of the new one is removed: the disk may be full.
+    Everything is written to `step-N.tmp/`, each file and the folder are fsynced, and the folder is
+    renamed. Only when the new manifest verifies are checkpoints beyond the newest `keep` removed.
+    On failure the partial checkpoint is removed, since the disk may be full.
 
     Args:
         root: the run's `checkpoints/`.
         step: updates made so far.
-        model: whose weights are saved under Hugging Face's names.
-        optimizer: whose moments are saved under the same names.
-        tokenizer: saved along, so the folder is complete.
+        model: its weights are saved under Hugging Face's names.
+        optimizer: its moments are saved under the same names.
+        tokenizer: saved too, so that the folder is complete.
         state: what else a resumed run needs, as JSON.
-        keep: how many checkpoints to leave, >= 1.
-        also_keep: steps whose checkpoints are never removed and do not count.
+        keep: how many checkpoints to keep, >= 1.
+        also_keep: steps whose checkpoints are never removed and do not count towards keep.
 
     Raises:
         OSError: if the system refuses, or what was written does not verify.
     """
     final = root / f"step-{step:08d}"
     if final.exists() and problem_with(final) is None:
-        return final  # a stop right after a save: never take a whole one away to write it again
+        return final  # a stop right after a save: never replace a good checkpoint by the same
     _write(
         final,
         model=model,
@@ -84,7 +84,7 @@ def _write(
     tokenizer: SavesPretrained,
     state: dict[str, Any],
 ) -> None:
-    """Write a checkpoint under a temporary name, and rename it when it is on the disk."""
+    """Write a checkpoint under a temporary name, and rename it once it is on disk."""
     temporary = final.with_name(final.name + ".tmp")
     for leftover in final.parent.glob("*.tmp"):
         shutil.rmtree(leftover)
@@ -94,21 +94,21 @@ def _write(
         save_file(named_moments(model, optimizer), temporary / OPTIMIZER, metadata={"format": "pt"})
         durable.write_json(temporary / STATE, state)
         _seal(temporary)
-        if final.exists():  # only a broken one
+        if final.exists():  # it can only be a broken one
             remove_checkpoint(final)
         temporary.rename(final)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        if isinstance(error, SafetensorError):  # its word for a full disk
+        if isinstance(error, SafetensorError):  # safetensors raises this for a full disk
             raise OSError(f"{temporary}: cannot be written: {error}") from error
         raise
     durable.fsync(final.parent)
 
 
 def _remove_others(root: Path, step: int, *, keep: int, also_keep: Collection[int]) -> None:
-    """Remove the checkpoints before that of a step, but for the newest, and all after it."""
+    """Remove all checkpoints after that of a step, and those before it except the newest."""
     folders = checkpoint_folders(root)
-    # One of a later step is broken, or this run would have gone on from it.
+    # A checkpoint of a later step is broken, or this run would have resumed from it.
     later = [folder for folder in folders if step_of(folder) > step]
     earlier = [f for f in folders if step_of(f) < step and step_of(f) not in also_keep]
     for old in (*later, *earlier[: max(0, len(earlier) + 1 - keep)]):
@@ -116,7 +116,7 @@ def _remove_others(root: Path, step: int, *, keep: int, also_keep: Collection[in
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Remove a checkpoint so that a kill half-way leaves nothing that looks like one."""
+    """Remove a checkpoint such that a kill half-way leaves nothing that looks like one."""
     doomed = folder.with_name(folder.name + ".old.tmp")
     shutil.rmtree(doomed, ignore_errors=True)
     folder.rename(doomed)
@@ -124,12 +124,12 @@ def remove_checkpoint(folder: Path) -> None:
 
 
 def step_of(folder: Path) -> int:
-    """Return the step that a checkpoint's name tells."""
+    """Return the step in a checkpoint's name."""
     return int(folder.name.removeprefix("step-"))
 
 
 def _seal(folder: Path) -> None:
-    """Put every file on the disk, and the manifest of them last."""
+    """Fsync every file, and write the manifest last."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in files:
         durable.fsync(path)
@@ -139,13 +139,13 @@ def _seal(folder: Path) -> None:
 
 
 def checkpoint_folders(root: Path) -> list[Path]:
-    """Return the `step-N` folders below root, oldest first, whole or not."""
+    """Return the `step-N` folders below root, oldest first, valid or not."""
     named = [path for path in root.glob("step-*") if re.fullmatch(r"step-\d+", path.name)]
     return sorted(named, key=step_of)
 
 
 def find_checkpoint(root: Path) -> tuple[Path | None, list[str]]:
-    """Return the newest checkpoint that verifies, and one line about each newer one that does not.
+    """Return the newest checkpoint that verifies, and one line on each newer one that does not.
 
     Args:
         root: the run's `checkpoints/`; need not exist.
@@ -160,7 +160,7 @@ def find_checkpoint(root: Path) -> tuple[Path | None, list[str]]:
 
 
 def problem_with(folder: Path) -> str | None:
-    """Return what is wrong with a checkpoint, or None when every file is as its manifest says."""
+    """Return what is wrong with a checkpoint, or None if every file matches its manifest."""
     try:
         manifest = read_json_object(folder / MANIFEST)
         expected = manifest["files"]
@@ -185,7 +185,7 @@ def problem_with(folder: Path) -> str | None:
 def load_optimizer(
     folder: Path, model: PretrainedModel, optimizer: torch.optim.Optimizer, *, num_updates: int
 ) -> None:
-    """Put the moments of a checkpoint into a fresh optimizer.
+    """Load the moments of a checkpoint into a fresh optimizer.
 
     Raises:
         InputError: if the file cannot be read or does not fit the model.

@@ -1,4 +1,4 @@
-"""A loss compiled by torch: fewer and larger kernels, for few and fixed shapes."""
+"""A loss compiled by torch: fewer and larger kernels, for a few fixed shapes."""
 
 from __future__ import annotations
 
@@ -16,26 +16,25 @@ from bert_scratch.training.packing import NUM_SIZES
 
 NUM_WIDTHS = 4
 MAX_SHAPES = 2 * NUM_WIDTHS
-"""A step's last micro-batch may have fewer rows than the others, of any width."""
+"""Most shapes of padded micro-batches: a step's last one may have fewer rows, of any width."""
 MOST_PACKED = 4 * NUM_SIZES
-"""Of packed micro-batches, likewise; now and then a size has room for more predictions than usual.
-"""
+"""Most shapes of packed micro-batches; a few have room for more predictions than usual."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FewShapes:
-    """Fills micro-batches up to few shapes, as each new shape is compiled anew.
+    """Pads micro-batches to a few shapes, since each new shape is compiled anew.
 
-    A row is as wide as a quarter, half, three quarters or all of the longest there can be. Each
-    has room for as many predictions as a row of that width may have; what is left over predicts
-    the first position, without a label.
+    Rows are padded to a quarter, half, three quarters or all of max_seq_length. Predictions are
+    padded to as many as rows of that width may have; padding predicts the first position, without
+    a label.
     """
 
     max_seq_length: int
     masked_lm_prob: float
 
     def __call__(self, batch: Batch) -> Batch:
-        """Return the same examples with more padding: no loss and no gradient changes."""
+        """Return the same examples with more padding; losses and gradients do not change."""
         num_rows, width = batch.input_ids.shape
         wide = self._width(width)
         right = (0, wide - width)
@@ -58,14 +57,14 @@ class FewShapes:
 
 
 class Compiled(Generic[BatchT]):
-    """An objective whose training loss, forward and backward, is compiled; the same otherwise.
+    """An objective whose training loss is compiled, forward and backward; otherwise the same.
 
-    Evaluation stays as it was: its shapes are many and its batches few. Without CUDA graphs: those
-    of torch (mode reduce-overhead) lose the gradients of earlier micro-batches (pytorch issues
+    Evaluation is not compiled, since it has many shapes and few batches. CUDA graphs are not used:
+    torch's (mode reduce-overhead) lose the gradients of earlier micro-batches (pytorch issues
     96693 and 169545).
 
     Args:
-        objective: whose `loss` is compiled, once for each shape it is given.
+        objective: its `loss` is compiled, once per input shape.
         backend: of `torch.compile`.
     """
 
@@ -80,7 +79,7 @@ class Compiled(Generic[BatchT]):
             fullgraph=True,
         )
         dynamo = torch._dynamo.config
-        # a trial before the run may have compiled the same shapes for another model
+        # a trial before the run may already have compiled the same shapes for another model
         dynamo.recompile_limit = max(dynamo.recompile_limit, 2 * MOST_PACKED)
 
     def loss(self, model: nn.Module, micro_batch: BatchT, counts: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,8 @@
-"""Several processes, perhaps on several machines, that do one job: who is who, and who ended.
+"""Processes, perhaps on several machines, that share one job: who is who, and who ended.
 
-`torchrun` tells each process its rank, their number and where to meet through the environment.
-They meet in a TCPStore of torch, which carries short texts and counters, nothing else. `peers.py`
-looks after the others, so that none waits for ever.
+`torchrun` tells each process its rank, the number of ranks and the meeting point through the
+environment. They meet in a torch TCPStore, which carries only short texts and counters. `peers.py`
+watches the other ranks, so that none waits forever.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _jobs = itertools.count()
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """Return this process's rank and their number, (0, 1) outside `torchrun`.
+    """Return this process's rank and the number of ranks, (0, 1) outside `torchrun`.
 
     Raises:
-        InputError: if the environment holds other than that.
+        InputError: if the environment holds anything else.
     """
     found = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
     if not all(text.isascii() and text.isdigit() for text in found):
@@ -52,22 +52,31 @@ def rank_and_world_size() -> tuple[int, int]:
 
 
 def ranks_on_this_machine() -> int:
-    """Return how many of the ranks share this machine's cores."""
+    """Return how many ranks share this machine's cores."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def gpu_of_this_rank() -> int:
-    """Return the number of the GPU on this machine that is this rank's."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+    """Return the index of this rank's GPU on this machine, as NCCL will count.
+
+    Raises:
+        InputError: if the launcher does not set it: all ranks of a machine would share one GPU.
+    """
+    if "LOCAL_RANK" not in os.environ:
+        raise InputError(
+            "several ranks on GPUs need LOCAL_RANK, each one's number on its machine, in the "
+            "environment; torchrun sets it"
+        )
+    return int(os.environ["LOCAL_RANK"])
 
 
 def times_restarted() -> int:
-    """Return how often torchrun has started the ranks again after one of them ended."""
+    """Return how often torchrun has restarted the ranks after one of them ended."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 class Ranks:
-    """The processes of one job; a single one needs no other and never waits.
+    """The processes of one job; a single process never waits.
 
     Attributes:
         rank: of this process.
@@ -88,10 +97,10 @@ class Ranks:
         return self.rank == 0
 
     def tell(self, event: str, text: str = " ") -> None:
-        """Let all ranks know that something has happened.
+        """Tell all ranks that something has happened.
 
         Args:
-            event: told once.
+            event: its name; told only once.
             text: what to say about it, not empty.
         """
         if self._store is not None:
@@ -111,7 +120,7 @@ class Ranks:
             return self._store.get(f"event {event}").decode()
 
     def from_first(self, event: str, say: Callable[[], str]) -> str:
-        """Return the text, not empty, that the first rank says; the others wait for it.
+        """Return the non-empty text that the first rank says; the others wait for it.
 
         Raises:
             PeerEnded: when another rank has ended.
@@ -123,7 +132,7 @@ class Ranks:
         return text
 
     def from_all(self, event: str, text: str) -> list[str]:
-        """Return what each rank says, not empty, in the order of ranks.
+        """Return the non-empty text that each rank says, in the order of ranks.
 
         Raises:
             PeerEnded: when another rank has ended.
@@ -134,21 +143,21 @@ class Ranks:
         return [self.wait_for(f"{event} {rank}") for rank in range(self.world_size)]
 
     def part(self, name: str) -> Ranks:
-        """Return the same ranks with events of their own, for a job within the job."""
+        """Return the same ranks with separate events, for a job within the job."""
         return self if self._store is None else Ranks(self.rank, self.world_size, self.store(name))
 
     def store(self, name: str) -> Store:
-        """Return a part of the store under a name of its own; only where there are others."""
+        """Return a named part of the store; only with several ranks."""
         from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 
         assert self._store is not None
         return PrefixStore(name, self._store)
 
     def peer_ended(self, error: RuntimeError) -> PeerEnded:
-        """Return why the ranks cannot go on together: what one has told, else that one is lost.
+        """Return why the ranks cannot continue: the failure one has told, else that one is lost.
 
         Args:
-            error: of the library that no longer reaches another rank.
+            error: from the library that cannot reach another rank.
         """
         assert self._store is not None
         deadline = time.monotonic() + FAREWELL_S
@@ -167,10 +176,10 @@ class Ranks:
         )
 
     def leave_together(self, finish: Callable[[], None]) -> None:
-        """Let the first rank finish while the others wait; then each ends as they have agreed.
+        """Let the first rank finish while the others wait; then all leave together.
 
         Args:
-            finish: what the first rank alone does.
+            finish: what only the first rank does.
 
         Raises:
             PeerEnded: when another rank has ended before.
@@ -183,7 +192,7 @@ class Ranks:
             self.tell("finished")
         else:
             self.wait_for("finished")
-        # A launcher that sees one of them end with a code need not tell the others to.
+        # The ranks end by themselves, so ignore a launcher that ends the rest when one has ended.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         self._watch.leave_together()
 
@@ -195,10 +204,10 @@ _joined: list[Ranks] = []
 
 @contextmanager
 def joined_ranks() -> Iterator[Ranks]:
-    """Yield the ranks that torchrun started; inside the block each ends when another one fails.
+    """Yield the ranks that torchrun started; inside the block, if one fails all end.
 
-    To be used in the main thread, whose work is interrupted by SIGUSR1. Inside another such block
-    the ranks are joined already, and get events of their own.
+    Use it in the main thread, whose work is interrupted by SIGUSR1. Inside another such block the
+    ranks are joined already, and get separate events.
 
     Raises:
         InputError: if the environment is not torchrun's.
@@ -220,7 +229,7 @@ def joined_ranks() -> Iterator[Ranks]:
         yield _joined[-1]
         watch.leave_together()
     except BaseException as error:
-        # It ends with a code of its own now; a launcher that saw another end need not say so.
+        # This rank ends with its own exit code; ignore a launcher that saw another one end.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         watch.fail(error)
         raise
@@ -236,8 +245,8 @@ def _meet(rank: int, world_size: int) -> Store:
 
     try:
         meeting = rendezvous("env://", timeout=timedelta(seconds=MEETING_S))
-        # Another job of the same processes, and what torchrun starts again beside the store that
-        # outlives it, has events and beats of its own.
+        # The name separates events and heartbeats of other jobs of these processes, and of
+        # restarts by torchrun, whose store survives.
         name = f"start {times_restarted()} job {next(_jobs)}"
         store: Store = PrefixStore(name, next(iter(meeting))[0])
         met = store.add("met", 1)

@@ -1,4 +1,4 @@
-"""Stopping on request: the first signal asks for a clean stop, the second ends at once."""
+"""Stopping on request: the first signal asks for a clean stop, a second one ends at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bert_scratch.config import STOPPED_EXIT_CODE
 
 
 class Interrupted(Exception):
-    """A stop was asked for and what could be saved has been; the same command goes on."""
+    """A stop was requested and progress was saved; the same command resumes."""
 
     exit_code = STOPPED_EXIT_CODE
 
@@ -33,9 +33,9 @@ class StopRequest:
 
 
 def stop_signals() -> list[signal.Signals]:
-    """Return the signals that ask for a stop, a closed terminal's among them unless it is ignored.
+    """Return the signals that request a stop, including SIGHUP unless it is ignored.
 
-    `nohup` has it ignored, and Windows has none.
+    SIGHUP comes from a closed terminal; `nohup` ignores it, and Windows has none.
     """
     numbers = [signal.SIGTERM, signal.SIGINT]
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:

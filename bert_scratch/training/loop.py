@@ -1,6 +1,6 @@
 """The training loop: batches, micro-batches, clip, update, log; evaluation and saving.
 
-It is handed plain callables and knows neither corpus nor command line. All state that outlives a
+It takes plain callables and knows neither corpus nor command line. The only state that outlives a
 step is the model, the optimizer's moments and one `Progress`; data order, masks, dropout and
 learning rate are functions of (seed, step), so nothing else needs saving.
 """
@@ -26,14 +26,14 @@ from bert_scratch.training.schedule import DECAY_SHARE, decay_start, learning_ra
 from bert_scratch.training.step import NonFinite, PendingUpdate, Updater
 
 CALIBRATION_STEPS = 50
-"""A time-limited run fixes its number of steps after half of its warm-up and at least so many, or
-when its warm-up ends if that is sooner: until then the learning rate does not depend on where the
-run ends."""
+"""A time-limited run fixes its number of steps after half of its warm-up but at least this many
+steps, or when its warm-up ends if that is sooner. Until then the learning rate does not depend on
+where the run ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What the loop does when; resolved before the first step, or at the latest in the warm-up."""
+    """What the loop does and when; resolved before the first step, or by the end of the warm-up."""
 
     num_train_steps: int | None
     """None until a time-limited run has fixed its horizon."""
@@ -44,9 +44,9 @@ class Plan:
     eval_steps: int
     save_steps: int
     lr_decay_share: float = DECAY_SHARE
-    """Of a wsd schedule."""
+    """Share of a wsd schedule's steps in which the learning rate falls."""
     skip_non_finite: int = 0
-    """How many updates of the run may be left out because they were not finite."""
+    """How many updates of the run may be skipped because they were not finite."""
 
     @property
     def calibration_steps(self) -> int:
@@ -55,7 +55,7 @@ class Plan:
         return max(1, min(enough, self.num_warmup_steps))
 
     def learning_rate_at(self, step: int) -> float:
-        """Return the learning rate of the update the step makes."""
+        """Return the learning rate of the update made at a step."""
         return learning_rate_at(
             step,
             peak=self.learning_rate,
@@ -67,17 +67,17 @@ class Plan:
 
     @property
     def stable_step(self) -> int | None:
-        """Updates after which a wsd run's learning rate falls: a longer run goes on from there."""
+        """Updates after which a wsd run's learning rate falls; a longer run resumes from there."""
         if self.lr_schedule != "wsd" or self.num_train_steps is None:
             return None
         return decay_start(self.num_warmup_steps, self.num_train_steps, self.lr_decay_share)
 
     def logs_after(self, step: int) -> bool:
-        """Tell whether a train line is due after so many updates."""
+        """Tell whether a train line is due after this many updates."""
         return step % self.logging_steps == 0 or step == self.num_train_steps
 
     def pauses_after(self, step: int) -> bool:
-        """Tell whether something between two updates must know of all that were made."""
+        """Tell whether something due after this many updates needs the results of all of them."""
         return (
             self.logs_after(step)
             or self.saves_after(step)
@@ -86,20 +86,20 @@ class Plan:
         )
 
     def saves_after(self, step: int) -> bool:
-        """Tell whether a checkpoint is due after so many updates."""
+        """Tell whether a checkpoint is due after this many updates."""
         return step % self.save_steps == 0 or step == self.stable_step
 
 
 @dataclass
 class Progress:
-    """How far a run is; a checkpoint carries it."""
+    """How far a run has come; saved in checkpoints."""
 
     step: int = 0
-    """Updates made, those included that were left out because they were not finite."""
+    """Updates made, including those skipped because they were not finite."""
     skipped: int = 0
-    """Updates left out."""
+    """Updates skipped because they were not finite."""
     overflows: int = 0
-    """Updates left out because float16 could not hold the gradients; they cost nothing else."""
+    """Updates skipped because gradients overflowed float16; these are harmless."""
     tokens: int = 0
     """Real tokens seen, [CLS] and [SEP] included."""
     elapsed_s: float = 0.0
@@ -107,30 +107,30 @@ class Progress:
     window: LogWindow = field(default_factory=LogWindow)
 
     def to_state(self) -> dict[str, Any]:
-        """Return what a checkpoint's `state.json` says of it, as plain JSON values."""
+        """Return the progress as plain JSON values for a checkpoint's `state.json`."""
         return asdict(self)
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Progress:
-        """Return what `to_state` returned, from a `state.json` that may hold more than that."""
-        names = {each.name for each in fields(cls)}  # those of an older checkpoint may be fewer
+        """Rebuild the progress from a `state.json`, which may hold other keys too."""
+        names = {each.name for each in fields(cls)}  # an older checkpoint may have fewer
         counters = {name: value for name, value in state.items() if name in names}
         return cls(**counters | {"window": LogWindow(**state["window"])})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hooks(Generic[BatchT]):
-    """What the loop calls; each is a plain function of what it is given."""
+    """What the loop calls; each is a plain function of its arguments."""
 
     batches: Callable[[int], Generator[BatchT, None, None]]
-    """first step -> the batches of it and every later step."""
+    """first step -> the batches of that and every later step."""
     evaluate: Callable[[nn.Module], dict[str, float]]
-    """model, in evaluation mode -> losses and metrics over held-out examples."""
+    """model in evaluation mode -> losses and metrics over held-out examples."""
     on_evaluated: Callable[[Progress, dict[str, float]], bool]
-    """(progress, what evaluate returned) -> whether to go on; False ends training early."""
+    """(progress, result of evaluate) -> whether to continue; False ends training early."""
     save: Callable[[Progress], None]
     fix_horizon: Callable[[Progress, float], Plan]
-    """(progress, seconds of a step) -> the plan with its number of steps."""
+    """(progress, seconds per step) -> the plan with its number of steps."""
 
 
 def train(
@@ -144,21 +144,21 @@ def train(
     stop: StopRequest,
     token_s_at_peak: float,
 ) -> None:
-    """Train from `progress.step` to the plan's last step, or until a stop is asked for.
+    """Train from `progress.step` to the plan's last step, or until a stop is requested.
 
     Args:
-        updater: with the model, and moments and loss scale restored when resuming.
+        updater: holds the model; moments and loss scale are restored when resuming.
         plan: the schedule; replaced once when a time-limited run fixes its horizon.
         progress: counters, updated in place.
         hooks: data, evaluation and saving.
         log: receives a train line every `logging_steps` and an eval line every `eval_steps`.
         display: what the person at the terminal sees.
-        stop: polled between steps; with several ranks the one of the updater's `all_reduce`.
-        token_s_at_peak: seconds of a token if all of it were matrix products at the machine's
-            peak, for `mfu`.
+        stop: polled between steps; with several ranks, that of the updater's `all_reduce`.
+        token_s_at_peak: seconds per token if all its computation ran at the machine's peak, for
+            `mfu`.
 
     Raises:
-        NonFinite: when a loss or gradient is not finite; the update was not made.
+        NonFinite: if a loss or gradient is not finite; the update was not made.
         PeerEnded: if another rank has ended.
     """
     model = updater.model
@@ -210,15 +210,15 @@ def train(
             hooks.save(progress)
         if last:
             break
-    while unread:  # a stop came before the last was read
+    while unread:  # a stop came before the last result was read
         _count(unread.popleft(), progress, plan, display)
     batches.close()
 
 
 def settled_step_s(seconds: Sequence[float]) -> float:
-    """Return the mean of the later half of the steps, without the slowest of every twenty.
+    """Return the mean time of the later half of the steps, without the slowest twentieth.
 
-    The first steps are slower, and one that compiled a new shape took as long as a thousand.
+    The first steps are slower, and one that compiles a new shape can take as long as a thousand.
     """
     settled = sorted(seconds[len(seconds) // 2 :])
     return fmean(settled[: len(settled) - len(settled) // 20])
@@ -227,10 +227,10 @@ def settled_step_s(seconds: Sequence[float]) -> float:
 def _count(
     made: PendingUpdate, progress: Progress, plan: Plan, display: Display
 ) -> dict[str, float]:
-    """Add what an update left behind to the progress; return its gradient norms, if it has any.
+    """Add the result of an update to the progress; return its gradient norms, if any.
 
     Raises:
-        NonFinite: if it was not finite, and one more than may be left out.
+        NonFinite: if it was not finite and no more updates may be skipped.
     """
     try:
         result = made.result()
@@ -259,7 +259,7 @@ def _log_window(
     values: dict[str, float],
     token_s_at_peak: float,
 ) -> dict[str, float]:
-    """Write a train line of values averaged since the previous one, and start a new window."""
+    """Write a train line of values averaged since the last one, and start a new window."""
     window = progress.window
     values["tokens_per_s"] = window.tokens / max(window.step_s, 1e-9)
     values["data_wait_fraction"] = window.data_wait_s / max(window.step_s, 1e-9)

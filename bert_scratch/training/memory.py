@@ -1,4 +1,4 @@
-"""How much memory training takes: predicted from shapes, and measured; and how much is free.
+"""How much memory training takes, predicted from shapes or measured, and how much is free.
 
 Letters: D hidden, F feed-forward, H heads, L layers, S sequence, V vocabulary.
 """
@@ -24,17 +24,19 @@ from bert_scratch.training.runtime import Runtime
 ResultT = TypeVar("ResultT")
 
 STATE_BYTES = 16
-"""For each parameter, in float32: the weight, its gradient, and Adam's two moments."""
+"""Bytes per parameter, in float32: the weight, its gradient, and Adam's two moments."""
+SUM_BYTES = 4
+"""Additional bytes per parameter with several ranks: the sum of its gradient over them."""
 USABLE_SHARE = 0.8
-"""Of the free memory: what is predicted is not exact, and other programs want some too."""
+"""Usable share of free memory: predictions are inexact, and other programs need some too."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepMemory:
-    """What one update of a `BertForPreTraining` holds in memory, by its shapes alone.
+    """The memory of one update of a `BertForPreTraining`, derived from its shapes.
 
-    The counts are those of the tensors that autograd keeps, read off the layers: a test compares
-    them, so a change to a layer that keeps more or less shows there.
+    It counts the tensors that autograd saves in each layer. A test compares the counts, so a
+    change to a layer that saves more or less shows there.
     """
 
     config: BertConfig
@@ -43,13 +45,16 @@ class StepMemory:
     masked_lm_prob: float
     """Share of positions whose vocabulary logits are computed."""
     activation_checkpointing: bool
+    world_size: int = 1
+    """Number of ranks."""
 
     @property
     def state_bytes(self) -> int:
         """Weights, gradients and moments, and the copies of matrices in the compute dtype."""
         with torch.device("meta"):
             model = BertForPreTraining(self.config)
-        state = STATE_BYTES * sum(parameter.numel() for parameter in model.parameters())
+        each = STATE_BYTES + (SUM_BYTES if self.world_size > 1 else 0)
+        state = each * sum(parameter.numel() for parameter in model.parameters())
         if self.runtime.dtype == torch.float32:
             return state
         d, f = self.config.hidden_size, self.config.intermediate_size
@@ -59,17 +64,17 @@ class StepMemory:
 
     @property
     def mixing_bytes(self) -> int:
-        """Kept for the gradients of one layer's attention, for each token."""
+        """Bytes per token saved for the backward pass of one layer's attention."""
         config, size = self.config, self._size
         d, h = config.hidden_size, config.num_attention_heads
-        if self._is_gpu:  # input, q, k, v and what sdpa has mixed; it keeps no weights
+        if self._is_gpu:  # input, q, k, v and sdpa's output; it saves no weights
             return 5 * size * d + 4 * h
         weights = 3 if config.attention_probs_dropout_prob else 1
         return size * (4 * d + h * self.seq_length * weights)
 
     @property
     def refining_bytes(self) -> int:
-        """Kept for the gradients of what a layer does with the mixed, for each token."""
+        """Bytes per token saved for the backward pass of the rest of a layer."""
         config, size = self.config, self._size
         d, f = config.hidden_size, config.intermediate_size
         masks = 2 * d * bool(config.hidden_dropout_prob)
@@ -77,12 +82,12 @@ class StepMemory:
 
     @property
     def layer_bytes(self) -> int:
-        """Kept for the gradients of one layer, for each token; the last one keeps less."""
+        """Bytes per token saved for the backward pass of one layer; the last one saves less."""
         return self.mixing_bytes + self.refining_bytes
 
     @property
     def held_bytes(self) -> float:
-        """Kept for all gradients when the forward pass ends, for each token."""
+        """Bytes per token saved for the whole backward pass when the forward pass ends."""
         config, size = self.config, self._size
         d, layers = config.hidden_size, config.num_hidden_layers
         wanted = self.masked_lm_prob + 1 / self.seq_length  # and the first position of each row
@@ -96,23 +101,23 @@ class StepMemory:
 
     @property
     def token_bytes(self) -> float:
-        """At the peak, for each token: what is kept, and the gradients at hand.
+        """Bytes per token at the peak: what is saved, and the current gradients.
 
-        The gradient of the logits needs as much as they do, twice that on a GPU, where it is
-        float32 before and after the softmax; that of a layer needs about as much as the layer
-        keeps; a layer computed again is kept for a while too.
+        The gradient of the logits takes as much as they do, or twice that on a GPU, where it is
+        float32 before and after the softmax. That of a layer takes about as much as the layer
+        saves; a recomputed layer is held for a while too.
         """
         logits = 8 if self._is_gpu else self._size
         layers = self.layer_bytes * (2 if self.activation_checkpointing else 1)
         return self.held_bytes + max(self.masked_lm_prob * logits * self.config.vocab_size, layers)
 
     def rows_that_fit(self, free_bytes: int) -> int:
-        """Return how many examples a forward pass can take beside the state; 1 at least."""
+        """Return how many examples a forward pass can take besides the state; at least 1."""
         left = USABLE_SHARE * free_bytes - self.state_bytes
         return max(1, int(left / (self.seq_length * self.token_bytes)))
 
     def peak_bytes(self, rows: int) -> int:
-        """Return what updates need beside what the process holds without a model."""
+        """Return the memory that updates need on top of the process without a model."""
         return self.state_bytes + round(rows * self.seq_length * self.token_bytes)
 
     @property
@@ -125,10 +130,10 @@ class StepMemory:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return the memory that this process can still take on a device.
+    """Return the memory that this process can still allocate on a device.
 
-    On a GPU what the allocator holds and does not use is free; on a CPU a container's limit
-    counts.
+    On a GPU, memory that the allocator holds but does not use counts as free; on a CPU a
+    container's limit applies.
     """
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -144,7 +149,7 @@ def _available_bytes() -> int:
 
 
 def _left_in_container(root: str = "/sys/fs/cgroup") -> int:
-    """Return what a control group's limit leaves, file caches counted as free."""
+    """Return what a control group's limit leaves, counting file caches as free."""
     for folder, limit, used, cached in (
         (root, "memory.max", "memory.current", "inactive_file"),
         (f"{root}/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -157,7 +162,7 @@ def _left_in_container(root: str = "/sys/fs/cgroup") -> int:
 
 
 def reset_peak(device: torch.device) -> None:
-    """Let `peak_bytes` tell of what comes from here on (on Linux and on a GPU)."""
+    """Make `peak_bytes` measure from here on (on Linux and on a GPU)."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
@@ -166,7 +171,7 @@ def reset_peak(device: torch.device) -> None:
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Return the most memory held: by the process, or on a GPU by its allocator."""
+    """Return the peak memory, of the process or on a GPU of its allocator."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     for line in _lines("/proc/self/status"):
@@ -177,7 +182,7 @@ def peak_bytes(device: torch.device) -> int:
 
 
 def _lines(path: str) -> list[str]:
-    """Return the lines of a file of the system's, none where there is no such file."""
+    """Return the lines of a system file, or none if there is no such file."""
     try:
         return Path(path).read_text().splitlines()
     except OSError:
@@ -185,20 +190,22 @@ def _lines(path: str) -> list[str]:
 
 
 def within_memory(attempt: Callable[[], ResultT]) -> ResultT | None:
-    """Return what an attempt returns, or None if a GPU's memory does not suffice for it.
+    """Return what an attempt returns, or None if it runs out of GPU memory.
 
-    Nothing of a failed attempt is held then: the error, which holds all its tensors, is gone.
+    Nothing of a failed attempt is kept: the error, which holds all its tensors, is gone.
     """
     try:
         return attempt()
-    except RuntimeError as error:  # cuBLAS has a word of its own for it
-        if not isinstance(error, torch.OutOfMemoryError) and "ALLOC_FAILED" not in str(error):
+    except RuntimeError as error:
+        # The driver and Triton say it in these words, cuBLAS in its own.
+        is_lack = "out of memory" in str(error).lower() or "ALLOC_FAILED" in str(error)
+        if not isinstance(error, torch.OutOfMemoryError) and not is_lack:
             raise
     release_memory()
     return None
 
 
 def release_memory() -> None:
-    """Let go of what a failed attempt held; to be called when its error is gone, too."""
+    """Free what a failed attempt held; call it once its error is gone too."""
     gc.collect()
     torch.cuda.empty_cache()

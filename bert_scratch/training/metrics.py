@@ -1,4 +1,4 @@
-"""What a run says while it goes: `metrics.jsonl`, and lines or a bar on the terminal."""
+"""What a run reports while training: `metrics.jsonl`, and lines or a bar on the terminal."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from bert_scratch.training.writers import Writers
 
 @dataclass
 class LogWindow:
-    """Sums since the last line of the log; a checkpoint carries them, so resuming skips nothing."""
+    """Sums since the last log line; saved in checkpoints, so resuming skips nothing."""
 
     sums: list[float] = field(default_factory=list)
-    """In the order of the objective's `sum_names`; empty before the first step."""
+    """Sums in the order of the objective's `sum_names`; empty before the first step."""
     steps: int = 0
     tokens: int = 0
     positions: int = 0
     """Positions the model computed: tokens and padding."""
     step_s: float = 0.0
-    """Time of the steps, waiting for data included; evaluation and saving are not."""
+    """Time of the steps, including waiting for data but not evaluation and saving."""
     data_wait_s: float = 0.0
 
     def add(self, sums: list[float]) -> None:
@@ -52,14 +52,14 @@ class MetricsLog:
 
         Args:
             path: the `metrics.jsonl` of the run; None on the ranks that write nothing.
-            keep_through_step: lines of a later step, and a last line that a kill cut short, go.
-            writers: get each line too.
+            keep_through_step: lines of later steps, and a truncated last line, are removed.
+            writers: receive each line too.
         """
         self.path, self.writers = path, writers
         if path is None:
             return
         kept = []
-        # A kill may also cut a character, which then is none.
+        # A kill may also have cut a character in half.
         text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
         for line in text.split("\n"):
             try:
@@ -70,7 +70,7 @@ class MetricsLog:
         write_text(path, "".join(kept))
 
     def evaluations(self) -> list[dict[str, float]]:
-        """Return the lines of evaluations, oldest first."""
+        """Return the evaluation lines, oldest first."""
         text = "" if self.path is None else self.path.read_text(encoding="utf-8")
         lines = map(json.loads, filter(None, text.split("\n")))
         return [line for line in lines if line["split"] == "eval"]
@@ -86,7 +86,7 @@ class MetricsLog:
             self.writers.write(line)
 
     def append_line(self, line: dict[str, Any]) -> None:
-        """Add one line of whatever JSON holds, its step included."""
+        """Add one line of JSON values, which includes its step."""
         if self.path is None:
             return
         with self.path.open("a", encoding="utf-8") as file:
@@ -103,7 +103,7 @@ class Display:
 
     Args:
         first_step: updates made before.
-        has_bar: unless this is one of the ranks that show nothing.
+        has_bar: False on ranks that show nothing.
     """
 
     def __init__(self, *, first_step: int, has_bar: bool = True) -> None:
@@ -131,12 +131,12 @@ class Display:
 
 
 def describe(step: int, num_train_steps: int | None, values: dict[str, float]) -> str:
-    """Return one line of the training log, for a person.
+    """Return one human-readable line of the training log.
 
     Args:
         step: updates made.
         num_train_steps: of the whole run, if known.
-        values: as in the log; losses by their parts where there are parts, and metrics by name.
+        values: as in the log; the total loss is left out if its parts are given.
     """
     width = len(str(num_train_steps or 99999))
     of = f"/{num_train_steps}" if num_train_steps else ""
@@ -145,7 +145,7 @@ def describe(step: int, num_train_steps: int | None, values: dict[str, float]) -
     if any(name.endswith("_loss") for name in names):
         names.remove("loss")
     for name in names:
-        part = name.removesuffix("_accuracy")  # it stands behind the loss of the same part
+        part = name.removesuffix("_accuracy")  # shown after the loss of the same part
         short = "acc" if f"{part}_loss" in names else name.removesuffix("_loss")
         parts.append(f"{short} {values[name]:.3f}")
     if "learning_rate" in values:
@@ -170,7 +170,7 @@ _NOT_DESCRIBED = frozenset(
 
 
 def duration(seconds: float) -> str:
-    """Return 45 s, 3 min 20 s or 2 h 05 min."""
+    """Format seconds as 45 s, 3 min 20 s or 2 h 05 min."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"

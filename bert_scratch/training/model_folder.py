@@ -1,4 +1,4 @@
-"""The result as a user gets it: weights, tokenizer, pooling and a model card in one folder."""
+"""The result for the user: weights, tokenizer, pooling and a model card in one folder."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def write_model_folder(
 ) -> None:
     """Write a folder that transformers, sentence-transformers and this package all load.
 
-    It appears whole: everything is written beside it under a temporary name first.
+    It appears whole: everything is first written next to it under a temporary name.
 
     Args:
         folder: where the result goes; an older result there is replaced.
-        model: its weights, saved under Hugging Face's names.
-        tokenizer: its files are written along.
+        model: its weights are saved under Hugging Face's names.
+        tokenizer: its files are written too.
         model_card: the text of `README.md`.
-        max_seq_length: the length the model was trained at; sentence vectors cut texts there.
-        also: {name: content} of further text files.
+        max_seq_length: the length the model was trained at; sentence vectors truncate there.
+        also: further text files, {name: content}.
     """
     hidden_size = model.config.hidden_size
     with durable.durable_folder(folder) as temporary:
@@ -41,7 +41,7 @@ def write_model_folder(
 
 
 def _write_pooling(folder: Path, *, hidden_size: int, max_seq_length: int) -> None:
-    """Pin what sentence-transformers does with the model: mean over real tokens."""
+    """Configure sentence-transformers to take the mean over real tokens."""
     kinds = (("", "Transformer"), ("1_Pooling", "Pooling"))
     modules = [
         {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}

@@ -1,6 +1,6 @@
-"""How large gradients and weights are, module by module: where a model learns, and where it breaks.
+"""Norms of gradients and weights by module, which show where a model learns or breaks.
 
-Computed at the steps that are logged only, from what is there then.
+They are computed only at the steps that are logged.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _BLOCKS = ("attention", "feed_forward")
 
 
 def module_of(name: str) -> str:
-    """Return the module that a parameter counts to, under the name it has in the model.
+    """Return the module that a parameter belongs to, under its name in the model.
 
-    Embeddings, the attention and the feed-forward block of each layer (with the LayerNorm behind
-    it), the pooler, each head.
+    Modules are the embeddings, the attention and feed-forward block of each layer (with the
+    LayerNorm after it), the pooler and each head.
 
     Args:
         name: as in named_parameters.
@@ -47,7 +47,7 @@ class ModuleNorms:
         """Return {"grad_norm/<module>": norm}, without modules that have no gradient.
 
         Args:
-            loss_scale: by which the gradients are too large.
+            loss_scale: the scale to divide out of the gradients.
         """
         found = {
             name: [p.grad for p in parameters if p.grad is not None]
@@ -64,7 +64,7 @@ class ModuleNorms:
 
 @torch.no_grad()
 def _norms(prefix: str, modules: Mapping[str, Sequence[Tensor]]) -> dict[str, float]:
-    """Return each module's norm; the device is waited for once."""
+    """Return each module's norm, waiting for the device only once."""
     every = [tensor for tensors in modules.values() for tensor in tensors]
     each = iter(torch.stack(torch._foreach_norm(every)).tolist())
     return {

@@ -1,7 +1,7 @@
-"""What is minimised, as the loop sees it, and the one of pretraining.
+"""The training objective as the loop sees it, and that of pretraining.
 
-A loss is a sum over labels divided by their count in the whole step, so k micro-batches, or as
-many ranks, give the gradients of one batch even when each has another number of labels.
+A loss is a sum over labels divided by their count in the whole step, so k micro-batches, or k
+ranks, give the gradients of one batch even if they have different numbers of labels.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ class StepBatch(Protocol):
         """Positions that are computed, padding included."""
 
     def split(self, micro_batch_size: int) -> list[Self]:
-        """Cut into micro-batches of at most so many examples."""
+        """Split into micro-batches of at most this many examples."""
 
     def pin_memory(self) -> Self:
-        """Return the batch in page-locked memory, from which copies to a GPU do not wait."""
+        """Return the batch in page-locked memory, so that copies to a GPU do not block."""
 
     def to(self, device: torch.device, *, non_blocking: bool = False) -> Self:
         """Return the batch on the device."""
 
     def describe_examples(self) -> str:
-        """Name a few of the examples, so that somebody can look at them."""
+        """Name a few of the examples, so that a user can look at them."""
 
 
 BatchT = TypeVar("BatchT", bound=StepBatch)
@@ -44,22 +44,22 @@ BatchT_contra = TypeVar("BatchT_contra", bound=StepBatch, contravariant=True)
 
 
 class Objective(Protocol[BatchT_contra]):
-    """A loss and what is logged of it; frozen, without state of its own."""
+    """A loss and what is logged of it; immutable, without state."""
 
     @property
     def sum_names(self) -> tuple[str, ...]:
-        """Names of the sums that a step leaves; they just add up over steps and ranks."""
+        """Names of the sums that a step returns, which add up over steps and ranks."""
 
     def counts(self, batch: BatchT_contra) -> Tensor:
-        """Return [C] float32, the labels of a batch; its sums are divided by those of a step."""
+        """Return [C] float32, the label counts of a batch; losses are divided by a step's total."""
 
     def loss(
         self, model: nn.Module, micro_batch: BatchT_contra, counts: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the part of the step's loss that a micro-batch adds, and its sums for the log.
+        """Return a micro-batch's part of the step's loss, and its sums for the log.
 
         Args:
-            model: in training or not.
+            model: in training or evaluation mode.
             micro_batch: on the model's device.
             counts: [C] float32 of the whole step, each at least 1, on the model's device.
 
@@ -68,11 +68,11 @@ class Objective(Protocol[BatchT_contra]):
         """
 
     def means(self, sums: list[float]) -> dict[str, float]:
-        """Turn sums into the losses and accuracies of the log; `loss` is among them."""
+        """Turn sums into the losses and accuracies of the log, including `loss`."""
 
 
 class PretrainingObjective:
-    """Masked-token cross-entropy plus that of sentence pairs, where a batch has pairs.
+    """Masked-token cross-entropy, plus that of sentence pairs if a batch has pairs.
 
     Source:
         Devlin et al. 2018, section 3.1: the plain sum of both mean losses.
@@ -92,7 +92,7 @@ class PretrainingObjective:
         """Return [] float32 with gradient and [6] float32 without, in the order of `sum_names`.
 
         Args:
-            model: a `BertForPreTraining` (or any model with its forward and two logits).
+            model: a `BertForPreTraining` (or any model with the same forward and outputs).
             micro_batch: on the model's device.
             counts: [2] of the whole step.
         """

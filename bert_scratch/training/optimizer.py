@@ -1,4 +1,4 @@
-"""The optimizer over BERT's decay groups, clipping, and moments as named tensors."""
+"""The optimizer with BERT's decay groups, clipping, and moments as named tensors."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def decays(name: str) -> bool:
 def parameter_groups(
     model: nn.Module, weight_decay: float, lr_scale: Callable[[str], float] | None = None
 ) -> list[dict[str, Any]]:
-    """Return the decayed and the undecayed parameters, in the model's own order.
+    """Return groups of decayed and undecayed parameters, in the model's order.
 
     Args:
         model: parameters that need no gradient are left out.
-        weight_decay: of the decayed ones.
-        lr_scale: parameter's name -> what its learning rate is multiplied by; each value has
-            groups of its own. None: 1 for all.
+        weight_decay: of the decayed parameters.
+        lr_scale: parameter's name -> factor on its learning rate; each factor has its own
+            groups. None: 1 for all.
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     scales = {name: 1.0 if lr_scale is None else lr_scale(name) for name, _ in named}
@@ -50,7 +50,7 @@ def parameter_groups(
 
 
 def encoder_matrices(model: nn.Module) -> dict[Tensor, int]:
-    """Return the matrices of the encoder's layers, and how many each holds: query, key, value."""
+    """Return the encoder layers' matrices, and how many each stacks (query, key, value: 3)."""
     return {
         p: 3 if "query_key_value" in name else 1
         for name, p in model.named_parameters()
@@ -74,13 +74,13 @@ def build_optimizer(
     Args:
         model: on its device.
         learning_rate: before a group's `lr_scale`.
-        weight_decay: of what decays.
+        weight_decay: of the decayed parameters.
         betas: of Adam's moments.
-        epsilon: added to the root of the second.
-        bias_correction: torch's fused AdamW; False is Google's uncorrected one.
+        epsilon: added to the root of the second moment.
+        bias_correction: True for torch's fused AdamW, False for Google's uncorrected one.
         lr_scale: see `parameter_groups`.
-        muon_dtype: move the encoder's matrices by Muon, whose products have this dtype, and the
-            rest by the fused AdamW; None: AdamW for all.
+        muon_dtype: train the encoder's matrices with Muon, whose products have this dtype, and
+            the rest with the fused AdamW; None: AdamW for all.
     """
     groups = parameter_groups(model, weight_decay, lr_scale)
     options: dict[str, Any] = {"lr": learning_rate, "betas": betas, "eps": epsilon}
@@ -100,14 +100,14 @@ def clip_and_step(
 ) -> Tensor:
     """Clip by the global norm and update, unless a gradient is not finite; return the norm.
 
-    The decision stays on the device: a non-finite norm sets `found_inf`, which the update
-    honours, so no bad value reaches weights or moments and the host waits for nothing.
+    The decision stays on the device: a non-finite norm sets `found_inf`, which the update honours,
+    so no bad value reaches weights or moments and the host never waits.
 
     Args:
-        optimizer: as `build_optimizer` made it, gradients filled in.
+        optimizer: from `build_optimizer`, with gradients filled in.
         learning_rate: of this update, before a group's `lr_scale`.
         max_grad_norm: the global norm above which gradients are scaled down; 0 never scales.
-        loss_scale: by which the gradients are too large; adapted to what is found.
+        loss_scale: the scale to divide out of the gradients; adapted afterwards.
 
     Returns:
         [] float32, the norm before clipping, on the parameters' device.
@@ -130,9 +130,9 @@ def clip_and_step(
 
 
 def moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
-    """Return {"exp_avg": {name: tensor}, "exp_avg_sq": {...}} under the model's own names.
+    """Return {"exp_avg": {name: tensor}, "exp_avg_sq": {...}} under the model's names.
 
-    What Muon moves has no `exp_avg_sq`.
+    Parameters trained with Muon have no `exp_avg_sq`.
     """
     return {
         kind: {
@@ -151,7 +151,7 @@ def load_moments(
     *,
     num_updates: int,
 ) -> None:
-    """Put saved moments back, so that the next update equals the one that was interrupted.
+    """Restore saved moments, so that the next update equals that of an uninterrupted run.
 
     Args:
         model: the model the optimizer was built for.

@@ -1,4 +1,4 @@
-"""Rows laid one behind the other, so that next to no padding is computed."""
+"""Pack rows one after the other, so that almost no padding is computed."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from bert_scratch.batch import WIDTH_MULTIPLE, Batch, rounded_up
 from bert_scratch.model.losses import IGNORED_LABEL
 
 STEP = 64
-"""Tokens by which sizes differ: few of them reuse each other's memory and kernels."""
+"""Sizes are multiples of this many tokens: a few sizes can reuse memory and kernels."""
 NUM_SIZES = 16
-"""Of full micro-batches, where each size is compiled anew."""
+"""Number of sizes of full micro-batches for the compiler, which compiles each anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackedRows:
-    """Packs micro-batches, filled up to few sizes by rows that have no labels."""
+    """Packs micro-batches and pads them to a few sizes with filler rows that have no labels."""
 
     max_seq_length: int
     masked_lm_prob: float
     for_compiler: bool
-    """Have `NUM_SIZES` and more filler."""
+    """Use only `NUM_SIZES` sizes, which takes more filler."""
 
     def __call__(self, batch: Batch) -> Batch:
-        """Return the same examples as one row: no loss and no gradient changes."""
+        """Return the same examples packed into one row; losses and gradients do not change."""
         step = STEP
         if self.for_compiler:
             most_tokens = len(batch.input_ids) * self.max_seq_length
             step = rounded_up(math.ceil(most_tokens / NUM_SIZES), WIDTH_MULTIPLE)
-        # One filler token each at least, and none of them longer than a row can be.
+        # Each filler row has at least one token and is no longer than a row may be.
         num_fillers = math.ceil((step + WIDTH_MULTIPLE) / (self.max_seq_length - 1))
         least_filler = rounded_up(num_fillers, WIDTH_MULTIPLE)
         num_tokens = rounded_up(batch.num_tokens, step) + least_filler
@@ -50,16 +50,16 @@ class PackedRows:
 def packed(
     batch: Batch, *, num_tokens: int, num_predictions: int, num_fillers: int, longest_row: int
 ) -> Batch:
-    """Lay the rows of a batch one behind the other, without padding, and fill up behind them.
+    """Concatenate the rows of a batch without padding, and append filler rows.
 
-    The filler is rows of much the same length, [PAD] throughout and without labels. The last of
-    them is left out of `row_starts`: what is behind the last row is one more (`BertModel`).
+    Filler rows are of similar length, all [PAD] and without labels. The last of them is left out
+    of `row_starts`, since `BertModel` treats tokens after the last row as one more row.
 
     Args:
-        batch: a row each example, on the CPU.
-        num_tokens: S of the result, more than there are by one for each filler row at least.
-        num_predictions: N of the result, not less than there are; more have no label.
-        num_fillers: rows of filler, at least 1.
+        batch: one row per example, on the CPU.
+        num_tokens: S of the result, exceeding the batch's by at least one per filler row.
+        num_predictions: N of the result, at least the batch's; additional ones have no label.
+        num_fillers: number of filler rows, at least 1.
         longest_row: no row is longer, filler included.
     """
     is_real = batch.attention_mask.bool()

@@ -1,8 +1,8 @@
-"""Whether the other ranks of a job still live: beats in the store they meet in, and last words.
+"""Detect whether the other ranks of a job are alive, by heartbeats in the store they meet in.
 
-Each rank shows every few seconds that it is alive and looks after the next one, so the store has
-as much to do for a rank however many there are. Who finds the next one silent, or ends itself,
-tells all why.
+Every few seconds each rank shows that it is alive and checks the next one, so the store's work per
+rank does not grow with their number. A rank that finds the next one silent, or ends itself, tells
+all why.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 HEARTBEAT_S = 2.0
 SILENCE_S = 40.0
-"""A rank that has not been heard of for so long has ended, or its network has."""
+"""A rank silent for this long has ended, or its network has."""
 POLL_S = 0.1
 FAREWELL_S = 5.0
-"""How long a rank that fails stays, so that the others hear of it from the store."""
+"""How long a failing rank stays, so that the others hear of it through the store."""
 _UNWINDING_S = 15.0
 
 _FAILURE = "failure"
@@ -38,11 +38,11 @@ AGAIN = "the same command goes on with what is finished"
 
 
 class PeerEnded(Exception):
-    """Another rank ended before the job was done, so this one ends too, with its exit code.
+    """Another rank ended before the job was done, so this one ends too, with the same exit code.
 
     Attributes:
-        exit_code: of that rank, or 75 where it was lost.
-        was_lost: it was killed or its machine is gone, it has not told why it ends.
+        exit_code: of that rank, or 75 if it was lost.
+        was_lost: whether it was killed or its machine is gone, so that it did not say why.
     """
 
     def __init__(self, message: str, exit_code: int, *, was_lost: bool = False) -> None:
@@ -53,7 +53,7 @@ class PeerEnded(Exception):
 
 @contextmanager
 def store_of(rank: int) -> Iterator[None]:
-    """Say what it means that the store does not answer."""
+    """Turn an unreachable store into a `PeerEnded` that explains it."""
     try:
         yield
     except RuntimeError as error:
@@ -67,7 +67,7 @@ def store_of(rank: int) -> Iterator[None]:
 
 
 def told_failure(store: Store, rank: int) -> PeerEnded | None:
-    """Return why another rank ends, if one has told."""
+    """Return why another rank ended, if one has said so."""
     if not store.check([_FAILURE]):
         return None
     said = json.loads(store.get(_FAILURE))
@@ -76,7 +76,7 @@ def told_failure(store: Store, rank: int) -> PeerEnded | None:
 
 
 class Watch:
-    """A thread that shows that this rank is alive and looks whether the others are."""
+    """A thread that shows that this rank is alive and checks whether the others are."""
 
     def __init__(self, store: Store, rank: int, world_size: int) -> None:
         # The store serves one request at a time, and the main thread makes its own.
@@ -92,36 +92,36 @@ class Watch:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
-        """Begin to show that this rank is alive."""
+        """Start sending heartbeats and watching."""
         self._since = time.monotonic()
         self._store.set(self._beat, "0")
         self._thread.start()
 
     def stop(self) -> None:
-        """Look after nobody any more."""
+        """Stop sending heartbeats and watching."""
         self._is_over.set()
         self._thread.join(timeout=HEARTBEAT_S)
 
     def interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        """Raise in the main thread what the watching one has found."""
+        """Raise in the main thread what the watching thread has found."""
         if self._ended is not None and not self._is_over.is_set():
             raise self._ended
 
     def leave_together(self) -> None:
-        """Wait for the others to be done, the first rank also for them to be gone."""
+        """Wait until the others are done; the first rank also waits until they are gone."""
         with store_of(self._rank):
             self._leave(SILENCE_S)
 
     def fail(self, error: BaseException) -> None:
-        """Tell the others why this rank ends, and give them time to say so themselves."""
+        """Tell the others why this rank ends, and give them time to report it themselves."""
         self.stop()
-        # Where the store is gone, the rank that held it has ended.
+        # If the store is gone, the rank that held it has ended.
         with suppress(RuntimeError):
             self._tell(error)
             self._leave(FAREWELL_S)
 
     def _tell(self, error: BaseException) -> None:
-        """Let the others know; only the first of all ranks to tell is heard."""
+        """Tell the others; only the first rank to do so is heard."""
         was_lost = isinstance(error, PeerEnded) and error.was_lost
         if was_lost or not isinstance(error, PeerEnded):
             said = {"rank": self._rank, "code": exit_code_of(error), "message": _reason(error)}
@@ -135,7 +135,7 @@ class Watch:
         self._store.set(self._beat, _LEFT)
         self._store.add(_LEFT, 1)
         self._wait_until(_LEFT, self._world_size, timeout_s)
-        # The first rank's process may hold the store: it goes when nobody asks it any more.
+        # The first rank's process may hold the store, so it leaves last.
         if self._rank != 0:
             self._store.add(_GONE, 1)
         else:
@@ -168,12 +168,12 @@ class Watch:
         assert main is not None
         signal.pthread_kill(main, signal.SIGUSR1)
         if not self._is_over.wait(_UNWINDING_S):
-            # The main thread is deep in a library and does not hear signals.
+            # The main thread is deep in a library and does not handle signals.
             print(f"{ended}", file=sys.stderr, flush=True)
             os._exit(ended.exit_code)
 
     def _silence(self) -> PeerEnded | None:
-        """Compare the next rank's beat with the last; clocks of two machines never are."""
+        """Return an error if the next rank's beat has stopped changing; no clocks are compared."""
         beat = f"beat {self._next}"
         heard = self._store.get(beat).decode() if self._store.check([beat]) else ""
         now = time.monotonic()

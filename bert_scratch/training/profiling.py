@@ -1,4 +1,4 @@
-"""Where a step's time goes: some steps of a run under torch's profiler, a trace and a table."""
+"""Show where a step's time goes: some steps under torch's profiler, a trace and a table."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def profiled(
     device: torch.device,
     say: Callable[[str], None],
 ) -> Iterator[BatchT]:
-    """Yield the batches of a run, and profile what is done with some of them.
+    """Yield the batches of a run, and profile the steps made with some of them.
 
-    The loop comes back for a batch when it is done with the one before, so all of a step is seen
-    from here, and a run that is not profiled has nothing to do with it. Profiling changes no bit;
-    a run that ends early is profiled as far as it went.
+    The loop asks for a batch when it is done with the previous one, so a generator sees all of a
+    step, and an unprofiled run needs no code for it. Profiling changes no bits; a run that ends
+    early is profiled as far as it got.
 
     Args:
         batches: of the run.
-        model: that is trained.
-        num_steps: to profile, after a few to warm up.
-        trace: file for the events, as Chrome's `chrome://tracing` and Perfetto read them; its
+        model: the model being trained.
+        num_steps: steps to profile, after a few to warm up.
+        trace: file for the events, readable by Chrome's `chrome://tracing` and Perfetto; its
             name ends in .json.gz.
-        device: whose time counts.
+        device: the device whose time is measured.
         say: prints a line.
     """
     for _, batch in zip(range(WARMUP_STEPS), batches, strict=False):
@@ -90,11 +90,11 @@ def profiled(
 
 @contextmanager
 def _named_parts(model: nn.Module) -> Iterator[None]:
-    """Give the parts of the forward pass names in the profile, inside the block."""
+    """Name the parts of the forward pass in the profile, inside the block."""
     entered: list[Any] = []
 
     def enter(name: str) -> None:
-        if torch.compiler.is_compiling():  # the compiler takes no such names, nor needs them
+        if torch.compiler.is_compiling():  # the compiler neither accepts nor needs these names
             return
         entered.append(record_function(name))
         entered[-1].__enter__()
@@ -110,7 +110,7 @@ def _named_parts(model: nn.Module) -> Iterator[None]:
             name = _PARTS[type(part)]
             handles += [
                 part.register_forward_pre_hook(lambda *_, name=name: enter(name)),
-                # also when a layer is computed again, which ends in the middle of it
+                # always_call: recomputing a layer stops in the middle of it
                 part.register_forward_hook(lambda *_: leave(), always_call=True),
             ]
     try:
@@ -121,9 +121,9 @@ def _named_parts(model: nn.Module) -> Iterator[None]:
 
 
 def _spent(events: Sequence[Any], *, on_gpu: bool) -> dict[str, float]:
-    """Return the microseconds of each part, those of a forward pass where it is an update's.
+    """Return the microseconds of each part, counting only forward passes of updates.
 
-    What the backward pass computes again is its own, and an evaluation in between is none.
+    Recomputation counts as backward pass, and evaluations in between are left out.
     """
     named = {DATA, FORWARD, BACKWARD, UPDATE, *_PARTS.values()}
     found = [e for e in events if e.name in named and e.device_type.name == "CPU"]
@@ -137,7 +137,7 @@ def _spent(events: Sequence[Any], *, on_gpu: bool) -> dict[str, float]:
         if not is_part or any(r.start <= start < r.end for r in forward):
             of_gpu = on_gpu and event.name != DATA
             spent[event.name] += event.device_time_total if of_gpu else event.cpu_time_total
-    if on_gpu:  # autograd starts the kernels of the backward pass in a thread of its own
+    if on_gpu:  # autograd launches the kernels of the backward pass from its own thread
         spent[BACKWARD] = sum(
             kernel.duration
             for event in events
@@ -149,7 +149,7 @@ def _spent(events: Sequence[Any], *, on_gpu: bool) -> dict[str, float]:
 
 
 def _table(spent: dict[str, float], *, num_steps: int, wall_us: float) -> Iterator[str]:
-    """Yield the lines of the table: a part, its milliseconds in a step, its share of the step."""
+    """Yield the lines of the table: a part, its milliseconds per step, its share of the step."""
     parts = dict(spent)
     parts[REST] = wall_us - sum(parts[name] for name in (DATA, FORWARD, BACKWARD, UPDATE))
     whole = parts.pop(FORWARD)

@@ -1,4 +1,4 @@
-"""One checkpoint written and read back before the first step, rather than failing hours later."""
+"""Write and read back one checkpoint before the first step, rather than fail hours later."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from bert_scratch.training.checkpoint import OPTIMIZER, named_moments, save_chec
 
 @dataclass(frozen=True, kw_only=True)
 class Rehearsal:
-    """What a checkpoint of the run costs."""
+    """The cost of a checkpoint of the run."""
 
     write_s: float
-    """Seconds of writing and verifying it, which training waits for."""
+    """Seconds to write and verify it, during which training waits."""
     read_s: float
-    """Seconds of loading model and moments."""
+    """Seconds to load model and moments."""
     num_bytes: int
     num_parameters: int
 
@@ -37,13 +37,13 @@ def rehearse_checkpoint(
     """Write a checkpoint, read it back, compare every tensor, and remove it.
 
     Args:
-        root: a folder of its own on the disk of the run's; removed afterwards.
+        root: a separate folder on the run's disk; removed afterwards.
         model: of the run's shape; its values do not matter.
         optimizer: with moments, so after at least one update.
         tokenizer: saved along.
 
     Raises:
-        OSError: if it cannot be written, or what is read is not what was written.
+        OSError: if it cannot be written, or is read back differently.
     """
     shutil.rmtree(root, ignore_errors=True)
     try:

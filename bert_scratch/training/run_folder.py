@@ -1,4 +1,4 @@
-"""The folder of a run: what was asked for, what came of it, how it ended, who is at work in it."""
+"""The folder of a run: its requested and resolved settings, its status, and its lock."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 OnChange = Callable[[Path], object]
-"""What wants to know, with the run's folder, that there is something new in it."""
+"""Called with the run's folder when there is something new in it."""
 
 
 def nobody(_: Path) -> None:
-    """Be told and do nothing."""
+    """Ignore the change."""
 
 
 class RunFolder(Generic[SettingsT]):
@@ -35,12 +35,12 @@ class RunFolder(Generic[SettingsT]):
         resolved_name: str,
         on_change: OnChange = nobody,
     ) -> None:
-        """Name what lies where; nothing is made yet.
+        """Name the files and folders; nothing is created yet.
 
         Args:
             path: --output-dir.
             settings: the class of the run's settings.
-            resolved_name: of the file with the settings as resolved.
+            resolved_name: name of the file with the resolved settings.
             on_change: called with the path when the status changes.
         """
         self.path = path
@@ -54,18 +54,18 @@ class RunFolder(Generic[SettingsT]):
         self._status = path / "status.json"
 
     def create(self) -> None:
-        """Make the folder.
+        """Create the folder.
 
         Raises:
-            InputError: if it cannot be made or written to, before any work is done.
+            InputError: if it cannot be created or written to, before any work is done.
         """
         make_output_folder(self.path)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes out of the folder inside the block, even when this one is killed.
+        """Lock the folder inside the block; the lock ends with the process, even if killed.
 
-        Half-written files of one that was killed before are removed.
+        Half-written files of an earlier, killed process are removed.
 
         Raises:
             InputError: if another process is at work in it.
@@ -75,25 +75,25 @@ class RunFolder(Generic[SettingsT]):
             yield
 
     def stored(self) -> SettingsT | None:
-        """Return the resolved settings of the run that was started here, if one was."""
+        """Return the resolved settings of the run started here, if any."""
         if not self._resolved.exists():
             return None
         return self._settings.from_json_file(self._resolved)
 
     def store(self, asked: SettingsT, resolved: SettingsT) -> None:
-        """Write both what was asked for and what came of it, durably."""
+        """Write both the requested and the resolved settings, durably."""
         durable.write_text(self.asked, asked.to_json())
         self.store_resolved(resolved)
 
     def store_resolved(self, resolved: SettingsT) -> None:
-        """Write the resolved settings again: a time-limited run has fixed its length."""
+        """Write the resolved settings again, once a time-limited run has fixed its length."""
         durable.write_text(self._resolved, resolved.to_json())
 
     def changes(self, asked: SettingsT, *, may_change: Set[str]) -> list[str]:
-        """Return one line for each setting that differs from the stored run's and may not.
+        """Return one line for each setting that differs from the stored run but may not.
 
-        A value counts as unchanged when it is what was asked for then, or what came of it; a path
-        however it is spelled.
+        A value counts as unchanged if it equals the requested or the resolved one; a path may be
+        spelled differently.
 
         Args:
             asked: the settings of this start.
@@ -109,7 +109,7 @@ class RunFolder(Generic[SettingsT]):
         return lines
 
     def write_status(self, state: str, *, code: int, step: int, message: str) -> None:
-        """Write how the run stands: running, done, stopped, interrupted, lost or failed."""
+        """Write the run's status: running, done, stopped, interrupted, lost or failed."""
         durable.write_json(
             self._status, {"state": state, "code": code, "step": step, "message": message}
         )
@@ -124,7 +124,7 @@ class RunFolder(Generic[SettingsT]):
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder inside the block, even when this one is killed.
+    """Lock a folder inside the block; the lock ends with the process, even if killed.
 
     Raises:
         InputError: if another process is at work in it.
@@ -144,7 +144,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def _unspelled(value: Any) -> Any:
-    """Return a value with each path that is there in full: my_texts/ is ./my_texts."""
+    """Return a value with existing paths made absolute, so my_texts/ equals ./my_texts."""
     if isinstance(value, list):
         return [_unspelled(item) for item in value]
     return os.path.abspath(value) if isinstance(value, str) and os.path.exists(value) else value

@@ -21,12 +21,12 @@ class Runtime:
 
     device: torch.device
     dtype: torch.dtype
-    """Of the matrix products; weights, LayerNorm statistics, softmax and loss stay float32."""
+    """Dtype of matrix products; weights, LayerNorm statistics, softmax and loss stay float32."""
     num_threads: int
 
     @property
     def reads_late(self) -> bool:
-        """Whether the host reads what a step computed only when the next one is under way."""
+        """Whether the host reads a step's results only while the next step is running."""
         return self.device.type == "cuda"
 
     def autocast(self) -> AbstractContextManager[object]:
@@ -37,10 +37,10 @@ class Runtime:
 
 
 class PendingCopy:
-    """A small vector on its way to the host, which goes on meanwhile.
+    """A small vector being copied to the host, which does not wait for it.
 
     Args:
-        values: [C], on any device; to be left as it is until it is read.
+        values: [C], on any device; must not change until it is read.
     """
 
     def __init__(self, values: torch.Tensor) -> None:
@@ -51,7 +51,7 @@ class PendingCopy:
             self._has_arrived.record()
 
     def read(self) -> list[float]:
-        """Return the values, as soon as they are here."""
+        """Wait for the values and return them."""
         if self._has_arrived is not None:
             self._has_arrived.synchronize()
         values: list[float] = self._values.tolist()
@@ -62,7 +62,7 @@ def set_up(runtime: Runtime, *, deterministic: bool) -> None:
     """Prepare torch for a run: threads and deterministic algorithms (always on a CPU)."""
     torch.set_num_threads(runtime.num_threads)
     if runtime.device.type == "cuda" and runtime.device.index is not None:
-        torch.cuda.set_device(runtime.device)  # events and random seeds are those of this GPU
+        torch.cuda.set_device(runtime.device)  # so that events and random seeds use this GPU
     torch.use_deterministic_algorithms(deterministic or runtime.device.type == "cpu")
     _keep_freed_memory()
     # Otherwise torch fills every empty tensor with NaN first, which costs a pass over memory.
@@ -74,8 +74,8 @@ def set_up(runtime: Runtime, *, deterministic: bool) -> None:
 def _keep_freed_memory() -> None:
     """Ask glibc to keep what a step frees for the next one.
 
-    By default it returns large blocks to the system and has each page faulted in anew: 5,200
-    faults a step against 800, an eighth to a quarter of a small model's step on a CPU.
+    By default it returns large blocks to the system, and each page faults in anew: 5,200 faults
+    per step instead of 800, an eighth to a quarter of a small model's step on a CPU.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -85,15 +85,15 @@ def _keep_freed_memory() -> None:
 
 
 def seed_for(*parts: int | str) -> int:
-    """Return 63 well-mixed bits of the parts: equal parts, equal seed, on any machine."""
+    """Hash the parts to 63 bits: equal parts give equal seeds on any machine."""
     text = "/".join(str(part) for part in parts).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
 def seed_dropout(seed: int, *, step: int, micro_step: int, rank: int = 0) -> None:
-    """Make the dropout of one micro-step a function of its coordinates alone.
+    """Make the dropout of a micro-step depend only on its coordinates.
 
-    torch.manual_seed seeds devices that are not used too, which takes 0.6 ms.
+    torch.manual_seed would also seed unused devices, which takes 0.6 ms.
     """
     value = seed_for("dropout", seed, step, micro_step, rank)
     torch.default_generator.manual_seed(value)
@@ -106,11 +106,11 @@ def measure_peak_flops_per_s(runtime: Runtime, *, budget_s: float = 0.3) -> floa
 
     Args:
         runtime: device and dtype to measure.
-        budget_s: about how long to measure.
+        budget_s: approximate measuring time in seconds.
     """
     size = 8192 if runtime.device.type == "cuda" else 1024
     own = torch.Generator(runtime.device).manual_seed(0)
-    # Of random numbers: a GPU's clock is higher while it multiplies ones.
+    # Use random numbers: a GPU's clock is higher when it multiplies ones.
     a = torch.randn(size, size, device=runtime.device, generator=own).to(runtime.dtype)
     best = float("inf")
     torch.mm(a, a)
@@ -137,7 +137,7 @@ def train_flops_per_token(
 
     Source:
         Per layer and token forward: 6 D^2 (QKV) + 4 S D (scores and values), then 2 D^2 (output)
-        + 4 D F (feed-forward), the latter in the last layer at predicted positions alone; per
+        + 4 D F (feed-forward), the latter two in the last layer at predicted positions only; per
         predicted position 2 D^2 + 2 D V. Backward is twice that.
     """
     d, f = config.hidden_size, config.intermediate_size

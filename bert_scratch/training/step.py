@@ -20,15 +20,15 @@ from bert_scratch.training.optimizer import clip_and_step
 from bert_scratch.training.runtime import Runtime, seed_dropout
 
 FORWARD, BACKWARD, UPDATE = "forward", "backward", "clip and optimizer"
-"""What a profile calls the parts of a step."""
+"""Names of the parts of a step in a profile."""
 
 
 class NonFinite(Exception):
-    """A loss or gradient was infinite or NaN; the weights are those before that step.
+    """A loss or gradient was infinite or NaN; the weights are those before the step.
 
     Args:
         message: where and what.
-        num_tokens: real tokens of the step, which was not learned from.
+        num_tokens: real tokens of the step that was not made.
     """
 
     exit_code = 3
@@ -40,46 +40,46 @@ class NonFinite(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """What an update leaves behind for the log."""
+    """The results of an update for the log."""
 
     sums: list[float]
-    """In the order of the objective's `sum_names`, over all ranks."""
+    """Sums over all ranks, in the order of the objective's `sum_names`."""
     grad_norm: float
-    """Before clipping."""
+    """Gradient norm before clipping."""
     num_tokens: int
     """Real tokens of all ranks."""
     num_positions: int
     """Positions that all ranks computed, padding included."""
     module_grad_norms: dict[str, float] = field(default_factory=dict)
-    """Before clipping, by module; empty unless asked for."""
+    """Gradient norms before clipping, by module; empty unless requested."""
     overflowed: bool = False
-    """The gradients were too large for float16: the update was left out and the scale lowered."""
+    """Whether gradients overflowed float16: the update was skipped and the scale lowered."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PendingUpdate:
-    """An update that is made, or under way on the device, and whose sums nobody has read yet."""
+    """An update, made or still running on the device, whose sums have not been read yet."""
 
     step: int
     batch: StepBatch
     objective: Objective[Any]
     totals: Totals
-    """The sums, the norm of the gradients, whether the loss scale is the lowest, and the sizes."""
+    """The sums, the gradient norm, whether the loss scale is the lowest, and the sizes."""
     own_sums: Tensor
-    """Of this rank."""
+    """The sums of this rank."""
     own_norm: Tensor
-    """Of this rank."""
+    """The gradient norm of this rank."""
     ranks: Ranks
     module_grad_norms: dict[str, float]
     is_scaled: bool
     """Whether there is a loss scale."""
 
     def result(self) -> StepResult:
-        """Return what the update left behind, as soon as it is known; to be called once.
+        """Wait for the update's result and return it; call this only once.
 
         Raises:
-            NonFinite: when a loss or gradient is not finite, on all ranks; the update was not
-                made. With a loss scale only when lowering it cannot help.
+            NonFinite: on all ranks, if a loss or gradient is not finite; the update was not
+                made. With a loss scale, only if lowering it cannot help.
         """
         *sums, norm, is_lowest, num_tokens, num_positions = self.totals.read()
         result = StepResult(
@@ -101,27 +101,27 @@ class PendingUpdate:
 
 @dataclass(frozen=True, kw_only=True)
 class Updater(Generic[BatchT]):
-    """Makes the updates of a run; here is what they have in common."""
+    """Makes the updates of a run; the fields are what all updates share."""
 
     model: nn.Module
-    """In training mode, on the runtime's device; the same on all ranks."""
+    """The model in training mode, on the runtime's device; the same on all ranks."""
     optimizer: torch.optim.Optimizer
-    """As `build_optimizer` made it, over the model's parameters."""
+    """The optimizer over the model's parameters, from `build_optimizer`."""
     objective: Objective[BatchT]
-    """Whose loss is minimised."""
+    """The objective whose loss is minimised."""
     runtime: Runtime
     seed: int
-    """Of the run; dropout is a function of it and the step."""
+    """The run's seed; dropout is a function of it and the step."""
     micro_batch_size: int
-    """Examples of a forward pass."""
+    """Examples per forward pass."""
     max_grad_norm: float
     """The global norm above which gradients are scaled down; 0 never scales."""
     arrange: Callable[[Any], Any] | None = None
-    """Lays each micro-batch out anew: packed, or padded to one of few shapes."""
+    """Rearranges each micro-batch: packed, or padded to one of a few shapes."""
     all_reduce: AllReduce = IN_ONE_PROCESS
-    """Adds up over the ranks, which all make the same updates."""
+    """Sums over the ranks, which all make the same updates."""
     loss_scale: LossScale | None = None
-    """For float16; adapted after each update."""
+    """The loss scale for float16, adapted after each update."""
 
     def update(
         self,
@@ -133,14 +133,14 @@ class Updater(Generic[BatchT]):
     ) -> PendingUpdate:
         """Make one update from one batch, in micro-batches, without waiting for the device.
 
-        A loss or gradient that is not finite changes neither weights nor moments, whenever that
-        is found out.
+        A loss or gradient that is not finite changes neither weights nor moments, even if that is
+        noticed later.
 
         Args:
             batch: this rank's examples of the step, on the CPU.
             step: updates made before.
             learning_rate: of this update.
-            module_norms: to measure this step's gradients with.
+            module_norms: measures this step's gradients, if given.
 
         Raises:
             PeerEnded: if another rank has ended; the update was not made.
@@ -170,7 +170,7 @@ class Updater(Generic[BatchT]):
         )
 
     def _add_gradients(self, batch: BatchT, step: int) -> tuple[Tensor, int]:
-        """Go forward and backward, micro-batch by micro-batch; return the sums and positions."""
+        """Run forward and backward on each micro-batch; return the sums and number of positions."""
         device, rank = self.runtime.device, self.all_reduce.ranks.rank
         counts = self.objective.counts(batch).to(device, non_blocking=True)
         counts = self.all_reduce.sum_(counts).clamp(min=1)
@@ -181,7 +181,7 @@ class Updater(Generic[BatchT]):
                 micro_batch = self.arrange(micro_batch)
             seed_dropout(self.seed, step=step, micro_step=micro_step, rank=rank)
             if device.type == "cuda":
-                micro_batch = micro_batch.pin_memory()  # else the copy would wait for the device
+                micro_batch = micro_batch.pin_memory()  # otherwise the copy waits for the device
             micro_batch = micro_batch.to(device, non_blocking=True)
             with record_function(FORWARD), self.runtime.autocast():
                 loss, sums = self.objective.loss(self.model, micro_batch, counts)
@@ -193,7 +193,7 @@ class Updater(Generic[BatchT]):
         return total, num_positions
 
     def _vector(self, sums: Tensor, norm: Tensor, batch: BatchT, num_positions: int) -> Tensor:
-        """Return what is added up over the ranks, in float64; `PendingUpdate.result` takes it."""
+        """Return what to sum over the ranks, in float64, as `PendingUpdate.result` reads it."""
         scale = self.loss_scale
         is_lowest = torch.zeros_like(norm) if scale is None else scale.is_lowest()
         sizes = torch.tensor([batch.num_tokens, num_positions], dtype=torch.float64)
@@ -211,13 +211,13 @@ def _are_finite(*values: float) -> bool:
 
 
 def _non_finite_message(own: dict[str, float], step: int, batch: StepBatch, ranks: Ranks) -> str:
-    """Say where it happened, on every rank the same; each tells the others what it has found.
+    """Return the same message on every rank; each tells the others what it has found.
 
     Args:
         own: losses and gradient norm of this rank.
         step: updates made before.
         batch: of this rank.
-        ranks: all take part.
+        ranks: all must take part.
     """
     found = ", ".join(
         f"{name} {v:g}" for name, v in own.items() if "loss" in name or "norm" in name
@@ -243,8 +243,8 @@ def sums_of(
 ) -> list[float]:
     """Return the sums of an objective over the batches of all ranks, without gradients.
 
-    The ranks go side by side, each through batches of its own, until none has any left. A stop
-    ends it early; with several ranks it is that of `all_reduce`, which all follow at once.
+    The ranks proceed in lockstep, each through its own batches, until none has any left. A stop
+    ends this early; with several ranks it is that of `all_reduce`, which all follow at once.
     """
     total = torch.zeros(len(objective.sum_names), dtype=torch.float64)
     remaining = iter(batches)

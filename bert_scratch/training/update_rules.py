@@ -1,7 +1,7 @@
-"""How a gradient moves the weights, where torch has no rule of its own that fits.
+"""Optimizers that torch does not provide in the form needed.
 
-Both rules honour `found_inf` as torch's fused AdamW does: where that tensor is not zero, neither
-weights nor moments change, and the host need not know.
+Both honour `found_inf` as torch's fused AdamW does: if that tensor is not zero, neither weights nor
+moments change, and the host need not know.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ import torch
 from torch import Tensor
 
 MOMENTUM = 0.95
-"""How slowly Muon's averaged gradient changes."""
+"""Decay rate of Muon's averaged gradient."""
 NUM_ITERATIONS = 5
-"""Of the Newton-Schulz iteration."""
+"""Number of Newton-Schulz iterations."""
 
 
 class GoogleAdamW(torch.optim.Optimizer):
-    """Adam with decoupled decay and without bias correction, as Google's BERT trained.
+    """Adam with decoupled decay and without bias correction, as used to train Google's BERT.
 
     The update is `p -= lr * (m / (sqrt(v) + eps) + decay * p)`.
 
     Source:
-        google-research/bert `AdamWeightDecayOptimizer`; the missing correction is called an
-        oversight that warm-up makes harmless in google-research/bert issue 153.
+        google-research/bert `AdamWeightDecayOptimizer`; google-research/bert issue 153 calls the
+        missing correction an oversight that warm-up makes harmless.
     """
 
     def __init__(
@@ -76,19 +76,19 @@ class Muon(torch.optim.AdamW):
     """Muon for the encoder's matrices, torch's fused AdamW for everything else.
 
     A matrix moves by its averaged gradient with all singular values brought near 1, so that no
-    direction of it is left behind. The move has the size of one of AdamW's, so both share
-    learning rate and decay.
+    direction is neglected. The move is as large as one of AdamW's, so both share learning rate and
+    decay.
 
     Args:
-        params: groups, of matrices and other parameters alike.
-        num_stacked: the matrices, and how many each holds one below the other.
-        arithmetic: dtype of the iteration's matrix products; float32 in place of float16, whose
-            range is too small for the entries of a large matrix.
+        params: groups of matrices and other parameters.
+        num_stacked: the matrices, and how many each holds stacked vertically.
+        arithmetic: dtype of the iteration's matrix products; float16 is replaced by float32,
+            since its range is too small for the entries of a large matrix.
         options: of `torch.optim.AdamW`.
 
     Source:
-        Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks". The size,
-        0.2 sqrt(max(m, n)) a matrix, is that of Liu et al. 2025, "Muon is scalable for LLM
+        Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks". The size of
+        a move, 0.2 sqrt(max(m, n)), is that of Liu et al. 2025, "Muon is scalable for LLM
         training", section 2.2.
     """
 
@@ -107,13 +107,13 @@ class Muon(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Update every parameter that has a gradient; those of matrices are used up."""
+        """Update every parameter that has a gradient; gradients of matrices are consumed."""
         for group in self.param_groups:
             matrices = [p for p in group["params"] if p.grad is not None and p in self.num_stacked]
             if matrices:
                 self._update(group, matrices)
             for p in matrices:
-                p.grad = None  # the rest is AdamW's
+                p.grad = None  # leave only the rest to AdamW
         super().step()
 
     def _update(self, group: dict[str, Any], matrices: list[Tensor]) -> None:
@@ -123,7 +123,7 @@ class Muon(torch.optim.AdamW):
         averages = [self.state[p]["exp_avg"] for p in matrices]
         gradients = [p.grad for p in matrices if p.grad is not None]
         learning_rate = group["lr"]
-        if self.found_inf is not None:  # then averages move to themselves, and matrices by nothing
+        if self.found_inf is not None:  # where it is nonzero, averages and matrices do not change
             usable = self.found_inf == 0
             gradients = [
                 torch.where(usable, *pair) for pair in zip(gradients, averages, strict=True)
@@ -140,7 +140,7 @@ class Muon(torch.optim.AdamW):
     def _alike(
         self, matrices: Sequence[Tensor], directions: Sequence[Tensor]
     ) -> Iterable[tuple[list[Tensor], list[Tensor]]]:
-        """Return the matrices of each shape, stacked ones apart, and their directions."""
+        """Return the matrices of each shape, stacked ones split, and their directions."""
         alike: dict[torch.Size, tuple[list[Tensor], list[Tensor]]] = {}
         for matrix, direction in zip(matrices, directions, strict=True):
             count = self.num_stacked[matrix]
@@ -154,9 +154,9 @@ class Muon(torch.optim.AdamW):
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:
-    """Bring the singular values of matrices near 1 and keep their singular vectors.
+    """Bring the singular values of matrices near 1, keeping their singular vectors.
 
-    What was not tiny ends between 0.7 and 1.2.
+    Values that were not tiny end between 0.7 and 1.2.
 
     Args:
         matrices: [N, m, n] floating point.
@@ -176,7 +176,7 @@ def orthogonalised(matrices: Tensor) -> Tensor:
 
 
 def _replace(old: Sequence[Tensor], new: Sequence[Tensor], *, unless: Tensor | None) -> None:
-    """Write new values over old ones; where the flag is not zero the old ones stay."""
+    """Copy new values over old ones; if the flag is not zero, the old ones stay."""
     if unless is not None:
         usable = unless == 0
         new = [torch.where(usable, *pair) for pair in zip(new, old, strict=True)]

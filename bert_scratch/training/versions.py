@@ -9,10 +9,10 @@ PACKAGES = ("torch", "numpy", "tokenizers", "safetensors")
 
 
 def versions(*others: str) -> dict[str, str]:
-    """Return the versions that decide a run's bits, Python's first.
+    """Return the versions that determine a run's bits, Python's first.
 
     Args:
-        others: further packages, such as the one that measures.
+        others: further packages, such as the benchmark's.
     """
     packages = (*PACKAGES, *others)
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}

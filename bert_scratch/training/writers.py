@@ -1,7 +1,7 @@
-"""The curves of a run, sent to TensorBoard, Weights & Biases or trackio as they are made.
+"""Send the curves of a run to TensorBoard, Weights & Biases or trackio during training.
 
-All get the same names: `train/loss`, `eval/mlm_loss`, `train/grad_norm/embeddings`. A resumed run
-goes on with the curves it began.
+All use the same names: `train/loss`, `eval/mlm_loss`, `train/grad_norm/embeddings`. A resumed run
+continues its curves.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _ID_FILE = "tracking_id.txt"
 
 
 class Writer(Protocol):
-    """What keeps curves somewhere else."""
+    """An outside destination for curves."""
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Add one point to each named curve."""
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send what is still pending."""
 
 
 class TensorBoardWriter:
@@ -37,7 +37,7 @@ class TensorBoardWriter:
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, first_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        # What an earlier process wrote after the step this one starts from is hidden.
+        # Hides what an earlier process wrote after the step this one starts from.
         self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
 
     def write(self, step: int, values: dict[str, float]) -> None:
@@ -52,7 +52,7 @@ class TensorBoardWriter:
 
 
 class WandbWriter:
-    """A run of the project bert-scratch at Weights & Biases, or on this disk when it is offline."""
+    """A run of the project bert-scratch at Weights & Biases, or on this disk if offline."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, first_step: int) -> None:
         wandb = _import_tracker("wandb")
@@ -64,7 +64,7 @@ class WandbWriter:
             dir=str(folder),
             config=dict(settings),
         )
-        # Steps of our own: W&B's can only grow, a resumed run repeats those since its checkpoint.
+        # Use our own steps: W&B's only grow, but a resumed run repeats those since its checkpoint.
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
 
@@ -73,7 +73,7 @@ class WandbWriter:
         self._run.log({**values, "step": step})
 
     def close(self) -> None:
-        """Wait until all is sent."""
+        """Wait until everything is sent."""
         self._run.finish()
 
 
@@ -82,7 +82,7 @@ class TrackioWriter:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, first_step: int) -> None:
         self._trackio = _import_tracker("trackio")
-        # trackio knows a run by its name, so that a resumed one must not share it with another.
+        # trackio identifies a run by its name, so no two runs may share one.
         name = f"{folder.resolve().name}-{_tracking_id(folder)[:8]}"
         self._trackio.init(project=PROJECT, name=name, config=dict(settings), resume="allow")
 
@@ -91,7 +91,7 @@ class TrackioWriter:
         self._trackio.log(values, step=step)
 
     def close(self) -> None:
-        """Wait until all is kept."""
+        """Wait until everything is stored."""
         self._trackio.finish()
 
 
@@ -106,7 +106,7 @@ def check_writers_installed(names: Iterable[str]) -> None:
     """Refuse, before any work, writers whose package is missing.
 
     Raises:
-        InputError: naming what installs it.
+        InputError: saying how to install it.
     """
     for name in names:
         if name == "tensorboard":
@@ -116,18 +116,18 @@ def check_writers_installed(names: Iterable[str]) -> None:
 
 
 class Writers:
-    """Several writers at once; one that fails is said and left out, and the run goes on."""
+    """Several writers at once; one that fails is reported and dropped, and the run continues."""
 
     def __init__(
         self, names: Iterable[str], folder: Path, settings: Mapping[str, Any], *, first_step: int
     ) -> None:
-        """Open them.
+        """Open the writers.
 
         Args:
             names: of `WRITERS`.
             folder: of the run.
-            settings: the resolved ones, shown beside the curves.
-            first_step: updates made before; a resumed run goes on from there.
+            settings: the resolved settings, shown beside the curves.
+            first_step: updates made before; a resumed run continues from there.
         """
         self._open: dict[str, Writer] = {}
         for name in dict.fromkeys(names):
@@ -138,7 +138,7 @@ class Writers:
                 _warn(name, error)
 
     def write(self, line: Mapping[str, Any]) -> None:
-        """Send one line of metrics.jsonl, its numbers named after its split."""
+        """Send one line of metrics.jsonl, prefixing names with its split."""
         values = {
             f"{line['split']}/{name}": value
             for name, value in line.items()
@@ -166,7 +166,7 @@ def _warn(name: str, error: Exception) -> None:
 
 
 def _import_tracker(name: str) -> Any:
-    """Import a package that no extra of ours installs.
+    """Import a package that none of our extras installs.
 
     Raises:
         InputError: with the command that installs it.
@@ -178,7 +178,7 @@ def _import_tracker(name: str) -> Any:
 
 
 def _tracking_id(folder: Path) -> str:
-    """Return the id under which trackers know the run in a folder, drawn when first asked for."""
+    """Return the id under which trackers know the run in a folder, created on first use."""
     path = folder / _ID_FILE
     if not path.exists():
         durable.write_text(path, uuid.uuid4().hex + "\n")

@@ -109,7 +109,9 @@ def test_block_inside_a_block_of_one_process_is_the_same_process() -> None:
 def test_restarts_and_places_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TORCHELASTIC_RESTART_COUNT", "LOCAL_WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
-    assert (times_restarted(), ranks_on_this_machine(), gpu_of_this_rank()) == (0, 1, 0)
+    assert (times_restarted(), ranks_on_this_machine()) == (0, 1)
+    with pytest.raises(InputError, match="LOCAL_RANK"):
+        gpu_of_this_rank()
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "2")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
     monkeypatch.setenv("LOCAL_RANK", "5")

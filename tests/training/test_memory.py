@@ -83,7 +83,7 @@ def test_prediction_counts_what_autograd_holds_for_a_token(
     assert predicted.held_bytes == pytest.approx((more - fewer) / (64 * SEQ_LENGTH), rel=0.02)
 
 
-def of_base(**changes: bool) -> StepMemory:
+def of_base(**changes: int) -> StepMemory:
     settings = {"activation_checkpointing": False, **changes}
     config = BertConfig.preset("base", vocab_size=30522)
     return StepMemory(
@@ -145,11 +145,34 @@ def test_peak_counts_from_the_reset_on() -> None:
     assert later - low > 2**25
 
 
-def test_a_product_without_memory_is_a_lack_of_memory() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        torch.AcceleratorError("CUDA error: out of memory", 2),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+        RuntimeError("Triton Error [CUDA]: out of memory"),
+    ],
+)
+def test_a_lack_of_memory_is_one_in_whatever_words(error: RuntimeError) -> None:
     def attempt() -> None:
-        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate")
+        raise error
 
     assert memory.within_memory(attempt) is None
+
+
+def test_another_error_is_no_lack_of_memory() -> None:
+    def attempt() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(RuntimeError, match="illegal"):
+        memory.within_memory(attempt)
+
+
+def test_ranks_hold_the_sums_of_their_gradients_too() -> None:
+    alone, shared = of_base(), of_base(world_size=2)
+    parameters = sum(p.numel() for p in BertForPreTraining(alone.config).parameters())
+    assert shared.state_bytes - alone.state_bytes == 4 * parameters
 
 
 def test_a_container_limits_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,4 +207,6 @@ def test_packed_steps_on_a_gpu_learn_what_padded_ones_do(
         sums, gradients = learned(model, batch, counts)
         packed_sums, packed_gradients = learned(model, packed, counts, objective)
     torch.testing.assert_close(packed_sums, sums, atol=2.0, rtol=0.02)
-    assert largest_error(packed_gradients, gradients) < 0.1
+    # On a CPU two ways to compute attention differ by up to 0.15 in bfloat16, by 0.02 in float16;
+    # rows that see each other by more than 0.2.
+    assert largest_error(packed_gradients, gradients) < (0.2 if dtype == torch.bfloat16 else 0.05)
