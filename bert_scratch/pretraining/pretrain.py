@@ -1,4 +1,4 @@
-"""The main job: text in, a pretrained BERT out; killed at any moment, the same command goes on."""
+"""The main job: text in, a pretrained BERT out; if killed, the same command resumes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bert_scratch import durable
-from bert_scratch.config import InputError
+from bert_scratch.config import INPUT_ERROR_EXIT_CODE, InputError
 from bert_scratch.model.devices import resolve_device, resolve_dtype
 from bert_scratch.pretraining.announce import announce, announce_dry_run
 from bert_scratch.pretraining.assemble import Parts, assemble
@@ -42,15 +42,15 @@ from bert_scratch.training.writers import check_writers_installed
 
 
 def pretrain(asked: PretrainConfig, on_change: OnChange = nobody) -> PretrainResult | None:
-    """Run, or go on with, the pretraining that the settings describe; None after a dry run.
+    """Start or resume the pretraining that the settings describe; None after a dry run.
 
     Args:
-        asked: the settings; what is left out is chosen.
+        asked: the settings; those left out are chosen.
         on_change: called with the run's folder after each evaluation, and when the run ends.
 
     Raises:
         InputError: if settings, corpus or folder cannot be used; nothing is lost.
-        Interrupted: after SIGTERM or SIGINT, once what could be saved is saved.
+        Interrupted: after SIGTERM or SIGINT, once progress is saved.
         NonFinite: if a loss or gradient is not finite; the last checkpoint is finite.
     """
     check_writers_installed(asked.report_to)
@@ -69,7 +69,7 @@ def pretrain(asked: PretrainConfig, on_change: OnChange = nobody) -> PretrainRes
 def _pretrain_in(
     folder: PretrainRunFolder, asked: PretrainConfig, ranks: Ranks
 ) -> PretrainResult | None:
-    """Do what `pretrain` does, in a folder that no process but the other ranks is using."""
+    """Do what `pretrain` does, in a folder that only the ranks of this run use."""
     stored = stored_run(folder, asked)
     if stored is not None:
         if asked.dry_run:
@@ -86,8 +86,21 @@ def _pretrain_in(
             print(f"{folder.path}: this run is done; its model is in {folder.model}")
             steps = stored.num_train_steps or 0
             return PretrainResult(folder=folder.model, num_train_steps=steps, evaluation=None)
-    if ranks.world_size > 1 and not asked.dry_run:
+    is_shared = ranks.world_size > 1 and not asked.dry_run
+    if is_shared:
         folder.write_end("running", code=0, message="")  # no end of an earlier start is this one's
+    try:
+        return _lead_in(folder, asked, stored, ranks)
+    except InputError as error:
+        if is_shared:
+            folder.write_end("failed", code=INPUT_ERROR_EXIT_CODE, message=str(error))
+        raise
+
+
+def _lead_in(
+    folder: PretrainRunFolder, asked: PretrainConfig, stored: PretrainConfig | None, ranks: Ranks
+) -> PretrainResult | None:
+    """Do the first rank's part of a run that has something to do, and tell the others theirs."""
     ranks.tell("start", "prepare")
     try:
         parts = _ready(folder, asked, stored, ranks)
@@ -107,7 +120,7 @@ _NOTHING = "nothing to do"
 def _ready(
     folder: PretrainRunFolder, asked: PretrainConfig, stored: PretrainConfig | None, ranks: Ranks
 ) -> Parts | None:
-    """Prepare and resolve everything before the first step; None after a dry run."""
+    """Prepare and resolve everything needed before the first step; None after a dry run."""
     if stored is None:
         _check_machine(asked)
         check_word_vectors_exist(asked)
@@ -123,12 +136,12 @@ def _ready(
     store_word_vectors(asked, folder)
     durable.write_text(folder.corpus_facts, parts.facts.to_json())
     parts.tokenizer.save_pretrained(folder.tokenizer)
-    folder.store(asked, parts.config)  # last: from here on the run is one to go on with
+    folder.store(asked, parts.config)  # last: from here on the run can be resumed
     return parts
 
 
 def _check_machine(asked: PretrainConfig) -> None:
-    """Refuse what this machine cannot compute before a long preparation of the corpus.
+    """Refuse what this machine cannot compute, before a long preparation of the corpus.
 
     Raises:
         InputError: naming the flag.
@@ -142,7 +155,7 @@ def _check_machine(asked: PretrainConfig) -> None:
 def _follow_in(
     folder: PretrainRunFolder, asked: PretrainConfig, ranks: Ranks
 ) -> PretrainResult | None:
-    """Do a further rank's part of what `pretrain` does, with the settings of the first one."""
+    """Do another rank's part of what `pretrain` does, with the first rank's settings."""
     if ranks.wait_for("start") == _NOTHING:
         return None
     store = prepared_corpus(asked, folder)
@@ -150,7 +163,7 @@ def _follow_in(
     if settings == _NOTHING:
         return None
     parts = assemble(settings_from(settings), store, ranks)
-    return _run(replace(parts, word_vectors=None), folder)  # the first rank's weights are all's
+    return _run(replace(parts, word_vectors=None), folder)  # it gets the first rank's weights
 
 
 def _run(parts: Parts, folder: PretrainRunFolder) -> PretrainResult:

@@ -168,6 +168,19 @@ def test_killed_rank_ends_the_others_with_code_75(killed: int, settings: MakeSet
     assert all(error.count("\n") == 1 and "the same command goes on" in error for error in left)
 
 
+def test_an_input_error_after_the_start_is_in_the_status(settings: MakeSettings) -> None:
+    run = Run(settings(**WITHOUT_DROPOUT))
+    codes, errors = ended(run.start(2, "terminate", 1, 3))
+    assert codes == [75, 75], errors
+    for weights in run.folder.glob("checkpoints/*/model.safetensors"):
+        weights.write_bytes(b"broken")
+    codes, errors = ended(run.start(2))
+    assert codes == [2, 2], errors
+    status = run.status()
+    assert (status["state"], status["code"]) == ("failed", 2)
+    assert "no whole checkpoint" in str(status["message"])
+
+
 def test_signalled_rank_stops_all_and_other_numbers_of_ranks_go_on(
     alone: Run, settings: MakeSettings
 ) -> None:
