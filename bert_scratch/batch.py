@@ -1,4 +1,4 @@
-"""The one contract between data and model: what a training step is given.
+"""The contract between data and model: the inputs of a training step.
 
 Letters: B examples, S positions, N predicted positions.
 """
@@ -6,7 +6,7 @@ Letters: B examples, S positions, N predicted positions.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -17,23 +17,41 @@ WIDTH_MULTIPLE = 8
 
 
 def rounded_up(count: int, step: int) -> int:
-    """Return the lowest multiple of a step that is not below a count."""
+    """Round a count up to a multiple of step."""
     return -(-count // step) * step
 
 
 def padded_width(longest: int, limit: int) -> int:
-    """Return how wide rows are laid out: as the longest, rounded up for the hardware's sake.
+    """Return the padded width of rows: that of the longest, rounded up for the hardware.
 
     Args:
         longest: tokens of the longest row.
-        limit: no row is wider.
+        limit: the largest width.
     """
     return min(rounded_up(longest, WIDTH_MULTIPLE), limit)
 
 
+def passes_by_length(lengths: Sequence[int], tokens_per_pass: int) -> Iterator[list[int]]:
+    """Yield the indices of rows for each forward pass, the longest rows first.
+
+    Rows of similar length share a pass, so little of it is padding, and every pass takes about the
+    same memory.
+
+    Args:
+        lengths: positions of each row, >= 1.
+        tokens_per_pass: positions per pass, padding included; a single row may exceed it.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    start = 0
+    while start < len(order):
+        count = max(1, tokens_per_pass // lengths[order[start]])
+        yield order[start : start + count]
+        start += count
+
+
 @dataclass(frozen=True, kw_only=True)
 class TokenBatch:
-    """Rows of tokens whose tensors go to a device together; a base of dataclasses."""
+    """Rows of tokens whose tensors move to a device together; a base for dataclasses."""
 
     input_ids: Tensor
     """[B, S] int64, [PAD] beyond each row's end; [B, C, S] with C choices."""
@@ -44,7 +62,7 @@ class TokenBatch:
 
     @property
     def num_positions(self) -> int:
-        """Positions that are computed: tokens and padding."""
+        """Number of positions to compute: tokens and padding."""
         return self.input_ids.numel()
 
     def to(self, device: torch.device, *, non_blocking: bool = False) -> Self:
@@ -52,7 +70,7 @@ class TokenBatch:
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Self:
-        """Return the batch in page-locked memory, from which a GPU copies by itself."""
+        """Return the batch in page-locked memory, so that copies to a GPU can be asynchronous."""
         return self._map(Tensor.pin_memory)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
@@ -66,25 +84,25 @@ class TokenBatch:
 class Batch(TokenBatch):
     """Examples of one step, masked and ready for `BertForPreTraining`.
 
-    `masked_positions` are flat: row * S + column, ascending, so the vocabulary projection runs on
-    N rows only and nothing is searched for inside the step. `input_ids` are those after masking.
+    `masked_positions` are flat (row * S + column) and ascending, so the vocabulary projection runs
+    on N rows only and the step needs no search. `input_ids` are those after masking.
     """
 
     masked_positions: Tensor
     """[N] int64, flat positions to predict, in reading order."""
     masked_labels: Tensor
-    """[N] int64, the token that stood there; -100 marks a filler slot."""
+    """[N] int64, the original token there; -100 marks a padding slot."""
     next_sentence_label: Tensor | None
     """[B] int64, 0 = B follows A, 1 = random (sop: 1 = swapped); None without pairs."""
     example_ids: Tensor
-    """[B, 2] int64, (epoch, slot) of each example: what it is, whoever computes it."""
+    """[B, 2] int64, (epoch, slot) of each example, which identify it on any rank."""
     num_tokens: int
-    """Real tokens, [CLS] and [SEP] included, padding not."""
+    """Number of real tokens, including [CLS] and [SEP] but not padding."""
     row_starts: Tensor | None = None
-    """[R+1] int32 of packed rows: S is all there is, B is 1, and row r is the positions from
-    row_starts[r] up to row_starts[r+1]; `next_sentence_label` is [R] then. None: a row each."""
+    """[R+1] int32 for packed rows: B is 1, S holds all rows, and row r is the positions from
+    row_starts[r] up to row_starts[r+1]; `next_sentence_label` is then [R]. None: not packed."""
     longest_row: int | None = None
-    """No packed row has more tokens."""
+    """Upper bound on the tokens of a packed row."""
 
     def describe_examples(self) -> str:
         """Name the first few examples."""
@@ -92,10 +110,10 @@ class Batch(TokenBatch):
         return f"Examples (epoch:slot) {names}, ..."
 
     def split(self, micro_batch_size: int) -> list[Batch]:
-        """Cut into micro-batches of rows of much the same length, the longest first.
+        """Split into micro-batches of rows of similar length, the longest first.
 
-        Which rows are computed together changes no sum over the step, and the less they differ,
-        the less is padded. Works on a batch that is still on the CPU: it looks at lengths.
+        Grouping rows does not change any sum over the step, and similar lengths need less padding.
+        The batch must still be on the CPU, because lengths are read.
 
         Args:
             micro_batch_size: rows per piece, >= 1; the last piece may have fewer.
@@ -108,7 +126,7 @@ class Batch(TokenBatch):
         return [ordered.rows(start, min(start + micro_batch_size, num_rows)) for start in starts]
 
     def rows(self, start: int, stop: int) -> Batch:
-        """Return the rows from start to stop, as wide as their longest needs."""
+        """Return the rows from start to stop, trimmed to the width their longest needs."""
         width = self.input_ids.shape[1]
         lengths = self.attention_mask[start:stop].sum(dim=1)
         needed = padded_width(int(lengths.max()), width)
@@ -129,7 +147,7 @@ class Batch(TokenBatch):
         )
 
     def _longest_first(self) -> Batch:
-        """Return the same rows by falling length; rows of one length keep their order."""
+        """Return the same rows by descending length; rows of equal length keep their order."""
         width = self.input_ids.shape[1]
         order = self.attention_mask.sum(dim=1).argsort(descending=True, stable=True)
         place = order.argsort()

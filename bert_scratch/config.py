@@ -1,7 +1,7 @@
-"""The model's configuration, and the machinery every command's settings share.
+"""The model's configuration, and the machinery shared by every command's settings.
 
 All settings are frozen keyword-only dataclasses: built once, checked in `__post_init__`, written
-to JSON, read back strictly. A key nobody knows is an error with a suggestion, never ignored.
+to JSON, read back strictly. An unknown key is an error with a suggestion, never ignored.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from typing import Any, ClassVar, Self
 from bert_scratch.durable import is_stream
 
 SYSTEM_ERROR_EXIT_CODE = 1
-"""The machine refused: a full disk, a file that went away."""
+"""The system failed: a full disk, or a file that went away."""
 INPUT_ERROR_EXIT_CODE = 2
 STOPPED_EXIT_CODE = 75
 """Stopped before the end; the same command resumes."""
 
 
 class InputError(ValueError):
-    """What the user gave is wrong: one clear line naming file, flag or value, and the remedy.
+    """The user's input is wrong: one clear line naming file, flag or value, and the remedy.
 
     The command line prints it without a traceback and exits with code 2.
     """
@@ -44,7 +44,7 @@ def exit_code_of(error: BaseException) -> int:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ' (did you mean X?)' for the nearest known name, or '' when none is near."""
+    """Return ' (did you mean X?)' for the closest known name, or '' if none is close."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
@@ -81,7 +81,7 @@ class Settings:
 
         Args:
             values: field name -> plain JSON value.
-            source: what to call the mapping in an error, for example the file's path.
+            source: how errors name the mapping, such as the file's path.
 
         Raises:
             InputError: on an unknown key (the nearest known one is suggested), a value of the
@@ -137,7 +137,7 @@ def read_json_object(path: str | Path) -> dict[str, Any]:
 
 
 def check_choice(name: str, value: str | None, choices: Iterable[str]) -> None:
-    """Raise `InputError` unless value is None or one of the choices; the nearest is suggested."""
+    """Raise `InputError` unless value is None or one of the choices; the closest is suggested."""
     known = list(choices)
     if value is not None and value not in known:
         raise InputError(
@@ -170,10 +170,10 @@ def check_range(
 
 
 def make_output_folder(folder: Path) -> None:
-    """Make a command's --output-dir, and see that files can be made in it, before any work.
+    """Create a command's --output-dir, and check that it is writable, before any work.
 
     Raises:
-        InputError: if it cannot be made or written to.
+        InputError: if it cannot be created or written to.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--output-dir {folder}: is a file; give a folder, new or there already")
@@ -181,14 +181,14 @@ def make_output_folder(folder: Path) -> None:
 
 
 def make_place_for(file: Path, *, flag: str = "--output") -> None:
-    """Make the folder of a command's output file, and see that it can be written, before any work.
+    """Create the folder of a command's output file, and check that it is writable, before any work.
 
     Args:
-        file: that will be written.
-        flag: that named it.
+        file: the file that will be written.
+        flag: the flag that named it.
 
     Raises:
-        InputError: if it is a folder, or its folder cannot be made or written to.
+        InputError: if it is a folder, or its folder cannot be created or written to.
     """
     if file.is_dir():
         raise InputError(f"{flag} {file}: is a folder; name a file in it")
@@ -197,7 +197,7 @@ def make_place_for(file: Path, *, flag: str = "--output") -> None:
 
 
 def _make_writable(folder: Path, named: str) -> None:
-    """Make a folder, and a file in it that goes at once; `named` is what the user gave."""
+    """Create a folder and, as a test, a temporary file in it; `named` is what the user gave."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -255,11 +255,11 @@ class BertConfig(Settings):
     problem_type: str | None = None
     """single_label_classification, multi_label_classification or regression."""
     pair_task: str | None = None
-    """What the pair head was trained for: nsp, sop or none. None: not recorded. A key of our own:
-    transformers keeps it and does nothing with it."""
+    """What the pair head was trained for: nsp, sop or none. None: not recorded. This key is our
+    own: transformers keeps it but ignores it."""
     trained_seq_length: int | None = None
-    """Tokens of the longest rows it was trained on: positions behind them have learned nothing.
-    None: not recorded. A key of our own, too."""
+    """Tokens of the longest rows it was trained on: later positions have learned nothing. None:
+    not recorded. This key is our own, too."""
 
     PRESETS: ClassVar[Mapping[str, tuple[int, int]]] = types.MappingProxyType(
         {
@@ -338,7 +338,7 @@ class BertConfig(Settings):
 
     @property
     def num_labels(self) -> int:
-        """C, the classes of a fine-tuned model: those of id2label, or two, as in transformers."""
+        """C, the number of classes of a fine-tuned model: of id2label, or 2 as in transformers."""
         return 2 if self.id2label is None else len(self.id2label)
 
 
@@ -353,7 +353,7 @@ def _plain(value: Any) -> Any:
 
 
 def _matches(value: Any, annotation: Any) -> bool:
-    """Tell whether a plain JSON value can stand for the annotated type."""
+    """Tell whether a plain JSON value is valid for the annotated type."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
         return any(_matches(value, argument) for argument in arguments)
@@ -378,14 +378,14 @@ def _matches(value: Any, annotation: Any) -> bool:
 
 
 def _is_key(key: Any, annotation: Any) -> bool:
-    """Tell whether a JSON object's key, always a string, can stand for the annotated type."""
+    """Tell whether a JSON object's key, always a string, is valid for the annotated type."""
     if annotation is int and isinstance(key, str):
         return key.isascii() and key.isdigit()
     return isinstance(key, annotation)
 
 
 def _typed(value: Any, annotation: Any) -> Any:
-    """Turn a plain JSON value that matches the annotation into the field's own type."""
+    """Convert a plain JSON value that matches the annotation to the field's type."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
         chosen = next(argument for argument in arguments if _matches(value, argument))

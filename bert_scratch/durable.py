@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written under a temporary name, fsynced, renamed."""
+"""Write files atomically: under a temporary name, fsynced, then renamed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _TEMPORARY_NAME = re.compile(r".+\.\d+\.tmp")
 
 @contextmanager
 def durable_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside the path; on success it is fsynced and renamed onto it.
+    """Yield a temporary path next to the path; on success it is fsynced and renamed to it.
 
-    When the block fails the temporary file is removed and whatever stood at the path stays. A
-    link stays one: what it leads to is replaced. A pipe or a device takes the bytes as they are.
+    If the block fails, the temporary file is removed and an existing file stays. A symbolic link
+    is kept and its target replaced. A pipe or device receives the bytes directly.
     """
     if is_stream(path):
         with tempfile.TemporaryDirectory() as folder:
@@ -44,10 +44,10 @@ def durable_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def durable_folder(path: Path) -> Iterator[Path]:
-    """Yield a new folder beside the path; on success it is fsynced and takes the path's place.
+    """Yield a new folder next to the path; on success it is fsynced and replaces the path.
 
-    When the block fails it is removed and what stood at the path stays. One process at a time:
-    what a killed one left under the temporary name is removed.
+    If the block fails, it is removed and an existing folder stays. Only one process may do this at
+    a time: leftovers of a killed one under the temporary name are removed.
     """
     temporary, former = (path.with_name(path.name + end) for end in (".tmp", ".former.tmp"))
     _put_back(former, path)
@@ -71,18 +71,18 @@ def durable_folder(path: Path) -> Iterator[Path]:
 
 
 def _put_back(former: Path, path: Path) -> None:
-    """Undo the first of the two renames of `durable_folder` where the second did not follow."""
+    """Undo the first of the two renames of `durable_folder` if the second did not follow."""
     if former.exists() and not path.exists():
         former.rename(path)
 
 
 def is_stream(path: Path) -> bool:
-    """Tell whether a path is there and neither file nor folder: a pipe, a terminal, /dev/null."""
+    """Tell whether a path exists but is neither file nor folder: a pipe, a terminal, /dev/null."""
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that `durable_path` of a killed process left in a folder."""
+    """Remove the temporary files that a killed process left in a folder by `durable_path`."""
     for file in folder.glob("*.tmp"):
         if _TEMPORARY_NAME.fullmatch(file.name) and file.is_file():
             file.unlink()
@@ -100,7 +100,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def fsync(path: Path) -> None:
-    """Ask the system to put a file's bytes, or a folder's entries, on the disk."""
+    """Flush a file's bytes, or a folder's entries, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -116,13 +116,13 @@ def file_digest(path: Path) -> dict[str, Any]:
 
 
 def is_same(path: Path, stated: Mapping[str, Any], *, since: float) -> bool:
-    """Tell whether a file still has the content that `file_digest` stated once.
+    """Tell whether a file still has the content of an earlier `file_digest`.
 
     Args:
         path: of the file.
         stated: what `file_digest` returned then.
-        since: seconds since the epoch; a file of the stated size that nobody touched since is
-            taken to be the same, any other is read.
+        since: seconds since the epoch; a file of the stated size that has not changed since is
+            taken to be the same, any other of that size is read.
     """
     status = path.stat()
     if status.st_size != stated["bytes"]:

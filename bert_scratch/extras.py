@@ -1,4 +1,4 @@
-"""Optional packages: imported where they are used, named with their extra when missing."""
+"""Import optional packages on use; errors name the extra that installs a missing one."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ def import_extra(name: str, purpose: str, extra: str) -> ModuleType:
     """Import an optional package.
 
     Args:
-        name: of the module, for example pyarrow.parquet.
+        name: of the module, such as pyarrow.parquet.
         purpose: what needs it, as the beginning of a sentence: "reading .parquet files".
-        extra: of bert-scratch, which installs it.
+        extra: the extra of bert-scratch that installs it.
 
     Raises:
         InputError: with the command that installs it.

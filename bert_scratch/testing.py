@@ -1,7 +1,7 @@
-"""Set a component, or a whole model folder, beside Hugging Face's and measure the difference.
+"""Compare a component, or a whole model folder, with Hugging Face's and measure the difference.
 
 For our own tests and for anybody who writes BERT components: `assert_matches_huggingface` takes
-any module, not only ours. transformers is imported when it is needed.
+any module, not only ours. transformers is imported only when needed.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ def assert_matches_huggingface(
     compared with a `BertAttention` (or `BertLayer`) and a `BertLayer` up to that point.
 
     Args:
-        component: any module; ours, or one of your own with the same arguments.
-        hf_component: the module of transformers, with the same weights.
+        component: any module: ours, or your own with the same arguments.
+        hf_component: the transformers module, with the same weights.
         inputs: the first argument (`hidden_states` [B, S, D], or `input_ids` [B, S]), or all of
             them by name: `hidden_states` and `attention_bias` (additive, broadcast to
             [B, H, S, S]) for parts, the arguments of `BertModel` and labels for models.
         atol: the largest absolute difference allowed.
-        kind: which of our components a module of yours stands for, where that matters
-            (`MultiHeadAttention`, `FeedForward`); None is its own class.
+        kind: which of our components your module stands for, where that matters
+            (`MultiHeadAttention`, `FeedForward`); None: its own class.
 
     Returns:
         The largest absolute difference.
@@ -69,7 +69,7 @@ def assert_matches_huggingface(
         )
         difference = (mine - reference).abs()
         worst = difference.max().item() if difference.numel() else 0.0
-        if not worst <= atol:  # a NaN is a difference too
+        if not worst <= atol:  # NaN counts as a difference too
             place = torch.unravel_index(difference.nan_to_num(torch.inf).argmax(), mine.shape)
             index = tuple(int(i) for i in place)
             raise AssertionError(
@@ -82,7 +82,7 @@ def assert_matches_huggingface(
 
 @contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Switch dropout off, and back on where it was."""
+    """Switch to evaluation mode inside the block, then restore training mode where it was."""
     training = [part for part in module.modules() if part.training]
     module.eval()
     try:
@@ -111,7 +111,7 @@ def _call_huggingface(kind: type[nn.Module], hf: Any, inputs: Tensor | Mapping[s
 
 
 def _pairs(ours: Any, theirs: Any, labels: Tensor | None) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Yield what both returned: name, ours, Hugging Face's."""
+    """Yield the outputs that both returned: name, ours, Hugging Face's."""
     if dataclasses.is_dataclass(ours):
         for field in dataclasses.fields(ours):
             mine, reference = getattr(ours, field.name), getattr(theirs, field.name, None)
@@ -133,13 +133,13 @@ def _pairs(ours: Any, theirs: Any, labels: Tensor | None) -> Iterator[tuple[str,
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One place at which both models were read."""
+    """One stage at which both models were compared."""
 
     name: str
     difference: float
     """Largest absolute difference."""
     magnitude: float
-    """Largest absolute value of Hugging Face's."""
+    """Largest absolute value in Hugging Face's output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +152,7 @@ class Comparison:
 
     @property
     def max_difference(self) -> float:
-        """The largest of all stages."""
+        """The largest difference of all stages."""
         return max(stage.difference for stage in self.stages)
 
     def __str__(self) -> str:
@@ -179,8 +179,8 @@ _WITHOUT_POOLER = ("BertForTokenClassification", "BertForQuestionAnswering")
 def compare_with_huggingface(folder_or_hub_id: str | Path, text: str) -> Comparison:
     """Load a model folder here and in transformers, run both on a text, and compare every stage.
 
-    The text's two halves make a pair, once whole and once shortened, so that segments and padding
-    are exercised. The class is the folder's own; of a fine-tuned model the encoder is compared.
+    The text's two halves form a pair, once whole and once shortened, to exercise segments and
+    padding. The class is the folder's own; for a fine-tuned model the encoder is compared.
 
     Args:
         folder_or_hub_id: a model folder with a tokenizer, or a hub id.
@@ -194,7 +194,7 @@ def compare_with_huggingface(folder_or_hub_id: str | Path, text: str) -> Compari
     except ImportError as error:
         raise InputError("comparing needs transformers: pip install transformers") from error
     folder = find_folder(folder_or_hub_id)
-    read_config(folder)  # refuses what is no model folder before anything is loaded
+    read_config(folder)  # refuses what is not a model folder before anything is loaded
     stored = (read_json_object(folder / CONFIG).get("architectures") or ["BertModel"])[0]
     architecture = stored if stored in _LABELS else "BertModel"
     options = {"add_pooling_layer": False} if stored in _WITHOUT_POOLER else {}
@@ -247,7 +247,7 @@ def _example(tokenizer: Any, text: str, max_length: int) -> tuple[dict[str, Tens
 def _compare_stages(
     ours: PretrainedModel, theirs: nn.Module, inputs: dict[str, Tensor]
 ) -> list[Stage]:
-    """Run both models once and compare what chosen modules put out."""
+    """Run both models once and compare the outputs of chosen modules."""
     places = _places(ours)
     mine = _outputs(ours, places, inputs)
     reference = _outputs(theirs, {key: hf_module(name) for key, name in places.items()}, inputs)
@@ -255,7 +255,7 @@ def _compare_stages(
 
 
 def _places(model: PretrainedModel) -> dict[str, str]:
-    """Return the modules of ours to read, by the title of their row."""
+    """Return row title -> name of our module to read."""
     bert = "" if isinstance(model, BertModel) else "bert."
     places = {"embeddings": f"{bert}embeddings.layer_norm"}
     for i in range(model.config.num_hidden_layers):
@@ -271,7 +271,7 @@ def _places(model: PretrainedModel) -> dict[str, str]:
 def _outputs(
     model: nn.Module, places: Mapping[str, str], inputs: dict[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Run the model and return the output of each place's module, under the place's key."""
+    """Run the model and return the output of each module, under its key in places."""
     outputs: dict[str, Tensor] = {}
 
     def keep(key: str) -> Any:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from bert_scratch.batch import Batch, padded_width
+from bert_scratch.batch import Batch, padded_width, passes_by_length
 
 
 def make_batch(width: int = 8, lengths: Sequence[int] = (7, 3, 5, 2, 4)) -> Batch:
@@ -81,3 +83,18 @@ def test_split_larger_than_the_batch_is_the_batch() -> None:
 @pytest.mark.parametrize(("longest", "limit", "width"), [(1, 61, 8), (8, 61, 8), (60, 61, 61)])
 def test_width_is_rounded_up_but_not_beyond_the_limit(longest, limit, width) -> None:
     assert padded_width(longest, limit) == width
+
+
+@given(st.lists(st.integers(1, 50), max_size=30), st.integers(1, 100))
+def test_passes_hold_every_row_once_and_no_more_than_fits(
+    lengths: list[int], tokens_per_pass: int
+) -> None:
+    passes = list(passes_by_length(lengths, tokens_per_pass))
+    together = [index for rows in passes for index in rows]
+    assert sorted(together) == list(range(len(lengths)))
+    assert [lengths[index] for index in together] == sorted(lengths, reverse=True)
+    for rows in passes:
+        positions = len(rows) * lengths[rows[0]]
+        assert len(rows) == 1 or positions <= tokens_per_pass
+        is_last = rows is passes[-1]
+        assert is_last or positions + lengths[rows[0]] > tokens_per_pass  # filled up

@@ -89,3 +89,9 @@ def test_base_modules_import_nothing_of_the_package(repository: Path) -> None:
         modules = imported_modules(repository / "bert_scratch" / f"{name}.py")
         own = {module for module in modules if module.startswith("bert_scratch.")}
         assert {module.split(".")[1] for module in own} <= BASE
+
+
+def test_the_map_of_the_code_names_every_module(repository: Path) -> None:
+    named = (repository / "docs" / "architecture.md").read_text(encoding="utf-8")
+    modules = {path.name for path in (repository / "bert_scratch").rglob("*.py")} - {"__init__.py"}
+    assert [name for name in sorted(modules) if name not in named] == []

@@ -14,19 +14,19 @@ from bert_scratch.data.wordpiece import SPECIAL_TOKENS
 ALPHABET_SHARE = 1 / 8
 """The share of the vocabulary that single characters may always take."""
 ALPHABET_COVERAGE = 0.9998
-"""Beyond that share, characters are taken until they cover so much of the text ..."""
+"""Beyond that share, characters are added until they cover this much of the text ..."""
 MAX_ALPHABET_SHARE = 7 / 8
-"""... or take this share of the vocabulary."""
+"""... or fill this share of the vocabulary."""
 
 
 @dataclass(frozen=True)
 class Character:
-    """A character of the text, how often it stands there, and the ids it takes."""
+    """A character of the text, its count, and the number of ids it takes."""
 
     text: str
     count: int
     num_ids: int
-    """1 for what is always a word of its own, else 2: the character and its ## form."""
+    """1 if the character is always a word of its own, else 2: the character and its ## form."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Alphabet:
 
     @property
     def num_ids(self) -> int:
-        """The ids it takes."""
+        """The number of ids the alphabet takes."""
         return len(self.characters) + len(self.continuing)
 
 
@@ -48,11 +48,11 @@ def rank_characters(counts: Mapping[str, int], blank: Tokenizer) -> list[Charact
     """Return the characters most frequent first, then by code point.
 
     Args:
-        counts: how often each character stands in the normalised text.
-        blank: a tokenizer that normalises and cuts as the one to be learned.
+        counts: how often each character occurs in the normalised text.
+        blank: a tokenizer that normalises and splits like the one to be learned.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there are no characters.
     """
     ranked = sorted(counts, key=lambda character: (-counts[character], character))
     characters = [Character(c, counts[c], _num_forms(c, blank)) for c in ranked]
@@ -62,7 +62,7 @@ def rank_characters(counts: Mapping[str, int], blank: Tokenizer) -> list[Charact
 
 
 def _num_forms(character: str, blank: Tokenizer) -> int:
-    """Return 1 for what is always a word of its own, else 2 (with its ## form)."""
+    """Return 1 if the character is always a word of its own, else 2 (with its ## form)."""
     inside = blank.normalizer.normalize_str(f"a{character}a")
     return 1 if len(blank.pre_tokenizer.pre_tokenize_str(inside)) > 1 else 2
 
@@ -73,7 +73,7 @@ def covering_alphabet(ranked: list[Character]) -> Alphabet:
 
 
 def fitting_alphabet(ranked: list[Character], vocab_size: int) -> Alphabet:
-    """Return the alphabet of a vocabulary; empty where not a single character has room."""
+    """Return the alphabet of a vocabulary; empty if there is no room for a single character."""
     return _choose(
         ranked,
         free_ids=ALPHABET_SHARE * vocab_size,
@@ -82,7 +82,7 @@ def fitting_alphabet(ranked: list[Character], vocab_size: int) -> Alphabet:
 
 
 def _choose(ranked: list[Character], *, free_ids: float, max_ids: float) -> Alphabet:
-    """Keep the most frequent characters: what fits free_ids, then up to coverage or max_ids."""
+    """Keep the most frequent characters: all that fit free_ids, then up to coverage or max_ids."""
     total = sum(character.count for character in ranked)
     num_ids = covered = num_kept = 0
     for character in ranked:

@@ -1,20 +1,20 @@
-"""Files, folders, globs and data sets to documents, each a list of its paragraphs.
+"""Turn files, folders, globs and data sets into documents, each a list of its paragraphs.
 
 A path names a source of one kind:
 
-- text: what separates its documents is decided once per source from the heads of its files
+- text: what separates documents is decided once per source from the heads of its files
   (`layout.py`) or chosen by `--documents`:
   blank-lines: a run of lines between blank lines is a document, a line is a paragraph;
   files: a file is a document, a line is a paragraph;
   lines: a line is a document;
   titles: a line ` = Title = ` (WikiText) or `<doc ...>` (WikiExtractor) starts a document;
-- jsonl: an object a line is a document, the lines of its "text" are paragraphs;
-- parquet, and arrow (the files of a Hugging Face data set): a row is a document likewise;
+- jsonl: the object on each line is a document, the lines of its "text" are paragraphs;
+- parquet, and arrow (the files of a Hugging Face data set): each row is likewise a document;
 - wikipedia: a dump; an article is a document, its title the first paragraph.
 
 Text may be compressed. Work is cut into slices: byte ranges of plain files, whole compressed
-files. A document belongs to the slice that it begins in, so slices can be read in any order by
-any number of processes and hold each document exactly once.
+files. A document belongs to the slice that it begins in, so any number of processes can read
+slices in any order, and each document is read exactly once.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Source:
         kind: text, jsonl, wikipedia, parquet or arrow.
         documents: blank-lines, files, lines or titles for text; lines for jsonl, articles for
             wikipedia, rows for parquet and arrow.
-        wrapped: some files have wrapped lines, which are joined (decided file by file).
+        wrapped: whether some files have wrapped lines, which are joined (decided per file).
         evidence: the sentence that says what was decided and why.
     """
 
@@ -75,13 +75,13 @@ def resolve_sources(paths: Sequence[str], documents: str = "auto") -> list[Sourc
 
     Args:
         paths: files, folders, globs (`corpus_files.py`), or hf:NAME[:CONFIG[:SPLIT]] (`hub.py`).
-        documents: auto, blank-lines, files, lines or titles; decides for text alone.
+        documents: auto, blank-lines, files, lines or titles; applies to text only.
 
     Returns:
         One source per path and kind of file found there, in the order of the paths.
 
     Raises:
-        InputError: naming the path, when nothing is found, a file cannot be read, is not text,
+        InputError: naming the path, when nothing is found, a file cannot be read or is not text,
             no file holds any text, or two paths name the same file.
     """
     check_choice("--documents", documents, DOCUMENT_RULES)
@@ -150,7 +150,7 @@ def _inspect_text(path: str, files: tuple[Path, ...], documents: str) -> Source:
 
 
 def _sampled_heads(path: str, files: tuple[Path, ...]) -> list[str]:
-    """Return the heads of up to 32 files, evenly spread; refuse what is no text."""
+    """Return the heads of up to 32 files, evenly spread; refuse files that are not text."""
     count = min(len(files), MAX_HEADS)
     sampled = [files[index * len(files) // count] for index in range(count)]
     heads = [textfile.read_head(file) for file in sampled]
@@ -163,7 +163,7 @@ def _sampled_heads(path: str, files: tuple[Path, ...]) -> list[str]:
 
 
 def _inspect_table(path: str, files: tuple[Path, ...], kind: str) -> str:
-    """Look for the column of text in each file, and say which it is."""
+    """Find the text column of each file and say which it is."""
     columns = {tables.text_column(file, kind): None for file in files}
     if kind == "parquet" and not any(map(tables.num_rows, files)):
         raise InputError(f"--corpus {path}: holds no text, no file has any rows")
@@ -176,7 +176,7 @@ def slices_of(sources: Sequence[Source], slice_bytes: int = SLICE_BYTES) -> list
 
     Args:
         sources: from `resolve_sources`.
-        slice_bytes: > 0, size of a byte range of a plain file. A compressed file is one slice,
+        slice_bytes: > 0, size of a plain file's byte ranges. A compressed file is one slice,
             and so is any file that is one document.
     """
     slices = []
@@ -214,7 +214,7 @@ def read_documents(
         consecutive parts, a line of more than 1 MiB in consecutive paragraphs.
 
     Raises:
-        InputError: naming file and place, where the text is not UTF-8, a file is broken or
+        InputError: naming file and place, if the text is not UTF-8, a file is broken or
             unpacks without end, or an object has no "text".
     """
     check_choice("--encoding-errors", encoding_errors, ("strict", "replace"))

@@ -1,7 +1,7 @@
-"""What `--corpus` names to files: folders searched, globs expanded, the kind of each file told.
+"""Resolve `--corpus` to files: search folders, expand globs, and tell the kind of each file.
 
-The kind comes from the name, and from the first bytes where the name does not tell: XML is a
-Wikipedia dump or not, and WikiExtractor writes two forms under the same names (AA/wiki_00).
+The kind comes from the name, or from the first bytes where the name is ambiguous: XML may or may
+not be a Wikipedia dump, and WikiExtractor writes two forms under the same names (AA/wiki_00).
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ def find_files(path: str) -> dict[str, list[Path]]:
     """Find the files that a path names.
 
     Args:
-        path: a file, a folder (searched recursively, links followed, hidden files and what this
-            package made there left out) or a glob. A file named outright may have any extension
+        path: a file, a folder (searched recursively and through links, skipping hidden files and
+            this package's own output) or a glob. A file named explicitly may have any extension
             if it holds text.
 
     Returns:
         kind (text, jsonl, wikipedia or parquet) -> files, sorted.
 
     Raises:
-        InputError: naming the path, when there is nothing there, or a file that cannot be read.
+        InputError: naming the path, if nothing is there or a file cannot be read.
     """
     place = Path(path).expanduser()
     named = [place] if place.exists() else sorted(map(Path, glob.glob(str(place), recursive=True)))
@@ -96,13 +96,13 @@ def _has_utf8_name(file: Path) -> bool:
 
 
 def _is_ours(folders: list[str], names: list[str]) -> bool:
-    """Tell a run or a prepared corpus that was made inside the texts: it is none of them."""
+    """Tell whether a folder among the texts is a run or prepared corpus, which is skipped."""
     is_prepared = "tokenizer" in folders and not {"plan.json", "manifest.json"}.isdisjoint(names)
     return is_prepared or "asked_config.json" in names
 
 
 def _kind(file: Path) -> str | None:
-    """Return a file's kind, or None where neither name nor content tells."""
+    """Return a file's kind, or None if neither name nor content tells."""
     name = file.stem if is_compressed(file) else file.name
     if _EXTRACTED.fullmatch(name):
         is_object = textfile.read_beginning(file, 64).lstrip().startswith(b"{")
@@ -121,7 +121,7 @@ def _extension(file: Path) -> str:
 
 
 def _unknown_kind(file: Path) -> str:
-    """Return the kind of a file that the user named and we cannot tell: text, unless it is none."""
+    """Return "text" for a file the user named whose kind is unknown; refuse what is not text."""
     extension = _extension(file)
     if extension == ".json":
         raise InputError(

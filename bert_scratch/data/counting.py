@@ -1,4 +1,4 @@
-"""Count the words and characters of any amount of text in bounded memory, as BERT cuts them."""
+"""Count words (as BERT splits them) and characters of any amount of text in bounded memory."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tokenizers import pre_tokenizers
 from bert_scratch.data.wordpiece import MAX_WORD_CHARACTERS
 
 MAX_WORDS_WEIGHT = 1_500_000
-"""What the words kept may come to, each its characters and WORD_WEIGHT: the most frequent stay."""
+"""Limit on the total weight of the words kept, each its length plus WORD_WEIGHT."""
 WORD_WEIGHT = 8
-"""What a word costs in memory beside its characters, measured in characters."""
+"""Memory that a word costs beyond its characters, measured in characters."""
 
 _BLOCK_CHARACTERS = 1 << 14
 _BLOCKS_AT_ONCE = 512
@@ -28,27 +28,27 @@ _STRETCHES_AT_ONCE = 150_000
 
 @dataclass
 class TextCounts:
-    """How often each word and each character stands in a text."""
+    """How often each word and each character occurs in a text."""
 
     words: Counter[str] = field(default_factory=Counter)
-    """Words and punctuation marks; of very many different ones, the frequent ones."""
+    """Words and punctuation marks; if there are too many different ones, only the frequent."""
     num_long_words: int = 0
-    """Words of more than MAX_WORD_CHARACTERS, which no vocabulary knows; not among `words`."""
+    """Words longer than MAX_WORD_CHARACTERS, which no vocabulary knows; not in `words`."""
     characters: Counter[str] = field(default_factory=Counter)
-    """All characters but white space, also those of words left out."""
+    """All characters but white space, including those of words left out."""
 
 
 def count_text(blocks: Iterable[str], normalize: Callable[[str], str]) -> TextCounts:
-    """Count what normalised text holds, looking only once at what comes again and again.
+    """Count the words and characters of normalised text, processing each repeated stretch once.
 
     Args:
-        blocks: text, read once; a word does not go on from one to the next.
-        normalize: BertNormalizer with `handle_chinese_chars`, which puts ideographs between
-            spaces; it must work stretch by stretch, and leave no white space but spaces.
+        blocks: text, read once; no word continues from one block into the next.
+        normalize: BertNormalizer with `handle_chinese_chars`, which puts spaces around
+            ideographs; it must work stretch by stretch, and leave no white space but spaces.
 
     Returns:
-        All characters, and words up to MAX_WORDS_WEIGHT: the rarest go whenever they come to
-        twice as much, and of equally frequent ones those stay that a hash picks.
+        All characters, and words up to MAX_WORDS_WEIGHT. The rarest words are dropped whenever
+        the total reaches twice that; among equally frequent words a hash decides.
 
     Source:
         `tokenizers` BertPreTokenizer, which takes ten times as long for the same words.
@@ -67,11 +67,11 @@ def count_text(blocks: Iterable[str], normalize: Callable[[str], str]) -> TextCo
 
 
 def blocks_of(texts: Iterable[str]) -> Iterator[str]:
-    """Join texts into blocks of equal length, cut at white space where a text is longer."""
+    """Join texts into blocks of equal length; cut a longer text at white space."""
     parts: list[str] = []
     size = 0
     for text in texts:
-        # Most texts are short, and a generator for each takes longer than all the rest.
+        # Most texts are short; a generator for each would take longer than everything else.
         is_short = len(text) <= _BLOCK_CHARACTERS and "\n" not in text
         for part in (text,) if is_short else _cut(text):
             parts.append(part)
@@ -106,7 +106,7 @@ def _look_into(
     found: defaultdict[str, int] = defaultdict(int)  # a Counter calls Python for each new word
     cut = _word_pattern().findall
     for count, group in equally_frequent.items():
-        for block in blocks_of(group):  # the normaliser takes 50 bytes a character
+        for block in blocks_of(group):  # the normaliser needs 50 bytes per character
             for word, times in Counter(cut(normalize(block))).items():
                 found[word] += count * times
     _add_characters(found, counts.characters)
@@ -133,13 +133,13 @@ def _weight(words: Collection[str]) -> int:
 
 
 def _keep_frequent(words: Counter[str]) -> None:
-    """Leave out the rarest words until the others come to MAX_WORDS_WEIGHT."""
+    """Drop the rarest words until the rest weigh at most MAX_WORDS_WEIGHT."""
     texts = list(words)
     frequency = np.fromiter(words.values(), dtype=np.int64, count=len(texts))
     weights = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)) + WORD_WEIGHT
     if weights.sum() <= MAX_WORDS_WEIGHT:
         return
-    # A hash picks among equals: their order of appearance would favour where the text begins.
+    # A hash breaks ties: order of appearance would favour the beginning of the text.
     draws = np.fromiter((zlib.crc32(text.encode()) for text in texts), dtype=np.int64)
     order = np.lexsort((draws, -frequency))
     num_kept = int(np.searchsorted(np.cumsum(weights[order]), MAX_WORDS_WEIGHT, side="right"))
@@ -149,12 +149,12 @@ def _keep_frequent(words: Counter[str]) -> None:
 
 @cache
 def _word_pattern() -> re.Pattern[str]:
-    """Return what matches one punctuation mark, or a word up to the next mark or space.
+    """Return a pattern for one punctuation mark, or a word up to the next mark or space.
 
-    An ideograph has spaces around it by then.
+    Ideographs have spaces around them by then.
 
-    The Unicode tables of `tokenizers` and of Python are of different age, so it is asked which
-    of the characters that are punctuation, symbols or marks to Python it cuts at.
+    The Unicode tables of `tokenizers` and of Python differ in age, so `tokenizers` is asked at
+    which of Python's punctuation, symbol and mark characters it cuts.
     """
     marks = [
         character

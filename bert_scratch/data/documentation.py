@@ -1,9 +1,9 @@
-"""The built-in corpus: English prose from the docstrings of the Python installation at hand.
+"""The built-in corpus: English prose from the docstrings of this Python installation.
 
 The standard library, torch and numpy are on every machine that can run this package, and their
 docstrings hold several megabytes of English. They are read with `ast`, so nothing is imported or
-run. Code, doctests, tables, formulas and parameter types go; sentences stay, one a line, in
-their order; a blank line ends a document, which is a module or several small ones of a folder.
+run. Code, doctests, tables, formulas and parameter types are dropped; sentences stay in order, one
+per line. A blank line ends a document: one module, or several small ones of the same folder.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bert_scratch import durable
 from bert_scratch.config import InputError
 from bert_scratch.data.sentences import split_sentences
 
-# Part of the file's name: another number rebuilds what an older version of these rules wrote.
+# Part of the file's name: a new number rebuilds what older versions of these rules wrote.
 FORMAT = 1
 SMALL_DOCUMENT_BYTES = 1_500
 _SKIPPED_FOLDER = re.compile(
@@ -34,13 +34,13 @@ _SKIPPED_FILE = re.compile(r"(test_.*|.*_test|conftest)\.py")
 
 
 def build_documentation_corpus(folder: Path) -> Path:
-    """Write the documentation corpus of this Python installation, once.
+    """Write the documentation corpus of this Python installation, unless it is cached.
 
     Args:
-        folder: where it is cached, under a name that holds the versions it was made from.
+        folder: where to cache it, under a name with the versions it was made from.
 
     Returns:
-        The path of a UTF-8 text file: one sentence a line, a blank line between documents.
+        The path of a UTF-8 text file: one sentence per line, a blank line between documents.
 
     Raises:
         InputError: if the installation holds no docstrings, or the folder cannot be written.
@@ -71,7 +71,7 @@ def build_documentation_corpus(folder: Path) -> Path:
 
 
 def _packages() -> list[tuple[str, str, Path]]:
-    """Return (name, version, folder) of the packages to read; finding them imports nothing."""
+    """Return (name, version, folder) of the packages to read, without importing any."""
     found = [("python", platform.python_version(), Path(sysconfig.get_paths()["stdlib"]))]
     for name in ("torch", "numpy"):
         spec = importlib.util.find_spec(name)
@@ -81,7 +81,7 @@ def _packages() -> list[tuple[str, str, Path]]:
 
 
 def _documents(root: Path, seen: set[str]) -> Iterator[list[str]]:
-    """Yield documents of sentences: modules in path order, small neighbours put together.
+    """Yield documents of sentences: modules in path order, small neighbours joined.
 
     Args:
         root: the package's folder.
@@ -91,7 +91,7 @@ def _documents(root: Path, seen: set[str]) -> Iterator[list[str]]:
     folder = None
     for path in _modules(root):
         for docstrings in _parts(path):
-            # What is too small for a document of its own joins the next one of the folder.
+            # A module too small to be a document joins the next one of its folder.
             if path.parent != folder or sum(map(len, document)) >= SMALL_DOCUMENT_BYTES:
                 if len(document) >= 2:
                     yield document
@@ -107,7 +107,7 @@ def _documents(root: Path, seen: set[str]) -> Iterator[list[str]]:
 
 
 def _modules(root: Path) -> list[Path]:
-    """Return the package's source files, tests left out, in path order."""
+    """Return the package's source files without tests, in path order."""
     found = []
     for parent, folders, names in os.walk(root):
         folders[:] = [name for name in folders if not _SKIPPED_FOLDER.fullmatch(name)]
@@ -128,7 +128,7 @@ def _parts(path: Path) -> Iterator[list[str]]:
     except (SyntaxError, ValueError, RecursionError, OSError):
         return
     if path.parts[-2:] == ("pydoc_data", "topics.py"):
-        # The language reference as help() prints it, a topic a string.
+        # The language reference as help() prints it, one topic per string.
         yield from ([topic] for topic in _strings(tree))
     else:
         yield list(_docstrings(tree))
@@ -163,7 +163,7 @@ def _strings(node: ast.AST) -> Iterator[str]:
 
 
 def prose(docstring: str) -> list[str]:
-    """Return a docstring's English sentences without code, tables, formulas and markup.
+    """Return a docstring's English sentences without code, tables, formulas or markup.
 
     Args:
         docstring: as in the source, indented, in reStructuredText, numpydoc or Google style.
@@ -274,7 +274,7 @@ _MARKUP = [
 
 
 def _plain(paragraph: str) -> str:
-    """Return a paragraph without list marker, entry head and inline markup.
+    """Return a paragraph without list marker, entry head or inline markup.
 
     What has no plain text (formulas, substitutions) becomes NUL, and its sentence is dropped.
     """

@@ -1,7 +1,7 @@
-"""Lines to documents: where one ends and the next begins, and what its paragraphs are.
+"""Group lines into documents: where one ends and the next begins, and what its paragraphs are.
 
-A document belongs to the slice that it begins in. One of more than 16 MiB is handed out in
-consecutive parts, each a document from then on, so that memory is bounded for any file.
+A document belongs to the slice that it begins in. One of more than 16 MiB is split into
+consecutive parts, each treated as a document, so that memory is bounded for any file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bert_scratch.data import layout, textfile
 from bert_scratch.data.textfile import Block
 
 MAX_PART_CHARACTERS = 16 << 20
-# A short line takes some 64 bytes of memory whatever it holds.
+# Even a short line takes some 64 bytes of memory.
 MAX_PART_LINES = 1 << 18
 
 
@@ -25,12 +25,12 @@ def documents_of_lines(
     """Group a slice's lines into the documents that begin in it.
 
     Args:
-        blocks: of the slice and what follows, from `read_blocks` with this border.
+        blocks: the slice and what follows, from `read_blocks` with this border.
         rule: blank-lines, files, lines or titles.
         border: byte offset that the slice's documents begin before.
-        starts_inside: the first line may begin a document; else it belongs to an earlier slice
-            until a blank line or a title says otherwise.
-        width: the column that lines are wrapped at; None if they are not.
+        starts_inside: whether the first line may begin a document; if not, lines belong to an
+            earlier slice up to the first blank line or title.
+        width: the column that lines are wrapped at; None if they are not wrapped.
 
     Yields:
         The document's paragraphs, never empty.
@@ -42,10 +42,10 @@ def documents_of_lines(
 
 
 def _parts(blocks: Iterable[Block], rule: str, border: int, is_ours: bool) -> Iterator[list[str]]:
-    """Yield each document's lines, blank ones inside it kept, or those of a part of it."""
+    """Yield the lines of each document, or part of one, keeping blank lines inside it."""
     part: list[str] = []
     num_characters = 0
-    # Text before the first title is a document, or the end of an earlier slice's.
+    # Text before the first title is a document, or the end of one from an earlier slice.
     is_open = rule == "titles"
     for block in blocks:
         is_behind = block.offset >= border
@@ -70,7 +70,7 @@ def _parts(blocks: Iterable[Block], rule: str, border: int, is_ours: bool) -> It
 
 
 def _paragraphs(lines: list[str], width: int | None) -> list[str]:
-    """Return the non-empty lines of a document, wrapped ones joined within each block."""
+    """Return a document's non-empty lines; wrapped lines are joined within each block."""
     if width is None:
         return [line for line in lines if line and not layout.is_doc_tag(line)]
     paragraphs: list[str] = []
@@ -87,11 +87,11 @@ def _paragraphs(lines: list[str], width: int | None) -> list[str]:
 def documents_of_objects(
     blocks: Iterable[Block], file: Path, border: int, encoding_errors: str
 ) -> Iterator[list[str]]:
-    """Read one JSON object a line and return the paragraphs of its "text".
+    """Read one JSON object per line and yield the paragraphs of its "text".
 
     Args:
-        blocks: of the slice, of whole lines.
-        file: to name in errors.
+        blocks: the slice, in whole lines.
+        file: named in errors.
         border: byte offset that the slice's objects begin before.
         encoding_errors: strict or replace.
     """
@@ -123,7 +123,7 @@ def _text_of(line: str) -> str:
 
 
 def checked_text(text: str, encoding_errors: str) -> str:
-    """Refuse or replace what a string can hold and UTF-8 text cannot: NUL, lone surrogates."""
+    """Refuse or replace NUL and lone surrogates, which a string can hold but UTF-8 text cannot."""
     try:
         text.encode()
         if "\0" not in text:
@@ -142,7 +142,7 @@ def documents_of_text(text: str) -> Iterator[list[str]]:
     """Yield a text's paragraphs, which are its lines; in parts if it is long.
 
     Args:
-        text: of one document, without lone surrogates.
+        text: one document, without lone surrogates.
     """
     lines = [piece for line in text.split("\n") for piece in textfile.cut_line(line.strip())]
     for part in _parts([Block(0, lines, False)], "files", 1, True):

@@ -1,8 +1,8 @@
-"""Text to token ids, identical to `tokenizers` and several times faster.
+"""Convert text to token ids, identical to `tokenizers` and several times faster.
 
-BERT cuts text at white space and around punctuation marks and ideographs, whatever stands beside
-them, so what lies between two cuts, a unit, has the same ids everywhere. `tokenizers` is asked
-once for the ids of each unit; after that, text to ids is a look-up.
+BERT cuts text at white space and around punctuation marks and ideographs, whatever their context.
+So a unit, the text between two cuts, has the same ids everywhere. `tokenizers` is asked once for
+the ids of each unit; from then on encoding is a look-up.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from bert_scratch.data.wordpiece import vocab_size_of
 Ids = npt.NDArray[np.int32]
 Places = npt.NDArray[np.int64]
 
-# Arrays of a block fit a core's cache.
+# The arrays of one block fit in a core's cache.
 _BLOCK_CHARACTERS = 1 << 17
 _LEARNED_TOGETHER = 2048
 _MAX_UNITS = 300_000
 _MAX_CHARACTERS = 4_000_000
 _SEPARATOR = "[SEP]"
-# Only the first letters of a word decide that it is too long; each tokenizer here says so sooner.
+# A word's first letters suffice to find it too long; every tokenizer used here has a lower limit.
 _LONG_WORD = 1000
 _LONG_WORDS = re.compile(f"([0-9A-Za-z]{{{_LONG_WORD}}})[0-9A-Za-z]+")
 
-# In the notation of character classes. A mark is a unit of its own: punctuation that has long
-# been in Unicode and composes with no other character (<, = and > do, with U+0338).
+# Written as character classes. A mark is a unit of its own: punctuation that has long been in
+# Unicode and composes with no other character (<, = and > do, with U+0338).
 _SPACES = "\t\n\r \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _MARKS = (
     r"!-/:;?@\[-`{-~"
@@ -47,23 +47,23 @@ _MARKS = (
     "\uff5f-\uff65"
 )
 _IDEOGRAPHS = "\u3400-\u4dbf\u4e00-\u9fff"
-# BERT drops these, str.split() cuts at them. U+0001 is dropped as well and cuts nothing.
+# BERT drops these, but str.split() cuts at them. U+0001 is dropped as well and cuts nothing.
 _DROPPED_SPACES = "\x0b\x0c\x1c-\x1f\x85"
 
 
 class TextEncoder:
-    """Encode texts with a memory of the words seen, several times faster than `tokenizers` alone.
+    """Encode texts, caching the words seen: several times faster than `tokenizers` alone.
 
-    What it has not seen is given to `tokenizers`, so ids are identical by construction. A
-    tokenizer that does not work as BERT's is used as it is. Memory does not grow with the text;
-    only a stretch of millions of letters beyond ASCII without a space or a mark takes more.
+    Units not seen before go to `tokenizers`, so ids are identical by construction. A tokenizer
+    that does not work like BERT's is used directly. Memory does not grow with the text, except
+    for a stretch of millions of non-ASCII letters without a space or a mark.
 
     Attributes:
         vocab_size: every id is below it.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        """Start with an empty memory.
+        """Start with an empty cache.
 
         Args:
             tokenizer: from `load_tokenizer` or `train_tokenizer`; it neither pads nor truncates.
@@ -91,7 +91,7 @@ class TextEncoder:
             return []
         if self._units is None:
             return encode_texts(self._tokenizer, texts)
-        # A line end in a text is white space to BERT, and the border between texts here.
+        # To BERT a line end is white space; here it separates texts.
         text = "\n".join(texts)
         if text.count("\n") >= len(texts):
             text = "\n".join(text.replace("\n", " ") for text in texts)
@@ -108,7 +108,7 @@ class TextEncoder:
         return [ids[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
     def _encode_block(self, block: str, units: _Units) -> tuple[Ids, Places]:
-        """Return the ids of a block, and the ends of the texts whose line end is in it."""
+        """Return the ids of a block, and where the texts that end in it end."""
         codes = np.frombuffer(block.encode("utf-16-le"), dtype="<u2")
         words = units.words[codes]
         in_word = words != ord(" ")
@@ -129,20 +129,20 @@ class TextEncoder:
 
 
 class _Memory:
-    """The ids of the units seen so far, each of which has a number.
+    """The ids of the units seen so far; each unit has a number.
 
-    It is thrown away when it is full: most words never come again, the others are soon back.
+    It is discarded when full: most words never recur, and the others are soon back.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        # Quicker than [SEP] between words: nothing in a word becomes a full stop.
+        # Faster than [SEP] as a separator, and safe: nothing in a word becomes a full stop.
         has_full_stop = tokenizer.token_to_id(".") is not None
         self._word_separator = "." if has_full_stop else _SEPARATOR
         self._numbers: defaultdict[str, int] = defaultdict(count().__next__)
         self._mark_numbers = np.full(0x10000, -1, dtype=np.int64)
         self._num_characters = 0
-        # Of each number: where its ids start in `ids`, and how many there are.
+        # For each number: where its ids start in `_ids`, and how many there are.
         self._starts: Places = np.empty(0, dtype=np.int64)
         self._counts: Places = np.empty(0, dtype=np.int64)
         self._ids: Ids = np.empty(0, dtype=np.int32)
@@ -152,20 +152,20 @@ class _Memory:
         return len(self._numbers) > _MAX_UNITS or self._num_characters > _MAX_CHARACTERS
 
     def number_words(self, words: list[str]) -> npt.NDArray[np.int64]:
-        """Return the number of each word; a new word is given the next one."""
+        """Return the number of each word; a new word gets the next number."""
         numbers = np.fromiter(map(self._numbers.__getitem__, words), np.int64, len(words))
         self._learn(self._word_separator)
         return numbers
 
     def number_marks(self, codes: npt.NDArray[np.uint16]) -> npt.NDArray[np.int64]:
-        """Return the number of each mark; a new mark is given the next one."""
+        """Return the number of each mark; a new mark gets the next number."""
         for code in np.unique(codes[self._mark_numbers[codes] < 0]).tolist():
             self._mark_numbers[code] = self._numbers[chr(code)]
         self._learn(_SEPARATOR)
         return self._mark_numbers[codes]
 
     def ids_of(self, numbers: npt.NDArray[np.int64]) -> tuple[Ids, Places]:
-        """Return the ids of all numbers, one after the other, and where those of each end."""
+        """Return the ids of all numbers, concatenated, and where each number's ids end."""
         counts = self._counts[numbers]
         ends = np.cumsum(counts)
         places = np.repeat(self._starts[numbers] + counts - ends, counts)
@@ -173,7 +173,7 @@ class _Memory:
         return self._ids[places], ends
 
     def _learn(self, separator: str) -> None:
-        """Ask `tokenizers` for the units that were given a number since the last time."""
+        """Ask `tokenizers` for the ids of the units numbered since the last call."""
         num_new = len(self._numbers) - len(self._counts)
         if not num_new:
             return
@@ -200,14 +200,14 @@ def encode_texts(
     Args:
         tokenizer: from `load_tokenizer` or `train_tokenizer`.
         texts: any number of strings.
-        tokens: special tokens that are themselves where a text spells them out; any other
-            special token spelt out is text.
+        tokens: special tokens to recognise where a text spells them out; any other special
+            token spelt out is text.
 
     Returns:
         One [n] int32 array per text, without [CLS] and [SEP].
     """
     longest_first = "|".join(map(re.escape, sorted(tokens, key=len, reverse=True)))
-    # Of each text: text, token, text, token, ..., text.
+    # For each text: text, token, text, token, ..., text.
     pieces = [re.split(f"({longest_first})", text) if tokens else [text] for text in texts]
     plain_texts = [piece for text in pieces for piece in text[::2]]
     plain = iter(_encode_plainly(tokenizer, plain_texts, special_is_text=True))
@@ -223,7 +223,7 @@ def encode_texts(
 
 
 def encode_with_offsets(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Encoding]:
-    """Return what `tokenizers` knows of each text: ids, words, and places in characters.
+    """Return the full encoding of each text by `tokenizers`: ids, words and character offsets.
 
     Args:
         tokenizer: from `load_tokenizer` or `train_tokenizer`.
@@ -252,7 +252,7 @@ def _special_tokens(tokenizer: Tokenizer, *, are_text: bool) -> Iterator[None]:
 
 
 class _Units(NamedTuple):
-    """How text falls into units, by UTF-16 code; halves of surrogate pairs are parts of words."""
+    """How text splits into units, by UTF-16 code; halves of surrogate pairs belong to words."""
 
     words: npt.NDArray[np.uint16]
     """[65536] the code itself where it is part of a word, else a space."""
@@ -279,7 +279,7 @@ def _is_in(characters: str) -> npt.NDArray[np.bool_]:
 
 
 def _units_of(tokenizer: Tokenizer) -> _Units | None:
-    """Return how text falls into units; None where the tokenizer does not work as BERT's."""
+    """Return how text splits into units; None if the tokenizer does not work like BERT's."""
     state = json.loads(tokenizer.normalizer.__getstate__()) if tokenizer.normalizer else {}
     steps = state.get("normalizers", [state])
     added = tokenizer.get_added_tokens_decoder().values()
@@ -304,13 +304,13 @@ def _stays_apart(token: AddedToken, units: _Units) -> bool:
 
 
 def _blocks(text: str, border: re.Pattern[str]) -> Iterator[str]:
-    """Cut a text where units meet, so that memory does not grow with it."""
+    """Cut a text between units, so that memory does not grow with it."""
     start = 0
     while start + _BLOCK_CHARACTERS < len(text):
         found = border.search(text, start + _BLOCK_CHARACTERS)
         end = found.start() if found else len(text)
         block = text[start:end]
-        # A stretch without any border, such as a file in hexadecimal: [UNK] at any length.
+        # A stretch without any border, such as a hex dump, is [UNK] at any length.
         yield block if len(block) < 2 * _BLOCK_CHARACTERS else _LONG_WORDS.sub(r"\1", block)
         start = end
     yield text[start:]

@@ -1,4 +1,4 @@
-"""What all ways of making examples answer with: a batch as flat arrays, facts of an epoch."""
+"""What every example source returns: a batch as flat arrays, and the facts of an epoch."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ Integers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class ExampleBatch:
-    """Rows to be laid out as [CLS] segment [SEP] segment [SEP] ..., and their labels.
+    """Rows to lay out as [CLS] segment [SEP] segment [SEP] ..., and their labels.
 
     Attributes:
-        tokens: [T] int32, the segments of all rows one after the other, row by row; no special
-            tokens, no padding.
+        tokens: [T] int32, the segments of all rows concatenated in order, without special
+            tokens or padding.
         segment_lengths: [G] int64, each at least 1, in the same order.
         segments_per_row: [B] int64; 2 everywhere for pairs.
         labels: [B] int64: 0 = B follows A, 1 = random (nsp) or swapped (sop); None without pairs.
-        word_starts: [T] bool, True where a word starts, if it was asked for.
+        word_starts: [T] bool, True where a word starts; None unless requested.
     """
 
     tokens: npt.NDArray[np.int32]
@@ -43,10 +43,10 @@ class ExampleBatch:
 
 
 def _ranges(lengths: Integers, order: Integers) -> Integers:
-    """Return where the elements of ranges that lie one after the other are, range by range.
+    """Return the indices of the elements of the wanted ranges, range by range.
 
     Args:
-        lengths: [n] int64, of each range.
+        lengths: [n] int64, the lengths of adjacent ranges.
         order: [m] int64, the ranges wanted.
     """
     starts = (np.cumsum(lengths) - lengths)[order]
@@ -60,10 +60,10 @@ class ExampleFacts:
     """What one epoch of a split consists of."""
 
     num_examples: int
-    """N, examples of an epoch."""
+    """N, examples in an epoch."""
     num_documents: int
     """Documents of the split."""
     num_one_sentence_documents: int
-    """Documents of a single sentence: they serve only as a random B."""
+    """Documents of a single sentence, which serve only as a random B."""
     random_next_share: float | None
     """Share of pairs whose label is 1; None without pairs."""

@@ -1,12 +1,12 @@
 """NSP pairs exactly as google-research/bert makes them, planned one pass over the corpus at a time.
 
-Kept for comparisons: which pairs there are is known only after a whole pass, more than half of
-them are random (all of them where a sentence fills the target), and a "random" B is from the same
+Kept for comparisons. Its drawbacks: the pairs are known only after a whole pass, more than half
+are random (all of them where a sentence fills the target), and a "random" B comes from the same
 document when ten draws in a row hit it.
 
-A document is read in chunks of sentences that reach a target length; each chunk gives a pair. The
-draws of a chunk are its own, so the plan of a pass holds no more than where each chunk starts, and
-a pair is made when it is asked for. A thread plans the next pass while one is read.
+A document is read in chunks of sentences that reach a target length; each chunk gives a pair. Each
+chunk has its own random stream, so the plan of a pass holds only where chunks start, and a pair is
+made when it is requested. A thread plans the next pass while the current one is read.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from bert_scratch.data.shard import Shard
 from bert_scratch.data.split_text import Rows, SplitText, expanded
 
 MAX_TRIES = 10
-"""Draws for another document than A's."""
+"""Maximum number of draws for a document other than A's."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class PassPlan:
     starts: npt.NDArray[np.uint32]
     """[P] the first sentence of each chunk, counted in its shard."""
     shard_ends: Integers
-    """[S] how many chunks lie in the shards up to each."""
+    """[S] cumulative number of chunks, up to and including each shard."""
     random_share: float
     """Share of pairs with a random B."""
 
@@ -48,29 +48,29 @@ class Chunks:
 
     first_token: Integers
     cut_sentence: Integers
-    """The first sentence that is not in A."""
+    """The first sentence after A."""
     last_sentence: Integers
     is_random: npt.NDArray[np.bool_]
-    """Whether B is random: then the sentences from the cut on open the next chunk."""
+    """Whether B is random; if so, the next chunk starts at the cut."""
     bits: Integers
-    """[16, n], the first draws of the chunk's stream, 32 random bits each."""
+    """[4 * blocks, n], the first draws of each chunk's stream, 32 random bits each."""
     num_used: Integers
-    """How many of them were used."""
+    """How many of those draws were used."""
 
 
 class GooglePairs:
-    """Google's pairs: an epoch is one pass over the documents with draws of its own.
+    """Google's pairs: an epoch is one pass over the documents with its own draws.
 
-    Passes differ by a few in their number of pairs; N is that of the first, so slot s of a later
-    pass is its pair s modulo their number: at most that small difference is repeated or left out.
+    Passes differ slightly in their number of pairs; N is that of the first. Slot s of a later pass
+    is its pair s modulo its number of pairs, so only that difference is repeated or left out.
 
     Args:
         shards: of one split.
         max_tokens: M, tokens of A and B together.
         short_seq_prob: share of documents with a shorter target.
         seed: the key of all draws.
-        split: which one, for error messages.
-        word_starts: give where words start; the store must have them.
+        split: its name, for error messages.
+        word_starts: also return where words start; the store must have them.
 
     Raises:
         InputError: if the split has no document of two sentences, or a single document.
@@ -122,7 +122,7 @@ class GooglePairs:
         return self._pairs(epochs, shards, sentences)
 
     def _start_planning(self, epoch: int) -> Future[PassPlan]:
-        """Plan a pass in a thread: nearly all of it is numpy, which lets other threads run."""
+        """Plan a pass in a thread; nearly all of it is numpy, which releases the GIL."""
         future: Future[PassPlan] = Future()
 
         def run() -> None:
@@ -135,7 +135,7 @@ class GooglePairs:
         return future
 
     def _planned(self, epoch: int) -> PassPlan:
-        """Go through all documents of a shard side by side, a chunk of each at a time."""
+        """Step through all documents of a shard in parallel, one chunk of each at a time."""
         starts: list[npt.NDArray[np.uint32]] = []
         num_random = 0
         for shard, num_documents in enumerate(self._text.num_documents.tolist()):
@@ -171,7 +171,7 @@ class GooglePairs:
         target: Integers,
         num_blocks: int,
     ) -> Chunks:
-        """Return the chunks that start with sentences of documents that end before `last`."""
+        """Return the chunks that start with the given sentences, in documents ending at `last`."""
         first_token = rows.sentence_start(sentence)
         reached = np.minimum(first_token + target, rows.sentence_end(last - 1))
         last_sentence = rows.sentence_at(reached - 1)
@@ -222,9 +222,9 @@ class GooglePairs:
     def _random_b(
         self, homes: Integers, lengths: Integers, bits: Integers, num_used: Integers
     ) -> tuple[Integers, Integers, Integers, Integers]:
-        """Return shard, first token, end token of a random B each, and how many draws are used.
+        """Return shard, first token and end token of a random B, and the draws used, per row.
 
-        It holds the sentences of a document from a random one on that reach the length.
+        B runs from a random sentence of a document until it reaches the length.
         """
         each = np.arange(len(homes))
         tries = bits[num_used + np.arange(MAX_TRIES)[:, None], each]
@@ -251,11 +251,11 @@ class GooglePairs:
     ) -> Integers:
         """Return [2, B, 2], the tokens dropped at the front and the back of each A and B.
 
-        One at a time is dropped from the longer (a tie: from B), at its front or back by coin,
-        until the pair fits: all from the longer until it no longer is, then from either in turn.
+        Tokens are dropped one at a time from the longer segment (from B on a tie), at the front
+        or back by coin toss, until the pair fits: first from the longer, then from each in turn.
         """
         num_drops = np.maximum(lengths.sum(axis=1) - self._max_tokens, 0)
-        # which blocks of the chunk's stream hold the coins of the row
+        # which blocks of the chunk's stream hold the row's coin tosses
         first_block = num_used // 4
         num_blocks = np.where(num_drops > 0, (num_used + num_drops - 1) // 4 - first_block + 1, 0)
         row, rank = expanded(num_blocks)
@@ -281,6 +281,6 @@ class GooglePairs:
         blocks: Integers | int,
         purpose: Purpose,
     ) -> Integers:
-        """Return [4, ...], blocks of the streams of what starts with the given sentences."""
+        """Return [4, ...], blocks of the streams keyed by the given first sentences."""
         bits = philox4x32(self._seed, (epochs, sentences, shards, (blocks << 8) + purpose))
         return np.stack(bits)

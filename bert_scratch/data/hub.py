@@ -1,7 +1,7 @@
-"""Data sets of Hugging Face's `datasets`, by name: `hf:NAME[:CONFIG[:SPLIT]]`.
+"""Hugging Face data sets by name: `hf:NAME[:CONFIG[:SPLIT]]`.
 
-The library loads, or finds in its cache, the data set as Arrow files; these are read like any
-other file. No code of a data set is ever run.
+The `datasets` library downloads the data set, or finds it in its cache, as Arrow files, which are
+read like any other file. Code that comes with a data set is never run.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ def dataset_files(path: str) -> list[Path]:
     """Load a data set and return its Arrow files, in its own order.
 
     Args:
-        path: hf:NAME[:CONFIG[:SPLIT]]. NAME is that of the hub, or a local folder of data files;
-            an empty or absent CONFIG is the default one; SPLIT is train if left out.
+        path: hf:NAME[:CONFIG[:SPLIT]]. NAME is a hub name or a local folder of data files; an
+            empty or absent CONFIG is the default one; SPLIT defaults to train.
 
     Raises:
-        InputError: when the library is missing, or the data set cannot be had or is empty.
+        InputError: if the library is missing, or the data set cannot be loaded or is empty.
     """
     name, config, split, *rest = [*path.removeprefix(PREFIX).split(":"), "", ""]
     if not name or any(rest):
@@ -35,7 +35,7 @@ def dataset_files(path: str) -> list[Path]:
     datasets = import_extra("datasets", "reading a data set of Hugging Face", "hub")
     try:
         dataset = datasets.load_dataset(name, config or None, split=split)
-    # It raises errors of many kinds: no such data set, config, split or format, no network.
+    # Many kinds of errors are possible: no such data set, config, split or format, no network.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"--corpus {path}: cannot be loaded: {reason}") from error

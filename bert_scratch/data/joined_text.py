@@ -16,16 +16,16 @@ from bert_scratch.data.windows import TokenWindows
 class JoinedText:
     """Consecutive text without pairs: documents joined by [SEP] until the row is full.
 
-    An epoch reads as many tokens as the text has, less what short windows leave out; it meets some
-    nine tenths of the text, five epochs 99 %.
+    An epoch reads as many tokens as the text has, less what short windows leave out. One epoch
+    covers some nine tenths of the text, five epochs 99 %.
 
     Args:
         shards: of one split.
         max_tokens: M, tokens and inner [SEP] together.
         short_seq_prob: share of windows with a shorter target.
         seed: the key of all draws.
-        split: which one, for error messages.
-        word_starts: give where words start; the store must have them.
+        split: its name, for error messages.
+        word_starts: also return where words start; the store must have them.
 
     Raises:
         InputError: if the split is empty.
@@ -65,7 +65,7 @@ class JoinedText:
         last = self._text.num_tokens[draws.shards]
         sentences = rows.sentence_at(draws.tokens)
         starts, _ = self._windows.windows(rows, draws.tokens, sentences, draws.targets, 0, last)
-        # which documents a row could hold if no [SEP] stood between them
+        # which documents a row could hold if there were no [SEP] between them
         ends = np.minimum(starts + draws.targets, last)
         first_document = rows.document_of(rows.sentence_at(starts))
         last_document = rows.document_of(rows.sentence_at(ends - 1))

@@ -1,8 +1,8 @@
 """How a text file is laid out: what separates its documents, and whether its lines are wrapped.
 
-Blank lines stand between documents in a Wikipedia extract and between paragraphs in a novel; a
-line end ends a paragraph in one file and was put there at 72 columns in the next. This file looks
-at the head of each file and decides; `corpus.py` reads accordingly.
+Blank lines separate documents in a Wikipedia extract and paragraphs in a novel; a line end closes
+a paragraph in one file and merely wraps at 72 columns in the next. This module looks at the head
+of each file and decides; `corpus.py` reads accordingly.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Layout:
     """What the head of one file shows.
 
     Attributes:
-        rule: the document rule this file alone asks for.
-        width: the column its lines are wrapped at, None if they are not.
+        rule: the document rule that suits this file alone.
+        width: the column its lines are wrapped at, None if they are not wrapped.
         num_lines: non-blank lines in the head.
         num_blocks: runs of lines between blank lines.
-        block_paragraphs: median paragraphs a block.
+        block_paragraphs: median paragraphs per block.
         line_bytes: median UTF-8 length of a line (or joined paragraph).
     """
 
@@ -67,7 +67,7 @@ def inspect(head: str) -> Layout:
 
 def _rule(blocks: list[list[str]], sizes: list[int]) -> str:
     """Return the rule for one file from its blocks and the sorted sizes of its paragraphs."""
-    # Lines that are texts of their own; a story always has short paragraphs among the long.
+    # Lines that are texts of their own; a story always has some short paragraphs.
     whole_texts = (
         len(sizes) >= 20 and statistics.median(sizes) >= 400 and sizes[len(sizes) // 10] >= 120
     )
@@ -146,10 +146,10 @@ def is_doc_tag(line: str) -> bool:
 
 
 def wrap_width(lines: Sequence[str]) -> int | None:
-    """Return the column that lines were wrapped at, or None when a line is a paragraph.
+    """Return the column that lines were wrapped at, or None if each line is a paragraph.
 
-    Lines are wrapped when nearly all are short, of much the same length, and most break off
-    without a stop where the next word would not have fitted or is in lower case.
+    Lines are wrapped if nearly all are short and of similar length, and most end without a stop
+    where the next word would not have fitted or is in lower case.
 
     Args:
         lines: stripped lines of a file's head, blank ones included.

@@ -1,12 +1,12 @@
-"""(seed, step) -> Batch, without state: resuming at any step costs nothing.
+"""Map (seed, step) to a batch, without state: resuming at any step costs nothing.
 
-The examples of all epochs stand in one endless line, epoch after epoch, each epoch in its own
-keyed order; step s takes places s * B to s * B + B - 1 of it.
+The examples of all epochs form one endless line, epoch after epoch, each epoch in its own keyed
+order; step s takes places s * B to s * B + B - 1 of it.
 
-With a mixture (`prepare --mixture`) each component has epochs of its own, and the line is dealt
-out to the components in blocks of 1,024 places (`order.py`). N, an epoch of the whole, is then as
-many places as the components have examples together: the text is read once over, some of it more
-often and some less. Steps, resuming and workers know no difference.
+With a mixture (`prepare --mixture`) each component has its own epochs, and the line is dealt out
+to the components in blocks of 1,024 places (`order.py`). N, the length of an epoch, is then the
+total number of examples of all components: on average the text is read once, some of it more often
+and some less. Steps, resuming and workers are unaffected.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from bert_scratch.data.store import TokenStore
 from bert_scratch.data.wordpiece import SpecialIds
 
 EVALUATION_SEED = 0x0E7A1_5EED
-"""The key of evaluation's order, pairs and masks: the same in every run, so runs compare."""
+"""The key of evaluation's order, pairs and masks: fixed, so that runs are comparable."""
 EVALUATION_MASKED_LM_PROB = 0.15
 
 
@@ -48,29 +48,29 @@ class ExampleLoader:
     Attributes:
         order: place in the endless line -> (epoch, slot).
         source: (epoch, slot) -> the example's text.
-        masker: what is hidden of it.
-        facts: of an epoch.
-        num_examples: N, the places of an epoch.
+        masker: chooses what to mask in it.
+        facts: of one epoch.
+        num_examples: N, the places in an epoch.
 
     Raises:
         InputError: on a value out of range or a corpus that cannot serve the pair task.
     """
 
     store: TokenStore
-    """The prepared corpus; its mixture, if it has one, is that of the train split."""
+    """The prepared corpus; its mixture, if any, applies to the train split."""
     _: KW_ONLY
     split: str = "train"
     """train or eval."""
     batch_size: int
-    """B, examples of a step."""
+    """B, examples per step."""
     max_seq_length: int
     """The longest row, special tokens included."""
     seed: int
     """The key of order, pairs and masks."""
     special_ids: SpecialIds
-    """Of the tokenizer."""
+    """The tokenizer's special token ids."""
     unselectable_ids: Collection[int]
-    """Tokens never masked nor drawn (see `Masker`)."""
+    """Tokens that are neither masked nor drawn (see `Masker`)."""
     pair_task: str = "nsp"
     """nsp, sop or none."""
     pair_sampling: str = "balanced"
@@ -80,20 +80,20 @@ class ExampleLoader:
     mask_unit: str = "token"
     """token, word or span."""
     continuing_ids: Collection[int] = ()
-    """Tokens that go on a word, the `##` pieces: they tell where words start unless the store
+    """Tokens that continue a word (`##` pieces): they tell where words start unless the store
     does."""
     masked_lm_prob: float = 0.15
     """Share of tokens to predict."""
     max_predictions: int | None = None
-    """At most this many in a row; None: no limit."""
+    """Most predictions per row; None: no limit."""
     mask_token_prob: float = 0.8
     """Share of the chosen tokens that are shown as [MASK]."""
     random_token_prob: float = 0.1
-    """Share that is shown as a random token."""
+    """Share of the chosen tokens that are shown as a random token."""
     mask_special: bool = False
-    """Let masks fall on special tokens and draw them, as Google does."""
+    """Allow special tokens to be masked and drawn, as Google does."""
     rank: int = 0
-    """Of this process; `batch_at` and `batches` give its share of each step (`share.py`)."""
+    """Rank of this process; `batch_at` and `batches` give its share of each step (`share.py`)."""
     world_size: int = 1
     """Number of ranks, at most B."""
 
@@ -137,7 +137,7 @@ class ExampleLoader:
         return batch
 
     def batches(self, steps: range) -> list[Batch]:
-        """Return the batches of consecutive steps, made together: faster than one by one."""
+        """Return the batches of consecutive steps, built together: faster than one by one."""
         places = np.arange(steps.start * self.batch_size, steps.stop * self.batch_size)
         examples, ids = self._examples_at(places)
         if self.world_size > 1:
@@ -235,7 +235,7 @@ def open_examples(
     seed: int,
     word_starts: bool = False,
 ) -> BalancedPairs | GooglePairs | JoinedText:
-    """Return the way to build examples that the pair task and sampling name.
+    """Return the example source for a pair task and sampling.
 
     Raises:
         InputError: on an unknown choice, a sequence length without room for two tokens, google
@@ -275,16 +275,16 @@ def evaluation_batches(
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[Batch]:
-    """Return held-out batches whose order, pairs and masks no run's seed changes.
+    """Return held-out batches whose order, pairs and masks do not depend on the run's seed.
 
     Args:
         store: the prepared corpus.
-        batch_size: examples of a batch; the last may hold fewer.
+        batch_size: examples per batch; the last may hold fewer.
         max_seq_length: the longest row.
         special_ids: of the tokenizer.
-        unselectable_ids: tokens never masked nor drawn.
+        unselectable_ids: tokens that are neither masked nor drawn.
         pair_task: nsp, sop or none.
-        max_examples: only the first that many, spread over the whole text; None: each once.
+        max_examples: at most this many, spread over the whole text; None: each example once.
         rank: of this process, which takes every `world_size`-th batch.
         world_size: number of ranks.
 

@@ -1,4 +1,4 @@
-"""What can be asked of masks, known without loading torch."""
+"""The masking choices, without importing torch."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Whole words and spans of words to mask together, chosen row by row for a whole batch at once.
+"""Choose whole words and spans of words to mask together, for a whole batch at once.
 
-A unit never reaches over a special token, so never from A into B. Words come in a random order,
-given by one key per position; what would exceed a row's budget is left out, as Google does, so a
-row may predict less than its budget, even nothing. Letters: B rows, S positions, W words.
+A unit never crosses a special token, so never reaches from A into B. Words are taken in a random
+order, given by one key per position. A word that would exceed the row's budget is skipped, as
+Google does, so a row may predict less than its budget, even nothing.
+Letters: B rows, S positions, W words.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 POSITION_BITS = 16
-"""Of a key; a row has at most 65,536 positions."""
+"""Low bits of a key that hold the position; a row has at most 65,536 positions."""
 LAST_KEY = np.iinfo(np.int64).max
-"""The key of a position that is no candidate."""
+"""The key of a position that is not a candidate."""
 MAX_SPAN_WORDS = 10
 SPAN_STOP_PROB = 0.2
 
@@ -50,10 +51,10 @@ def whole_words(keys: Integers, word_starts: Flags, budgets: Integers) -> Flags:
 
 
 def spans(keys: Integers, word_starts: Flags, budgets: Integers, length_bits: Integers) -> Flags:
-    """Choose spans of words: from a token's word on, as many words as are drawn for the token.
+    """Choose spans: from each token's word on, as many words as are drawn for that token.
 
-    Tokens come in the order of their keys; one that is chosen already is passed over. A span ends
-    with its segment, and before the first word that would exceed the budget.
+    Tokens are taken in the order of their keys, skipping those already chosen. A span ends with
+    its segment, or before the first word that would exceed the budget.
 
     Args:
         keys: [B, S] int64, random bits above the position; LAST_KEY where nothing may be chosen.
@@ -67,10 +68,10 @@ def spans(keys: Integers, word_starts: Flags, budgets: Integers, length_bits: In
     Source:
         Joshi et al. 2020 (SpanBERT), section 3.1; facebookresearch/SpanBERT
         `PairWithSpanMaskingScheme`. Deviation: there the last word is cut where the budget ends;
-        here words stay whole and the budget is filled with other spans as far as words fit.
+        here words stay whole and other spans fill the budget as far as words fit.
     """
     words = _Words(keys, word_starts)
-    # a look beyond the last word finds words of no segment
+    # padding, so that looking beyond the last word finds words of no segment
     sizes, segments = (np.pad(a, (0, MAX_SPAN_WORDS)) for a in (words.sizes, words.segments))
     taken = np.zeros(len(sizes), bool)
     left = budgets.copy()
@@ -83,7 +84,7 @@ def spans(keys: Integers, word_starts: Flags, budgets: Integers, length_bits: In
         new = segments[span] == segments[first][:, None]
         new &= steps < span_lengths(length_bits.ravel()[tokens[fresh]])[:, None]
         new &= ~taken[span]
-        # never falls along a span, so what fits is its beginning
+        # non-decreasing along a span, so what fits is its beginning
         used = np.cumsum(sizes[span] * new, axis=1)
         fits = used <= left[rows][:, None]
         taken[span[new & fits]] = True
@@ -92,7 +93,7 @@ def spans(keys: Integers, word_starts: Flags, budgets: Integers, length_bits: In
 
 
 def span_lengths(bits: Integers) -> Integers:
-    """Return span lengths in words: geometric with p = 0.2, those above 10 drawn again.
+    """Return span lengths in words: geometric with p = 0.2, redrawn if above 10.
 
     Args:
         bits: 32 random bits each.
@@ -105,7 +106,7 @@ def span_lengths(bits: Integers) -> Integers:
 
 
 def _length_bounds() -> Integers:
-    """Return below which draws of 32 random bits the lengths 1 to 9 lie."""
+    """Return the upper bounds of the 32-bit draws that give the lengths 1 to 9."""
     share_above = (1 - SPAN_STOP_PROB) ** np.arange(1, MAX_SPAN_WORDS + 1)
     bounds: npt.NDArray[np.float64] = np.ceil((1 - share_above) / (1 - share_above[-1]) * 2**32)
     return bounds[:-1].astype(np.int64)
@@ -118,10 +119,10 @@ class _Words:
     """The words among the candidates of all rows, numbered in reading order.
 
     Attributes:
-        opens: [B, S] bool, the first token of each word: where one starts, or the candidates do.
-        of_token: [B * S] int64, the word of each candidate; of others, anything.
+        opens: [B, S] bool, the first token of each word: a word start or the start of a run.
+        of_token: [B * S] int64, the word of each candidate; arbitrary for other tokens.
         sizes: [W] int64, tokens of each word.
-        segments: [W] int64, from 1, the run of candidates without a gap that a word lies in.
+        segments: [W] int64, from 1, the unbroken run of candidates that a word lies in.
     """
 
     def __init__(self, keys: Integers, word_starts: Flags) -> None:
@@ -143,10 +144,10 @@ class _Words:
 
 
 def _in_order(keys: Integers, left: Integers) -> Any:
-    """Yield (rows, their next tokens) in the order of the keys while a row has budget left.
+    """Yield (rows, their next tokens) in key order, for rows that have budget left.
 
     Args:
-        keys: [B, S] int64; LAST_KEY: never.
+        keys: [B, S] int64; LAST_KEY is never yielded.
         left: [B] int64, lowered by the caller.
 
     Yields:

@@ -1,7 +1,7 @@
-"""Which tokens the model must guess, and what it sees in their place.
+"""Which tokens the model must predict, and what it sees in their place.
 
-Every choice is a function of (seed, epoch, slot, position): the neighbours in the batch, the
-padding and the device change nothing. Letters: B examples, S positions, V vocabulary, N predicted.
+Every choice is a function of (seed, epoch, slot, position), independent of the rest of the batch,
+padding and device. Letters: B examples, S positions, V vocabulary, N predicted.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ class Masker:
         vocab_size: V.
         special_ids: of the tokenizer.
         unselectable_ids: tokens that are neither selected nor drawn as replacement: [PAD], [UNK],
-            [CLS], [SEP], [MASK] and [unused*]. They count in the length all the same.
+            [CLS], [SEP], [MASK] and [unused*]. They still count towards the length.
         seed: the key of all draws.
         unit: token, word or span: what is chosen together (see `mask_units`).
         masked_lm_prob: share of a row's tokens, [CLS] and [SEP] included, to predict.
-        max_predictions: at most this many in a row; None: no limit.
+        max_predictions: at most this many per row; None: no limit.
         mask_token_prob: share of the chosen tokens that are shown as [MASK].
-        random_token_prob: share that is shown as a random token; the rest stays as it is.
-        mask_special: do as Google: every token but [CLS] and [SEP] may be selected, and any id of
-            the vocabulary drawn.
+        random_token_prob: share shown as a random token; the rest stays unchanged.
+        mask_special: as Google does, allow every token but [CLS] and [SEP] to be selected and any
+            id of the vocabulary to be drawn.
 
     Raises:
         InputError: on an unknown unit, a share out of range, or max_predictions below 1.
@@ -99,16 +99,16 @@ class Masker:
         """Select tokens and replace them.
 
         Args:
-            input_ids: [B, S] int64; beyond a row's length anything.
+            input_ids: [B, S] int64; ignored beyond a row's length.
             lengths: [B] int64, tokens of each row.
             example_ids: [B, 2] int64, (epoch, slot).
-            word_starts: [B, S] bool, where words start; needed for the units word and span, which
+            word_starts: [B, S] bool, where words start; needed for units word and span, which
                 work on the CPU only.
 
         Returns:
             The masked [B, S] int64 ids, the [N] int64 flat positions to predict in reading order,
-            and the [N] int64 tokens that stood there. A row predicts as many tokens as
-            `num_to_predict` says, or all it can; of whole words, as many as fit.
+            and the [N] int64 original tokens there. A row predicts as many tokens as
+            `num_to_predict` says, or all it can; with whole words, as many as fit.
         """
         width = input_ids.shape[1]
         position = torch.arange(width, device=input_ids.device)
@@ -136,18 +136,18 @@ class Masker:
         return flat_ids.index_copy(0, positions, shown).view_as(input_ids), positions, labels
 
     def _shown(self, labels: Tensor, action: Tensor, draw: Tensor) -> Tensor:
-        """Return what stands in the place of chosen tokens, by twice 32 random bits for each."""
+        """Return what replaces the chosen tokens, decided by two 32-bit draws each."""
         replacements = self._replacements.to(labels.device)
         random_ids = replacements[below(draw, len(replacements))]
         changed = torch.where(action < self._random_below, random_ids, labels)
         return torch.where(action < self._mask_below, self.mask_id, changed)
 
     def _random_bits(self, example_ids: Tensor, position: Tensor) -> list[Tensor]:
-        """Return four [B, S] of 32 random bits for each position."""
+        """Return four [B, S] tensors of 32 random bits per position."""
         counter = (example_ids[:, :1], example_ids[:, 1:], position)
         if example_ids.device.type != "cpu":
             return list(philox4x32(self.seed, (*counter, Purpose.MASK)))
-        # the same bits in half the time: numpy spends less on each small operation
+        # the same bits in half the time: numpy has less overhead per small operation
         arrays = (part.numpy() for part in counter)
         drawn = philox4x32(self.seed, (*arrays, Purpose.MASK))
         return [torch.from_numpy(bits) for bits in drawn]
@@ -162,9 +162,9 @@ def _sorted(keys: Tensor) -> Tensor:
 
 
 def _first_of_run(positions: Tensor) -> Tensor:
-    """Return for each position the first of the consecutive ones it is among.
+    """Return for each position the first of its run of consecutive positions.
 
-    A run never spans two rows, for a row starts with [CLS], which is not chosen.
+    A run never spans two rows, because a row starts with [CLS], which is never chosen.
     """
     starts = torch.ones(len(positions), dtype=torch.bool)
     starts[1:] = positions.diff() > 1

@@ -11,7 +11,7 @@ from bert_scratch.data.examples import ExampleBatch, ExampleFacts, Integers
 
 
 class ExampleSource(Protocol):
-    """A way of making examples: balanced or Google's pairs, joined text, or a mixture of them."""
+    """A source of examples: balanced or Google's pairs, joined text, or a mixture of them."""
 
     facts: ExampleFacts
 
@@ -21,14 +21,14 @@ class ExampleSource(Protocol):
 
 
 class MixedExamples:
-    """Components whose slots follow each other; all make the same kind of examples.
+    """Components with consecutive slot ranges; all make the same kind of examples.
 
     Args:
         components: at least one.
 
     Attributes:
-        component_sizes: examples of an epoch of each component.
-        facts: of all together.
+        component_sizes: examples per epoch of each component.
+        facts: of all components together.
     """
 
     def __init__(self, components: Sequence[ExampleSource]) -> None:

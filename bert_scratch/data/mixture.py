@@ -1,9 +1,9 @@
-"""Several corpora in fixed shares: how large the shares are, and whose turn it is.
+"""Mix several corpora in fixed shares: how large the shares are, and whose turn it is.
 
-A component is what one `--corpus` path names. Places of the endless line of examples fall into
-blocks of 1,024, and every block holds the same exact number of examples of each component, in an
-order of its own. Each component goes through its own examples epoch by epoch, whatever the others
-do, so a small one with a large share is simply repeated more often.
+A component is what one `--corpus` path names. The endless line of examples is divided into blocks
+of 1,024 places, and every block holds the same number of examples of each component, in its own
+order. Each component goes through its own examples epoch by epoch, independently of the others, so
+a small one with a large share is simply repeated more often.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ def check_mixture(rule: Sequence[str], num_sources: int) -> None:
     """Check the value of `--mixture`.
 
     Args:
-        rule: empty: no mixture; one `share^S`: each component's share of the text to the power S;
-            else one weight per component.
-        num_sources: components, the `--corpus` paths.
+        rule: empty for no mixture; `share^S` for each component's share of the text to the power
+            S; else one weight per component.
+        num_sources: number of components, that is of `--corpus` paths.
 
     Raises:
         InputError: naming the flag and what is wrong.
@@ -55,14 +55,14 @@ def check_mixture(rule: Sequence[str], num_sources: int) -> None:
 
 
 def mixture_shares(rule: Sequence[str], sizes: Sequence[int]) -> list[float]:
-    """Return the share of each component in what is drawn; they add up to 1.
+    """Return the share of each component in the examples; shares add up to 1.
 
     Args:
         rule: as `check_mixture` takes it, not empty.
         sizes: amount of text of each component, in any unit.
 
     Raises:
-        InputError: as `check_mixture`, and where a weight is given to a component without text.
+        InputError: as `check_mixture`, and if a component without text is given a weight.
 
     Source:
         Devlin et al., multilingual BERT (google-research/bert multilingual.md): share^0.7;
@@ -102,7 +102,7 @@ def block_counts(shares: Sequence[float]) -> list[int]:
     counts = [max(math.floor(wanted), 1 if wanted > 0 else 0) for wanted in exact]
     while left := BLOCK_PLACES - sum(counts):
         step = 1 if left > 0 else -1
-        # those with a single place keep it
+        # components with a single place keep it
         choices = [i for i, count in enumerate(counts) if count > (0 if left > 0 else 1)]
         chosen = max(choices, key=lambda i: (step * (exact[i] - counts[i]), -i))
         counts[chosen] += step
@@ -116,13 +116,13 @@ class Component(NamedTuple):
     """The `--corpus` path that names it."""
     shards: list[int]
     places: int
-    """Of a block's 1,024, > 0."""
+    """Number of a block's 1,024 places, > 0."""
     text_share: float
-    """Of the train tokens."""
+    """Share of the train tokens."""
 
 
 def mixture_components(manifest: Mapping[str, Any]) -> list[Component]:
-    """Return the components that have a share in what is drawn.
+    """Return the components that have a share in the examples.
 
     Args:
         manifest: of a store with a mixture; slice i became shard i.
@@ -144,7 +144,7 @@ def mixture_components(manifest: Mapping[str, Any]) -> list[Component]:
 
 
 def _number(text: str) -> float:
-    """Return the number that a text spells, NaN if it is none or has no bound."""
+    """Return the number that a text spells, NaN if it is not a finite number."""
     try:
         number = float(text)
     except ValueError:

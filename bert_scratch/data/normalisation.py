@@ -1,7 +1,7 @@
-"""What BERT's normalisation does to a text, and what each choice of it would change.
+"""What BERT's normalisation does to a text, and what each of its options would change.
 
-Lower-casing and accent stripping merge words that a model can then no longer tell apart. Whether
-that helps or harms depends on the script, so it is shown for the text at hand.
+Lower-casing and accent stripping merge words, which a model can then no longer tell apart. Whether
+that helps or harms depends on the script, so it is measured on the given text.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from bert_scratch.config import Settings
 from bert_scratch.data.counting import blocks_of, count_text
 
 JOINERS = "\u200c\u200d"
-"""ZWNJ and ZWJ, which in Persian and in Indic scripts tell words apart."""
+"""ZWNJ and ZWJ, which distinguish words in Persian and in Indic scripts."""
 
-# What is white space to BERT's cleaning; other controls that Python counts as such are dropped.
+# White space to BERT's cleaning; other controls that Python counts as white space are dropped.
 _WHITE_SPACE = re.compile("[\t\n\r\x20\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
 _NUM_EXAMPLES = 5
 _RARE_SCRIPT = 0.001
@@ -32,24 +32,24 @@ class NormalisationEffects(Settings):
     """What each step of BERT's normalisation changes in a text.
 
     The steps: `cleaning` (invisible characters are dropped) and `nfc` (letters and marks are
-    composed) are always done; `lowercase` and `strip_accents` only when asked for. Each of these
-    two is measured beside the text that is cleaned and composed.
+    composed) are always done; `lowercase` and `strip_accents` only on request. The effect of
+    each of these two is measured on the cleaned and composed text.
     """
 
     num_words: int
     """Words and punctuation marks, as BERT cuts them."""
     num_spellings: int
-    """Different ones among them, as they stand in the text."""
+    """Different words among them, as spelt in the text."""
     words_changed: dict[str, float]
-    """Step -> share of the words that it changes."""
+    """Step -> share of words that it changes."""
     words_changed_by_script: dict[str, dict[str, float]]
-    """Step -> script -> the same among the words of each script, rare scripts left out."""
+    """Step -> script -> share of that script's words that it changes; rare scripts left out."""
     spellings_merged: dict[str, int]
-    """Step -> how many spellings fewer there are after it: words no longer told apart."""
+    """Step -> how many fewer spellings there are after it: words no longer told apart."""
     examples: dict[str, tuple[str, ...]]
-    """Step -> a few spellings that become one, as "café/cafe", most frequent first."""
+    """Step -> a few spellings that become one, such as "café/cafe", most frequent first."""
     joiners_dropped: int
-    """JOINERS in the text; cleaning drops them."""
+    """JOINERS in the text, which cleaning drops."""
     format_characters_dropped: int
     """Other format characters that cleaning drops: soft hyphens, direction marks ..."""
     control_characters_dropped: int
@@ -60,11 +60,11 @@ def normalisation_effects(texts: Iterable[str]) -> NormalisationEffects:
     """Measure what cleaning, NFC, lower-casing and accent stripping do to a sample of text.
 
     Args:
-        texts: read once, streamed; of very many different words the frequent ones count.
+        texts: read once, streamed; if there are too many different words, only the frequent count.
 
     Source:
         `tokenizers` BertNormalizer (google-research/bert `tokenization.BasicTokenizer`), which is
-        run itself, on the different words.
+        itself run on the different words.
     """
     spaced = _bert(handle_chinese_chars=True)
     found = count_text(
@@ -96,7 +96,7 @@ def normalisation_effects(texts: Iterable[str]) -> NormalisationEffects:
 
 
 def _bert(**steps: bool) -> normalizers.Normalizer:
-    """Return BERT's normaliser with the steps named and no other."""
+    """Return BERT's normaliser with only the named steps."""
     none = dict.fromkeys(
         ("clean_text", "handle_chinese_chars", "strip_accents", "lowercase"), False
     )
@@ -104,16 +104,16 @@ def _bert(**steps: bool) -> normalizers.Normalizer:
 
 
 def _through(normalizer: normalizers.Normalizer, words: Collection[str]) -> dict[str, str]:
-    """Return what each word becomes, all normalised at once."""
+    """Return what each word becomes, normalising all at once."""
     if not words:
         return {}
-    # A line end is a space to cleaning and left alone by all else; it stands in no word.
+    # No word has a line end; cleaning makes it a space and the other steps leave it alone.
     together = normalizer.normalize_str("\n".join(words))
     return dict(zip(words, together.replace(" ", "\n").split("\n"), strict=True))
 
 
 def _recount(words: Mapping[str, int], becomes: Mapping[str, str]) -> Counter[str]:
-    """Return how often each word stands there afterwards; those with nothing left are gone."""
+    """Return the word counts after a step; words with nothing left are dropped."""
     counts: Counter[str] = Counter()
     for word, count in words.items():
         counts[becomes[word]] += count
@@ -127,7 +127,7 @@ def _share_changed(words: Mapping[str, int], becomes: Mapping[str, str]) -> floa
 
 
 def _by_script(words: Mapping[str, int], becomes: Mapping[str, str]) -> dict[str, float]:
-    """Return the share changed among the words of each script, the commonest script first."""
+    """Return the share of each script's words that change, the commonest script first."""
     of_script: defaultdict[str, dict[str, int]] = defaultdict(dict)
     for word, count in words.items():
         of_script[_script(word)][word] = count
@@ -141,13 +141,13 @@ def _by_script(words: Mapping[str, int], becomes: Mapping[str, str]) -> dict[str
 
 
 def _script(word: str) -> str:
-    """Return the script of a word's first letter; '' where it has no letter."""
+    """Return the script of a word's first letter; '' if it has no letter."""
     return next((script_of(letter) for letter in word if letter.isalpha()), "")
 
 
 @cache
 def script_of(letter: str) -> str:
-    """Return the script of a letter, which is the first word of its name in Unicode: Latin.
+    """Return the script of a letter: the first word of its Unicode name, such as Latin.
 
     Compatibility forms, such as full-width letters, count as the letters they stand for.
     """
@@ -173,7 +173,7 @@ def _examples(groups: Iterable[list[str]], words: Mapping[str, int]) -> tuple[st
 
 
 def _visible(word: str) -> str:
-    """Spell out what a terminal would not show or would obey: joiners, control characters."""
+    """Spell out characters that a terminal would hide or obey: joiners, control characters."""
     return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in word)
 
 

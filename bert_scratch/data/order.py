@@ -13,10 +13,10 @@ from bert_scratch.data.philox import Purpose, permuted, philox4x32
 
 
 class EpochOrder:
-    """Epoch after epoch, each all examples once in an order of its own.
+    """Epoch after epoch, each with all examples once in its own order.
 
     Args:
-        num_examples: of an epoch.
+        num_examples: examples in an epoch.
         seed: the key of the order.
     """
 
@@ -35,13 +35,13 @@ class EpochOrder:
 
 
 class MixedOrder:
-    """Several components side by side, in exact shares of each block of places.
+    """Several components interleaved, with exact shares of each block of places.
 
-    A component's examples come in the order they would come in alone: none is seen again before
-    all were. Its slots follow those of the components before it.
+    A component's examples come in the same order as they would alone: none repeats before all
+    were seen. Its slots follow those of the components before it.
 
     Args:
-        sizes: examples of an epoch of each component.
+        sizes: examples per epoch of each component.
         counts: places of each component in a block, from `block_counts`.
         seed: the key of the order.
     """
@@ -56,7 +56,7 @@ class MixedOrder:
         self._block = functools.lru_cache(maxsize=64)(self._block_of)
 
     def at(self, places: Integers) -> tuple[Integers, Integers]:
-        """Return the epoch of its component and the slot at each place, [B] int64."""
+        """Return the component's epoch and the slot at each place, [B] int64."""
         components, numbers = np.empty_like(places), np.empty_like(places)
         blocks, within = np.divmod(places, BLOCK_PLACES)
         for block in np.unique(blocks).tolist():
@@ -69,19 +69,19 @@ class MixedOrder:
         return epochs, slots + self._first_slots[components]
 
     def _block_of(self, block: int) -> tuple[Integers, Integers]:
-        """Return whose each place of a block is, and its number in that component's own line."""
+        """Return the component of each place of a block, and its place in that component's line."""
         shuffled = permuted(np.arange(BLOCK_PLACES), BLOCK_PLACES, self._seed, block)
         ends = np.cumsum(self._counts)
         components = np.searchsorted(ends, shuffled, side="right")
         numbers = np.empty(BLOCK_PLACES, np.int64)
-        # the places of one component, one component after the other
+        # number the places, sorted by component
         numbers[np.argsort(components, kind="stable")] = np.arange(BLOCK_PLACES)
         numbers += block * self._counts[components] - (ends - self._counts)[components]
         return components, numbers
 
 
 def component_seed(seed: int, component: int) -> int:
-    """Return the key of a component's order and pairs: no two components draw alike."""
+    """Return the key of a component's order and pairs, different for each component."""
     return _derived_seed(seed, (component, 0))
 
 

@@ -1,4 +1,4 @@
-"""Which token ranges make the sentence pairs of an epoch: `nsp` balanced, and `sop`.
+"""Which token ranges make the sentence pairs of an epoch, for balanced `nsp` and for `sop`.
 
 A window of a document is cut in two; A is the first part, B the second or a random one. Terms are
 those of `windows.py`.
@@ -18,43 +18,43 @@ from bert_scratch.data.shard import Shard
 from bert_scratch.data.split_text import Rows, SplitText
 from bert_scratch.data.windows import TokenWindows
 
-# for sop: in order, swapped
+# labels; for sop: in order, swapped
 IS_NEXT, IS_RANDOM = 0, 1
 
 
 class BalancedPairs:
     """Pairs for NSP or SOP whose two labels are equally frequent and always true.
 
-    With label 0, B is the rest of the window. With label 1, nsp takes a B from another document,
-    found by a token drawn uniformly from all others of the split; sop swaps the two. Where no
-    sentence ends inside the window (sentences longer than it, and most short windows), the cut, and
-    the start of a random B, fall on any token.
+    With label 0, B is the rest of the window. With label 1, nsp takes B from another document, at
+    a token drawn uniformly from all other documents of the split; sop swaps A and B. If no
+    sentence ends inside the window (long sentences, and most short windows), the cut, and the
+    start of a random B, may fall on any token.
 
-    In nsp neither A nor the lengths tell the label: the window and its cut do not depend on it, and
-    where a random document is too short for the rest of the window, B is as short under label 0.
-    In sop they tell a little, as in the original: a cut at a sentence's end leaves the first part
+    In nsp neither A nor the lengths reveal the label: the window and its cut do not depend on it,
+    and where a random document is too short, B is shortened equally under label 0. In sop the
+    lengths reveal a little, as in the original: after a cut at a sentence end the first part is
     the longer one more often than not.
 
     An epoch reads as many tokens as the text has, less what short windows leave out, but not each
-    once: where documents are longer than a window it meets some three quarters of the text in nsp,
-    whose random B fall anywhere, and 85 % in sop; five epochs meet 98 % or more.
+    token once. If documents are longer than a window, one epoch covers some three quarters of the
+    text in nsp, whose random Bs fall anywhere, and 85 % in sop; five epochs cover 98 % or more.
 
     Args:
         shards: of one split.
         max_tokens: M, tokens of A and B together.
         short_seq_prob: share of windows with a shorter target.
         seed: the key of all draws.
-        split: which one, for error messages.
-        swap: False: nsp; True: sop.
-        word_starts: give where words start; the store must have them.
+        split: its name, for error messages.
+        swap: False for nsp, True for sop.
+        word_starts: also return where words start; the store must have them.
 
     Raises:
         InputError: if the split has no document of two sentences, or (nsp) a single document.
 
     Source:
         Devlin et al. 2018, appendix A.2; Lan et al. 2020 (sop). Deviations from
-        google-research/bert create_pretraining_data.py: labels are even, a random B is never of
-        the same document and is drawn by tokens rather than by documents, and nothing is
+        google-research/bert create_pretraining_data.py: labels are balanced, a random B is never
+        from the same document and is drawn by tokens rather than by documents, and nothing is
         truncated after the cut.
     """
 
@@ -103,7 +103,7 @@ class BalancedPairs:
             firsts[changed] = firsts[changed, ::-1]
             lengths[changed] = lengths[changed, ::-1]
         else:
-            # drawn for both labels, so that B is as short under either where its document ends
+            # drawn for both labels, so that a random document's end shortens B under either
             places = self._places_elsewhere(high_bits, low_bits, draws.shards, *home)
             others, other_firsts, lengths[:, 1] = self._random_segments(
                 places, lengths[:, 1], at_sentence
@@ -123,7 +123,7 @@ class BalancedPairs:
     ) -> tuple[Integers, Integers, Integers, Integers]:
         """Return each row's token, its sentence, and its document's first and end token.
 
-        A token of a one-sentence document yields to one drawn in the next document that has two.
+        A token of a one-sentence document is replaced by one of the next document with two.
         """
         sentences = rows.sentence_at(tokens)
         documents = rows.document_of(sentences)
@@ -147,7 +147,7 @@ class BalancedPairs:
         start: Integers,
         end: Integers,
     ) -> Integers:
-        """Return places drawn from all tokens but those from start to end of the given shards."""
+        """Return places drawn from all tokens except [start, end) of each row's shard."""
         left = self._text.num_tokens.sum() - (end - start)
         places: Integers = below64(high_bits, low_bits, left)
         return places + np.where(places >= start + self._text.first_places[shards], end - start, 0)
@@ -155,9 +155,9 @@ class BalancedPairs:
     def _random_segments(
         self, places: Integers, lengths: Integers, at_sentence: npt.NDArray[np.bool_]
     ) -> tuple[Integers, Integers, Integers]:
-        """Return shard, first token and length of up to `lengths` tokens of a place's document.
+        """Return shard, first token and length of segments of the documents at some places.
 
-        They start with a sentence where asked to.
+        A segment has up to `lengths` tokens, and starts with a sentence if `at_sentence`.
         """
         shards, tokens = self._text.locate(places)
         rows = self._text.rows(shards)
@@ -173,7 +173,7 @@ class BalancedPairs:
 def _cuts(
     rows: Rows, starts: Integers, ends: Integers, bits: Integers
 ) -> tuple[Integers, npt.NDArray[np.bool_]]:
-    """Return where each window is cut, and whether that is a sentence's end."""
+    """Return where each window is cut, and whether that is a sentence end."""
     first = rows.sentence_at(starts)
     choices = rows.sentence_at(ends - 1) - first
     at_sentence = choices > 0

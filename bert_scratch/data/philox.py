@@ -1,9 +1,9 @@
-"""Random numbers as a function of (seed, epoch, slot, ...): no order of draws, no state.
+"""Random numbers as a function of (seed, epoch, slot, ...), without state or order of draws.
 
-Every function takes integers of one of three kinds and answers in the same kind with the same
-bits: Python ints, int64 numpy arrays, int64 torch tensors (CPU or CUDA). Only `*`, `+`, `^`, `&`,
-`>>` and `%` are used, so one text serves all three; 64-bit products wrap in arrays and do not in
-ints, and the bits above the word are masked away in both.
+Every function accepts Python ints, int64 numpy arrays or int64 torch tensors (CPU or CUDA), and
+returns the same kind with the same bits. Only `*`, `+`, `^`, `&`, `>>` and `%` are used, so one
+implementation serves all three; 64-bit products wrap in arrays but not in ints, and the bits above
+the word are masked away in both.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_SLOTS = 1 << 32
 
 
 class Purpose(enum.IntEnum):
-    """What a draw is for: the last counter word, so that two uses never share their bits."""
+    """What a draw is for: part of the last counter word, so no two uses share bits."""
 
     MASK = 0
     PAIR = 1
@@ -51,7 +51,7 @@ def philox4x32(key: int, counter: Sequence[Words]) -> tuple[Words, Words, Words,
     """
     arrays = [word for word in counter if not isinstance(word, int)]
     if arrays:
-        # beside arrays, which wrap at 64 bits, a Python int would grow beyond them
+        # a Python int beside arrays would grow past 64 bits, where arrays wrap
         zero = arrays[0].reshape(-1)[:1] * 0
         counter = [word + zero if isinstance(word, int) else word for word in counter]
     word0, word1, word2, word3 = counter
@@ -91,10 +91,10 @@ def below64(high: Words, low: Words, limit: Words) -> Words:
 
 
 def permuted(positions: npt.NDArray[np.int64], size: int, seed: int, epoch: int) -> Any:
-    """Return where a keyed permutation of [0, size) sends each position, in constant time.
+    """Return the image of each position under a keyed permutation of [0, size), in constant time.
 
-    A Feistel network over pairs (left, right) of digits whose bases multiply to at least `size`;
-    the few results that fall beyond `size` walk the cycle until they are inside.
+    It is a Feistel network over pairs (left, right) of digits whose bases multiply to at least
+    `size`; the few results beyond `size` are permuted again until they fall inside.
 
     Args:
         positions: [B] int64 in [0, size).
@@ -103,7 +103,7 @@ def permuted(positions: npt.NDArray[np.int64], size: int, seed: int, epoch: int)
         epoch: each epoch has its own permutation.
 
     Returns:
-        [B] int64 in [0, size), each position's own.
+        [B] int64 in [0, size), different for each position.
 
     Source:
         Black and Rogaway 2002, "Ciphers with arbitrary finite domains".
@@ -131,7 +131,7 @@ def _round_keys(seed: int, epoch: int) -> list[tuple[int, int]]:
 
 
 def _mixed(word: Words) -> Words:
-    """Return a word whose every bit depends on every bit of the input (MurmurHash3's finaliser)."""
+    """Mix a word so that every bit depends on every input bit (MurmurHash3's finaliser)."""
     word = ((word >> 16) ^ word) * 0x85EBCA6B & WORD
     word = ((word >> 13) ^ word) * 0xC2B2AE35 & WORD
     return (word >> 16) ^ word

@@ -1,4 +1,4 @@
-"""How new Python processes are started, wherever the package starts any."""
+"""How the package starts new Python processes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from multiprocessing import resource_tracker
 
 @contextmanager
 def starting_processes(*withheld: signal.Signals) -> Iterator[None]:
-    """Start processes that do not run the caller's script, guarded by __main__ or not.
+    """Start processes that do not re-run the caller's script, even if it has no __main__ guard.
 
     Args:
-        withheld: signals that never reach the new processes. A terminal or a scheduler sends them
-            to a whole group, and a process that is still importing cannot ignore them yet. This
+        withheld: signals blocked in the new processes. A terminal or scheduler sends them to the
+            whole group, and a process that is still importing cannot ignore them yet. This
             process receives them when the block ends.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
-    resource_tracker.ensure_running()  # when it is started it lets these signals in again
+    resource_tracker.ensure_running()  # starting it would unblock these signals again
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, withheld)
     try:
         yield
@@ -34,7 +34,7 @@ def starting_processes(*withheld: signal.Signals) -> Iterator[None]:
 
 
 def end_with_parent() -> None:
-    """Let this process, started by another one of the package, end when that one does."""
+    """Make this child process of the package end when its parent does."""
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 

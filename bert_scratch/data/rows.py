@@ -1,4 +1,4 @@
-"""Examples as rows of a batch: [CLS] A [SEP] B [SEP], padded."""
+"""Lay examples out as padded rows of a batch: [CLS] A [SEP] B [SEP]."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ class Rows(NamedTuple):
     lengths: Integers
     """[B] int64, tokens of each row."""
     word_starts: npt.NDArray[np.bool_] | None
-    """[B, S] bool, True where a word starts, if the examples say so."""
+    """[B, S] bool, True where a word starts; None if the examples do not say."""
 
 
 def lay_out(examples: ExampleBatch, special: SpecialIds, max_seq_length: int) -> Rows:
-    """Lay examples out, as wide as the longest needs.
+    """Lay examples out, padded to the longest.
 
     Args:
         examples: at least one.
         special: ids of [CLS], [SEP] and [PAD].
         max_seq_length: no row is longer.
     """
-    # each segment with its [SEP]; the rows follow each other without their [CLS]
+    # each segment with its [SEP], all rows concatenated without their [CLS]
     ends = np.cumsum(examples.segment_lengths + 1)
     last_segments = np.cumsum(examples.segments_per_row) - 1
     row_ends = ends[last_segments]

@@ -1,7 +1,7 @@
-"""Where words start in text that is written without spaces, told by a segmenter.
+"""Find word starts in text written without spaces, using a segmenter.
 
-BERT makes a token of each ideograph, so for whole-word masks something else must say which of
-them are one word: `jieba` for Chinese, or any function of the user's.
+BERT makes each ideograph a token, so for whole-word masks something else must say which of them
+form a word: `jieba` for Chinese, or any function the user supplies.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bert_scratch.data.wordpiece import vocab_size_of
 from bert_scratch.extras import import_extra
 
 Segment = Callable[[str], list[str]]
-"""Gives the words of a text, white space and punctuation among them: joined they are the text."""
+"""Splits a text into words, white space and punctuation included: joined they are the text."""
 
 # google-research/bert `tokenization._is_chinese_char`
 _IDEOGRAPHS = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002ceaf\U0002f800-\U0002fa1f"  # noqa: E501
@@ -49,8 +49,8 @@ def open_segmenter(name: str) -> Segment:
         name: `jieba`, or `module:function` for an importable function from a text to its words.
 
     Raises:
-        InputError: if there is no such segmenter. The function returned raises it where a
-            segmenter fails, or its words are not the text.
+        InputError: if there is no such segmenter. The returned function raises it if the
+            segmenter fails or its words do not join to the text.
     """
     check_segmenter(name)
     cut = _jieba() if name == "jieba" else _imported(name)
@@ -76,11 +76,11 @@ def open_segmenter(name: str) -> Segment:
 
 def _jieba() -> Segment:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on import it warns about packages of its own
+        warnings.simplefilter("ignore")  # jieba's import triggers warnings about its own packages
         jieba = import_extra("jieba", "--word-segmenter jieba", "segment")
         cutter = jieba.Tokenizer()
-        # its own start reads and writes a file in the temporary folder that all users share, and
-        # tells the log about it
+        # its own initialisation uses a cache file in the temporary folder that all users share,
+        # and logs about it
         cutter.FREQ, cutter.total = cutter.gen_pfdict(cutter.get_dict_file())
     cutter.initialized = True
     cut: Segment = cutter.lcut
@@ -108,14 +108,14 @@ def word_start_flags(
     texts: Sequence[str],
     ids_per_text: Sequence[npt.NDArray[np.integer]],
 ) -> list[npt.NDArray[np.bool_]]:
-    """Tell for each token whether a word starts with it.
+    """Tell for each token whether it starts a word.
 
-    No word starts with a `##` piece, nor with an ideograph that follows another one within a word
-    of the segmenter; with every other token one does.
+    Every token does, except a `##` piece and an ideograph that follows another one within a word
+    of the segmenter.
 
     Args:
-        tokenizer: that gave the ids.
-        segment: from `open_segmenter`; asked only about texts with ideographs.
+        tokenizer: the one that gave the ids.
+        segment: from `open_segmenter`; called only for texts with ideographs.
         texts: any number of strings.
         ids_per_text: the token ids of each text, without [CLS] and [SEP].
 
@@ -136,7 +136,7 @@ def word_start_flags(
 
 
 def continuing_ids(tokenizer: Tokenizer) -> list[int]:
-    """Return the ids of the tokens that go on a word, the `##` pieces."""
+    """Return the ids of the tokens that continue a word, the `##` pieces."""
     vocab = tokenizer.get_vocab()
     return sorted(number for token, number in vocab.items() if token.startswith("##"))
 
@@ -156,7 +156,7 @@ def _starts_word(tokenizer: Tokenizer) -> npt.NDArray[np.bool_]:
 
 
 def _inside_words(words: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """Mark the characters of a text that are ideographs after another one of the same word."""
+    """Mark the ideographs of a text that follow another one in the same word."""
     inside = np.zeros(sum(map(len, words)), bool)
     place = 0
     for word in words:

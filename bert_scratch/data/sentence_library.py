@@ -1,7 +1,7 @@
-"""Documents to sentences by a library the user has installed: pysbd, or any function.
+"""Split documents into sentences with a library the user has installed: pysbd, or any function.
 
-The library is imported where it is first used, once in each process, and its answer is checked:
-the sentences must hold the text's characters in order, or labels and masks would be of other text.
+The library is imported on first use, once per process, and its result is checked: the sentences
+must hold the text's characters in order, or labels and masks would belong to different text.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def check_library(name: str) -> None:
     """Check that a library is installed, without importing it.
 
     Raises:
-        InputError: when it is not, with the command that installs pysbd.
+        InputError: if it is not, with the command that installs pysbd.
     """
     package = name.partition(":")[0].partition(".")[0]
     if importlib.util.find_spec(package) is not None:
@@ -54,7 +54,7 @@ def split_by_library(paragraph: str, name: str) -> list[str]:
         The sentences, stripped, non-empty, in order; joined they hold every non-space character.
 
     Raises:
-        InputError: naming the library, when it cannot be used, fails, or changes the text.
+        InputError: naming the library, if it cannot be used, fails, or changes the text.
     """
     split = _open_library(name)
     start = paragraph[:_LONGEST_QUOTE]
@@ -79,7 +79,7 @@ def _open_library(name: str) -> Callable[[str], Any]:
     check_library(name)
     module_name, _, function_name = name.partition(":")
     with warnings.catch_warnings():
-        # pysbd's patterns hold escapes that Python warns of when it first compiles them.
+        # pysbd's patterns have invalid escapes, which Python warns about on first compilation.
         warnings.simplefilter("ignore", SyntaxWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         try:

@@ -1,9 +1,9 @@
-"""Documents to sentences, by rule: Latin, Cyrillic, Greek, CJK, Arabic, Indic and other scripts.
+"""Split documents into sentences by rule, for Latin, Cyrillic, Greek, CJK, Arabic, Indic and more.
 
 One regular expression finds the places where a sentence may end; a few cheap checks at those
-places decide. Nothing is downloaded and nothing is learned, so the result depends on the text
-alone. A line end always ends a sentence. Stops inside quotes end sentences as they do elsewhere;
-only what says who speaks ("he said") stays with the words spoken.
+places decide. Nothing is downloaded or learned, so the result depends on the text alone. A line
+end always ends a sentence. Stops inside quotes end sentences as they do elsewhere, but a speech
+tag ("he said") stays with the words spoken.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ LONG_DOCUMENT_BYTES = 80_000
 SECTION_BYTES = 20_000
 SENTENCE_RULES = ("auto", "lines", "rules")
 
-# A sentence longer than this many characters without a stop is cut at the next white space, and
-# at the second length where there is none.
+# A sentence longer than the first number of characters is cut at the next white space, or at the
+# second number if there is none.
 _LONGEST = (2_000, 3_000)
-# Thai and Lao have no stop, Tibetan marks phrases; a space ends a phrase, some of them a sentence.
+# Thai and Lao have no stop and Tibetan marks phrases; spaces end phrases and sometimes sentences.
 _LONGEST_PHRASE = (80, 400)
 _PHRASED = re.compile(r"[\u0e00-\u0fff]")
 _SPACE = re.compile(r"\s")
-# Not at numbers, foreign words or the repetition mark, nor before a word that goes on.
+# Not next to numbers, foreign words or the repetition mark, nor before a conjunction.
 _PHRASE_END = re.compile(
     r"(?<=[\u0e01-\u0e45\u0e47-\u0eff\u0f00-\u0fff!?\"”])\s+(?=[\"“\u0e00-\u0fff])"
     r"(?!และ|หรือ|แต่|ซึ่ง|โดย|ที่|ได้แก่|เช่น)"
@@ -45,22 +45,22 @@ _CLOSERS = (
 )
 _OPENERS = "\"'“”‘’„‚«»([{「『【《〈（［｛〔¿¡*_-–—•· \u00a0\u202f"
 # Stops that end a sentence whatever follows: full-width, danda, Urdu, Armenian, Ethiopic, Khmer,
-# Burmese, Tibetan. The others need white space and a look at both neighbours, or two ideographs.
+# Burmese, Tibetan. Others need white space and a check of both neighbours, or two ideographs.
 _ALWAYS = "。！？｡।॥۔։።។။༎"
 _SPACED = r".!?…؟;\u037e"
 _UNSPACED = r"\u3040-\u30ff\u3400-\u9fff"
-# A set in front of all else lets `re` skip what is no stop, four times as fast as branches do; the
-# empty groups say which branch it was, and where the run of stops ends.
+# A leading set lets `re` skip everything but stops, four times as fast as branches do; the empty
+# groups tell which branch matched and where the run of stops ends.
 _CANDIDATE = re.compile(
     rf"[{_ALWAYS}．{_SPACED}]"
     rf"(?:(?:(?<=[{_ALWAYS}])|(?<=．)(?!\d))[{_ALWAYS}!?…]*{_CLOSERS}(?P<always>)"
-    # A run of stops is looked at once, from its first, or a million dots would take a day.
+    # A run of stops is examined once, from its first, or a million dots would take a day.
     rf"|(?<=[{_SPACED}])(?<![{_SPACED}][{_SPACED}])[{_SPACED}]*+(?P<run>)"
     rf"(?:{_CLOSERS}\s+(?=\S)|(?<=[{_UNSPACED}]{{2}}.)(?=[{_UNSPACED}“「『])"
     # An ellipsis ends a clause, not a word or two of hesitation.
     rf"|(?:(?<=[{_UNSPACED}]{{4}}…)|(?<=[{_UNSPACED}]{{4}}……))[”」』]?(?=[{_UNSPACED}“「『（])))"
 )
-# All before the last word: to the end and back is quicker than a search for a word that ends there.
+# Everything before the last word: faster than searching for a word that ends there.
 _BEFORE_LAST_WORD = re.compile(r"(?:.*[\s\"'“”‘’„«»()\[\]{}—–/])?", re.DOTALL)
 _FIRST_WORD = re.compile(r"\w\w+|I(?=['’])|\w(?!['’])")
 _DOTTED = re.compile(r"(?:[^\W\d_]{1,2}\.-?)+[^\W\d_]{1,2}$")
@@ -76,7 +76,7 @@ _CONTINUES = tuple("，、,：:；;）」』。的地と")
 _CLOSING_QUOTES = tuple("\"'”’»」』")
 _GREEK = re.compile(r"[\u0370-\u03ff\u1f00-\u1fff]")
 _OWN_STOP = re.compile("[।॥۔։።]")
-# Who speaks, right after the words spoken, where no small letter says so: a few words and a verb.
+# A speech tag right after the words spoken where no lower case marks it: a few words and a verb.
 _SPEECH = re.compile(
     r"\s*(?:[^\s，。！？：；“”「」、不没沒是地]{0,8}(?:[说說]|(?<!知)道|[问問]|喊|叫|答)[了着]?[，。！]"
     r"|(?:[^\s.,،؟?!।۔]{1,20}\s){1,3}(?:पूछा|कहा|बोला|बोली|बोले|चिल्लाया|चिल्लाई|پوچھا|کہا|بولا|بولی|چلایا"
@@ -94,8 +94,9 @@ _SPEECH = re.compile(
 def split_sentences(paragraph: str) -> list[str]:
     """Split one paragraph into its sentences.
 
-    A stretch of 2,000 characters without any stop is cut at the next space, or at 3,000; one of 80
-    in Thai, Lao or Tibetan, where spaces end phrases, at the next space that may, or at 400.
+    A stretch of 2,000 characters without a stop is cut at the next space, or at 3,000. In Thai,
+    Lao and Tibetan, where spaces end phrases, one of 80 is cut at the next space that may, or at
+    400.
 
     Args:
         paragraph: text; line ends in it end sentences.
@@ -105,7 +106,7 @@ def split_sentences(paragraph: str) -> list[str]:
     """
     if "\n" in paragraph:
         return [s for line in paragraph.split("\n") for s in split_sentences(line)]
-    # A lower-cased corpus has no capital to wait for.
+    # A lower-cased corpus has no capitals to mark sentence starts.
     lowercased = paragraph.islower()
     phrased = not paragraph.isascii() and _PHRASED.search(paragraph) is not None
     enough = _LONGEST_PHRASE[0] if phrased else _LONGEST[0]
@@ -122,7 +123,7 @@ def split_sentences(paragraph: str) -> list[str]:
 
 
 def _cut(sentence: str) -> list[str]:
-    """Cut a sentence that has no stop for too long, at white space where there is some."""
+    """Cut a sentence that is too long, at white space if it has any."""
     boundary, (enough, longest) = _SPACE, _LONGEST
     if len(_PHRASED.findall(sentence)) > len(sentence) // 2:
         boundary, (enough, longest) = _PHRASE_END, _LONGEST_PHRASE
@@ -142,7 +143,7 @@ def _cut(sentence: str) -> list[str]:
 
 
 def _ends_sentence(text: str, match: re.Match[str], start: int, lowercased: bool) -> bool:
-    """Tell whether the candidate is the end of the sentence that began at start."""
+    """Tell whether the candidate ends the sentence that began at start."""
     end = match.end()
     if match["always"] is not None:
         return _full_width_stop_ends(text, match, start)
@@ -185,12 +186,12 @@ def _full_width_stop_ends(text: str, match: re.Match[str], start: int) -> bool:
 
 
 def _quotation_goes_on(text: str, end: int) -> bool:
-    """Tell whether the sentence of the words quoted before goes on: says who spoke, for example."""
+    """Tell whether a sentence continues after a closing quote, with a speech tag for example."""
     return text.startswith(_CONTINUES, end) or _SPEECH.match(text, end) is not None
 
 
 def _word_may_end(text: str, start: int, place: int, word: str, following: str) -> bool:
-    """Tell whether a full stop after this word, found at a place, ends the sentence."""
+    """Tell whether a full stop after this word, which starts at a place, ends the sentence."""
     key = word.lower()
     if (key in BEFORE_NUMBER or key.endswith("str")) and _NUMBER.match(following):
         return False
@@ -214,7 +215,7 @@ def _word_may_end(text: str, start: int, place: int, word: str, following: str) 
         and key == word.upper()
         and _OWN_STOP.search(text, max(0, start - 999), start + 999)
     ):
-        return False  # where sentences end in danda, a short word with a full stop is cut short
+        return False  # where sentences end in danda, a short word with a full stop is abbreviated
     initial = len(word) <= 3 and _INITIAL.match(word) and (word[0].isupper() or not key.islower())
     if initial or key in MAYBE_LAST or ("." in key and _DOTTED.match(key)):
         return _starts_sentence(following)
@@ -222,7 +223,7 @@ def _word_may_end(text: str, start: int, place: int, word: str, following: str) 
 
 
 def _number_may_end(before: str, number: str, following: str) -> bool:
-    """Tell whether a full stop after a number ends the sentence: not in lists, days, ordinals."""
+    """Tell whether a full stop after a number ends the sentence: not in lists, dates, ordinals."""
     before = before.strip(_OPENERS)
     # "1. Introduction" at the start or after a colon; "2001. 3. 5." is a date.
     if not before.strip() or _COLON_OR_DAY.search(before) or _DAY_AND_DOT.match(following):
@@ -242,7 +243,7 @@ def check_sentence_rule(name: str) -> None:
     """Check a value of --sentences early, without importing a library.
 
     Raises:
-        InputError: on a name that is neither a rule nor a library, or a library not installed.
+        InputError: if the name is neither a rule nor a library, or the library is not installed.
     """
     if name in SENTENCE_RULES:
         return
@@ -263,7 +264,7 @@ def split_document(paragraphs: list[str], rule: str) -> list[str]:
             code; English otherwise) or "module:function" (text -> list of sentences).
 
     Raises:
-        InputError: naming the library, where its sentences are not the text.
+        InputError: naming the library, if its sentences do not join to the text.
     """
     if rule == "lines":
         return paragraphs
@@ -275,7 +276,7 @@ def split_document(paragraphs: list[str], rule: str) -> list[str]:
 def choose_rule(documents: Sequence[list[str]]) -> tuple[str, str]:
     """Decide `--sentences auto` from a sample of documents.
 
-    Lines that the rules would hardly ever split are sentences already.
+    If the rules would hardly split any line, lines are sentences already.
 
     Args:
         documents: a sample, each a list of lines or paragraphs.
@@ -295,7 +296,7 @@ def choose_rule(documents: Sequence[list[str]]) -> tuple[str, str]:
 def sections(sentences: list[str]) -> Iterator[list[str]]:
     """Cut a document of more than 80,000 UTF-8 bytes into sections of about 20,000.
 
-    So that a corpus of a few long documents still has documents to hold out and to draw random
+    This gives a corpus of a few long documents enough documents to hold out and to draw random
     second segments from. Cuts are at sentence ends; shorter documents come back whole.
 
     Args:

@@ -1,9 +1,9 @@
-"""One part (train or eval) of a shard on disk: arrays written once, read by memory map, checked.
+"""One part (train or eval) of a shard on disk: arrays written once, memory-mapped and checked.
 
 The arrays are little-endian: `tokens` (uint16, or uint32 for more than 65,536 token ids),
 `sentences` (uint32, each one's end in tokens), `documents` (uint32, each one's end in sentences)
-and, where a segmenter was given, `word_starts` (one bit a token, the lowest bit first: a word
-starts here). `pages` holds the CRC-32 of each 4 KiB page of those, in this order.
+and, if a segmenter was given, `word_starts` (one bit per token, lowest bit first: a word starts
+here). `pages` holds the CRC-32 of each 4 KiB page of those, in this order.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PENDING_TOKENS = 1 << 17
 
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
-    """Return the dtype tokens are stored in: uint16 while every id fits, then uint32."""
+    """Return the dtype tokens are stored in: uint16 if every id fits, else uint32."""
     return np.dtype("<u2") if vocab_size <= 65_536 else _UINT32
 
 
@@ -44,12 +44,12 @@ def file_name(shard: int, split: str, array: str) -> str:
 
 
 class ShardWriter:
-    """Append documents to one part of a shard; `write_shard` makes one.
+    """Append documents to one part of a shard; made by `write_shard`.
 
     Attributes:
-        record: what the manifest says of the part, there when the block has ended: documents,
-            sentences and tokens; those documents among them that have one sentence, and those
-            that were left out because they have no token; size and SHA-256 of each file.
+        record: what the manifest says about the part, complete when the block has ended: numbers
+            of documents, sentences and tokens, of one-sentence documents, and of documents left
+            out because they have no token; size and SHA-256 of each file.
     """
 
     def __init__(self, files: Mapping[str, _PagedFile], dtype: np.dtype[Any]) -> None:
@@ -70,9 +70,9 @@ class ShardWriter:
         """Append a document.
 
         Args:
-            sentences: the token ids of each sentence, [n] integers; those without any token are
-                left out, and so is a document without any sentence.
-            word_starts: beside each sentence, [n] bool; only where the shard is to have them.
+            sentences: the token ids of each sentence, [n] integers; sentences without tokens are
+                left out, and so are documents without sentences.
+            word_starts: for each sentence, [n] bool; only if the shard is to have them.
         """
         self._sentences.extend(sentences)
         self._num_sentences.append(len(sentences))
@@ -82,7 +82,7 @@ class ShardWriter:
             self._flush()
 
     def _flush(self) -> None:
-        """Write the documents that wait; many at once, since most are short."""
+        """Write the pending documents, many at once, since most are short."""
         lengths = np.fromiter(map(len, self._sentences), np.int64, len(self._sentences))
         document_ends = np.cumsum(np.array(self._num_sentences, dtype=np.int64))
         filled = np.concatenate([[0], np.cumsum(lengths > 0)])[document_ends]
@@ -109,14 +109,14 @@ class ShardWriter:
         self._sentences, self._num_sentences, self._num_tokens = [], [], 0
 
     def _write_bits(self, *, last: bool) -> None:
-        """Write whole bytes; the bits of a broken one wait for those that follow."""
+        """Write whole bytes; the bits of an incomplete one wait for those that follow."""
         bits = np.concatenate([np.empty(0, dtype=np.bool_), *self._bits])
         whole = len(bits) if last else len(bits) // 8 * 8
         self._files[_WORD_STARTS].write(np.packbits(bits[:whole], bitorder="little").tobytes())
         self._bits = [bits[whole:]]
 
     def _finish(self) -> list[int]:
-        """Write what waits and return the CRC-32 of every page."""
+        """Write what is pending and return the CRC-32 of every page."""
         self._flush()
         if _WORD_STARTS in self._files:
             self._write_bits(last=True)
@@ -124,7 +124,7 @@ class ShardWriter:
 
 
 class _PagedFile:
-    """A file being written, whose pages' CRC-32 and whose SHA-256 are taken on the way."""
+    """A file being written; the CRC-32 of each page and its SHA-256 are computed on the way."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -139,7 +139,7 @@ class _PagedFile:
             self._put(len(self._waiting) // PAGE_BYTES * PAGE_BYTES)
 
     def finish(self) -> array[int]:
-        """Write what waits and return the CRC-32 of every page."""
+        """Write what is pending and return the CRC-32 of every page."""
         self._put(len(self._waiting))
         return self._checks
 
@@ -164,15 +164,15 @@ def write_shard(
 ) -> Iterator[ShardWriter]:
     """Yield a writer for one part of a shard; memory does not grow with the text.
 
-    The files appear, each whole, when the block ends; when it fails, none does. A shard counts once
-    its record is there, too: a kill among the renames leaves files that are written again.
+    The files appear, each whole, when the block ends; if it fails, none does. A shard counts only
+    once its record exists, so files left by a kill between renames are written again.
 
     Args:
         folder: of the store.
         shard: index of the shard, >= 0.
         split: "train" or "eval".
         vocab_size: every token id is below it.
-        with_word_starts: each document comes with its word starts.
+        with_word_starts: whether each document comes with its word starts.
     """
     check_choice("split", split, SPLITS)
     names = (*_ARRAYS, _WORD_STARTS) if with_word_starts else _ARRAYS
@@ -201,14 +201,14 @@ class Shard:
         num_tokens: T.
         num_sentences: Ns.
         num_documents: Nd.
-        num_one_sentence_documents: those among them that have one sentence.
-        has_word_starts: whether it was told where words start.
+        num_one_sentence_documents: documents that have one sentence.
+        has_word_starts: whether word starts are stored.
     """
 
     def __init__(
         self, folder: Path, index: int, split: str, vocab_size: int, record: dict[str, Any]
     ) -> None:
-        """Take over what the manifest says of it; no file is touched."""
+        """Take what the manifest says about the part; no file is touched."""
         self._folder = folder
         self._stated: dict[str, Any] = record["files"]
         self._file_names = {
@@ -253,7 +253,7 @@ class Shard:
     def read_word_starts(self, start: int, end: int) -> npt.NDArray[np.bool_]:
         """Return for each of the tokens [start, end) whether a word starts there, [n] bool.
 
-        Only where `has_word_starts`.
+        Requires `has_word_starts`.
 
         Raises:
             InputError: naming the file and the byte offset of a damaged page.
@@ -266,12 +266,12 @@ class Shard:
 
     @property
     def sentences(self) -> npt.NDArray[np.uint32]:
-        """[Ns] uint32, the end of each sentence in tokens; checked whole at first touch."""
+        """[Ns] uint32, the end of each sentence in tokens; checked whole on first use."""
         return self._index("sentences")
 
     @property
     def documents(self) -> npt.NDArray[np.uint32]:
-        """[Nd] uint32, the end of each document in sentences; checked whole at first touch."""
+        """[Nd] uint32, the end of each document in sentences; checked whole on first use."""
         return self._index("documents")
 
     def check_all(self) -> None:
@@ -286,7 +286,7 @@ class Shard:
 
 
 class _CheckedFile:
-    """A memory-mapped file whose pages are compared with their CRC-32 at first touch."""
+    """A memory-mapped file whose pages are checked against their CRC-32 on first use."""
 
     def __init__(self, path: Path, checks: npt.NDArray[np.uint32]) -> None:
         self._path = path
@@ -315,7 +315,7 @@ def read_whole(path: Path, sha256: str) -> bytes:
     """Read a small file and check it.
 
     Raises:
-        InputError: if its SHA-256 is another.
+        InputError: if its SHA-256 differs.
     """
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:

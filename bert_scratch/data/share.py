@@ -1,4 +1,4 @@
-"""A rank's share of the examples of a step, dealt out by length so that all have equal work."""
+"""A rank's share of a step's examples, dealt out by length so that all ranks have equal work."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from bert_scratch.data.examples import ExampleBatch, Integers
 def examples_of_rank(
     examples: ExampleBatch, example_ids: Integers, *, num_steps: int, rank: int, world_size: int
 ) -> tuple[ExampleBatch, Integers]:
-    """Return the examples of one rank of each of several steps, the longest of a step first.
+    """Return one rank's examples of several steps, the longest of each step first.
 
-    The examples of a step are laid in the order of falling length and dealt to the ranks to and
-    fro, so the shares are of much the same length. Together the ranks have each example once.
+    The examples of a step are sorted by descending length and dealt to the ranks back and forth,
+    so the shares are of similar length. Together the ranks have each example once.
 
     Args:
-        examples: of all ranks, `num_steps` batches of the same size one after the other.
+        examples: of all ranks, `num_steps` batches of the same size in sequence.
         example_ids: [num_steps * B, 2] int64.
         num_steps: at least 1.
         rank: whose share.

@@ -1,8 +1,8 @@
-"""The shards of one split, searched and read for a whole batch of rows at once.
+"""Search and read the shards of one split for a whole batch of rows at once.
 
-A place in the text is a shard and a token of it. A shard holds its sentence and document ends in
-two sorted arrays, so where a token belongs is a binary search, and numpy does those of many rows
-forty times faster than Python does them one by one.
+A place in the text is a shard and a token in it. A shard stores its sentence and document ends in
+two sorted arrays, so finding a token's sentence is a binary search, and numpy searches for many
+rows forty times faster than Python does one by one.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class SplitText:
 
     Args:
         shards: in order; some may be empty.
-        word_starts: read where words start beside the tokens; the store must have them.
+        word_starts: read word starts along with the tokens; the store must have them.
 
     Attributes:
         num_tokens: [S] int64, of each shard.
         num_documents: [S] int64, of each shard.
-        num_one_sentence_documents: [S] int64, those among them that have one sentence.
-        first_places: [S] int64, the tokens of the shards before.
+        num_one_sentence_documents: [S] int64, documents of each shard that have one sentence.
+        first_places: [S] int64, number of tokens in the shards before.
     """
 
     def __init__(self, shards: Sequence[Shard], *, word_starts: bool = False) -> None:
@@ -52,7 +52,7 @@ class SplitText:
         return Rows(self._indices, shards)
 
     def locate(self, places: Integers) -> tuple[Integers, Integers]:
-        """Return the shard and the token in it of places counted through all shards, [n] int64."""
+        """Return shard and token in it for places counted through all shards, [n] int64."""
         shards = np.searchsorted(self._ends, places, side="right")
         return shards, places - self.first_places[shards]
 
@@ -64,7 +64,7 @@ class SplitText:
         segments_per_row: Integers,
         labels: Integers | None,
     ) -> ExampleBatch:
-        """Read segments, given by shard, first token and length, [G] int64 each, as a batch."""
+        """Read segments given by shard, first token and length ([G] int64 each) as a batch."""
         ranges = [
             (self._shards[shard], start, end)
             for shard, start, end in zip(
@@ -86,7 +86,7 @@ class SplitText:
 
 
 class ShardIndex:
-    """The sentence and document ends of a shard, each mapped when first needed."""
+    """The sentence and document ends of a shard, each mapped on first use."""
 
     def __init__(self, shard: Shard) -> None:
         self._shard = shard
@@ -109,9 +109,9 @@ class ShardIndex:
 
 
 class Rows:
-    """Rows of a batch, each in one shard; a question asks each shard once for all its rows.
+    """Rows of a batch, each in one shard; a query goes to each shard once for all its rows.
 
-    Questions and answers are [n] int64, in the order of the rows.
+    Queries and answers are [n] int64, in the order of the rows.
     """
 
     def __init__(self, indices: Sequence[ShardIndex], shards: Integers) -> None:
@@ -159,7 +159,7 @@ class Rows:
         return self.sentence_start(first), self.sentence_end(last - 1)
 
     def next_document_of_two(self, documents: Integers) -> Integers:
-        """Return the next document of two sentences or more; from the shard's last, its first."""
+        """Return the next document of two sentences or more, wrapping around in the shard."""
         keys = self._keys(documents)
         parts = []
         for shard, rows in self._groups:
@@ -168,7 +168,7 @@ class Rows:
         return self._answer(parts)
 
     def _keys(self, questions: Integers) -> Ends:
-        """Return questions by shard, in the arrays' type: of another, numpy converts the arrays."""
+        """Return queries by shard, in the arrays' dtype, or numpy would convert the arrays."""
         return questions[self._order].astype(np.uint32)
 
     def _answer(self, parts: list[npt.NDArray[Any]]) -> Integers:
@@ -180,6 +180,6 @@ class Rows:
 
 
 def expanded(counts: Integers) -> tuple[Integers, Integers]:
-    """Return the index of each of `counts` things, repeated that often, and 0, 1, ... within it."""
+    """Return each index repeated as often as counts says, and 0, 1, ... within each repeat."""
     index = np.repeat(np.arange(len(counts)), counts)
     return index, np.arange(len(index)) - (np.cumsum(counts) - counts)[index]

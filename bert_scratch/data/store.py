@@ -1,8 +1,8 @@
-"""The tokenised corpus on disk: a folder of shards and the manifest that says what they are.
+"""The tokenised corpus on disk: a folder of shards and the manifest that describes them.
 
 A folder holds, for each shard and each of its two parts (train and eval), the arrays of
-`shard.py`; further `token_counts` (int64 per id, train only) and, written last, `manifest.json`.
-So a folder with a manifest is whole.
+`shard.py`; also `token_counts` (int64 per id, train only) and, written last, `manifest.json`.
+So a folder with a manifest is complete.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def write_manifest(
         folder: holds the files of every shard.
         shards: one {"train": record, "eval": record} per shard, in order.
         vocab_size: every token id is below it.
-        facts: whatever else the manifest is to say; its keys must not be the format's own.
+        facts: whatever else the manifest should say; its keys must not clash with the format's.
     """
     with durable.durable_path(folder / TOKEN_COUNTS) as temporary:
         temporary.write_bytes(_count_tokens(folder, len(shards), vocab_size).tobytes())
@@ -56,7 +56,7 @@ def write_manifest(
 
 
 def _count_tokens(folder: Path, num_shards: int, vocab_size: int) -> npt.NDArray[np.int64]:
-    """Count each id in the train parts, [V] int64, a few tokens at a time."""
+    """Count each id in the train parts, [V] int64, block by block."""
     counts = np.zeros(vocab_size, dtype="<i8")
     for index in range(num_shards):
         with (folder / file_name(index, "train", "tokens")).open("rb") as file:
@@ -66,10 +66,10 @@ def _count_tokens(folder: Path, num_shards: int, vocab_size: int) -> npt.NDArray
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read a store's manifest and check it against itself.
+    """Read a store's manifest and check its integrity.
 
     Raises:
-        InputError: if there is none, it was changed, or it is of another format or version.
+        InputError: if there is none, it was changed, or it has another format or version.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -115,14 +115,14 @@ class TokenStore:
     """A prepared corpus, opened for reading.
 
     Opening checks the manifest, every file's size and the token counts; page tables and pages of
-    the arrays are checked when they are first touched.
+    the arrays are checked on first use.
 
     Attributes:
-        folder: where it lies; the tokenizer is in its folder `tokenizer`.
-        manifest: what `manifest.json` holds.
+        folder: where the store is; the tokenizer is in its subfolder `tokenizer`.
+        manifest: the contents of `manifest.json`.
         vocab_size: V; every token id is below it.
-        token_counts: [V] int64, how often each id stands in the train part.
-        has_word_starts: whether the shards were told where words start.
+        token_counts: [V] int64, how often each id occurs in the train part.
+        has_word_starts: whether the shards store word starts.
     """
 
     def __init__(self, folder: str | Path, verify: bool = False) -> None:
@@ -133,7 +133,7 @@ class TokenStore:
             verify: check the SHA-256 of every file first, which reads all of them.
 
         Raises:
-            InputError: naming the file and the offset of what is missing, cut or damaged.
+            InputError: naming the file, and the offset where it is missing, cut or damaged.
         """
         self.folder = Path(folder)
         self.manifest = read_manifest(self.folder)

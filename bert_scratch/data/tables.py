@@ -1,4 +1,4 @@
-"""Rows of .parquet files and of a data set's Arrow files to texts, a few rows at a time.
+"""Read texts from the rows of .parquet files and a data set's Arrow files, a few at a time.
 
 The text is the column "text", or the only column of strings. pyarrow reads both formats.
 """
@@ -14,7 +14,7 @@ from bert_scratch.config import InputError
 from bert_scratch.data.documents import checked_text
 from bert_scratch.extras import import_extra
 
-# A row group may hold a gigabyte; so many rows of it are in memory at a time.
+# A row group may hold a gigabyte; only this many of its rows are in memory at a time.
 _BATCH_ROWS = 64
 _BUFFER_BYTES = 1 << 20
 
@@ -27,7 +27,7 @@ def text_column(file: Path, kind: str) -> str:
         kind: parquet or arrow.
 
     Raises:
-        InputError: naming the file, when it is no such table or has no such column.
+        InputError: naming the file, if it is not such a table or has no such column.
     """
     with _open_table(file, kind) as (table, _):
         schema = table.schema_arrow if kind == "parquet" else table.schema
@@ -61,14 +61,14 @@ def read_rows(
         Each row's text; rows without one are left out.
 
     Raises:
-        InputError: naming file and row, where the table is broken or the text is not UTF-8.
+        InputError: naming file and row, if the table is broken or the text is not UTF-8.
     """
     column = text_column(file, kind)
     pyarrow = import_extra("pyarrow", f"reading .{kind} files", "parquet")
     groups = _row_groups if kind == "parquet" else _record_batches
     with _open_table(file, kind) as (table, position):
         for first_row, values in groups(table, position, column, start, border):
-            # As bytes: pyarrow itself would fail at the first that is not UTF-8, without its place.
+            # Cast to bytes: pyarrow's own error on invalid UTF-8 would not say where it is.
             for row, raw in enumerate(values.cast(_bytes_type(pyarrow, values.type)), first_row):
                 if raw.is_valid:
                     try:
@@ -92,7 +92,7 @@ def _open_table(file: Path, kind: str) -> Iterator[tuple[Any, Any]]:
     try:
         if kind == "parquet":
             parquet = import_extra("pyarrow.parquet", "reading .parquet files", "parquet")
-            # Pages are read as rows are asked for, never a whole column of a row group.
+            # Pages are read as rows are requested, never a whole column of a row group.
             with parquet.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False) as table:
                 yield table, file
         else:
@@ -132,7 +132,7 @@ def _record_batches(
             batch = table.read_next_batch()
         except StopIteration:
             return
-        # A batch that is not looked at is never read from disk: the file is memory-mapped.
+        # A batch that is skipped is never read from disk: the file is memory-mapped.
         if offset >= start or first_row == start == 0:
             yield first_row, batch.column(column)
         first_row += batch.num_rows

@@ -1,7 +1,7 @@
-"""Compressed files to their bytes: gzip, bzip2, xz and Zstandard, named by the file's ending.
+"""Decompress files: gzip, bzip2, xz and Zstandard, told by the file's extension.
 
-Concatenated members, streams and frames are read to the end, as the command-line tools do. What
-is cut short or damaged is an error, and so is a file that unpacks to far more than text can: a
+Concatenated members, streams and frames are read to the end, as the command-line tools do. A
+truncated or damaged file is an error, and so is one that unpacks to far more than text can: a
 decompression bomb.
 """
 
@@ -21,21 +21,21 @@ from bert_scratch.extras import import_extra
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
 MAX_RATIO = 200
-"""Bytes of text per byte of file. Prose packs to a third, log files seldom beyond a hundredth."""
+"""Limit on bytes of text per byte of file. Prose packs to a third, logs seldom below 1 %."""
 UNCHECKED_BYTES = 100_000_000
-"""A short file may pack better than any long text."""
+"""MAX_RATIO applies beyond this size: a short file may pack better than any long text."""
 _BUFFER_BYTES = 1 << 20
-# A block of zeros takes 4 bytes in a Zstandard file and 128 KiB outside: so 64 MiB at once.
+# In Zstandard 4 bytes may unpack to a block of 128 KiB zeros, so this many to 64 MiB at once.
 _ZSTD_STEP_BYTES = 2048
 
 
 def is_compressed(file: Path) -> bool:
-    """Tell by its name whether a file is compressed."""
+    """Tell from its name whether a file is compressed."""
     return file.suffix.lower() in COMPRESSIONS
 
 
 def unreadable(file: Path, error: Exception) -> InputError:
-    """Return the error for a file that reading raised one of READ_ERRORS for."""
+    """Return the error to raise for a file whose reading raised one of READ_ERRORS."""
     reason = getattr(error, "strerror", None)
     if reason is None and is_compressed(file):
         return InputError(
@@ -48,8 +48,8 @@ def unreadable(file: Path, error: Exception) -> InputError:
 def open_bytes(file: Path) -> BinaryIO:
     """Open a file, plain or compressed, to read the bytes inside.
 
-    Reading raises one of READ_ERRORS where the file is broken, or
-    InputError where it unpacks to more than MAX_RATIO times its size.
+    Reading raises one of READ_ERRORS if the file is broken, or
+    InputError if it unpacks to more than MAX_RATIO times its size.
     """
     if is_compressed(file):
         return cast(BinaryIO, io.BufferedReader(_Unpacked(file), _BUFFER_BYTES))
@@ -57,7 +57,7 @@ def open_bytes(file: Path) -> BinaryIO:
 
 
 class _Unpacked(io.RawIOBase):
-    """The bytes in a compressed file, counted."""
+    """The unpacked bytes of a compressed file, counted."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -85,7 +85,7 @@ class _Unpacked(io.RawIOBase):
 
 
 class _ZstdFrames:
-    """The bytes in a Zstandard file; the library's own readers take a cut file for a whole one."""
+    """The unpacked bytes of a Zstandard file; zstandard's readers accept truncated files."""
 
     def __init__(self, packed: IO[bytes]) -> None:
         self._packed = packed
@@ -94,7 +94,7 @@ class _ZstdFrames:
         self._unread = io.BytesIO()
 
     def read(self, size: int) -> bytes:
-        """Return up to so many bytes, none at the end."""
+        """Return up to size bytes, none at the end."""
         while not (data := self._unread.read(size)):
             packed = self._packed.read(_ZSTD_STEP_BYTES)
             if not packed:

@@ -1,10 +1,10 @@
-"""Learn a WordPiece vocabulary: the same bytes for the same texts, whatever the machine.
+"""Learn a WordPiece vocabulary: the same bytes for the same texts on any machine.
 
 The trainer of `tokenizers` numbers characters in the order of a hash table, which differs from
 run to run, and breaks ties between equally frequent pairs by those numbers. So the alphabet is
-found first and given to it in sorted order; what it learns is then put into a fresh tokenizer.
-It keeps every word it meets in memory, some hundred bytes a character. So words are counted
-first, and it meets the frequent ones, as often as they were counted.
+found first and passed to it in sorted order; what it learns then goes into a fresh tokenizer.
+It also keeps every word in memory, some hundred bytes per character. So words are counted first,
+and the trainer is given only the frequent ones, as often as they were counted.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from bert_scratch.data.counting import blocks_of, count_text
 from bert_scratch.data.wordpiece import SPECIAL_TOKENS, build_tokenizer, special_ids
 
 MAX_TRAINING_BYTES = 100_000_000
-"""More text than this changes hardly a token, so `prepare` draws as much from a larger corpus."""
+"""More text than this hardly changes a token, so `prepare` samples this much of a larger corpus."""
 MAX_TRAINING_WORDS = 5_000_000
-"""What the trainer meets; it counts pairs of pieces in 32 bits, and this many words fit."""
+"""Words given to the trainer; it counts pairs of pieces in 32 bits, and this many fit."""
 
 _MAX_SAMPLED_BLOCKS = 128
 _WORDS_AT_ONCE = 1_000
@@ -37,22 +37,22 @@ _NUM_CUT_SHOWN = 10
 
 @dataclass(frozen=True, kw_only=True)
 class VocabularyReport(Settings):
-    """What was learned and what it leaves unknown, measured on a sample of the training text."""
+    """What was learned and what stays unknown, measured on a sample of the training text."""
 
     vocab_size: int
     """Entries, special tokens included."""
     requested_vocab_size: int
-    """What was asked for; more than vocab_size where the text cannot fill it."""
+    """The requested size; more than vocab_size if the text cannot fill it."""
     alphabet_size: int
     """Characters kept, each counted once."""
     continuing_size: int
-    """Characters that also have a ## form, because they can stand inside a word."""
+    """Characters that also have a ## form, because they occur inside words."""
     characters_cut: int
-    """Different characters left out, the rarest."""
+    """Number of different characters left out, the rarest."""
     cut_share: float
     """Share of the text's characters, spaces not counted, that were left out."""
     cut_examples: str
-    """A few of them, the most frequent first."""
+    """A few of the characters left out, the most frequent first."""
     unknown_word_share: float
     """Share of words that become [UNK]."""
     unknown_token_share: float
@@ -60,9 +60,9 @@ class VocabularyReport(Settings):
     pieces_per_word: float
     """Tokens per word."""
     training_bytes: int
-    """UTF-8 bytes of text that were learned from."""
+    """UTF-8 bytes of text that the vocabulary was learned from."""
     text_bytes: int
-    """UTF-8 bytes of the text these were drawn from."""
+    """UTF-8 bytes of the text that the training text was sampled from."""
 
     def describe(self) -> str:
         """Return the report as one sentence."""
@@ -96,10 +96,10 @@ def train_tokenizer(
 
     Args:
         texts: read once, streamed; memory is bounded, whatever they hold.
-        vocab_size: entries wanted, > 5; fewer come out only where the text cannot fill them.
+        vocab_size: entries wanted, > 5; there are fewer only if the text cannot fill them.
         lowercase: lower-case the text.
-        strip_accents: remove combining marks. Apart from lowercase, since in many scripts these
-            are vowels or tones.
+        strip_accents: remove combining marks; separate from lowercase, since in many scripts
+            these are vowels or tones.
 
     Returns:
         A tokenizer whose JSON is byte-identical every time.
@@ -110,7 +110,7 @@ def train_tokenizer(
     Source:
         `tokenizers` WordPieceTrainer (byte-pair merges over ## pieces). Deviations: the sorted
         alphabet comes first; no ## form for characters that are always words of their own;
-        words that would be [UNK] teach nothing; of very many words only the frequent ones do.
+        words that would be [UNK] are ignored; of very many words only the frequent ones count.
     """
     learner = VocabularyLearner(texts, lowercase=lowercase, strip_accents=strip_accents)
     tokenizer, _ = learner.learn(vocab_size)
@@ -118,10 +118,10 @@ def train_tokenizer(
 
 
 class VocabularyLearner:
-    """Text taken in and counted, ready to learn vocabularies of any size.
+    """Counted text, ready to learn vocabularies of any size.
 
     Attributes:
-        alphabet_ids: the ids that the characters covering ALPHABET_COVERAGE of the text take.
+        alphabet_ids: number of ids taken by characters that cover ALPHABET_COVERAGE of the text.
     """
 
     def __init__(
@@ -132,13 +132,13 @@ class VocabularyLearner:
         strip_accents: bool = False,
         text_bytes: int = 0,
     ) -> None:
-        """Take in the texts, as `train_tokenizer` describes them.
+        """Count the texts, as `train_tokenizer` describes them.
 
         Args:
             texts: to learn from.
             lowercase: lower-case the text.
             strip_accents: remove combining marks.
-            text_bytes: of the text that `texts` were drawn from, where that is more.
+            text_bytes: size of the text that `texts` were sampled from, if larger.
         """
         self._rules = {"lowercase": lowercase, "strip_accents": strip_accents, "nfc": True}
         blank = build_tokenizer({token: i for i, token in enumerate(SPECIAL_TOKENS)}, **self._rules)
@@ -150,7 +150,7 @@ class VocabularyLearner:
         self.alphabet_ids = covering_alphabet(self._characters).num_ids
 
     def learn(self, vocab_size: int) -> tuple[Tokenizer, VocabularyReport]:
-        """Learn a tokenizer as `train_tokenizer` does, and say what came out."""
+        """Learn a tokenizer as `train_tokenizer` does, and report on it."""
         check_range("--vocab-size", vocab_size, above=len(SPECIAL_TOKENS))
         alphabet = fitting_alphabet(self._characters, vocab_size)
         if not alphabet.characters:
@@ -175,7 +175,7 @@ class VocabularyLearner:
 
 
 def _shown(characters: Sequence[str]) -> str:
-    """Name the first few characters, and say that there are more."""
+    """Name the first few characters, with "..." if there are more."""
     more = ["..."] if len(characters) > _NUM_CUT_SHOWN else []
     return " ".join([*characters[:_NUM_CUT_SHOWN], *more])
 
@@ -188,7 +188,7 @@ class _Sample:
         self.num_bytes = 0
 
     def watch(self, blocks: Iterable[str]) -> Iterator[str]:
-        """Pass blocks on, keeping every stride-th; the stride doubles when there are too many."""
+        """Pass blocks through, keeping every stride-th; the stride doubles if too many are kept."""
         stride = 1
         for number, block in enumerate(blocks):
             self.num_bytes += len(block.encode())
@@ -201,7 +201,7 @@ class _Sample:
 
 
 def _train(words: Mapping[str, int], alphabet: Alphabet, vocab_size: int) -> dict[str, int]:
-    """Run the trainer over the words, with every character it will meet given first."""
+    """Run the trainer over the words, passing every character it will meet first."""
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
         min_frequency=1,
@@ -219,12 +219,12 @@ def _train(words: Mapping[str, int], alphabet: Alphabet, vocab_size: int) -> dic
 
 
 def _repeated(words: Mapping[str, int], continuing: set[str]) -> Iterator[str]:
-    """Yield the words made of these characters as often as they were counted, or in proportion."""
+    """Yield the words made of these characters as often as counted, or in proportion."""
     total = max(MAX_TRAINING_WORDS, sum(words.values()))
     for word, count in words.items():
         if len(word) == 1 or not continuing.issuperset(word):
             continue
-        # What falls between two numbers goes up or down by a hash, so that rare words count too.
+        # A fraction is rounded up or down by a hash, so that rare words count too.
         draw = zlib.crc32(word.encode()) * total >> 32
         times = (count * MAX_TRAINING_WORDS + draw) // total
         while times > 0:

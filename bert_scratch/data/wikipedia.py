@@ -1,8 +1,8 @@
-"""A Wikipedia dump as it comes (`*-pages-articles.xml`, compressed or not) to plain articles.
+"""Turn a raw Wikipedia dump (`*-pages-articles.xml`, compressed or not) into plain articles.
 
 Pages are read one at a time; redirects and pages outside the article namespace are left out.
-mwparserfromhell reads the markup. What it tells apart is kept or dropped here: prose, lists,
-headings and link texts stay; templates, tables, references, files and categories go.
+mwparserfromhell parses the markup. Prose, lists, headings and link texts are kept; templates,
+tables, references, files and categories are dropped.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from bert_scratch.extras import import_extra
 
 _BEGINNING = re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<mediawiki\b", re.S)
 _BLOCK_BYTES = 1 << 16
-# Far above what any dump holds: a page has at most 2 MiB, nesting is 5 deep, names are some 50.
+# Far above any real dump: pages have at most 2 MiB, nesting is 5 deep, there are some 50 names.
 _MAX_PAGE_CHARACTERS = 16 << 20
 _MAX_TAG_BYTES = 1 << 20
 _MAX_DEPTH = 32
 _MAX_NAMES = 1_000
-# What is read from markup takes up to 150 times its size, and much time where it is one line.
+# Parsed markup takes up to 150 times its size, and much time if it is one line.
 _MAX_SECTION_CHARACTERS = 1 << 18
 _FILE_NAMESPACE, _CATEGORY_NAMESPACE = 6, 14
 _NAMESPACE = re.compile(r'<namespace key="(\d+)"[^>]*>([^<]+)</namespace>')
 
 
 def is_dump(file: Path) -> bool:
-    """Tell by its beginning whether an XML file is a MediaWiki dump."""
+    """Tell from its beginning whether an XML file is a MediaWiki dump."""
     return _BEGINNING.match(read_beginning(file, 4096)) is not None
 
 
@@ -51,10 +51,10 @@ def read_articles(file: Path, start: int, border: int) -> Iterator[str]:
         border: byte offset that the slice's pages begin before.
 
     Yields:
-        The article's text: a line of its title, then a line a paragraph or heading.
+        The article's text: its title on a line, then one line per paragraph or heading.
 
     Raises:
-        InputError: naming file and byte offset, where it is no well-formed dump.
+        InputError: naming file and byte offset, if it is not a well-formed dump.
     """
     import_parser()
     hidden = _hidden_namespaces(file)
@@ -74,7 +74,7 @@ def _pages(file: Path, start: int, border: int) -> Iterator[tuple[str, str]]:
             offset = start and _find_page(handle, start, border)
             if offset and offset >= border:
                 return
-            # A slice in the middle of the file is without the element that all pages are in.
+            # A slice in the middle of the file lacks the element that encloses all pages.
             root = b"<mediawiki>" if offset else b""
             reader = _PageReader(file, offset - len(root), border)
             reader.feed(root)
@@ -105,7 +105,7 @@ def _find_page(handle: BinaryIO, start: int, border: int) -> int:
 
 
 class _PageReader:
-    """The articles of the XML fed to it so far; memory is bounded whatever it is fed."""
+    """Collects the articles of the XML fed to it; memory is bounded for any input."""
 
     def __init__(self, file: Path, offset: int, border: int) -> None:
         self.articles: list[tuple[str, str]] = []
@@ -124,7 +124,7 @@ class _PageReader:
         self._parser.StartElementHandler = self._start
         self._parser.EndElementHandler = self._end
         self._parser.CharacterDataHandler = self._data
-        # No dump has one; entities that grow when they are expanded are declared in it.
+        # No dump has one; it could declare entities that grow when expanded.
         self._parser.StartDoctypeDeclHandler = self._refuse_doctype
 
     def feed(self, block: bytes) -> None:
@@ -185,7 +185,7 @@ class _PageReader:
 
 
 def _hidden_namespaces(file: Path) -> frozenset[str]:
-    """Return what links to files and categories begin with, in English and the dump's language."""
+    """Return the file and category link prefixes, in English and the dump's language."""
     beginning = read_beginning(file, _BLOCK_BYTES).decode("utf-8", "replace")
     names = {"file", "image", "media", "category"}
     for key, name in _NAMESPACE.findall(beginning):
@@ -209,14 +209,14 @@ _HIDDEN_TAGS = frozenset(
 
 
 def plain_text(markup: str, hidden_namespaces: frozenset[str] = frozenset()) -> str:
-    """Return the prose of a page, a line a paragraph, list item or heading.
+    """Return the prose of a page, one line per paragraph, list item or heading.
 
-    The markup is read section by section, which bounds memory. A heading is kept where its
+    The markup is parsed section by section, which bounds memory. A heading is kept if its
     section, or one below it, holds text.
 
     Args:
         markup: of the page.
-        hidden_namespaces: in lower case; links that begin with one of them and a colon go.
+        hidden_namespaces: in lower case; links that begin with one and a colon are dropped.
     """
     parts = _HEADING.split(_COMMENT.sub("", markup))
     lines: list[list[str]] = []
@@ -246,15 +246,15 @@ def _lines(markup: str, hidden_namespaces: frozenset[str]) -> list[str]:
         start = end
     text = _EMPTY_BRACKETS.sub("", _SWITCH.sub("", "".join(pieces)))
     lines = (_SPACES.sub(" ", line).strip() for line in text.split("\n"))
-    # A line of a table shows where the table's beginning or end is missing.
+    # Table lines remain where the table's beginning or end is missing; drop them.
     return [line for line in lines if line and not line.startswith(("|", "{|"))]
 
 
 def _collect(code: Any, hidden_namespaces: frozenset[str], pieces: list[str]) -> None:
-    """Append the texts of mwparserfromhell's nodes that a reader of the page would read as prose.
+    """Append the texts of mwparserfromhell's nodes that appear as prose on the page.
 
-    Templates, arguments and comments have none. The library's own strip_code keeps tables,
-    references and the captions of files.
+    Templates, arguments and comments have none. The library's own strip_code would keep tables,
+    references and file captions.
     """
     nodes = import_parser().nodes
     for node in code.nodes:

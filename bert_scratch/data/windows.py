@@ -1,11 +1,11 @@
-"""Windows of text by index arithmetic: nothing is planned, cached or replayed.
+"""Find windows of text by index arithmetic: nothing is planned, cached or replayed.
 
-Slot k of a shard starts k windows of text into it, moved to a sentence's start; everything else
+Slot k of a shard starts k windows into its text, moved to the start of a sentence; everything else
 follows from hash(seed, epoch, slot). So any window is found in constant time, whatever was read
 before.
 
 Terms: a window is a run of consecutive tokens of one document; cutting it at a sentence end gives
-the segments A and B; M = max_seq_length less the special tokens.
+segments A and B; M = max_seq_length less the special tokens.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from bert_scratch.data.split_text import Rows, SplitText
 
 @dataclass(frozen=True)
 class Draws:
-    """What (epoch, slot) pairs ask for; arrays of [B] int64."""
+    """The random draws for (epoch, slot) pairs; arrays of [B] int64."""
 
     shards: Integers
     tokens: Integers
-    """The token of the shard whose sentence the window is to start with."""
+    """A token of the shard; the window starts with its sentence."""
     targets: Integers
     """The length of the window in tokens."""
     bits: Integers
-    """[6, B], 32 further random bits each."""
+    """[6, B], further draws of 32 random bits each."""
 
 
 class TokenWindows:
@@ -39,7 +39,7 @@ class TokenWindows:
 
     Args:
         text: the split.
-        usable: [S] bool, of each shard, whether windows start in it.
+        usable: [S] bool, whether windows may start in each shard.
         max_tokens: M.
         short_seq_prob: share of windows with a shorter target.
         seed: the key of all draws.
@@ -78,10 +78,10 @@ class TokenWindows:
         """Draw for each (epoch, slot).
 
         The token is phase(seed, epoch, shard) + k * M for the shard's k-th slot, modulo the
-        shard's tokens. The target is M, or with short_seq_prob 2 to M.
+        shard's tokens. The target is M, or with probability short_seq_prob from 2 to M.
         """
         shards = np.searchsorted(self._slot_ends, slots, side="right")
-        # golden-ratio steps: a few epochs' phases lie spread out, where random ones would clump
+        # golden-ratio steps spread out the phases of a few epochs; random ones would clump
         phase = self._offsets[shards] + epochs * 0x9E3779B9 & WORD
         within = slots - self._slot_starts[shards]
         tokens = below(phase, self._max_tokens) + within * self._max_tokens
@@ -100,11 +100,11 @@ class TokenWindows:
         first: npt.ArrayLike,
         last: Integers,
     ) -> tuple[Integers, Integers]:
-        """Return where the windows that tokens ask for start and end, within [first, last).
+        """Return where the windows of the given tokens start and end, within [first, last).
 
         A window starts with the token's sentence, or at the token itself if the sentence is longer
         than a window. Near the end of the text it ends with the text instead, so that no row is
-        short and no last words are left out.
+        short and the last words are not left out.
         """
         start = rows.sentence_start(sentences)
         is_long = rows.sentence_end(sentences) - start > self._max_tokens

@@ -15,10 +15,10 @@ from bert_scratch.config import InputError, flag_of, read_json_object
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MAX_WORD_CHARACTERS = 100
-"""A longer word is [UNK], as in transformers (google-research/bert allows 200)."""
+"""Longer words become [UNK], as in transformers (google-research/bert allows 200)."""
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
-"""The first that a folder has is read."""
+"""Files a tokenizer is loaded from; the first that exists is read."""
 
 _MAX_FILE_BYTES = 1 << 28
 
@@ -63,7 +63,7 @@ def build_tokenizer(
         strip_accents=strip_accents,
         lowercase=lowercase,
     )
-    # Composing last also composes what removing format characters and accents leaves behind.
+    # Last, so that it also composes what removing format characters and accents leaves.
     tokenizer.normalizer = normalizers.Sequence([bert, normalizers.NFC()]) if nfc else bert
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(prefix="##")
@@ -87,19 +87,19 @@ def load_tokenizer(
     """Load a tokenizer from a Hugging Face or Google folder, a tokenizer.json or a vocab.txt.
 
     Without a tokenizer.json, `do_lower_case`, `strip_accents` and `tokenize_chinese_chars` are
-    taken from tokenizer_config.json beside the vocab.txt; where that does not say, a vocabulary
-    that holds capital letters is taken to be cased, any other to be uncased, and accents are
-    stripped where text is lower-cased, as in google-research/bert.
+    taken from tokenizer_config.json beside the vocab.txt. If that does not say, a vocabulary with
+    capital letters is taken to be cased and any other uncased, and accents are stripped if text is
+    lower-cased, as in google-research/bert.
 
     Args:
-        path: of the folder or file.
-        lowercase: whether text is lower-cased; only for a vocab.txt with nothing beside it that
-            says so. None: as above.
+        path: the folder or file.
+        lowercase: whether text is lower-cased; only for a vocab.txt without a
+            tokenizer_config.json. None: as above.
         strip_accents: whether combining marks are removed, likewise.
 
     Raises:
-        InputError: if there is none, it cannot be read, lacks a special token, or says itself
-            what is asked for.
+        InputError: if there is none, it cannot be read, it lacks a special token, or lowercase or
+            strip_accents is given though the files decide it.
     """
     path = Path(path)
     if path.is_dir():
@@ -121,7 +121,7 @@ def load_tokenizer(
 
 
 def _check_size(file: Path) -> None:
-    """Refuse what is no tokenizer, such as a corpus, before it is read into memory."""
+    """Refuse a file that is too large for a tokenizer, such as a corpus, before reading it."""
     num_bytes = file.stat().st_size
     if num_bytes > _MAX_FILE_BYTES:
         raise InputError(f"{file}: has {num_bytes:,} bytes, far too many for a tokenizer")
@@ -133,7 +133,7 @@ def _load_json(file: Path) -> Tokenizer:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers raises bare Exception
         raise InputError(f"{file}: is not a tokenizer: {error}") from error
-    # Settings of a former user: whoever encodes here pads and cuts by himself.
+    # Saved settings of earlier use: here the callers pad and truncate themselves.
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
@@ -186,13 +186,13 @@ def save_tokenizer(
 ) -> None:
     """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json and vocab.txt.
 
-    transformers' AutoTokenizer gives equal ids: the class named is the one that takes
+    transformers' AutoTokenizer gives equal ids: the class named in the config takes
     tokenizer.json as it is. (`BertTokenizer` builds its own pipeline and drops the NFC step.)
 
     Args:
-        tokenizer: to be saved.
+        tokenizer: the tokenizer to save.
         folder: made if absent; files of these names are replaced.
-        model_max_length: tokens at which transformers truncates when asked to; None never does.
+        model_max_length: length at which transformers truncates on request; None: never.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -217,7 +217,7 @@ def save_tokenizer(
 def _vocabulary_text(tokenizer: Tokenizer) -> str:
     """Return the lines of vocab.txt; an id without a token repeats the token after it.
 
-    Of a repeated token the last line counts, so every line keeps its id.
+    The last line of a repeated token counts, so every line keeps its id.
     """
     token_of = {index: token for token, index in tokenizer.get_vocab().items()}
     lines = []
@@ -229,7 +229,7 @@ def _vocabulary_text(tokenizer: Tokenizer) -> str:
 
 
 def _normalisation(tokenizer: Tokenizer) -> dict[str, Any]:
-    """Return BERT's own three settings as tokenizer_config.json spells them, for the reader."""
+    """Return BERT's three normalisation settings under their names in tokenizer_config.json."""
     steps = json.loads(tokenizer.normalizer.__getstate__()) if tokenizer.normalizer else {}
     for step in steps.get("normalizers", [steps]):
         if step.get("type") == "BertNormalizer":
@@ -242,7 +242,7 @@ def _normalisation(tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 class TokenizerFolder:
-    """A tokenizer as model folders want it: something with `save_pretrained(folder)`."""
+    """A tokenizer with the `save_pretrained(folder)` method that model folders need."""
 
     def __init__(self, tokenizer: Tokenizer, *, model_max_length: int | None = None) -> None:
         self.tokenizer = tokenizer
@@ -254,7 +254,7 @@ class TokenizerFolder:
 
 
 def tokenizer_hash(tokenizer: Tokenizer) -> str:
-    """Return the SHA-256, in hex, of everything that decides a text's ids."""
+    """Return the SHA-256, in hex, of everything that determines a text's ids."""
     parts = json.loads(tokenizer.to_str())
     deciding = {k: parts[k] for k in ("added_tokens", "normalizer", "pre_tokenizer", "model")}
     text = json.dumps(deciding, sort_keys=True, ensure_ascii=True)
@@ -266,12 +266,12 @@ def special_ids(tokenizer: Tokenizer, *, source: str = "the tokenizer") -> Speci
 
     Args:
         tokenizer: any with BERT's special tokens.
-        source: what to call it in an error.
+        source: how error messages name it.
 
     Raises:
         InputError: if one is missing.
     """
-    # get_vocab() would copy the whole vocabulary: milliseconds, and this is asked at every call.
+    # get_vocab() would copy the whole vocabulary, which takes milliseconds on every call.
     found = {token: tokenizer.token_to_id(token) for token in SPECIAL_TOKENS}
     ids = {token: index for token, index in found.items() if index is not None}
     missing = [token for token in SPECIAL_TOKENS if token not in ids]
@@ -281,7 +281,7 @@ def special_ids(tokenizer: Tokenizer, *, source: str = "the tokenizer") -> Speci
 
 
 def vocab_size_of(tokenizer: Tokenizer) -> int:
-    """Return the number that every id is below; more than its entries where ids are skipped."""
+    """Return the largest id plus one; more than the number of entries if ids are skipped."""
     return max(tokenizer.get_vocab().values()) + 1
 
 
@@ -291,7 +291,7 @@ def check_vocabulary_fits(tokenizer: Tokenizer, vocab_size: int, *, model: str) 
     Args:
         tokenizer: of the model's folder.
         vocab_size: rows of the model's word embedding.
-        model: what to call it in the error.
+        model: how the error names it.
 
     Raises:
         InputError: if it has.
@@ -305,6 +305,6 @@ def check_vocabulary_fits(tokenizer: Tokenizer, vocab_size: int, *, model: str) 
 
 
 def unselectable_ids(tokenizer: Tokenizer) -> list[int]:
-    """Return the ids that are neither masked nor drawn: the five specials and [unused...]."""
+    """Return the ids that are neither masked nor drawn: the five special tokens and [unused...]."""
     unused = [i for token, i in tokenizer.get_vocab().items() if token.startswith("[unused")]
     return sorted({*special_ids(tokenizer), *unused})

@@ -1,4 +1,4 @@
-"""The batches of many steps in order, built in this process or ahead of time by others."""
+"""Yield the batches of many steps in order, built in this process or ahead of time by workers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bert_scratch.data.processes import end_with_parent, starting_processes
 from bert_scratch.data.store import TokenStore
 
 TOKENS_TOGETHER = 1 << 16
-"""Steps are built together up to this many tokens: each numpy call has a cost of its own."""
+"""Steps are built together up to this many tokens, to amortise the cost of numpy calls."""
 
 
 def iterate(loader: ExampleLoader, start: int, stop: int, num_workers: int) -> Iterator[Batch]:
@@ -31,10 +31,10 @@ def iterate(loader: ExampleLoader, start: int, stop: int, num_workers: int) -> I
         loader: where batches come from.
         start: first step.
         stop: step after the last.
-        num_workers: processes that build batches ahead; 0: build a few when one is asked for.
+        num_workers: processes that build batches ahead; 0: build a few whenever one is needed.
 
     Raises:
-        InputError: if the store turns out to be damaged, as without workers.
+        InputError: if the store turns out to be damaged, with or without workers.
     """
     groups = _groups(range(start, stop), loader)
     built: Iterable[list[Batch]] = map(loader.batches, groups)
@@ -45,7 +45,7 @@ def iterate(loader: ExampleLoader, start: int, stop: int, num_workers: int) -> I
 
 
 def _groups(steps: range, loader: ExampleLoader) -> Iterator[range]:
-    """Yield the steps to build together; lazily, a time-limited run asks for all there could be."""
+    """Yield the steps to build together; lazily, since a time-limited run has no last step."""
     size = max(1, TOKENS_TOGETHER // (loader.batch_size * loader.max_seq_length))
     for first in range(0, len(steps), size):
         yield steps[first : first + size]
@@ -55,7 +55,7 @@ def _built_by_workers(
     loader: ExampleLoader, groups: Iterator[range], num_workers: int
 ) -> Iterator[list[Batch]]:
     """Yield the batches of each group in order, built ahead by other processes."""
-    # workers fork from a fresh process: forking this one with its threads could deadlock
+    # workers fork from a fresh process, because forking this one with its threads could deadlock
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     if method == "forkserver":
@@ -68,7 +68,7 @@ def _built_by_workers(
         num_workers=num_workers,
         multiprocessing_context=context,
         worker_init_fn=_follow_parent,
-        # without one of its own the DataLoader draws from torch's global generator
+        # without its own generator the DataLoader draws from torch's global one
         generator=torch.Generator(),
     )
     with starting_processes(signal.SIGINT, signal.SIGTERM):
@@ -82,10 +82,10 @@ def _built_by_workers(
 
 
 class _Steps(Dataset[list[dict[str, Any]] | InputError]):
-    """The batches of several steps as torch's DataLoader asks for them, in a worker process.
+    """The batches of several steps as a Dataset for torch's DataLoader, in a worker process.
 
-    They travel as numpy arrays, by value, and several at a time: a tensor would travel as a file
-    in shared memory, and a message takes longer than a small batch takes to build.
+    Batches travel as numpy arrays, by value, several at a time: a tensor would travel as a file in
+    shared memory, and a message takes longer than building a small batch.
     """
 
     def __init__(self, loader: ExampleLoader) -> None:
@@ -102,7 +102,7 @@ class _Steps(Dataset[list[dict[str, Any]] | InputError]):
         try:
             batches = self._loader.batches(steps)
         except InputError as error:
-            # raised here it would arrive wrapped in the worker's traceback
+            # if raised here, it would arrive wrapped in the worker's traceback
             return error
         return [
             {name: _as_array(value) for name, value in vars(batch).items()} for batch in batches
@@ -110,7 +110,7 @@ class _Steps(Dataset[list[dict[str, Any]] | InputError]):
 
 
 def _unchanged(message: Any) -> Any:
-    """Return the message: torch's own choice here would turn its arrays into tensors."""
+    """Return the message as it is; torch's default would turn its arrays into tensors."""
     return message
 
 
@@ -123,11 +123,11 @@ def _as_tensor(value: Any) -> Any:
 
 
 def _follow_parent(_: int) -> None:
-    """Leave what a terminal or scheduler sends to a whole group to the parent; end when it does.
+    """Ignore signals that a terminal or scheduler sends to the group; end when the parent does.
 
-    In a session of its own a worker gets no signal of the group. It must still obey SIGTERM:
-    that is how multiprocessing ends workers that are left when the parent exits, and it waits
-    for them. torch's workers watch their parent process, which here is the fork server.
+    In its own session a worker gets no signal of the group. It must still obey SIGTERM: that is
+    how multiprocessing ends the workers left when the parent exits, and it waits for them.
+    torch's workers watch their parent process, which here is the fork server.
     """
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

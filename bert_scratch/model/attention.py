@@ -1,4 +1,4 @@
-"""Scaled dot-product attention: two ways to compute it, and one more for packed rows.
+"""Scaled dot-product attention: two implementations, and one more for packed rows.
 
 Letters: B batch, S sequence, H heads, K head size, T packed tokens, R packed rows.
 """
@@ -38,8 +38,8 @@ def attention(
         value: [B, H, S, K], as query.
         bias: added to the scaled scores before the softmax; broadcasts to [B, H, S, S] and has
             the query's dtype; None adds nothing.
-        backend: auto, explicit or sdpa. Weights asked for make it explicit.
-        dropout: applied to the weights by `explicit`; None for none.
+        backend: auto, explicit or sdpa; need_weights forces explicit.
+        dropout: applied to the weights by `explicit`; None for no dropout.
         dropout_prob: the same dropout as a probability, for `sdpa`.
         need_weights: also return the weights.
 
@@ -88,9 +88,9 @@ def _is_ampere_or_newer(index: int | None) -> bool:
 
 
 def packed_attention(query: Tensor, key: Tensor, value: Tensor, rows: RowBounds) -> Tensor:
-    """Do what `attention` does, without bias and dropout, within each of the rows of T tokens.
+    """Compute `attention`, without bias or dropout, within each of the rows of T tokens.
 
-    By torch's variable-length kernels (cuDNN's or Flash's, as torch prefers for the GPU), where
+    Uses torch's variable-length kernels (cuDNN's or Flash's, as torch prefers for the GPU); needs
     `has_packed_attention`.
 
     Args:
@@ -102,7 +102,7 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, rows: RowBounds)
     Returns:
         [T, H, K] in the query's dtype.
     """
-    from torch.nn.attention.varlen import varlen_attn  # takes 2 s; a CPU never needs it
+    from torch.nn.attention.varlen import varlen_attn  # takes 2 s, and a CPU never needs it
 
     bounds, longest = rows
     return cast(Tensor, varlen_attn(query, key, value, bounds, bounds, longest, longest))
@@ -114,7 +114,7 @@ def _scores(query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:
     scale = 1.0 / math.sqrt(size)
     if bias is None:
         return torch.matmul(query, key.transpose(-1, -2)) * scale
-    # One kernel for product, scale and bias. A bias on keys alone stays [B*H, 1, S].
+    # One kernel for product, scale and bias. A bias on keys only stays [B*H, 1, S].
     rows = bias.expand(batch, heads, -1, -1).reshape(batch * heads, bias.shape[-2], length)
     scores = torch.baddbmm(
         rows,
@@ -136,7 +136,7 @@ def combined_bias(
     """Combine everything that keeps one position from attending to another into one bias.
 
     Forbidden keys get half the lowest finite number: their weight is exactly zero, and a row
-    without any real key (whose result means nothing) stays finite in place of becoming NaN.
+    without any real key (whose result is meaningless) stays finite instead of becoming NaN.
 
     Args:
         attention_mask: [B, S], 1 (or True) on real tokens, 0 on padding; or None.

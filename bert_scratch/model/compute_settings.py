@@ -1,4 +1,4 @@
-"""The flags that say where a model computes; without torch, which a misspelt flag need not load."""
+"""The flags that say where a model computes; free of torch, so a misspelt flag fails fast."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ComputeSettings(Settings):
 
     @property
     def threads(self) -> int:
-        """CPU threads: those asked for, or one a core."""
+        """CPU threads: as requested, or one per core."""
         return self.num_threads or default_num_threads()
 
 

@@ -11,7 +11,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def take_device(settings: ComputeSettings) -> torch.device:
-    """Return the device that is asked for, with torch's CPU threads set.
+    """Return the requested device, and set torch's number of CPU threads.
 
     Raises:
         InputError: if there is no such device.
@@ -45,9 +45,8 @@ def resolve_device(name: str) -> torch.device:
 def resolve_dtype(name: str, device: torch.device) -> tuple[str, str]:
     """Return the compute dtype's name and the reason for it.
 
-    On a CPU bfloat16 is only worth it with instructions for it: emulated it is tens of times
-    slower than float32. On a GPU the compute capability decides: bfloat16 from 8.0 on, float16
-    below.
+    On a CPU bfloat16 only pays with instructions for it: emulated, it is tens of times slower
+    than float32. On a GPU the compute capability decides: bfloat16 from 8.0 on, float16 below.
 
     Raises:
         InputError: if the name is not auto, float32, bfloat16 or float16.

@@ -27,8 +27,8 @@ from bert_scratch.model.layers import (
 )
 
 SIZE_STEP = 64
-"""Positions computed alone are filled up to a multiple: steps of few different sizes reuse each
-other's memory and kernels."""
+"""The number of output positions is padded to a multiple of this, so that steps have few different
+sizes and reuse memory and kernels."""
 
 
 class EncoderLayer(nn.Module):
@@ -66,7 +66,7 @@ class EncoderLayer(nn.Module):
             attention_bias: added to the scaled scores; broadcasts to [B, H, S, S].
             output_attentions: also return the attention weights.
             positions: [N] int64, the flat positions whose output is wanted; None is all.
-            rows: that `packed_attention` keeps apart in [1, S, D].
+            rows: packed rows in [1, S, D], which `packed_attention` keeps apart.
 
         Returns:
             [B, S, D], or [N, D]; with output_attentions also [B, H, S, S].
@@ -107,7 +107,7 @@ class Pooler(nn.Module):
 
 
 class PretrainedModel(nn.Module):
-    """What every model has beside its forward pass: a configuration, and folders in and out.
+    """What every model has besides its forward pass: a configuration, loading and saving.
 
     Args:
         config: the shape of the model.
@@ -121,12 +121,12 @@ class PretrainedModel(nn.Module):
     def from_pretrained(
         cls, folder_or_hub_id: str | Path, *, new_head: bool = False, **overrides: Any
     ) -> Self:
-        """Load a model folder, Hugging Face's or ours, or a model of the hub.
+        """Load a model folder, Hugging Face's or ours, or a model from the hub.
 
         Args:
             folder_or_hub_id: a folder with config.json and model.safetensors, or a hub id.
             new_head: initialise a head or pooler that the files lack; otherwise that is an error.
-            overrides: `BertConfig` fields to set in place of the folder's.
+            overrides: `BertConfig` fields that replace the folder's.
 
         Raises:
             InputError: if the folder cannot be read or does not fit this class.
@@ -152,7 +152,7 @@ class EncoderOutput:
     """What `BertModel` returns."""
 
     last_hidden_state: Tensor
-    """[B, S, D], after the last layer; [N, D] at the output positions where some were given."""
+    """[B, S, D], after the last layer; [N, D] at the output positions, if given."""
     pooler_output: Tensor | None
     """[B, D], or [R, D] of packed rows; None without a pooler."""
     hidden_states: tuple[Tensor, ...] | None = None
@@ -189,8 +189,8 @@ class BertModel(PretrainedModel):
     """
 
     activation_checkpointing = False
-    """In training, keep only what goes into each layer and compute the rest again when its
-    gradient is due: less memory, about a third more time, the same bits, dropout included."""
+    """In training, keep only each layer's input and recompute the rest in the backward pass: less
+    memory, about a third more time, the same bits, dropout included."""
 
     def __init__(
         self,
@@ -232,19 +232,19 @@ class BertModel(PretrainedModel):
             input_ids: [B, S] int64, token ids in [0, V); or None with inputs_embeds.
             token_type_ids: [B, S] int64, 0 first segment, 1 second; None is all 0.
             attention_mask: [B, S], 1 on real tokens, 0 on padding; None is all 1.
-            position_ids: [B or 1, S] int64; None counts from 0, in each packed row anew.
+            position_ids: [B or 1, S] int64; None counts from 0, anew in each packed row.
             inputs_embeds: [B, S, D], in place of the word embeddings.
             extra_embeddings: [B, S, D], added before the first LayerNorm.
             attention_bias: [B or 1, 1 or H, S, S], added to the scaled attention scores.
             row_starts: [R+1] int32, packed rows: input_ids is [1, T], row r is the tokens from
-                row_starts[r] up to row_starts[r+1], and attends to itself alone; tokens behind
-                the last row are one more. By `packed_attention` where that runs, and by a bias
-                with attention dropout, a mask, a bias, position ids or weights.
-            longest_row: no packed row, nor what is behind the last, is longer; None: than
-                max_position_embeddings.
+                row_starts[r] up to row_starts[r+1] and attends only to itself; tokens after the
+                last row form one more. Uses `packed_attention` where that runs, but a bias if
+                there is attention dropout, a mask, a bias, position ids or weights to return.
+            longest_row: upper bound on the length of packed rows and of the tokens after the
+                last; None: max_position_embeddings.
             output_positions: [N] int64, the flat positions (row * S + column) whose last hidden
-                state is wanted; None is all. In training nothing after the last layer's
-                attention is computed elsewhere, except on the first position of each row.
+                state is wanted; None is all. In training, nothing after the last layer's
+                attention is computed at other positions, except the first of each row.
             output_hidden_states: also return the output of the embeddings and every layer.
             output_attentions: also return the weights of every layer (computed explicitly).
 
@@ -273,8 +273,8 @@ class BertModel(PretrainedModel):
             dtype=hidden.dtype,
         )
         starts = _first_positions(shape, row_starts, hidden.device)
-        # The states read: first positions for the pooler, then those asked for, then filler. In
-        # training the last layer computes these alone; otherwise they are picked afterwards.
+        # The states needed: first positions for the pooler, then those requested, then padding. In
+        # training the last layer computes only these; otherwise they are picked afterwards.
         wanted = None
         if output_positions is not None:
             starts = starts[: 0 if self.pooler is None else None]
@@ -301,7 +301,7 @@ class BertModel(PretrainedModel):
     def _row_bounds(
         self, row_starts: Tensor | None, longest_row: int | None, hidden: Tensor
     ) -> RowBounds | None:
-        """Return the rows for `packed_attention`, with what is behind the last; None without it."""
+        """Return the rows for `packed_attention`, or None if it cannot run here."""
         if row_starts is None:
             return None
         layer = cast(EncoderLayer, self.layers[0])
@@ -318,7 +318,7 @@ class BertModel(PretrainedModel):
         positions: Tensor | None,
         output_attentions: bool,
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Return what goes in and comes out of each layer, the last at positions alone."""
+        """Return the input and every layer's output (the last at positions only), and weights."""
         hidden_states, attentions = [hidden], []
         for layer in self.layers:
             where: dict[str, Any] = {
@@ -337,13 +337,13 @@ class BertModel(PretrainedModel):
 
 
 def _compute_dtype(values: Tensor) -> torch.dtype:
-    """Return the dtype matrix products have here: autocast's where it is on."""
+    """Return the dtype of matrix products: autocast's if it is on."""
     device = values.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else values.dtype
 
 
 def batch_shape(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> tuple[int, int]:
-    """Return (B, S), whichever of the two is given.
+    """Return (B, S) of whichever of the two is given.
 
     Raises:
         InputError: if neither is.
@@ -355,7 +355,7 @@ def batch_shape(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> tuple
 
 
 def _positions_in_rows(row_starts: Tensor, num_tokens: int) -> Tensor:
-    """Return [1, T], each token's place in its packed row."""
+    """Return [1, T], each token's position in its packed row."""
     starts = row_starts.index_select(0, row_of_token(row_starts, num_tokens))
     return (torch.arange(num_tokens, device=starts.device) - starts)[None]
 
@@ -363,7 +363,7 @@ def _positions_in_rows(row_starts: Tensor, num_tokens: int) -> Tensor:
 def _first_positions(
     shape: tuple[int, int], row_starts: Tensor | None, device: torch.device
 ) -> Tensor:
-    """Return [B] or [R] int64, the flat position each row or packed row begins at."""
+    """Return [B] or [R] int64, the flat position of each row's or packed row's first token."""
     if row_starts is not None:
         return row_starts[:-1].long()
     return torch.arange(0, shape[0] * shape[1], shape[1], device=device)

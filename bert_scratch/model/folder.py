@@ -1,7 +1,7 @@
-"""Model folders in and out: Hugging Face's layout, safetensors only, local or from the hub.
+"""Load and save model folders: Hugging Face's layout, safetensors only, local or from the hub.
 
-Nothing a folder holds is trusted: sizes and names are compared with the configuration before a
-model is made, and whatever does not fit is an `InputError` that names the file.
+The contents of a folder are not trusted: sizes and names are checked against the configuration
+before a model is made, and any mismatch is an `InputError` that names the file.
 """
 
 from __future__ import annotations
@@ -57,17 +57,16 @@ def load_pretrained(
 ) -> Model:
     """Load a model from a folder or the hub, in evaluation mode and float32.
 
-    Keys of heads that the class does not have are skipped and named in one line of the log: that
-    is ordinary (an encoder out of a pretraining folder), so it is no Python warning, which a test
+    Keys of heads that the class does not have are skipped and named in one log line. This is
+    ordinary (an encoder from a pretraining folder), so it is not a Python warning, which a test
     suite may turn into an error.
 
     Args:
-        cls: the class to make.
+        cls: the class to instantiate.
         folder_or_hub_id: an existing folder with config.json and model.safetensors (or shards),
             else a hub id such as `bert-base-uncased`.
-        new_head: draw the weights of a head or pooler that the files lack, or hold for another
-            number of classes or in other parts, from torch's default generator; otherwise that
-            is an error.
+        new_head: initialise a head or pooler that the files lack, or hold with another number of
+            classes or other parts, from torch's default generator; otherwise that is an error.
         overrides: `BertConfig` fields, such as hidden_dropout_prob=0.0, and keywords of the
             class, such as attention_backend.
 
@@ -101,7 +100,7 @@ def load_pretrained(
 def save_pretrained(
     model: PretrainedModel, folder: str | Path, tokenizer: SavesPretrained | None = None
 ) -> None:
-    """Write config.json and model.safetensors, each whole or not at all.
+    """Write config.json and model.safetensors, each atomically.
 
     Args:
         model: its class name becomes `architectures`; the tied decoder is stored once.
@@ -117,8 +116,8 @@ def save_pretrained(
 def read_config(folder: Path) -> BertConfig:
     """Read a folder's config.json.
 
-    Where it does not tell how long the rows were that the model was trained on, what
-    sentence-transformers would read of a text does.
+    If it does not say how long the training rows were, the max_seq_length of
+    sentence-transformers is used.
 
     Raises:
         InputError: if it is absent, not JSON, or not the configuration of a BERT.
@@ -138,11 +137,11 @@ def read_config(folder: Path) -> BertConfig:
 
 
 def check_encoder(folder: Path, config: BertConfig, weights: Mapping[str, Tensor]) -> None:
-    """Refuse weights whose encoder is not that of the configuration, or that nobody knows.
+    """Refuse weights whose encoder does not match the configuration, or unknown weights.
 
     Args:
         folder: named in errors.
-        config: the folder's.
+        config: the folder's configuration.
         weights: under Hugging Face's names, with any known heads.
 
     Raises:
@@ -161,9 +160,9 @@ def write_folder(
 
     Args:
         folder: made if absent.
-        weights: under Hugging Face's names; views of one tensor are stored apart.
+        weights: under Hugging Face's names; views of one tensor are stored separately.
         config: the model's.
-        architecture: the class that transformers makes of it, `BertForPreTraining` for example.
+        architecture: the transformers class to load it as, such as `BertForPreTraining`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stored = {
@@ -171,7 +170,7 @@ def write_folder(
         for name, tensor in weights.items()
     }
     with durable.durable_path(folder / WEIGHTS) as temporary:
-        # Readers of other programs, transformers among them, refuse a file without this key.
+        # Other programs, transformers among them, refuse a file without this key.
         save_file(stored, temporary, metadata={"format": "pt"})
     durable.write_json(folder / CONFIG, config_to_hf(config, architecture))
 
@@ -179,16 +178,16 @@ def write_folder(
 def to_ours(
     folder: Path, config: BertConfig, weights: Mapping[str, Tensor], *, prefix: str
 ) -> dict[str, Tensor]:
-    """Turn stored weights into float32 tensors under our names, keys nobody knows kept as they are.
+    """Turn stored weights into float32 tensors under our names; unknown keys are kept as they are.
 
     Args:
         folder: named in errors.
         config: the model's.
         weights: under Hugging Face's names, in any floating dtype.
-        prefix: what the encoder's names shall begin with, '' or 'bert.'.
+        prefix: prefix of the encoder's names, '' or 'bert.'.
 
     Raises:
-        InputError: if they are of another shape than config, or not floating point.
+        InputError: if their shapes do not match config, or they are not floating point.
     """
     floating = {k: v.to(torch.float32) for k, v in weights.items() if v.is_floating_point()}
     try:
@@ -205,7 +204,7 @@ def to_ours(
 
 
 class _WithoutDraws(TorchFunctionMode):
-    """Make a shape without initial values: drawing them on the meta device imports sympy."""
+    """Skip drawing initial values: on the meta device that would import sympy."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -216,7 +215,7 @@ class _WithoutDraws(TorchFunctionMode):
 
 
 def _check_plausible(folder: Path, config: BertConfig, weights: Mapping[str, Tensor]) -> None:
-    """Refuse a configuration far larger than the files, before anything of its size is made."""
+    """Refuse a configuration far larger than the files, before allocating anything of its size."""
     largest = max((size for tensor in weights.values() for size in tensor.shape), default=0)
     sizes = ("vocab_size", "hidden_size", "intermediate_size", "max_position_embeddings")
     for name in (*sizes, "type_vocab_size"):
@@ -235,14 +234,14 @@ def _check_plausible(folder: Path, config: BertConfig, weights: Mapping[str, Ten
 def _fit(
     model: PretrainedModel, weights: Mapping[str, Tensor], folder: Path, *, new_head: bool
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Choose the stored tensors that a model (on the meta device) takes.
+    """Choose the stored tensors that a model (on the meta device) needs.
 
     Returns:
-        The tensors under our names; the stored names of other known heads, not used.
+        The tensors under our names; the stored names of other known heads, which are not used.
 
     Raises:
         InputError: if shapes differ, something is missing that new_head does not allow to be, or
-            there is something that no known head has.
+            something belongs to no known head.
     """
     expected = model.state_dict()
     theirs = to_hf(expected, model.config)
@@ -276,7 +275,7 @@ def _fit(
 
 
 def _other_heads(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
-    """Return the stored names of a task's head that has other parts, or other sizes, than asked."""
+    """Return the stored names of a task head whose parts or sizes differ from those expected."""
     replaced: list[str] = []
     for part in TASK_PARTS:
         stored = {name: w.shape for name, w in weights.items() if name.startswith(part)}
@@ -287,7 +286,7 @@ def _other_heads(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) 
 
 
 def _tied_names(model: nn.Module) -> list[list[str]]:
-    """Return the names of each parameter, all of them where it has several."""
+    """Return all names of each parameter; tied parameters have several."""
     names: dict[int, list[str]] = defaultdict(list)
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names[id(parameter)].append(name)
@@ -297,7 +296,7 @@ def _tied_names(model: nn.Module) -> list[list[str]]:
 def _check_shapes(
     weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], folder: Path
 ) -> None:
-    """Compare shapes under Hugging Face's names, whether or not they begin with `bert.`."""
+    """Compare shapes under Hugging Face's names, with or without the `bert.` prefix."""
     shapes = {name.removeprefix("bert."): list(tensor.shape) for name, tensor in expected.items()}
     for name, tensor in weights.items():
         wanted = shapes.get(name.removeprefix("bert."))
@@ -311,7 +310,7 @@ def _check_shapes(
 
 
 def _assign(model: nn.Module, state: Mapping[str, Tensor], folder: Path) -> None:
-    """Put tensors in place of the model's meta tensors; tied parameters stay tied."""
+    """Replace the model's meta tensors by the given ones; tied parameters stay tied."""
     tied = _tied_names(model)
     try:
         model.load_state_dict(state, assign=True)
@@ -326,5 +325,5 @@ def _assign(model: nn.Module, state: Mapping[str, Tensor], folder: Path) -> None
 def _hf_names(
     names: Iterable[str], tensors: Mapping[str, Tensor], model: PretrainedModel
 ) -> list[str]:
-    """Return what the file calls some of our names."""
+    """Return the names that the file uses for some of ours."""
     return list(to_hf({name: tensors[name] for name in names}, model.config))

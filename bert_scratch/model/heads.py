@@ -27,8 +27,8 @@ from bert_scratch.model.losses import IGNORED_LABEL, cross_entropy_mean
 class MaskedLMHead(nn.Module):
     """Score every word of the vocabulary at a position.
 
-    In the models the decoder's matrix is the word embedding; alone it has its own. Its bias [V]
-    is always its own.
+    In the models the decoder's matrix is tied to the word embedding; a head alone has its own.
+    The bias [V] is never tied.
 
     Args:
         config: hidden_size, vocab_size, hidden_act and layer_norm_eps are used.
@@ -73,7 +73,7 @@ class NextSentenceHead(nn.Module):
 def _predicted(
     masked_positions: Tensor | None, labels: Tensor | None, shape: tuple[int, int]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Return the positions to compute vocabulary logits at, None for all, and their labels.
+    """Return the positions that need vocabulary logits (None for all), and their labels.
 
     Args:
         masked_positions: [N], or None.
@@ -134,7 +134,7 @@ class LogitsOutput:
 
 
 class ModelWithHeads(PretrainedModel, ABC):
-    """The encoder `bert`, and the heads that a class puts on it.
+    """The encoder `bert`, and the heads that a subclass adds.
 
     Args:
         config: the shape.
@@ -166,7 +166,7 @@ class ModelWithHeads(PretrainedModel, ABC):
 
     @abstractmethod
     def _add_heads(self, initializer: str) -> None:
-        """Make the heads and draw their initial weights."""
+        """Create the heads and draw their initial weights."""
 
 
 class BertForPreTraining(ModelWithHeads):
@@ -201,8 +201,8 @@ class BertForPreTraining(ModelWithHeads):
             token_type_ids: [B, S] int64; None is all 0.
             attention_mask: [B, S], 1 on real tokens, 0 on padding; None is all 1.
             labels: [B, S] int64, the token to predict or -100; with masked_positions [N].
-            masked_positions: [N] int64, flat positions (row * S + column) to predict, so that
-                nothing is searched for and shapes stay fixed; label -100 marks a filler slot.
+            masked_positions: [N] int64, flat positions (row * S + column) to predict, which
+                avoids a search and keeps shapes fixed; label -100 marks a padding slot.
             next_sentence_label: [B] int64 (or [R]), 0 = B follows A, 1 = random.
             options: the other keyword arguments of `BertModel`.
 

@@ -1,7 +1,7 @@
-"""Hugging Face's parameter names and config keys: a pure mapping that knows no class.
+"""Map Hugging Face's parameter names and config keys to ours, without knowing any model class.
 
-The difference is more than spelling: query, key and value are one matrix here and three there,
-and the tied decoder, which is the word embedding, is stored once.
+More than names differ: query, key and value are one matrix here and three there, and the tied
+decoder, which is the word embedding, is stored once.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ _DECODER_BIAS = ("cls.predictions.decoder.bias", "cls.predictions.bias")
 _BUFFERS = re.compile(r"(^|\.)embeddings\.(position_ids|token_type_ids)$")
 
 TASK_PARTS = ("classifier.", "qa_outputs.")
-"""How the names of the heads of fine-tuned models begin, here and there."""
+"""Name prefixes of the heads of fine-tuned models, the same in both."""
 OPTIONAL_PARTS = ("bert.pooler.", "pooler.", "mlm_head.", "nsp_head.", *TASK_PARTS)
-"""How our names of the pooler and of known heads begin: what one model class has and another,
-made from the same encoder, has not."""
+"""Our name prefixes of the pooler and known heads: parts that some model classes have and others,
+made from the same encoder, lack."""
 
-# Which part of a whole model a component is: our prefix, Hugging Face's.
+# Where in a whole model a component belongs: our prefix, Hugging Face's prefix.
 _PLACES = (
     ("", ""),
     ("bert.", ""),
@@ -78,10 +78,10 @@ _PLACES = (
 def to_hf(state_dict: Mapping[str, Tensor], config: BertConfig) -> dict[str, Tensor]:
     """Rename a state dict of ours to Hugging Face's names.
 
-    Works on anything that has the parameters' names and shapes, optimizer moments for example.
+    Works on anything with the parameters' names and shapes, such as optimizer moments.
 
     Args:
-        state_dict: of `BertModel` or a model with heads; the names may be a part of its names.
+        state_dict: of `BertModel` or a model with heads; it may hold only some of the names.
         config: the model's.
 
     Returns:
@@ -105,9 +105,9 @@ def to_hf(state_dict: Mapping[str, Tensor], config: BertConfig) -> dict[str, Ten
 def from_hf(state_dict: Mapping[str, Tensor], config: BertConfig) -> dict[str, Tensor]:
     """Rename a state dict of Hugging Face's to our names.
 
-    `gamma` and `beta` of old files are weight and bias, `position_ids` buffers are dropped, both
-    names of the decoder's bias are understood. A model with a vocabulary head gets the word
-    embedding as its decoder: it is tied.
+    `gamma` and `beta` of old files become weight and bias, `position_ids` buffers are dropped, and
+    both names of the decoder's bias are understood. The decoder of a vocabulary head is tied to
+    the word embedding.
 
     Args:
         state_dict: of `BertModel` (names without `bert.`) or a model with heads (with it); see
@@ -118,8 +118,8 @@ def from_hf(state_dict: Mapping[str, Tensor], config: BertConfig) -> dict[str, T
         The tensors under our names. Unknown names stay as they are, so that loading reports them.
 
     Raises:
-        InputError: if the names speak of more layers than the configuration, or if a decoder is
-            stored that is not the word embeddings.
+        InputError: if there are more layers than in the configuration, or if a stored decoder
+            differs from the word embeddings.
     """
     num_layers = _num_layers(state_dict)
     if num_layers > config.num_hidden_layers:
@@ -132,11 +132,11 @@ def from_hf(state_dict: Mapping[str, Tensor], config: BertConfig) -> dict[str, T
 
 
 def place_encoder(state_dict: Mapping[str, Tensor], *, prefix: str) -> dict[str, Tensor]:
-    """Rename so that the encoder's names (ours) begin with prefix, and heads stay as they are.
+    """Give the encoder's names (ours) a prefix, and leave the heads' names as they are.
 
     Args:
         state_dict: under our names, with or without `bert.`.
-        prefix: '' as in `BertModel`, 'bert.' as in the models with heads.
+        prefix: '' for `BertModel`, 'bert.' for models with heads.
     """
     parts = ("embeddings.", "layers.", "pooler.")
     placed = {}
@@ -147,15 +147,15 @@ def place_encoder(state_dict: Mapping[str, Tensor], *, prefix: str) -> dict[str,
 
 
 def load_hf(component: nn.Module, hf_component: nn.Module) -> None:
-    """Copy the weights of one Hugging Face component, or of its whole model, into ours.
+    """Copy the weights of a Hugging Face component, or of its whole model, into ours.
 
-    The two are matched by the names of their parameters: our `MultiHeadAttention` takes from a
-    `BertAttention` or a `BertLayer`, `FeedForward` from a `BertLayer` (or an `nn.ModuleDict` of
-    `intermediate` and `output`), `MaskedLMHead` from a `BertLMPredictionHead`,
-    `NextSentenceHead` from the `nn.Linear` `cls.seq_relationship`, and so on.
+    They are matched by parameter names: our `MultiHeadAttention` loads from a `BertAttention` or
+    `BertLayer`, `FeedForward` from a `BertLayer` (or an `nn.ModuleDict` of `intermediate` and
+    `output`), `MaskedLMHead` from a `BertLMPredictionHead`, `NextSentenceHead` from the
+    `nn.Linear` `cls.seq_relationship`, and so on.
 
     Args:
-        component: any component or model of ours; its weights are overwritten.
+        component: one of our components or models; its weights are overwritten.
         hf_component: Hugging Face's counterpart, or any module with the same parameter names.
 
     Raises:
@@ -177,7 +177,7 @@ def load_hf(component: nn.Module, hf_component: nn.Module) -> None:
 
 
 def hf_module(name: str) -> str:
-    """Return where Hugging Face keeps the counterpart of one of our modules.
+    """Return Hugging Face's name for one of our modules.
 
     Args:
         name: of a module that has weights, such as `bert.layers.0.attention_layer_norm`.
@@ -209,7 +209,7 @@ def _num_layers(names: Mapping[str, Any]) -> int:
 
 
 def _modern(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Undo the spellings of old files, and keep one of the decoder bias's two names."""
+    """Modernise the names of old files, and keep one of the decoder bias's two names."""
     modern: dict[str, Tensor] = {}
     for name, tensor in state_dict.items():
         if not _BUFFERS.search(name):
@@ -222,7 +222,7 @@ def _modern(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _translate(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return the tensors with known names under ours, and those with unknown names."""
+    """Return the tensors with known names, renamed to ours, and those with unknown names."""
     modern = _modern(state_dict)
     known: dict[str, Tensor] = {}
     for layer in range(_num_layers(modern)):
@@ -249,14 +249,14 @@ def _translate(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dic
 
 
 _MODEL_TYPE = "bert"
-# Keys that a config without model_type must have to be taken for BERT's.
+# Keys that a config without model_type must have to be accepted as BERT's.
 _BERT_KEYS = frozenset(
     ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "type_vocab_size")
 )
 _ACTIVATION_ALIASES = {"swish": "silu", "gelu_python": "gelu", "gelu_fast": "gelu_pytorch_tanh"}
 _MAX_LABELS = 1 << 20
-"""A file that says more is not believed: each gets a name before anything else is looked at."""
-# Keys that change the numbers, with the values that do not.
+"""A larger num_labels is refused, since each label gets a name before anything else is checked."""
+# Keys that can change the computation, with the values that do not.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "add_cross_attention": (False, None),
     "auto_map": (None, {}),
@@ -288,7 +288,7 @@ def config_to_hf(config: BertConfig, architecture: str) -> dict[str, Any]:
 
     Args:
         config: the model's.
-        architecture: the class, `BertForPreTraining` for example.
+        architecture: the class, such as `BertForPreTraining`.
     """
     values = config.to_dict()
     for name in (
@@ -309,16 +309,16 @@ def config_to_hf(config: BertConfig, architecture: str) -> dict[str, Any]:
 def config_from_hf(values: Mapping[str, Any], *, source: str = "config.json") -> BertConfig:
     """Read the contents of a Hugging Face `config.json`.
 
-    Keys are used, harmless and ignored, or such that change the numbers: those are refused unless
-    their value is neutral. Keys of neither kind are named in one warning. A missing `model_type`
-    beside BERT's keys is BERT.
+    Known keys are used, or harmless and ignored; keys that change the computation are refused
+    unless their value is neutral. Unknown keys are named in one warning. A config with BERT's keys
+    but no `model_type` is taken for BERT.
 
     Args:
         values: the JSON object.
-        source: what to call it in an error, for example the file's path.
+        source: how errors name it, such as the file's path.
 
     Raises:
-        InputError: if it is not a BERT, is one that computes something else, or has a value of the
+        InputError: if it is not a BERT, computes something else than BERT, or has a value of the
             wrong type.
     """
     kind = values.get("model_type", _MODEL_TYPE if values.keys() >= _BERT_KEYS else None)

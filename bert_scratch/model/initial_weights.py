@@ -1,4 +1,4 @@
-"""Initial weights: as Hugging Face draws them, as Google does, or with heads that look nearby."""
+"""Initial weights: as Hugging Face or Google draw them, or with heads that look nearby."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from bert_scratch.config import INITIALIZERS, BertConfig, check_choice
 from bert_scratch.model.layers import Embeddings, LayerNorm, MultiHeadAttention
 
 POSITION_GAIN = 2.0
-"""How much larger than initializer_range `mimetic` position embeddings start."""
+"""Initial scale of `mimetic` position embeddings, as a multiple of initializer_range."""
 
 
 @torch.no_grad()
 def initialize(module: nn.Module, config: BertConfig, initializer: str = "normal") -> None:
     """Draw the initial weights of a module and all its parts from torch's default generator.
 
-    Matrices are normal with standard deviation initializer_range, biases 0, LayerNorm 1 and 0,
-    the [PAD] row 0 where it is not trained.
+    Matrices are normal with standard deviation initializer_range, biases are 0, LayerNorm weights 1
+    and biases 0, and the [PAD] row is 0 if it is not trained.
 
     Args:
         module: a component or model, changed in place.
         config: initializer_range is used.
         initializer: normal (Hugging Face); truncated_normal (Google): values beyond two
-            standard deviations are drawn again; mimetic: normal, with positions and attention
+            standard deviations are redrawn; mimetic: normal, with positions and attention
             as in `_start_attentive`.
 
     Source:
@@ -51,14 +51,14 @@ def initialize(module: nn.Module, config: BertConfig, initializer: str = "normal
 
 
 def _start_attentive(part: Embeddings | MultiHeadAttention, deviation: float) -> None:
-    """Let each token look at its neighbours from the first step on.
+    """Make each token attend to its neighbours from the first step on.
 
-    Positions start as sinusoids, so that near ones are alike, and keys as queries, so that a
-    token attends to what is like it. Training is free to change both.
+    Positions start as sinusoids, so that nearby ones are similar, and keys equal queries, so that a
+    token attends to similar ones. Training is free to change both.
 
     Source:
         Trockman and Kolter 2023, "Mimetic initialization of self-attention layers": trained
-        layers look like that. Theirs also ties values to outputs; that measured worse here.
+        layers look like this. They also tie values to outputs, which measured worse here.
         Vaswani et al. 2017, section 3.5, for the sinusoids.
     """
     if isinstance(part, Embeddings):

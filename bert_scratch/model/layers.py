@@ -37,8 +37,8 @@ class LayerNorm(nn.Module):
         config: hidden_size and layer_norm_eps are used.
 
     Source:
-        Ba et al. 2016. As in BERT the variance is the biased one and eps is inside the root;
-        unbiased or outside, pretrained weights give quietly wrong numbers.
+        Ba et al. 2016. As in BERT, the variance is biased and eps is inside the root; otherwise
+        pretrained weights give silently wrong numbers.
     """
 
     def __init__(self, config: BertConfig) -> None:
@@ -48,12 +48,12 @@ class LayerNorm(nn.Module):
         self.eps = config.layer_norm_eps
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """Normalise [..., D] over D, in its dtype; the statistics are float32 in any."""
+        """Normalise [..., D] over D, in its dtype; the statistics are always float32."""
         shape, eps = self.weight.shape, self.eps
-        if not hidden_states.is_cuda:  # where weights may be of another dtype
+        if not hidden_states.is_cuda:  # here weights may have another dtype
             return F.layer_norm(hidden_states, shape, self.weight, self.bias, eps)
         weight, bias = (p.to(hidden_states.dtype) for p in (self.weight, self.bias))
-        # Autocast would turn all that follows the first LayerNorm into float32, residuals included.
+        # Autocast would make everything after the first LayerNorm float32, residuals included.
         with torch.autocast("cuda", enabled=False):
             return F.layer_norm(hidden_states, shape, weight, bias, eps)
 
@@ -61,10 +61,10 @@ class LayerNorm(nn.Module):
 class Dropout(nn.Module):
     """Set a random share of the values to zero and scale the rest up; do nothing in evaluation.
 
-    One random 64-bit word decides over four values, 16 bits each, which is several times faster
-    than one draw per value. The rate is p to the nearest 2^-16, and the scale is the inverse of
-    that rate, so the expected value is exact. The result is a function of the default
-    generator's state alone.
+    One random 64-bit word decides for four values, 16 bits each, which is several times faster
+    than one draw per value. The rate is p rounded to the nearest 2^-16, and the scale matches
+    that rate, so the expected value is exact. The result depends only on the state of the default
+    generator.
 
     Args:
         p: probability of zero, in [0, 1).
@@ -76,7 +76,7 @@ class Dropout(nn.Module):
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
-        self.dropped = round(p * 2**16)  # of the 2^16 values of a lane
+        self.dropped = round(p * 2**16)  # out of the 2^16 values of a lane
         self.scale = 2**16 / (2**16 - self.dropped)
 
     def forward(self, values: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ class Dropout(nn.Module):
         return (values * self._keep(values)).mul_(self.scale)
 
     def added_to(self, residual: Tensor, values: Tensor) -> Tensor:
-        """Return residual + dropout(values), both of one shape and dtype, in one pass."""
+        """Return residual + dropout(values), both of the same shape and dtype, in one pass."""
         if not self.training or self.dropped == 0:
             return residual + values
         if self._has_kernel(values):
@@ -96,11 +96,11 @@ class Dropout(nn.Module):
         return torch.addcmul(residual, values, self._keep(values), value=self.scale)
 
     def _has_kernel(self, values: Tensor) -> bool:
-        """Tell whether torch draws inside the kernel that uses the draw."""
+        """Tell whether torch has a fused kernel that draws and applies the mask."""
         return values.is_cuda or torch.compiler.is_compiling()
 
     def _keep(self, values: Tensor) -> Tensor:
-        """Return ones and zeros in the shape and dtype of the values."""
+        """Return a mask of ones and zeros in the shape and dtype of the values."""
         count = values.numel()
         words = torch.empty((count + 3) // 4, dtype=torch.int64, device=values.device)
         lanes = words.random_(-(2**63), None).view(torch.int16)[:count]
@@ -114,7 +114,7 @@ class Dropout(nn.Module):
 def gather_positions(hidden_states: Tensor, positions: Tensor) -> Tensor:
     """Pick flat positions out of [B, S, D].
 
-    An index_select, because the backward of advanced indexing differs from run to run.
+    Uses index_select, because the backward pass of advanced indexing is not deterministic.
 
     Args:
         hidden_states: [B, S, D].
@@ -164,7 +164,7 @@ class Embeddings(nn.Module):
             token_type_ids: [B, S] int64, 0 first segment, 1 second; None is all 0.
             position_ids: [B or 1, S] int64; None counts from 0.
             inputs_embeds: [B, S, D], in place of the word embeddings of input_ids.
-            extra_embeddings: [B, S, D], one more summand before LayerNorm.
+            extra_embeddings: [B, S, D], added before LayerNorm.
 
         Returns:
             [B, S, D].
@@ -201,8 +201,8 @@ class Embeddings(nn.Module):
 class MultiHeadAttention(nn.Module):
     """Let every position look at every other through H heads, and mix what they see.
 
-    The projections to query, key and value are one matrix product. Residual, LayerNorm and the
-    dropout of the output belong to `EncoderLayer`.
+    The projections to query, key and value are one matrix product. Residual, LayerNorm and output
+    dropout belong to `EncoderLayer`.
 
     Args:
         config: hidden_size, num_attention_heads and attention_probs_dropout_prob are used.
@@ -222,7 +222,7 @@ class MultiHeadAttention(nn.Module):
         self.dropout = Dropout(config.attention_probs_dropout_prob)
 
     def takes_packed_rows(self, hidden_states: Tensor) -> bool:
-        """Tell whether `packed_attention` can do here what this layer does."""
+        """Tell whether this layer can use `packed_attention` for these hidden states."""
         has_dropout = self.training and self.dropout.p > 0
         head_size = hidden_states.shape[-1] // self.num_heads
         return (
@@ -247,7 +247,7 @@ class MultiHeadAttention(nn.Module):
             attention_bias: added to the scaled scores; broadcasts to [B, H, S, S].
             output_attentions: also return the attention weights.
             positions: [N] int64, the flat positions whose output is wanted; None is all.
-            rows: bounds of packed rows in [1, S, D], or None. With them there is no bias, no
+            rows: bounds of packed rows in [1, S, D], or None. With rows there is no bias and no
                 dropout, and no weights are returned.
 
         Returns:
@@ -278,7 +278,7 @@ class MultiHeadAttention(nn.Module):
         return output if weights is None else (output, weights)
 
     def _output(self, mixed: Tensor, positions: Tensor | None) -> Tensor:
-        """Project what the heads have mixed, [B, S, D], at some flat positions or at all."""
+        """Project the heads' output, [B, S, D], at some flat positions or at all."""
         wanted = mixed if positions is None else gather_positions(mixed, positions)
         output: Tensor = self.output(wanted)
         return output

@@ -1,8 +1,8 @@
-"""Old pickled weights (`pytorch_model.bin`), read once, in a process of their own.
+"""Read old pickled weights (`pytorch_model.bin`) once, in a separate process.
 
-The one place that opens a pickle. torch's restricted reader has had holes that ran code or broke
-the heap (CVE-2025-32434, CVE-2026-24747), so a child process does the reading and passes on a
-safetensors file: a crash or a flood of memory there ends the child alone.
+This is the only place that opens a pickle. torch's restricted reader has had holes that ran code
+or corrupted the heap (CVE-2025-32434, CVE-2026-24747), so a child process does the reading and
+passes on a safetensors file: a crash or memory exhaustion there ends only the child.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TIMEOUT_S = 600
 
 
 def read_pickled_weights(path: Path) -> dict[str, Tensor]:
-    """Read the state dict of a file that torch.save wrote, in today's zip form or the old one.
+    """Read a state dict that torch.save wrote, in the current zip format or the old one.
 
     Args:
         path: the file, usually `pytorch_model.bin`. Only tensors under names are accepted.
@@ -35,7 +35,7 @@ def read_pickled_weights(path: Path) -> dict[str, Tensor]:
         Name -> tensor on the CPU, in the stored dtype.
 
     Raises:
-        InputError: if it is not such a file, holds anything else, or reading it fails.
+        InputError: if it is not such a file, holds anything but tensors, or reading it fails.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
@@ -62,18 +62,18 @@ def read_pickled_weights(path: Path) -> dict[str, Tensor]:
 
 
 def pickle_to_safetensors(path: Path, target: Path) -> None:
-    """Turn a pickled state dict into a safetensors file; the part that runs in the child.
+    """Convert a pickled state dict into a safetensors file; runs in the child process.
 
     Args:
-        path: what torch.save wrote.
+        path: the file that torch.save wrote.
         target: the file to write.
 
     Raises:
-        Exception: of whatever kind torch finds fit; ValueError if it holds not just tensors.
+        Exception: of any kind that torch raises; ValueError if it holds more than tensors.
     """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            # torch.save stores; a compressed member can unpack to any size
+            # torch.save never compresses; a compressed member can unpack to any size
             if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
                 raise ValueError("it has compressed members, which torch.save never writes")
     state = torch.load(path, map_location="cpu", weights_only=True)
@@ -85,12 +85,12 @@ def pickle_to_safetensors(path: Path, target: Path) -> None:
 def _plain_tensor(name: Any, value: Any) -> Tensor:
     if not isinstance(name, str) or not isinstance(value, Tensor):
         raise ValueError(f"its entry {name!r} is a {type(value).__name__}, not a tensor")
-    # A view of a shared storage is stored apart.
+    # Views of a shared storage are stored separately.
     return value.detach().clone(memory_format=torch.contiguous_format)
 
 
 def _reason(error: Exception) -> str:
-    """Return the line that says what is wrong: torch's others advise to read it unsafely."""
+    """Return the line that says what is wrong; torch's other lines advise unsafe loading."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if "weights_only" not in line and "torch.load" not in line]
     return telling[0] if telling else type(error).__name__

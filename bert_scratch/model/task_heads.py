@@ -1,4 +1,4 @@
-"""The models that fine-tuning makes: the encoder, dropout and one linear layer per task.
+"""The models for fine-tuning: the encoder, dropout and one linear layer per task.
 
 Letters: B batch, S sequence, D hidden, C classes, K choices, R packed rows.
 """
@@ -33,7 +33,7 @@ class ModelWithClassifier(ModelWithHeads):
     """The encoder, dropout and a linear layer named `classifier`, which scores classes.
 
     Args:
-        config: the shape; classifier_dropout before the classifier, hidden_dropout_prob without.
+        config: the shape; the dropout rate is classifier_dropout, or hidden_dropout_prob if None.
         attention_backend: auto, explicit or sdpa.
         initializer: normal, truncated_normal or mimetic.
         train_pad_row: whether the [PAD] embedding starts random and is trained.
@@ -47,15 +47,15 @@ class ModelWithClassifier(ModelWithHeads):
         initialize(self.classifier, config, initializer)
 
     def _num_scores(self) -> int:
-        """Return how many numbers the classifier gives."""
+        """Return the number of outputs of the classifier."""
         return self.config.num_labels
 
 
 class BertForSequenceClassification(ModelWithClassifier):
-    """BERT that gives a text, or a pair of texts, one class, several classes, or a number.
+    """BERT that assigns a text, or a pair of texts, one class, several classes, or a number.
 
-    `config.problem_type` says which; None is decided by the labels, as in transformers: one output
-    is regression, labels of whole numbers are single classes, others are several.
+    `config.problem_type` says which. If it is None, the labels decide, as in transformers: one
+    output means regression, integer labels mean a single class, others several.
 
     Source:
         Devlin et al. 2018, section 4.1; google-research/bert run_classifier.py `create_model`.
@@ -81,7 +81,7 @@ class BertForSequenceClassification(ModelWithClassifier):
             token_type_ids: [B, S] int64; None is all 0.
             attention_mask: [B, S], 1 on real tokens, 0 on padding; None is all 1.
             labels: [B] int64, or -100 (single label); [B, C] of 0 and 1 (multi label); [B] or
-                [B, C] (regression). With packed rows R in place of B.
+                [B, C] (regression). Packed rows have R in place of B.
             options: the other keyword arguments of `BertModel`.
 
         Returns:
@@ -114,14 +114,14 @@ class BertForSequenceClassification(ModelWithClassifier):
 
 
 def _problem_type(num_labels: int, labels: Tensor) -> str:
-    """Return what labels are when the configuration does not say."""
+    """Return the problem type when the configuration does not say."""
     if num_labels == 1:
         return REGRESSION
     return MULTI_LABEL if labels.is_floating_point() else SINGLE_LABEL
 
 
 class BertForTokenClassification(ModelWithClassifier):
-    """BERT that gives every token a class: named entities, parts of speech.
+    """BERT that assigns every token a class, for named entities or parts of speech.
 
     Source:
         Devlin et al. 2018, section 5.3.
@@ -144,7 +144,7 @@ class BertForTokenClassification(ModelWithClassifier):
             input_ids: [B, S] int64.
             token_type_ids: [B, S] int64; None is all 0.
             attention_mask: [B, S], 1 on real tokens, 0 on padding; None is all 1.
-            labels: [B, S] int64, the class, or -100 where none counts.
+            labels: [B, S] int64, the class, or -100 to ignore the token.
             options: the other keyword arguments of `BertModel`.
 
         Returns:
@@ -173,9 +173,9 @@ class SpanOutput:
     loss: Tensor | None
     """[] float32, the mean of the losses of both ends; None without positions."""
     start_logits: Tensor
-    """[B, S], whether the answer begins at a token."""
+    """[B, S], scores for the answer's first token."""
     end_logits: Tensor
-    """[B, S], whether it ends with it."""
+    """[B, S], scores for the answer's last token."""
     hidden_states: tuple[Tensor, ...] | None
     """L+1 of [B, S, D], on request."""
     attentions: tuple[Tensor, ...] | None
@@ -217,8 +217,8 @@ class BertForQuestionAnswering(ModelWithHeads):
             input_ids: [B, S] int64, `[CLS] question [SEP] passage [SEP]`.
             token_type_ids: [B, S] int64, 0 in the question, 1 in the passage.
             attention_mask: [B, S], 1 on real tokens, 0 on padding; None is all 1.
-            start_positions: [B] int64, the answer's first token; S or more does not count.
-            end_positions: [B] int64, its last token; both positions or none.
+            start_positions: [B] int64, the answer's first token; S or more is ignored.
+            end_positions: [B] int64, its last token; give both positions or neither.
             options: the other keyword arguments of `BertModel`.
 
         Raises:
@@ -240,7 +240,7 @@ class BertForQuestionAnswering(ModelWithHeads):
 
 
 def _position_loss(logits: Tensor, positions: Tensor) -> Tensor:
-    """Return the mean cross-entropy [] of positions [B] among [B, S], those beyond S left out."""
+    """Return the mean cross-entropy [] of positions [B] among [B, S], ignoring those beyond S."""
     if positions.shape != logits.shape[:1]:
         raise InputError(
             f"start_positions and end_positions must be [B] = {list(logits.shape[:1])}; got "
@@ -253,7 +253,7 @@ def _position_loss(logits: Tensor, positions: Tensor) -> Tensor:
 
 
 class BertForMultipleChoice(ModelWithClassifier):
-    """BERT that chooses among K texts: each is scored by itself, the scores are compared.
+    """BERT that chooses among K texts: each is scored separately, then scores are compared.
 
     Source:
         Devlin et al. 2018, section 4.4 (SWAG).
@@ -313,5 +313,5 @@ class BertForMultipleChoice(ModelWithClassifier):
 
 
 def _one_row_per_choice(values: Tensor | None) -> Tensor | None:
-    """Return [B * K, ...] of [B, K, ...]."""
+    """Reshape [B, K, ...] to [B * K, ...]."""
     return None if values is None else values.flatten(0, 1)

@@ -1,4 +1,4 @@
-"""The files of a model folder: found here or on the hub, safetensors read whole or in shards.
+"""Find a model folder's files locally or on the hub, and read safetensors, whole or in shards.
 
 Tensors keep the names and dtypes they are stored under.
 """
@@ -19,7 +19,7 @@ from bert_scratch.config import InputError, read_json_object
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 PICKLED = "pytorch_model.bin"
 SENTENCES = "sentence_bert_config.json"
-"""Of sentence-transformers: how much of a text it reads."""
+"""sentence-transformers' file; it says how many tokens of a text are read."""
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _HUB_FILES = (
@@ -37,14 +37,14 @@ _NAMES_SHOWN = 8
 
 
 def find_folder(folder_or_hub_id: str | Path, *, extra_files: Collection[str] = ()) -> Path:
-    """Return an existing folder as it is, or download a model of the hub and return where it lies.
+    """Return an existing folder as it is, or download a model from the hub and return its folder.
 
     Args:
         folder_or_hub_id: a folder; if there is none of that name, a hub id.
-        extra_files: what to download beside configuration, safetensors and tokenizer files.
+        extra_files: files to download besides configuration, safetensors and tokenizer files.
 
     Raises:
-        InputError: if there is neither, or the hub cannot be reached and has not been before.
+        InputError: if there is neither, or the hub cannot be reached and the model is not cached.
     """
     folder = Path(folder_or_hub_id)
     if folder.is_dir():
@@ -76,7 +76,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         Hugging Face's name -> tensor on the CPU, copied, in the stored dtype.
 
     Raises:
-        InputError: if there is none, a file is damaged, or the index names a file outside.
+        InputError: if there is none, a file is damaged, or the index names an outside file.
     """
     if (folder / WEIGHTS).is_file():
         return read_safetensors(folder / WEIGHTS)
@@ -92,7 +92,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Read one safetensors file, copied out of the file, so that replacing it changes nothing.
+    """Read one safetensors file into memory, so that replacing the file changes nothing.
 
     Raises:
         InputError: if the file cannot be read or is damaged.

@@ -1,4 +1,4 @@
-"""Words added to a tokenizer's vocabulary: behind the last id, so that every other id stays."""
+"""Add words to a tokenizer's vocabulary, after the last id, so that all other ids stay."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from bert_scratch.data.wordpiece import vocab_size_of
 
 
 def with_added_tokens(tokenizer: Tokenizer, asked: Sequence[str]) -> Tokenizer:
-    """Return a tokenizer with more words; they are entries like all others, of vocab.txt too.
+    """Return a tokenizer with more words, which are ordinary entries, in vocab.txt too.
 
     Args:
-        tokenizer: left as it is.
-        asked: the words, or files with one a line.
+        tokenizer: left unchanged.
+        asked: the words, or files with one word per line.
 
     Raises:
-        InputError: naming file:line, if a word is there already or could never be found in text.
+        InputError: naming file:line, if a word already exists or could never be found in text.
     """
     parts = json.loads(tokenizer.to_str())
     if parts["model"]["type"] != "WordPiece":
@@ -46,7 +46,7 @@ def with_added_tokens(tokenizer: Tokenizer, asked: Sequence[str]) -> Tokenizer:
 
 
 def pieces_of_added(before: Tokenizer, after: Tokenizer) -> dict[int, list[int]]:
-    """Return {id: the ids that a word had before} of each word that one tokenizer has more."""
+    """Return {id: ids of its former pieces} of each word that only the second tokenizer has."""
     known = before.get_vocab()
     added = {number: token for token, number in after.get_vocab().items() if token not in known}
     return {
@@ -56,7 +56,7 @@ def pieces_of_added(before: Tokenizer, after: Tokenizer) -> dict[int, list[int]]
 
 
 def _read(asked: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield where each word stands, and the word."""
+    """Yield each word with its place."""
     for value in asked:
         if not Path(value).is_file():
             yield "--add-tokens", value
@@ -70,7 +70,7 @@ def _read(asked: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _check_word(tokenizer: Tokenizer, token: str, place: str) -> None:
-    """Refuse what the tokenizer's first steps would never leave as it is."""
+    """Refuse a word that the tokenizer's normaliser or pre-tokenizer would change or cut."""
     if not token.strip():
         raise InputError(f"{place}: is empty; --add-tokens wants words, or a file with one a line")
     if any(letter.isspace() for letter in token):

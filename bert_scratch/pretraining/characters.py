@@ -1,4 +1,4 @@
-"""The characters of a corpus: its alphabet, its scripts, and what a wrong encoding leaves."""
+"""The characters of a corpus: its alphabet, its scripts, and traces of wrong encodings."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from bert_scratch.data.normalisation import JOINERS, script_of
 _MAX_EXAMPLES = 3
 _BYTE_ORDER_MARK = "\ufeff"
 _WHITE_SPACE_CONTROLS = "\t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85"
-# What UTF-8 looks like when it is read as Windows-1252: a letter for the first byte, signs for
-# the rest. Only first bytes of the commonest scripts: "ß»" and "à»" may well be German and French.
+# UTF-8 read as Windows-1252: a letter for the first byte, signs for the rest. Only the first bytes
+# of the commonest scripts are looked for, since "ß»" and "à»" may be real German and French.
 _SIGN = "[\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]"
 _MOJIBAKE = re.compile(f"[ÂÃÎÐÑ]{_SIGN}|[âãäåæçèéï]{_SIGN}{{2}}")
 _LONE_JOINER = re.compile(rf"(?<!\S)[{JOINERS}]|[{JOINERS}](?!\S)")
@@ -33,18 +33,18 @@ class Mojibake:
 
 @dataclass(frozen=True, kw_only=True)
 class CharacterReport:
-    """What a corpus is written with, white space not counted."""
+    """The characters that a corpus is written with, not counting white space."""
 
     num_characters: int
     alphabet_size: int
-    """Different characters."""
+    """Number of different characters."""
     scripts: dict[str, float]
     """Share of the letters by script, the commonest first."""
     replacement_characters: int
     """U+FFFD, which stands for bytes that could not be decoded."""
     control_characters: int
     byte_order_marks: int
-    """U+FEFF, which belongs to the beginning of a file only."""
+    """U+FEFF, which belongs only at the beginning of a file."""
     private_or_unassigned: int
     """Characters without a meaning in Unicode."""
     lone_joiners: int
@@ -63,7 +63,7 @@ class CharacterTally:
         self._mojibake: Counter[str] = Counter()
 
     def add(self, text: str) -> None:
-        """Count the characters of a text, some 100,000 of them at best."""
+        """Count the characters of a text; best called with some 100,000 at a time."""
         found = np.bincount(np.frombuffer(text.encode("utf-32-le"), "<u4"))
         self._counts[: len(found)] += found
         self._mojibake.update(_MOJIBAKE.findall(text))
@@ -71,7 +71,7 @@ class CharacterTally:
             self._lone_joiners += len(_LONE_JOINER.findall(text))
 
     def alphabet(self) -> Counter[str]:
-        """Return how often each character comes, the commonest first, white space left out."""
+        """Return the count of each character but white space, the commonest first."""
         seen = np.flatnonzero(self._counts)
         ranked = seen[np.argsort(-self._counts[seen], kind="stable")].tolist()
         return Counter({chr(c): int(self._counts[c]) for c in ranked if not chr(c).isspace()})

@@ -1,4 +1,4 @@
-"""Whether a run's checkpoints and result fit on the disk, told before its first step."""
+"""Check before the first step that a run's checkpoints and result fit on the disk."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from bert_scratch.pretraining.run_folder import PretrainRunFolder
 
 WEIGHT_BYTES = 4
 CHECKPOINT_BYTES = 3 * WEIGHT_BYTES
-"""For each parameter: the weight and Adam's two moments."""
+"""Bytes per parameter: the weight and Adam's two moments."""
 
 
 def disk_bytes(config: PretrainConfig, parameters: int) -> int:
-    """Return the most a run takes for checkpoints, its best model and its result.
+    """Return the most disk space a run takes for checkpoints, best model and result.
 
     Args:
         config: of the run.
         parameters: of the model.
     """
-    # The one being written beside those kept, and where a wsd run's learning rate begins to fall.
+    # Those kept, the one being written, and that where a wsd run's learning rate begins to fall.
     checkpoints = config.keep_checkpoints + 1 + (config.lr_schedule == "wsd")
-    models = 3  # the best, its successor while that is written, the result
+    models = 3  # the best, its successor while being written, the result
     return parameters * (checkpoints * CHECKPOINT_BYTES + models * WEIGHT_BYTES)
 
 
 def check_disk_space(folder: PretrainRunFolder, config: PretrainConfig, parameters: int) -> None:
-    """See that what a run still has to write fits.
+    """Check that what a run still has to write fits on the disk.
 
     Raises:
-        InputError: naming the folder, what is needed and what is free.
+        InputError: naming the folder, and the space needed and free.
     """
     kept = (folder.checkpoints, folder.best, folder.model)
     files = (path for place in kept if place.is_dir() for path in place.rglob("*"))

@@ -1,7 +1,7 @@
-"""What the user leaves out is chosen here, each value by a stated rule with its reason.
+"""Choose the values that the user leaves out, each by a stated rule with its reason.
 
-The rules were set from runs on CPU cores (docs/benchmarks.md, docs/decisions.md). `pretrain` and
-`plan` both choose with them.
+The rules are based on runs on CPU cores (docs/benchmarks.md, docs/decisions.md). Both `pretrain`
+and `plan` use them.
 """
 
 from __future__ import annotations
@@ -37,36 +37,35 @@ RECIPES: dict[str, dict[str, object]] = {
         "hidden_act": "gelu_new",
     },
 }
-"""Every place where Google's code and Hugging Face's differ, as the fields that say so, and that
-Google's words are drawn; Hugging Face's initial weights and masks are for a wide model what the
-rules below take."""
+"""The fields in which Google's code and Hugging Face's differ; Google's word embeddings are drawn.
+For a wide model, the rules below choose Hugging Face's initial weights and masks."""
 
 DEFAULT_PASSES = 40
 CPU_TOKENS_PER_PASS = 16384
 TOKENS_PER_PARAMETER = 20
 SENTENCES_WORTH_PAIRS = 2
-"""In a document, on average."""
+"""Average sentences per document from which pairs are made."""
 TOKENS_WORTH_LONG_SEQUENCES = 30e6
 PASSES_WORTH_DROPOUT, PARAMETERS_WORTH_DROPOUT = 20, 2
-"""More passes than that by a model with more parameters than that for each token of the text."""
+"""Dropout needs more passes than the first, and more parameters per token than the second."""
 CORPUS_VECTORS, NO_VECTORS = "corpus", "none"
-"""Values of --init-word-vectors that are no file."""
+"""Values of --init-word-vectors that are not files."""
 PUBLISHED_WIDTH, PUBLISHED_INITIALIZER_RANGE = 768, 0.02
 PUBLISHED_MASKED_LM_PROB, NARROW_MASKED_LM_PROB = 0.15, 0.3
 ALIKE = 0.1
-"""Nats: losses that the expectation cannot tell apart."""
+"""Difference in nats below which expected losses count as equal."""
 WARMUP_SHARE = 0.08
 PEAK_LEARNING_RATE = 2e-3
-"""Of width 128 and 2,048 tokens an update."""
+"""For width 128 and 2,048 tokens per update."""
 SHALLOW = 4
-"""Layers up to which the learning rate does not fall: 8 layers of width 256 failed at what 4
-learn well with."""
+"""Layers up to which the learning rate is not lowered: 8 layers of width 256 failed at a rate with
+which 4 learn well."""
 PUBLISHED_DEPTH, PUBLISHED_LEARNING_RATE = 12, 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """How much training the user asked for, in the one unit the choices need."""
+    """How much training the user asked for."""
 
     num_train_steps: int | None
     max_train_seconds: float | None
@@ -83,7 +82,7 @@ class Choice:
 
 
 def expected_tokens(budget: Budget, facts: CorpusFacts, config: BertConfig) -> float:
-    """Estimate how many tokens a run of this shape sees within the budget.
+    """Estimate how many tokens a run with this shape sees within the budget.
 
     Without any budget a run makes `DEFAULT_PASSES` passes; a step is counted as 2,048 tokens.
     """
@@ -95,7 +94,7 @@ def expected_tokens(budget: Budget, facts: CorpusFacts, config: BertConfig) -> f
 
 
 def timed_shape(shape: BertConfig) -> BertConfig:
-    """Return a shape reduced to what decides its speed, so that none is timed twice."""
+    """Return a shape reduced to what determines its speed, so that none is timed twice."""
     return BertConfig(
         vocab_size=shape.vocab_size,
         hidden_size=shape.hidden_size,
@@ -108,7 +107,7 @@ def timed_shape(shape: BertConfig) -> BertConfig:
 
 
 def choose_pair_task(facts: CorpusFacts) -> Choice:
-    """Choose nsp where a document has two sentences or more on average, else no pairs."""
+    """Choose nsp if documents have two sentences or more on average, else no pairs."""
     if not facts.pairs_possible:
         return Choice("none", "the corpus has no documents of several sentences to make pairs from")
     if facts.train_sentences < SENTENCES_WORTH_PAIRS * facts.train_documents:
@@ -117,12 +116,12 @@ def choose_pair_task(facts: CorpusFacts) -> Choice:
 
 
 def choose_preset(budget: Budget, facts: CorpusFacts) -> Choice:
-    """Choose the size: within a time, the one that is expected to end with the lowest loss.
+    """Choose the size: within a time limit, that with the lowest expected final loss.
 
-    Sizes are tried smallest first, and of two that end alike the larger is taken: at the same
+    Sizes are tried smallest first. Of two with similar loss the larger is taken, because at equal
     loss it is the better start for other tasks (Liu et al. 2023, "Same pre-training loss, better
-    downstream"). Without a time limit it is the largest that sees `TOKENS_PER_PARAMETER` tokens
-    for each parameter.
+    downstream"). Without a time limit, the largest that sees `TOKENS_PER_PARAMETER` tokens per
+    parameter is taken.
     """
     chosen = Choice("tiny", "the smallest: no larger one sees enough tokens")
     lowest = math.inf
@@ -149,7 +148,7 @@ def choose_preset(budget: Budget, facts: CorpusFacts) -> Choice:
 
 
 def loss_by_default(shape: BertConfig, *, tokens: float, facts: CorpusFacts) -> float:
-    """Return the expected loss of a run that starts and predicts as is chosen for its width."""
+    """Return the expected loss of a run with the initial vectors and masks chosen for its width."""
     return expected_loss(
         shape,
         tokens=tokens,
@@ -163,7 +162,7 @@ def choose_seq_length(tokens: float) -> Choice:
     """Choose the sequence length: 128, or 64 while the run is too short to profit from it.
 
     Args:
-        tokens: the run sees in all.
+        tokens: total tokens that the run sees.
     """
     limit = f"{TOKENS_WORTH_LONG_SEQUENCES / 1e6:,.0f} M"
     if tokens < TOKENS_WORTH_LONG_SEQUENCES:
@@ -189,7 +188,7 @@ def choose_initializer_range(hidden_size: int) -> Choice:
 
 
 def choose_initializer(hidden_size: int) -> Choice:
-    """Choose how initial weights are drawn: a narrow model is helped to attend to neighbours."""
+    """Choose how initial weights are drawn: a narrow model gets help to attend to neighbours."""
     if hidden_size >= PUBLISHED_WIDTH:
         return Choice("normal", "as published")
     reason = "a model narrower than the published ones learns sooner when near tokens attend"
@@ -197,7 +196,7 @@ def choose_initializer(hidden_size: int) -> Choice:
 
 
 def choose_word_vectors(hidden_size: int) -> Choice:
-    """Choose where word embeddings start: a narrow model's where counting alone brings them."""
+    """Choose how word embeddings start: a narrow model's are counted from the corpus."""
     if hidden_size >= PUBLISHED_WIDTH:
         return Choice(NO_VECTORS, "as published")
     reason = "a model narrower than the published ones learns sooner when words that stand between"
@@ -208,7 +207,7 @@ def choose_masked_lm_prob(hidden_size: int) -> Choice:
     """Choose the share of tokens to predict: more for narrow models, whose runs are short.
 
     Wettig et al. 2022, "Should You Mask 15% in Masked Language Modeling?", find more than 15 %
-    better. Twice as many cost tiny 1.3 times the time and a wider model less.
+    better. Twice as many predictions cost tiny 1.3 times the time, and a wider model less.
     """
     if hidden_size >= PUBLISHED_WIDTH:
         return Choice(PUBLISHED_MASKED_LM_PROB, "as published")
@@ -217,7 +216,7 @@ def choose_masked_lm_prob(hidden_size: int) -> Choice:
 
 
 def choose_dropout(tokens: float, facts: CorpusFacts, shape: BertConfig) -> Choice:
-    """Choose the dropout: none unless the text is seen often by a model that could learn it."""
+    """Choose the dropout: none unless a model that could memorise the text sees it often."""
     passes = tokens / max(1, facts.train_tokens)
     if passes <= PASSES_WORTH_DROPOUT:
         return Choice(
@@ -239,12 +238,12 @@ def choose_batch_size(tokens: float, *, seq_length: int) -> Choice:
 
 
 def choose_micro_batch(batch_size: int, memory: StepMemory, free_bytes: int) -> Choice:
-    """Choose the examples of a forward pass: all that fit, on a CPU none beyond what is faster.
+    """Choose the examples per forward pass: as many as fit, on a CPU only while more is faster.
 
     Args:
         batch_size: examples of an update on this rank.
-        memory: of an update.
-        free_bytes: for it.
+        memory: what an update needs.
+        free_bytes: free memory.
     """
     fit = memory.rows_that_fit(free_bytes)
     wanted = batch_size
@@ -264,7 +263,7 @@ def choose_micro_batch(batch_size: int, memory: StepMemory, free_bytes: int) -> 
 def choose_learning_rate(shape: BertConfig, tokens_per_step: int) -> Choice:
     """Choose the peak learning rate: falls with width and depth, rises with the root of the batch.
 
-    A model as deep as the published ones takes theirs, whatever the batch.
+    A model as deep as the published ones uses their rate, whatever the batch.
     """
     if shape.num_hidden_layers >= PUBLISHED_DEPTH:
         return Choice(PUBLISHED_LEARNING_RATE, "as published for so many layers")
@@ -279,7 +278,7 @@ def choose_learning_rate(shape: BertConfig, tokens_per_step: int) -> Choice:
 
 
 def choose_warmup_steps(num_train_steps: float) -> Choice:
-    """Choose the warm-up: 8 % of the expected steps, 10,000 at most, 10 of 30 or more at least."""
+    """Choose the warm-up: 8 % of the expected steps, at most 10,000, at least 10 of 30 or more."""
     shortest = min(10, int(num_train_steps) // 3)
     steps = min(10_000, max(round(WARMUP_SHARE * num_train_steps), shortest))
     share = f"{WARMUP_SHARE:.0%} of about {num_train_steps:,.0f} expected steps"

@@ -1,4 +1,4 @@
-"""How the steps of a new run are made, compiled or not, packed or not: on a GPU by trying each."""
+"""Decide whether a new run's steps are compiled and packed, on a GPU by trying each."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from bert_scratch.training.metrics import duration
 from bert_scratch.training.objective import PRETRAINING
 
 WAYS = ("compile", "packed")
-"""Tried in this order, the next on top of what was taken; fields of the settings. Launching many
-small kernels hides what packing saves, so the compiler comes first."""
+"""Settings to try, in this order, each on top of those adopted. Launching many small kernels hides
+what packing saves, so the compiler comes first."""
 AGREEMENT = 5e-2
-"""How far loss and gradient norm of a step made another way may be from the one before, as a share:
-a compiled one's dropout draws other bits."""
+"""Relative difference allowed in loss and gradient norm of a step made another way: a compiled
+step's dropout draws other bits."""
 
 
 def fix_length_and_step(
     parts: Parts, folder: PretrainRunFolder, *, may_halve: bool
 ) -> tuple[Parts, Trial]:
-    """Do what `fix_length` does, and decide on --compile and --packed where they were left out.
+    """Do what `fix_length` does, and decide on --compile and --packed if they were left out.
 
     Raises:
         InputError: as `fix_length` does.
     """
     fixed, trial = fix_length(parts, folder, may_halve=may_halve)
     open_ways = [name for name in WAYS if getattr(parts.config, name) is None]
-    if parts.runtime.device.type != "cuda":  # a CPU gains little: there is nothing to try and say
+    if parts.runtime.device.type != "cuda":  # a CPU gains little, so nothing is tried or reported
         not_taken = dict.fromkeys(open_ways, False)
         return replace(fixed, config=fixed.config.replace(**not_taken)), trial
     best = trial.step
@@ -55,15 +55,15 @@ def fix_length_and_step(
 
 
 def fix_length(parts: Parts, folder: PretrainRunFolder, *, may_halve: bool) -> tuple[Parts, Trial]:
-    """Measure a step and fill in steps and warm-up; a time limit leaves the steps open.
+    """Measure a step, then fill in steps and warm-up; a time limit leaves the steps open.
 
     Args:
         parts: of a new run.
         folder: of the run.
-        may_halve: whether to try smaller forward passes where the GPU's memory does not suffice.
+        may_halve: whether to try smaller forward passes if the GPU runs out of memory.
 
     Raises:
-        InputError: if not even the smallest, or the one asked for, fits.
+        InputError: if even the smallest, or the requested one, does not fit.
     """
     warm = parts.with_config(parts.config.replace(num_warmup_steps=10))
     trial = within_memory(lambda: warm.try_out(folder.rehearsal))
@@ -88,15 +88,15 @@ def _with_way(parts: Parts, name: str, is_taken: bool, reason: str) -> Parts:
 
 
 def _try(parts: Parts, name: str, best: StepProbe) -> tuple[StepProbe | None, str]:
-    """Return what a step costs this way, or None if it is not to be taken; and why."""
+    """Return what a step costs this way, or None if it should not be used; and the reason."""
     try:
         obstacle = _obstacle(parts, name)
         if obstacle is not None:
             return None, obstacle
         probe = within_memory(lambda: _probe(parts))
-    except torch.AcceleratorError:  # the GPU takes no further orders from this process
+    except torch.AcceleratorError:  # the GPU is unusable for this process from now on
         raise
-    except Exception as error:  # a compiler's or kernel's, of any kind; the plain step runs
+    except Exception as error:  # the compiler or kernel may raise anything; the plain step runs
         first_line = str(error).partition("\n")[0]
         why = f"such a step does not run here ({type(error).__name__}: {first_line})"
     else:
@@ -110,7 +110,7 @@ def _try(parts: Parts, name: str, best: StepProbe) -> tuple[StepProbe | None, st
 
 
 def _obstacle(parts: Parts, name: str) -> str | None:
-    """Return why a way need not be timed."""
+    """Return why a way need not be timed, or None."""
     config, shape = parts.config, parts.bert_config
     if name == "compile":
         return "--deterministic promises the same bits" if config.deterministic else None
@@ -125,14 +125,14 @@ def _obstacle(parts: Parts, name: str) -> str | None:
 
 
 def judge(best: StepProbe, probe: StepProbe, *, run_s: float) -> tuple[bool, str]:
-    """Return whether a step made another way is to be taken, and why.
+    """Return whether to adopt a step made another way, and why.
 
-    It is if it agrees, and if the whole run is faster with the time that compiling takes, which
-    is that of the first step for each of the shapes.
+    It is adopted if it computes the same and makes the whole run faster, including the time to
+    compile, which is that of the first step for each shape.
 
     Args:
         best: the fastest way so far.
-        probe: the other.
+        probe: the other way.
         run_s: seconds that all steps take the fastest way so far.
     """
     losses = [PRETRAINING.means(each.sums)["loss"] for each in (best, probe)]

@@ -1,4 +1,4 @@
-"""What looks wrong with a corpus, in words, each with the flag or command that mends it."""
+"""Describe what looks wrong with a corpus, each with the flag or command that fixes it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MIN_USABLE_SHARE = 0.8
 MAX_REPEATED_BYTE_SHARE = 0.05
 MAX_UNKNOWN_WORD_SHARE = 0.005
 MAX_PIECES_PER_WORD = 2.0
-"""Of a vocabulary that was given: a learned one has as many as its size makes it have."""
+"""Only for a given vocabulary: a learned one has as many as its size implies."""
 MAX_WRONG_CHARACTER_SHARE = 1e-5
 MAX_CUT_SENTENCE_SHARE = 0.25
 
@@ -22,7 +22,7 @@ _FEW_LINES = 20
 
 
 def advise(report: CorpusReport) -> list[str]:
-    """Return a sentence or two for each thing that looks wrong; none when all is well."""
+    """Return a sentence or two for each thing that looks wrong; none if all is well."""
     return [
         *_on_size(report),
         *(line for source in report.sources for line in _on_documents(source, report)),
@@ -86,7 +86,7 @@ def _on_pairs(report: CorpusReport) -> Iterator[str]:
 
 
 def _how_to_get_pairs(report: CorpusReport) -> str:
-    """Name the flag that would give documents of several sentences, by how they are read now."""
+    """Say how to get documents of several sentences, given how they are read now."""
     source = max(report.sources, key=lambda source: source.counts.one_sentence_documents)
     if source.documents_rule == "blank-lines" and _has_blank_between_lines(source):
         return "take out the blank lines inside documents, or use --documents files"

@@ -1,4 +1,4 @@
-"""What an epoch of training on a corpus would be, with what `pretrain` would choose for it."""
+"""What an epoch of training on a corpus would be with the settings `pretrain` would choose."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ PADDING_LENGTHS = (64, 128, 512)
 
 @dataclass(frozen=True, kw_only=True)
 class Expectation:
-    """What an epoch would be, and how much of the corpus can serve sentence pairs."""
+    """What an epoch would be, and how much of the corpus can be used for sentence pairs."""
 
     pair_task: str
-    """nsp, or none where there is nothing to make pairs from."""
+    """nsp, or none if there is nothing to make pairs from."""
     usable_sentence_share: float
-    """Of the sentences, those in documents of two sentences or more, long ones in sections."""
+    """Share of sentences in documents of two or more (long documents are cut in sections)."""
     max_seq_length: int
     preset: str
     train_batch_size: int
     facts: CorpusFacts
-    """As preparing would find them."""
+    """Facts as preparing the corpus would find them."""
     num_examples: int
-    """Of one pass over the text."""
+    """Examples in one pass over the text."""
     num_steps: int
-    """Of one pass over the text."""
+    """Steps in one pass over the text."""
     padding: dict[str, float]
-    """Share of padding if each example were padded to so many tokens. Batches are packed or sorted
-    by length, so less is computed."""
+    """Share of padding if each example were padded to a length. Batches are packed or sorted by
+    length, so less is computed."""
     verdict: list[str]
-    """Whether model and corpus fit each other, as `pretrain` says it."""
+    """Whether model and corpus fit each other, in the words of `pretrain`."""
 
 
 def expect(
     tally: CorpusTally, use: VocabularyUse, *, scale: float, max_seq_length: int | None
 ) -> Expectation:
-    """Choose as `pretrain` does without a budget, and work out one pass.
+    """Choose as `pretrain` would without a budget, and work out one pass.
 
     Args:
         tally: of the corpus.
         use: of its vocabulary.
-        scale: the corpus is so many times as large as what was counted.
+        scale: size of the corpus relative to what was counted.
         max_seq_length: chosen if None.
     """
     facts = _facts(tally, use, scale)
@@ -62,7 +62,7 @@ def expect(
     seq_length = max_seq_length or int(choices.choose_seq_length(tokens).value)
     batch_size = int(choices.choose_batch_size(tokens, seq_length=seq_length).value)
     num_examples = examples_of_pass(facts, max_seq_length=seq_length, pair_task=pair_task)
-    # Without pairs, documents follow each other in a row as if they were one.
+    # Without pairs, documents are joined in rows as if they were one.
     windows = tally.pair_document_tokens if pair_task == "nsp" else Counter([use.num_tokens])
     num_single = tally.num_documents - tally.pair_document_tokens.total()
     return Expectation(
@@ -84,18 +84,18 @@ def expect(
 
 
 def examples_of_pass(facts: CorpusFacts, *, max_seq_length: int, pair_task: str) -> int:
-    """Return how many examples one pass over the train text gives, were it one shard."""
+    """Return how many examples one pass over the train text would give if it were one shard."""
     return math.ceil(facts.train_tokens / (max_seq_length - _num_special(pair_task)))
 
 
 def expected_padding(document_tokens: Counter[int], max_seq_length: int) -> float:
     """Return the expected share of padding in examples padded to one length.
 
-    A window of text is drawn in proportion to a document's tokens; its length is the target, or
-    all of a shorter document. Random segments B that end early are left out of account.
+    Windows are drawn in proportion to a document's tokens; their length is the target, or that of
+    a shorter document. Random segments B that end early are not taken into account.
 
     Args:
-        document_tokens: how many documents that give windows have so many tokens; not empty.
+        document_tokens: length in tokens -> number of documents that give windows; not empty.
         max_seq_length: > 4.
     """
     limit = max_seq_length - _num_special("nsp")

@@ -1,4 +1,4 @@
-"""Facts of a prepared corpus, and the reference lines that make a loss readable."""
+"""Facts of a prepared corpus, and the reference values that make a loss interpretable."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from bert_scratch.data.store import TokenStore
 from bert_scratch.data.wordpiece import load_tokenizer, special_ids
 
 PAIR_CHANCE_LOSS = math.log(2.0)
-"""What a next-sentence head that knows nothing pays, in nats."""
+"""Loss of a next-sentence head that knows nothing, in nats."""
 _MAX_SHOWN_FILES = 10
 
 
 MAX_UNKNOWN_SHARE = 0.02
-"""A larger share of [UNK] is warned of: what it stands for cannot be learned."""
+"""A larger share of [UNK] gives a warning: what it stands for cannot be learned."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusFacts(Settings):
-    """What a run knows of its corpus; written to `corpus.json`."""
+    """What a run knows about its corpus; written to `corpus.json`."""
 
     vocab_size: int
     train_documents: int
@@ -46,7 +46,7 @@ class CorpusFacts(Settings):
 
     @property
     def pairs_possible(self) -> bool:
-        """Whether there are documents enough for next-sentence pairs, in both parts."""
+        """Whether both parts have enough documents for next-sentence pairs."""
         return (
             self.train_documents >= 2
             and self.eval_documents >= 2
@@ -56,7 +56,7 @@ class CorpusFacts(Settings):
 
 
 def corpus_facts(store: TokenStore, unknown_id: int) -> CorpusFacts:
-    """Read the facts off a prepared corpus."""
+    """Return the facts of a prepared corpus."""
     train, held_out = store.shards("train"), store.shards("eval")
     counts = store.token_counts.astype(np.float64)
     share = counts / max(1.0, counts.sum())
@@ -76,7 +76,7 @@ def corpus_facts(store: TokenStore, unknown_id: int) -> CorpusFacts:
 
 
 def describe_store(store: TokenStore) -> list[str]:
-    """Return what a prepared corpus holds, a few lines to print."""
+    """Describe a prepared corpus in a few lines to print."""
     tokenizer = load_tokenizer(store.folder / "tokenizer")
     facts = corpus_facts(store, special_ids(tokenizer).unk)
     shards = [shard[split] for shard in store.manifest["shards"] for split in SPLITS]
@@ -107,11 +107,11 @@ def _describe_mixture(store: TokenStore) -> list[str]:
 
 
 def _warn_of_unknown(facts: CorpusFacts, learned: Mapping[str, Any] | None) -> list[str]:
-    """Return the warning that much is [UNK], with what mends it.
+    """Return a warning if much is [UNK], with what fixes it.
 
     Args:
         facts: of the corpus.
-        learned: what the manifest says of a vocabulary that was learned; None for a given one.
+        learned: the manifest's report on a learned vocabulary; None for a given one.
     """
     if facts.unknown_share <= MAX_UNKNOWN_SHARE:
         return []
@@ -128,7 +128,7 @@ def _warn_of_unknown(facts: CorpusFacts, learned: Mapping[str, Any] | None) -> l
 
 
 def _describe_replaced(store: TokenStore) -> list[str]:
-    """Return how many characters stand for undecodable bytes, in all and in which files."""
+    """Describe how many characters stand for undecodable bytes, in total and by file."""
     replaced: Counter[str] = Counter()
     for part, shard in zip(store.manifest["slices"], store.manifest["shards"], strict=True):
         replaced[part["file"]] += shard["replacement_characters"]
@@ -147,11 +147,11 @@ def _describe_replaced(store: TokenStore) -> list[str]:
 def unigram_loss(train_counts: NDArray[np.int64], targets: NDArray[np.int64]) -> float:
     """Return the cross-entropy, in nats, of the train unigram counts (+0.5) on masked targets.
 
-    It is what a model that has learned word frequencies and nothing else would pay on exactly
-    the positions the evaluation masks.
+    This is the loss of a model that has learned only word frequencies, on exactly the positions
+    that the evaluation masks.
 
     Args:
-        train_counts: [V] how often each token stands in the train text.
+        train_counts: [V] how often each token occurs in the train text.
         targets: [N] ids of the masked held-out tokens.
     """
     smoothed = train_counts + 0.5

@@ -1,4 +1,4 @@
-"""What a prepared corpus is made from: its text, what was chosen for the user, what changed."""
+"""The inputs of a prepared corpus: its text, what was chosen for the user, and what changed."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from bert_scratch.pretraining.corpus_settings import CorpusSettings
 from bert_scratch.pretraining.reading import NUM_HASHES, ReadingRules, read_hashes
 
 COMPRESSION_RATIO = 3
-"""Of text under gzip, for estimates."""
+"""Compression ratio of text with gzip, for estimates."""
 
-# Text of less than so many bytes -> entries: a token should be met often enough to be learned.
+# Text below so many bytes -> entries: a token should occur often enough to be learned.
 _VOCAB_SIZES = ((300_000, 2_048), (3_000_000, 4_096), (30_000_000, 8_192), (300_000_000, 16_384))
 _LARGEST_VOCAB_SIZE = 30_522
 _WANTED_EVAL_BYTES = 500_000
 _EVAL_FRACTIONS = (0.001, 0.1)
 MIN_DOCUMENTS = 2
-"""Of each of the two parts, train and held out."""
+"""Minimum for each of the two parts, train and held out."""
 
-# Below this it takes a second to see which documents a held-out share would take.
+# Below this size it takes only a second to see which documents a share would hold out.
 _SMALL_CORPUS_BYTES = 8_000_000
 _SAMPLED_SLICES = 8
 _SAMPLED_DOCUMENTS = 16
 _SAMPLED_PARAGRAPHS = 200
 DOCUMENTATION_FOLDER = Path("data")
-"""Where the built-in corpus is gathered, from the folder a command runs in."""
+"""Where the built-in corpus is written, relative to the working directory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +60,9 @@ class Text:
 
 
 def find_text(settings: CorpusSettings) -> Text:
-    """Find a corpus's files and decide what a document and a sentence is; nothing is held out.
+    """Find a corpus's files and decide what documents and sentences are; nothing is held out yet.
 
-    Without --corpus it is the built-in one, gathered first if it has not been yet.
+    Without --corpus it is the built-in one, written first if it does not exist yet.
 
     Raises:
         InputError: as `resolve_sources` and `read_documents`.
@@ -90,7 +90,7 @@ def find_text(settings: CorpusSettings) -> Text:
 
 
 def _refuse_empty(slices: Sequence[Slice], source: Source, encoding_errors: str) -> None:
-    """Refuse a source whose documents are all empty; the first that is not is soon found."""
+    """Refuse a source whose documents are all empty; usually the first one is not."""
     for part in slices:
         for _ in read_documents(part, source, encoding_errors):
             return
@@ -100,7 +100,7 @@ def _refuse_empty(slices: Sequence[Slice], source: Source, encoding_errors: str)
 
 
 def _sample(slices: Sequence[Slice], source: Source, encoding_errors: str) -> list[list[str]]:
-    """Return the beginnings of a few documents of a source, from all over it."""
+    """Return the beginnings of a few documents from all over a source."""
     count = min(len(slices), _SAMPLED_SLICES)
     documents = []
     for part in (slices[index * len(slices) // count] for index in range(count)):
@@ -118,7 +118,7 @@ def text_bytes(part: Slice) -> int:
 
 
 def components(text: Text) -> list[list[Slice]]:
-    """Return the slices of each component of a mixture: of each path that was given."""
+    """Return the slices of each component of a mixture, that is of each given path."""
     slices: dict[str, list[Slice]] = {source.path: [] for source in text.sources}
     for part in text.slices:
         slices[text.sources[part.source_index].path].append(part)
@@ -129,13 +129,13 @@ def choose_vocab_size(corpus_bytes: int, alphabet_ids: int) -> tuple[int, str]:
     """Choose a vocabulary size for a corpus.
 
     Args:
-        corpus_bytes: of its text.
-        alphabet_ids: the ids its characters take, ## forms included.
+        corpus_bytes: bytes of its text.
+        alphabet_ids: number of ids its characters take, ## forms included.
 
     Returns:
         (size, reason). By size of text: 2,048 below 0.3 MB, 4,096 below 3 MB, 8,192 below
-        30 MB, 16,384 below 300 MB, 30,522 (as in the paper) from there. Where the characters
-        leave less than a quarter of that for longer pieces, as in Chinese, that much is added.
+        30 MB, 16,384 below 300 MB, 30,522 (as in the paper) from there. If the characters leave
+        less than a quarter of that for longer pieces, as in Chinese, that much is added.
     """
     by_size = next((v for limit, v in _VOCAB_SIZES if corpus_bytes < limit), _LARGEST_VOCAB_SIZE)
     pieces = by_size // 4
@@ -148,7 +148,7 @@ def choose_vocab_size(corpus_bytes: int, alphabet_ids: int) -> tuple[int, str]:
 def choose_eval_fraction(text: Text) -> float:
     """Return the share of documents to hold out: about 500 KB of text, 0.1 to 10 % of it.
 
-    In a small corpus it is raised until it takes two documents.
+    In a small corpus the share is raised until it holds out two documents.
     """
     lowest, highest = _EVAL_FRACTIONS
     fraction = min(highest, max(lowest, _WANTED_EVAL_BYTES / max(1, text.num_bytes)))
@@ -161,12 +161,12 @@ def choose_eval_fraction(text: Text) -> float:
 
 
 def share_above(hash_share: float) -> float:
-    """Return a short number just above a document's hash, as a share of all hashes."""
+    """Round a document's hash, as a share of all hashes, up to a short number."""
     return math.floor(hash_share * 10_000 + 1) / 10_000
 
 
 def describe_slices(slices: Sequence[Slice], sources: Sequence[Source]) -> list[dict[str, Any]]:
-    """Return the slices as the manifest holds them."""
+    """Return the slices in the manifest's form."""
     names = [dict(zip(source.files, _names(source), strict=True)) for source in sources]
     return [
         {
@@ -182,7 +182,7 @@ def describe_slices(slices: Sequence[Slice], sources: Sequence[Source]) -> list[
 def describe_sources(
     sources: Sequence[Source], sentence_rules: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Return the sources as the manifest holds them, with size and SHA-256 of each file."""
+    """Return the sources in the manifest's form, with size and SHA-256 of each file."""
     return [
         {
             "path": source.path,
@@ -197,9 +197,9 @@ def describe_sources(
 
 
 def differing_settings(manifest: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a line for each setting that is not what the store was prepared with.
+    """Yield a line for each setting that differs from what the store was prepared with.
 
-    Naming the value that was chosen for the user then is no difference.
+    Giving explicitly the value that was chosen then is not a difference.
     """
     for name, now in asked.items():
         then, resolved = manifest["asked"].get(name), manifest["resolved"].get(name)
@@ -213,14 +213,14 @@ def differing_sources(
     sentence_rules: Sequence[str],
     since: float,
 ) -> Iterator[str]:
-    """Yield a line for each difference between the text of a store and that of today.
+    """Yield a line for each difference between the text of a store and today's text.
 
     Args:
         stored: what `describe_sources` gave then.
-        sources: of today.
-        sentence_rules: of each.
-        since: when the stored text was looked at, in seconds since the epoch; a file that nobody
-            touched since is taken to be the same if its size is, any other is read.
+        sources: today's.
+        sentence_rules: one for each source.
+        since: when the stored text was read, in seconds since the epoch; an older file of the
+            same size is taken to be the same, any other is read.
     """
     if len(stored) != len(sources):
         yield f"--corpus: was {len(stored)} sources, now {len(sources)}"
@@ -252,7 +252,7 @@ def _reading(source: Source, sentence_rule: str) -> dict[str, Any]:
 
 
 def _names(source: Source) -> list[str]:
-    """Return each file's name below the folder that they all lie in."""
+    """Return each file's name relative to their common folder."""
     parent = os.path.commonpath([file.parent for file in source.files])
     return [file.relative_to(parent).as_posix() for file in source.files]
 

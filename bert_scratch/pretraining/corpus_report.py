@@ -1,7 +1,7 @@
-"""What a corpus holds and what training on it would be, counted before anything is prepared.
+"""Report on a corpus and on training with it, before anything is prepared.
 
-Text is read as `prepare` would read it and the rest chosen as `pretrain` would choose it, so what
-stands in the report is what a run with the same flags would find.
+Text is read as `prepare` would read it, and settings are chosen as `pretrain` would choose them, so
+the report shows what a run with the same flags would find.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from bert_scratch.pretraining.learn_vocabulary import given_tokenizer, learn_tok
 from bert_scratch.pretraining.repeats import RepeatReport
 
 MAX_NORMALISED_BYTES = 20_000_000
-"""More text than this is sampled to see what normalising would change."""
+"""Larger texts are sampled to see what normalising would change."""
 
 _MAX_HEADS = 32
 _SHOWN_CHARACTERS = 20
@@ -48,10 +48,10 @@ _SHOWN_CHARACTERS = 20
 class CorpusReportConfig(CorpusSettings):
     """Say what a corpus holds and what looks wrong with it, before it is prepared."""
 
-    # A report goes on where preparing would stop, and counts what it met.
+    # A report continues where preparing would stop, and counts such bytes.
     encoding_errors: str = "replace"
     compare_tokenizer: tuple[str, ...] = ()
-    """Tokenizers (folder, tokenizer.json or vocab.txt) to count pieces per word of, beside it."""
+    """More tokenizers (folder, tokenizer.json or vocab.txt) to compare by pieces per word."""
     max_seq_length: int | None = None
     """Tokens of an example, for what an epoch would be. Left out: as pretrain would choose."""
     json: bool = False
@@ -71,7 +71,7 @@ class CorpusReportConfig(CorpusSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class SourceReport:
-    """One path of `--corpus`: how it is read, and what it gave."""
+    """One path of `--corpus`: how it is read, and what was found."""
 
     path: str
     kind: str
@@ -80,40 +80,40 @@ class SourceReport:
     sentence_rule: str
     evidence: str
     lines_per_block: float | None
-    """Lines between two blank lines, in the median file; None for what is not plain text."""
+    """Lines between two blank lines, in the median file; None unless plain text."""
     counts: SourceTally
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnknownCharacters:
-    """Characters that the vocabulary lacks: a word with one of them is [UNK]."""
+    """Characters that the vocabulary lacks; a word with one of them is [UNK]."""
 
     num_characters: int
     share: float
-    """Of the text's characters."""
+    """Share of the text's characters."""
     commonest: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusReport:
-    """All that is known; counts are estimates where only a share of the text was read."""
+    """The whole report; counts are estimates if only a share of the text was read."""
 
     corpus: list[str]
     measured_share: float
-    """Of the text, what was read."""
+    """Share of the text that was read."""
     sources: list[SourceReport]
     num_documents: int
     num_sections: int
-    """Documents once long ones have been cut into sections."""
+    """Documents, after long ones have been cut into sections."""
     num_lines: int
     num_sentences: int
     num_words: int
-    """As BERT splits them: each punctuation mark and each ideograph is one."""
+    """Words as BERT splits them: each punctuation mark and each ideograph is one."""
     num_tokens: int
     num_characters: int
-    """White space left out."""
+    """Characters without white space."""
     num_bytes: int
-    """Of the text, in UTF-8."""
+    """Bytes of the text in UTF-8."""
     document_sentences: Lengths
     sentence_tokens: Lengths
     repeated_lines: RepeatReport
@@ -122,7 +122,7 @@ class CorpusReport:
     vocabulary: VocabularyUse
     vocabulary_is_learned: bool
     vocabulary_is_filled: bool
-    """False where the text cannot fill the size wanted, so that a larger one changes nothing."""
+    """False if the text cannot fill the wanted size, so that a larger one changes nothing."""
     unknown_characters: UnknownCharacters
     compared: list[VocabularyUse]
     normalisation: NormalisationEffects
@@ -130,7 +130,7 @@ class CorpusReport:
 
     @property
     def warnings(self) -> list[str]:
-        """What looks wrong, each with the flag or command that mends it."""
+        """What looks wrong, each with the flag or command that fixes it."""
         return corpus_advice.advise(self)
 
     def to_dict(self) -> dict[str, Any]:
@@ -139,7 +139,7 @@ class CorpusReport:
 
 
 def corpus_report(config: CorpusReportConfig) -> CorpusReport:
-    """Read a corpus, or of a large one an even share, and count.
+    """Read a corpus, or an even share of a large one, and count.
 
     Raises:
         InputError: if text or a tokenizer cannot be used, or the text holds no words.
@@ -148,7 +148,7 @@ def corpus_report(config: CorpusReportConfig) -> CorpusReport:
     text = _find_text(config)
     tokenizer, is_filled = given_tokenizer(config), True
     if tokenizer is None:
-        with contextlib.redirect_stdout(sys.stderr):  # what is learned on the way is no report
+        with contextlib.redirect_stdout(sys.stderr):  # messages on the way are not the report
             tokenizer, learned = learn_tokenizer(config, text)
         is_filled = learned["vocab_size"] == learned["requested_vocab_size"]
     tally, to_normalise = _count(text, tokenizer, others)
@@ -188,7 +188,7 @@ def corpus_report(config: CorpusReportConfig) -> CorpusReport:
 
 
 def _find_text(config: CorpusReportConfig) -> Text:
-    """Find the text, and the share of it that prepare would hold out."""
+    """Find the text and set the share that prepare would hold out."""
     text = find_text(config)
     eval_fraction = config.eval_fraction or choose_eval_fraction(text)
     return replace(text, rules=replace(text.rules, eval_fraction=eval_fraction))
@@ -197,7 +197,7 @@ def _find_text(config: CorpusReportConfig) -> Text:
 def _count(
     text: Text, tokenizer: Tokenizer, others: Sequence[Tokenizer]
 ) -> tuple[CorpusTally, list[str]]:
-    """Count the documents; of every k-th, keep the lines to see what normalising would change."""
+    """Count the documents; keep the lines of every k-th to see what normalising would change."""
     tally = CorpusTally(tokenizer, others=others, rules=text.rules)
     every = math.ceil(sampled_share(text) * text.num_bytes / MAX_NORMALISED_BYTES)
     to_normalise: list[str] = []
@@ -230,7 +230,7 @@ def _sources(text: Text, tally: CorpusTally) -> list[SourceReport]:
 
 
 def _lines_per_block(source: Source) -> float | None:
-    """Return how many lines stand between blank ones, in the median of a few files' heads."""
+    """Return the lines between blank ones, in the median of a few files' heads."""
     if source.kind != "text":
         return None
     heads = [layout.inspect(textfile.read_head(file)) for file in source.files[:_MAX_HEADS]]

@@ -1,4 +1,4 @@
-"""What is read of a corpus to report on it: all of it, or of a large one an even share."""
+"""The part of a corpus that a report reads: all of it, or an even share of a large one."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def sampled_share(text: Text) -> float:
 def sampled_documents(text: Text) -> Iterator[tuple[int, list[str]]]:
     """Read an even share of a corpus: the beginning of each slice, or every k-th small file.
 
-    Reading stops, and goes on, where what was read falls short of the share of what was passed.
+    A slice is read only until the share of all slices so far has been read.
 
     Yields:
-        (index of the source, the document's lines).
+        (source index, the document's lines).
     """
     share = sampled_share(text)
     wanted, num_read = 0.0, 0

@@ -1,4 +1,4 @@
-"""What a corpus holds, counted while its documents stream by."""
+"""Statistics of a corpus, counted while its documents are read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NUM_EQUAL_BINS = 24
 
 @dataclass(frozen=True, kw_only=True)
 class Bin:
-    """How many lengths lie from first to last, both included."""
+    """The number of lengths from first to last, inclusive."""
 
     first: int
     last: int
@@ -45,7 +45,7 @@ class Lengths:
 
     @classmethod
     def of(cls, counts: Counter[int], *, doubling: bool) -> Lengths:
-        """Summarise how often each length came, in bins of doubling or of equal width."""
+        """Summarise the counts of each length, in bins of doubling or of equal width."""
         lengths = np.array(sorted(counts), dtype=np.int64)
         ends = np.cumsum([counts[length] for length in lengths.tolist()])
         percentiles = {
@@ -66,7 +66,7 @@ class Lengths:
 
 @dataclass(frozen=True, kw_only=True)
 class VocabularyUse:
-    """What a vocabulary makes of a text."""
+    """How a vocabulary tokenises a text."""
 
     name: str
     vocab_size: int
@@ -84,11 +84,11 @@ class VocabularyUse:
 
 @dataclass
 class SourceTally:
-    """What one source gave."""
+    """Counts of one source."""
 
     documents: int = 0
     sections: int = 0
-    """Long documents are cut into sections, each a document from then on."""
+    """Documents, after long ones are cut into sections, each then a document."""
     lines: int = 0
     sentences: int = 0
     bytes: int = 0
@@ -99,7 +99,7 @@ class SourceTally:
 
 @dataclass
 class SplitTally:
-    """What learning, or evaluation, would have: long documents in sections."""
+    """Counts of the train or the held-out part; sections of long documents count as documents."""
 
     documents: int = 0
     sentences: int = 0
@@ -110,7 +110,7 @@ class TokenTally:
     """Tokens of a text in one vocabulary.
 
     Attributes:
-        counts: [V] int64, how often each token came.
+        counts: [V] int64, how often each token occurred.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -129,7 +129,7 @@ class TokenTally:
         return ids
 
     def use(self, name: str) -> VocabularyUse:
-        """Return what was counted, under a name for the vocabulary."""
+        """Return the statistics, with a name for the vocabulary."""
         num_tokens, num_unknown = int(self.counts.sum()), int(self.counts[self._unknown])
         num_words = int(self.counts[self._begins_word].sum())
         share = self.counts[self.counts > 0] / max(1, num_tokens)
@@ -150,20 +150,20 @@ class CorpusTally:
 
     Args:
         tokenizer: makes the tokens.
-        others: whose pieces per word are counted beside it.
+        others: tokenizers whose pieces per word are counted for comparison.
         rules: how lines become sentences, and which documents are held out.
 
     Attributes:
-        sources: what each source gave.
-        train: what is learned from.
-        held_out: what is not.
-        tokens: by the tokenizer; `others`: by the others.
-        characters: of the lines as they stand in the files.
+        sources: counts of each source.
+        train: counts of the train part.
+        held_out: counts of the held-out part.
+        tokens: token counts of the tokenizer; `others`: those of the others.
+        characters: characters of the lines as they are in the files.
         lines, documents: which of them repeat.
-        document_sentences: how many documents have so many sentences.
-        sentence_tokens: how many sentences have so many tokens.
-        pair_document_tokens: how many documents of two sentences or more, long ones in sections,
-            have so many tokens.
+        document_sentences: length in sentences -> number of documents.
+        sentence_tokens: length in tokens -> number of sentences.
+        pair_document_tokens: length in tokens -> number of documents of two sentences or more,
+            long ones in sections.
     """
 
     def __init__(
@@ -189,20 +189,20 @@ class CorpusTally:
 
     @property
     def num_documents(self) -> int:
-        """Documents with any token, long ones in sections."""
+        """Documents with at least one token, long ones in sections."""
         return self.train.documents + self.held_out.documents
 
     @property
     def num_sentences(self) -> int:
-        """Sentences with any token."""
+        """Sentences with at least one token."""
         return self.train.sentences + self.held_out.sentences
 
     def add(self, source_index: int, lines: list[str]) -> None:
         """Count one document.
 
         Args:
-            source_index: which source it is from.
-            lines: its lines, or paragraphs, as they were read.
+            source_index: the source it is from.
+            lines: its lines or paragraphs, as they were read.
         """
         source = self.sources[source_index]
         rule = self._rules.sentence_rules[source_index]
@@ -230,14 +230,14 @@ class CorpusTally:
             self.finish()
 
     def finish(self) -> None:
-        """Count what is waiting; to be called after the last document."""
+        """Count what is pending; call this after the last document."""
         self.characters.add("\n".join(self._batch_lines))
         texts = [sentence for sentences, _ in self._batch for sentence in sentences]
         for other in self.others:
             other.encode(texts)
         lengths = iter([len(ids) for ids in self.tokens.encode(texts)])
         for sentences, is_held_out in self._batch:
-            # a sentence without any token, of control characters alone, is none
+            # a sentence without tokens (only control characters) does not count
             in_tokens = [n for _ in sentences if (n := next(lengths))]
             if not in_tokens:
                 continue
@@ -252,7 +252,7 @@ class CorpusTally:
 
 
 def _doubling_ends(longest: int) -> list[int]:
-    """Return 1, 2, 4, 8 ... up to the longest: lengths that differ by orders."""
+    """Return 1, 2, 4, 8 ... up to the longest, for lengths of different orders of magnitude."""
     ends = [1]
     while ends[-1] < longest:
         ends.append(2 * ends[-1])
@@ -260,7 +260,7 @@ def _doubling_ends(longest: int) -> list[int]:
 
 
 def _equal_ends(usual: int, longest: int) -> list[int]:
-    """Return the ends of bins of one width up to a usual length, and of one for the rest."""
+    """Return the ends of bins of equal width up to a usual length, and of one for the rest."""
     width = math.ceil(usual / _NUM_EQUAL_BINS)
     ends = list(range(width, usual + width, width))
     return ends if ends[-1] >= longest else [*ends, longest]

@@ -1,7 +1,7 @@
-"""Word vectors counted from the corpus, which a narrow model's word embeddings start as.
+"""Word vectors counted from the corpus, with which a narrow model's word embeddings start.
 
-Words that stand between the same words mean much the same, and counting shows it in seconds; a
-model whose embeddings are drawn spends the first part of a short run on finding it out.
+Words that occur between the same words have similar meanings, and counting shows this in seconds;
+a model with randomly drawn embeddings spends the first part of a short run finding it out.
 
 Letters: V vocabulary, C context words, O offsets, D hidden.
 """
@@ -21,45 +21,45 @@ from bert_scratch.inference.word_embeddings import InitialEmbeddings
 from bert_scratch.training.runtime import seed_for
 
 OFFSETS = (-2, -1, 1, 2)
-"""Where neighbours are counted, each place by itself: what stands before is not what follows."""
+"""Offsets of the neighbours counted, each separately: what precedes differs from what follows."""
 CONTEXT_WORDS, MAX_COUNTS = 1500, 25_000_000
-"""The most frequent words, which alone are counted as neighbours: fewer where the vocabulary is so
-large that the counts of one place would be more than that."""
+"""Only the most frequent words are counted as neighbours: the first number of them, or fewer if a
+large vocabulary would need more counts per offset than the second number."""
 CONTEXT_POWER = 0.75
-"""Of their frequencies, so that rare ones are not overrated (Levy et al. 2015, section 3.2)."""
+"""Exponent of context frequencies; keeps rare ones from being overrated (Levy et al. 2015, 3.2)."""
 WORD_GAIN = 2.0
-"""How much larger than other weights the vectors start: as large as `mimetic` positions do."""
+"""Scale of the vectors relative to other weights, the same as that of `mimetic` positions."""
 MAX_TOKENS = 20_000_000
-"""To be counted; more of a large corpus would hardly change the vectors."""
+"""Most tokens counted; more of a large corpus would hardly change the vectors."""
 PIECE_TOKENS, TOKENS_AT_ONCE = 50_000, 2_000_000
 ITERATIONS = 3
-"""They find directions that hold 23.6 % of the squares where 8 find 24.3 % (16,384 words of
-Wikipedia, D = 128)."""
+"""Subspace iterations: 3 find directions with 23.6 % of the squared norm, 8 find 24.3 % (16,384
+words of Wikipedia, D = 128)."""
 
 
 def word_vectors_from_corpus(
     store: TokenStore, *, hidden_size: int, standard_deviation: float, seed: int
 ) -> InitialEmbeddings:
-    """Count which words stand next to which, and make of each word's neighbours its vector.
+    """Count which words occur next to which, and make each word's vector from its neighbours.
 
     A vector is the word's row of positive pointwise mutual information with its neighbours,
-    reduced to D numbers, less the mean of all, and scaled to one length. The decoder's biases are
-    the logarithms of the words' frequencies, less their mean. Ends of sentences and documents are
-    no borders, and of a mixture each text counts as often as it stands there.
+    reduced to D numbers, minus the mean of all, and scaled to a common length. The decoder's
+    biases are the logarithms of the word frequencies, minus their mean. Sentence and document
+    ends are ignored, and in a mixture each text counts once.
 
     Args:
         store: the prepared corpus; only its train part is read.
         hidden_size: D.
         standard_deviation: the model's initializer_range; the vectors' is `WORD_GAIN` times it.
-        seed: of the run. The bits are those of this seed, CPU model and number of threads.
+        seed: of the run. The bits depend on the seed, the CPU model and the number of threads.
 
     Returns:
-        Vectors of the tokens that stand next to a context word more often than chance has it,
+        Vectors of the tokens that occur next to a context word more often than by chance, and
         biases of all.
 
     Source:
         Levy and Goldberg 2014, "Neural word embedding as implicit matrix factorization"; with
-        neighbours told apart by their place, as in their "Linguistic regularities", section 3.
+        neighbours distinguished by offset, as in their "Linguistic regularities", section 3.
     """
     counts = store.token_counts
     num_contexts = min(CONTEXT_WORDS, MAX_COUNTS // store.vocab_size, np.count_nonzero(counts))
@@ -85,14 +85,14 @@ def word_vectors_from_corpus(
 def count_neighbours(
     store: TokenStore, contexts: npt.NDArray[np.int64]
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """Yield for each of `OFFSETS` how often each word has each context there, [V, C].
+    """Yield for each of `OFFSETS` how often each word has each context at it, [V, C].
 
     Args:
         store: the prepared corpus.
         contexts: [C] token ids.
     """
     size = len(contexts) + 1
-    column = np.full(store.vocab_size, size - 1)  # the last one is for all other words
+    column = np.full(store.vocab_size, size - 1)  # the last column is for all other words
     column[contexts] = np.arange(size - 1)
     for offset in OFFSETS:
         counts = np.zeros(store.vocab_size * size, np.float32)
@@ -105,9 +105,9 @@ def count_neighbours(
 
 
 def _stretches(store: TokenStore) -> Iterator[npt.NDArray[np.int64]]:
-    """Yield train tokens, about `MAX_TOKENS` at most: the same share of each piece of the text.
+    """Yield at most about `MAX_TOKENS` train tokens: the same share of each piece of text.
 
-    Shards may be many and small, and each stretch costs as much as a table of counts is large.
+    Small shards are joined, because each stretch costs a pass over the table of counts.
     """
     shards = store.shards("train")
     share = min(1.0, MAX_TOKENS / max(1, sum(shard.num_tokens for shard in shards)))
@@ -128,10 +128,10 @@ def positive_information(counts: npt.NDArray[np.float32]) -> npt.NDArray[np.floa
     """Return the positive pointwise mutual information of words and contexts, in nats.
 
     Args:
-        counts: [V, C], how often they stand together.
+        counts: [V, C], how often they occur together.
 
     Returns:
-        [V, C], max(0, log(P(w, c) / (P(w) P(c)))), and 0 where they never stand together.
+        [V, C], max(0, log(P(w, c) / (P(w) P(c)))), and 0 if they never occur together.
     """
     share = counts.sum(axis=0) ** CONTEXT_POWER
     expected = counts.sum(axis=1, keepdims=True) * (share / max(share.sum(), 1.0))
@@ -142,15 +142,15 @@ def positive_information(counts: npt.NDArray[np.float32]) -> npt.NDArray[np.floa
 
 
 def reduced(matrix: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Return rows of fewer numbers that keep most of what tells the rows apart.
+    """Reduce the rows to fewer numbers, keeping most of what distinguishes them.
 
-    The rows are projected on the directions of the largest singular values, turned at random so
-    that no number matters more than another: Adam moves all of them alike.
+    The rows are projected on the directions of the largest singular values, rotated at random so
+    that all numbers matter equally: Adam treats them alike.
 
     Args:
         matrix: [V, n], sparse or not.
         size: D.
-        generator: draws where the search for directions begins, and the turn.
+        generator: draws where the search for directions begins, and the rotation.
 
     Returns:
         [V, D]; a row of zeros stays one.

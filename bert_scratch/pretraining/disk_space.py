@@ -1,4 +1,4 @@
-"""Whether a corpus's store fits on the disk, told before hours of work."""
+"""Check that a corpus's store fits on the disk, before hours of work."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bert_scratch.pretraining.reading import Document, read_sections
 _SAMPLED_SLICES = 8
 _SAMPLED_CHARACTERS = 32_768
 _MARGIN = 1.1
-"""A sample does not tell all, and compressed text is larger or smaller than we think."""
+"""Safety margin: a sample is inexact, and so is the estimated size of compressed text."""
 
 
 def check_free_disk(
@@ -30,17 +30,17 @@ def check_free_disk(
     finished: Collection[int],
     has_word_starts: bool,
 ) -> None:
-    """See that the shards still to be made fit on the disk, by a sample of the text.
+    """Check that the shards still to be made fit on the disk, judging by a sample of the text.
 
     Args:
         folder: of the store.
         text: of the corpus.
-        tokenizer: it will be made with.
-        finished: shards that are there already.
-        has_word_starts: whether a bit a token is stored.
+        tokenizer: the one it will be made with.
+        finished: shards that already exist.
+        has_word_starts: whether one bit per token is stored.
 
     Raises:
-        InputError: naming the folder, what is needed and what is free.
+        InputError: naming the folder, and the space needed and free.
     """
     to_come = [part for index, part in enumerate(text.slices) if index not in finished]
     if not to_come:

@@ -1,4 +1,4 @@
-"""Held-out losses beside their reference lines: the measure of every run, alike for all seeds."""
+"""Held-out losses with their reference values: the measure of every run, equal for all seeds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from bert_scratch.training.runtime import Runtime, set_up
 from bert_scratch.training.step import sums_of
 
 INTERVAL_EXAMPLES = 1024
-"""How many examples an evaluation during training looks at; the last one looks at all."""
+"""Number of examples in an evaluation during training; the last evaluation uses all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class EvaluateConfig(ComputeSettings):
     eval_batch_size: int = 64
     """Examples of a forward pass."""
     num_examples: int | None = None
-    """Look at the first so many examples only. Left out: at all of them."""
+    """Use only this many examples, the first ones. Left out: all of them."""
     dtype: str = "auto"
     """auto, float32, bfloat16 or float16."""
     json: bool = False
@@ -66,7 +66,7 @@ class EvaluateConfig(ComputeSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Held-out means, in nats, beside what knowing nothing or only frequencies would give."""
+    """Held-out mean losses, in nats, and those of knowing nothing or only word frequencies."""
 
     mlm_loss: float
     mlm_accuracy: float
@@ -77,7 +77,7 @@ class Evaluation:
     num_examples: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the values that are there."""
+        """Return the values that are not None."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
     def __str__(self) -> str:
@@ -134,7 +134,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
 
 
 def _pair_task(config: EvaluateConfig, model: BertForPreTraining) -> str:
-    """Return the pairs to measure: those that the model's pair head was trained for."""
+    """Return the pair task to measure: the one that the model's pair head was trained for."""
     trained, asked = model.config.pair_task, config.pair_task
     if asked is None:
         return trained or "nsp"
@@ -159,9 +159,9 @@ def evaluate_model(
     Args:
         model: in evaluation mode, on the runtime's device.
         batches: each example once, on one of the ranks.
-        store: whose train counts give the reference line.
+        store: its train counts give the unigram reference.
         runtime: device and dtype.
-        all_reduce: adds up over the ranks, which all get the same evaluation.
+        all_reduce: sums over the ranks, which all get the same evaluation.
     """
     targets: list[np.ndarray[Any, np.dtype[np.int64]]] = []
     num_examples = 0

@@ -1,11 +1,11 @@
-"""A finished or stopped run is made longer: `--extend` with a new number of steps or seconds.
+"""Make a finished or stopped run longer: `--extend` with a new number of steps or seconds.
 
-The learning rate is a function of the step and the horizon, so a longer run is another function.
-Up to the step where a wsd schedule begins to fall, both are the same, so the run goes on from the
-checkpoint that was kept there and ends with the bits of a run that was so long from the start and
-had the same other settings: those that were chosen by the first length stay.
-A linear or google schedule depends on the horizon at every step after the warm-up: it goes on
-from the newest checkpoint with the rate that a run of the new length has there, which is higher.
+The learning rate depends on the step and the horizon, so a longer run has another schedule. Up to
+the step where a wsd schedule begins to fall, both are the same, so the run resumes from the
+checkpoint kept there and ends with the bits of a run that had this length from the start and the
+same other settings; settings chosen for the first length stay.
+A linear or google schedule depends on the horizon at every step after the warm-up: it resumes from
+the newest checkpoint with the rate that a run of the new length has there, which is higher.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ def extend(
 ) -> PretrainConfig:
     """Give a run its new horizon, durably, and return its settings.
 
-    The same command given again changes nothing: the horizon is the one asked for.
+    Repeating the same command changes nothing, since the horizon is already the requested one.
 
     Args:
         folder: of the run.
         stored: its settings so far.
-        asked: with the new --num-train-steps or --max-train-seconds.
+        asked: settings with the new --num-train-steps or --max-train-seconds.
 
     Raises:
         InputError: if the new horizon is shorter than the old one, or there is a model but no
-            whole checkpoint: the run would begin again and lose it.
+            valid checkpoint: the run would start over and lose the model.
     """
     newest, _ = find_checkpoint(folder.checkpoints)
     if newest is None and (model := folder.newest_model()) is not None:
@@ -75,7 +75,7 @@ def extend(
 
 
 def _new_horizon(stored: PretrainConfig, asked: PretrainConfig, newest: Path | None) -> int | None:
-    """Return the steps of the longer run; None when they will be measured in its warm-up."""
+    """Return the steps of the longer run; None if they will be measured in its warm-up."""
     if asked.num_train_steps is not None:
         return asked.num_train_steps
     if asked.max_train_seconds == stored.max_train_seconds:
@@ -85,7 +85,7 @@ def _new_horizon(stored: PretrainConfig, asked: PretrainConfig, newest: Path | N
     progress = progress_of(newest)
     if not progress.step:
         return None
-    # The pace of the whole run so far, evaluation and saving included.
+    # The average pace of the run so far, including evaluation and saving.
     return int(filled(asked.max_train_seconds) * progress.step / progress.elapsed_s)
 
 

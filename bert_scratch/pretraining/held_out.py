@@ -1,4 +1,4 @@
-"""The held-out loss along a run: logged, judged, and the model that had the lowest one kept."""
+"""Log and judge the held-out loss during a run, and keep the model with the lowest one."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from bert_scratch.training.metrics import Display, MetricsLog, describe
 
 RISES_WORTH_A_WARNING = 3
 LOSS = "mlm_loss"
-"""What is judged: the loss of pairs rises early on small corpora while the words still improve."""
+"""The loss that is judged; that of pairs rises early on small corpora while words still improve."""
 EVALUATION = "evaluation.json"
 FIRST_LOSS_TOLERANCE = 0.05
 LOWEST_COUNTED = 0.5
-"""Share of the expected loss at which counted vectors may start: small texts repeat themselves."""
+"""Lowest share of the expected first loss with counted vectors: small texts repeat themselves."""
 
 
 class HeldOut:
-    """What the evaluations of a run said so far, and the folder of its best model.
+    """The evaluations of a run so far, and the folder of its best model.
 
-    A model is kept when its loss is lower than at every evaluation before. All of it is a
-    function of the log and the folder, both cut to the step a resumed run starts from.
+    A model is kept when its loss is lower than at every earlier evaluation. The state depends only
+    on the log and the folder, both cut back to the step a resumed run starts from.
     """
 
     def __init__(self, log: MetricsLog, display: Display, best: Path, *, step: int) -> None:
-        """Read what a former process of the run left.
+        """Read what an earlier process of the run left.
 
         Args:
-            log: cut to the step.
-            display: for what a person should know.
+            log: cut back to the step.
+            display: shows evaluations and warnings.
             best: where the best model is kept; one of a later step is removed.
-            step: the run goes on from.
+            step: the step the run starts from.
         """
         self.log, self.display, self.best = log, display, best
-        # The line at a run's end is over all held-out examples and compares with no other.
+        # The line at a run's end covers all held-out examples and is not comparable with others.
         self.losses = {
             int(line["step"]): line[LOSS]
             for line in log.evaluations()
@@ -64,16 +64,16 @@ class HeldOut:
     ) -> None:
         """Keep the model if it is the best so far, log the evaluation, warn if the loss rises.
 
-        Killed in between, the next start evaluates again and finds the model kept.
+        If killed in between, the next start evaluates again and finds the model already kept.
 
         Args:
             progress: of the run.
-            values: losses and accuracies over the same held-out examples as always.
+            values: losses and accuracies, always over the same held-out examples.
             num_train_steps: of the run, if known.
-            model: that was evaluated.
-            tokenizer: saved along with it.
+            model: the model that was evaluated.
+            tokenizer: saved with it.
         """
-        # An untrained model is a function of the seed; nobody wants it back.
+        # An untrained model is determined by the seed and not worth keeping.
         if progress.step and values[LOSS] < self.best_loss():
             with durable.durable_folder(self.best) as folder:
                 model.save_pretrained(folder, tokenizer=tokenizer)
@@ -90,11 +90,11 @@ class HeldOut:
         self._warn_if_rising()
 
     def best_step(self) -> int:
-        """Return the step of the kept model; -1 without one."""
+        """Return the step of the kept model, or -1."""
         return int(self._best().get("step", -1))
 
     def best_loss(self) -> float:
-        """Return the held-out loss of the kept model; infinity without one."""
+        """Return the held-out loss of the kept model, or infinity."""
         return float(self._best().get(LOSS, math.inf))
 
     def _best(self) -> dict[str, float]:
@@ -120,18 +120,18 @@ class HeldOut:
 def expected_first_loss(
     config: BertConfig, *, with_pairs: bool, counted_entropy: float | None = None
 ) -> float:
-    """Return the loss of fresh weights, in nats.
+    """Return the expected loss of fresh weights, in nats.
 
-    Logits are products of a LayerNorm's output, of squared length D, with rows of spread r. They
-    have variance D r^2, which adds half of it to ln V. Over six seeds of five widths the excess
-    was 0.21 on average where D r^2 / 2 is 0.25, and 0.45 at most. With rows and biases counted
-    from the corpus the entropy of its word frequencies stands in the place of ln V; words that
-    share their neighbours, of which a small text has many, make it less.
+    Logits are products of a LayerNorm's output, of squared length D, with rows of standard
+    deviation r. They have variance D r^2, half of which adds to ln V. Over six seeds of five
+    widths the excess was 0.21 on average where D r^2 / 2 is 0.25, and at most 0.45. With rows and
+    biases counted from the corpus, the entropy of its word frequencies replaces ln V; words that
+    share their neighbours, of which a small text has many, lower the loss.
 
     Args:
         config: of the model.
         with_pairs: whether pairs are classified too, which adds ln 2.
-        counted_entropy: of the text's word frequencies, in nats, if rows and biases were counted.
+        counted_entropy: entropy of the word frequencies, in nats, if rows and biases were counted.
     """
     by_words, spread = math.log(config.vocab_size), config.initializer_range
     if counted_entropy is not None:
@@ -147,8 +147,8 @@ def strange_first_loss(
     Args:
         config: of the model.
         values: of the evaluation before the first step.
-        counted_entropy: as `expected_first_loss` takes it; then a lower loss is not strange,
-            down to `LOWEST_COUNTED` of it.
+        counted_entropy: as in `expected_first_loss`; if given, a lower loss is not strange, down
+            to `LOWEST_COUNTED` of the expected one.
     """
     expected = expected_first_loss(
         config, with_pairs="nsp_loss" in values, counted_entropy=counted_entropy

@@ -1,4 +1,4 @@
-"""Whether torch's kernels for packed rows compute on this machine what the formula says."""
+"""Check on this machine that torch's kernels for packed rows compute what the formula says."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from bert_scratch.model.attention import RowBounds, attention, combined_bias, pa
 from bert_scratch.training.runtime import Runtime
 
 AGREEMENT = 3e-2
-"""Largest norm of an error, as a share of the norm of what is right; bfloat16 makes about 4e-3."""
+"""Largest norm of an error relative to that of the right result; bfloat16 makes about 4e-3."""
 
 
 def kernels_agree(runtime: Runtime, *, head_size: int, longest_row: int) -> bool:
-    """Tell whether `packed_attention` and its gradients are those of the formula, row by row.
+    """Tell whether `packed_attention` and its gradients match the formula, row by row.
 
-    A step's loss cannot tell: at first it hardly depends on what attends to what.
+    A step's loss cannot tell, because at first it hardly depends on what attends to what.
 
     Args:
         runtime: device and dtype of the run.

@@ -1,4 +1,4 @@
-"""The tokenizer of a corpus: the one that was asked for, or one learned from its train text."""
+"""The tokenizer of a corpus: a given one, or one learned from its train text."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from bert_scratch.pretraining.reading import read_train_text
 
 
 def given_tokenizer(settings: CorpusSettings) -> Tokenizer | None:
-    """Load the tokenizer that was asked for, with the words added to it.
+    """Load the given tokenizer, with the added words.
 
     Returns:
-        None where one is to be learned.
+        None if one is to be learned.
 
     Raises:
         InputError: if it cannot be used.
@@ -38,14 +38,14 @@ def given_tokenizer(settings: CorpusSettings) -> Tokenizer | None:
 
 
 def learn_tokenizer(settings: CorpusSettings, text: Text) -> tuple[Tokenizer, dict[str, Any]]:
-    """Learn a tokenizer from the train documents, and say what came out.
+    """Learn a tokenizer from the train documents, and report on it.
 
     Args:
-        settings: what was asked for.
+        settings: what the user asked for.
         text: with the share of documents that is held out.
 
     Returns:
-        (tokenizer, report as the manifest holds it).
+        (tokenizer, report in the manifest's form).
 
     Raises:
         InputError: if the text holds no words, or too few entries were asked for.
@@ -77,10 +77,10 @@ def learn_tokenizer(settings: CorpusSettings, text: Text) -> tuple[Tokenizer, di
 
 
 def train_lines(text: Text, mixture: tuple[str, ...]) -> Iterator[str]:
-    """Yield lines of the documents that are not held out, in a mixture's shares where there is one.
+    """Yield lines of the documents that are not held out, in a mixture's shares if there is one.
 
-    Of a large corpus it is the beginning of each slice. A component whose share is larger than
-    its text is read again, as training reads it again.
+    Of a large corpus only the beginning of each slice is read. A component whose share is larger
+    than its text is repeated, as in training.
     """
     total = min(text.num_bytes, MAX_TRAINING_BYTES)
     if not mixture:

@@ -69,7 +69,7 @@ def model_card(
         evaluation: over all held-out examples.
         progress: at the end of the run.
         step_of_weights: updates after which the weights were kept.
-        sources: the corpus as the user named it, one line each.
+        sources: the corpus paths as the user gave them, one line each.
         num_parameters: of the model.
         corpus_sha256: of the prepared corpus's manifest.
     """

@@ -1,4 +1,4 @@
-"""The command `plan`: what `pretrain` would do with a corpus, and what would come of it."""
+"""The command `plan`: what `pretrain` would do with a corpus, and the expected result."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ from bert_scratch.training.runtime import Runtime, set_up
 
 EXISTING_MODELS = {"Han": "google-bert/bert-base-chinese"}
 MULTILINGUAL_MODEL = "google-bert/bert-base-multilingual-cased"
-"""What a small corpus is continued from, by its commonest script; one of its language is better."""
+"""Models to continue from with a small corpus, by script; one for its language is better."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,29 +85,29 @@ class Candidate:
     preset: str
     tokens_per_s: float
     tokens: float
-    """Seen in the time, or in all passes."""
+    """Tokens seen in the time, or in all passes."""
     duration_s: float
     expected_loss: float
-    """Held out, of masked tokens, in nats."""
+    """Held-out loss of masked tokens, in nats."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainPlan:
-    """What `pretrain` would do with a corpus, and what would come of it."""
+    """What `pretrain` would do with a corpus, and the expected result."""
 
     report: CorpusReport
     config: PretrainConfig
-    """Resolved: nothing is left out."""
+    """Resolved settings, with nothing left out."""
     shape: BertConfig
     reasons: list[str]
     candidates: list[Candidate]
     parameters: int
     outlook: Outlook
     memory_bytes: int
-    """Of an update, by the shapes, beside what the program itself holds."""
+    """Memory of an update, computed from shapes, on top of the program itself."""
     disk_bytes: int
     command: str
-    """What to run."""
+    """The command to run."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -130,7 +130,7 @@ class PretrainPlan:
 
     @property
     def warnings(self) -> list[str]:
-        """What looks wrong with the text; the verdict is said elsewhere."""
+        """What looks wrong with the text, apart from the verdict."""
         known = {*self.outlook.verdict, *self.report.expectation.verdict}
         return [line for line in self.report.warnings if line not in known]
 
@@ -208,7 +208,7 @@ def plan(config: PlanConfig) -> PretrainPlan:
 
 
 def _runtime(asked: PretrainConfig) -> tuple[Runtime, str]:
-    """Set this process up as a run would be; also return why its dtype was chosen."""
+    """Set up this process as for a run; also return why its dtype was chosen."""
     device = resolve_device(asked.device)
     dtype, reason = resolve_dtype(asked.dtype, device)
     runtime = Runtime(device=device, dtype=DTYPES[dtype], num_threads=asked.threads)
@@ -233,7 +233,7 @@ def _candidates(
         tokens = expected_tokens(budget, facts, shape)
         speed = tokens_per_s(timed_shape(shape))
         if not speed:
-            break  # the memory of the GPU does not suffice
+            break  # the GPU has too little memory
         candidates.append(
             Candidate(
                 preset=name,
@@ -247,7 +247,7 @@ def _candidates(
 
 
 def _step(resolved: Resolved, report: CorpusReport, runtime: Runtime) -> tuple[int, float]:
-    """Return the tokens of an update and its seconds, by a forward pass as the run makes them."""
+    """Return the tokens and seconds of an update, timed with the run's micro-batches."""
     config = resolved.config
     seq_length, batch_size = filled(config.max_seq_length), filled(config.train_batch_size)
     padding = report.expectation.padding[str(seq_length)]
@@ -285,7 +285,7 @@ def _command(config: PlanConfig, report: CorpusReport, made: Outlook, pair_task:
 
 
 def describe_plan(made: PretrainPlan) -> list[str]:
-    """Return the lines to print: those that `pretrain` announces, and what leads to them."""
+    """Return the lines to print: those that `pretrain` announces, and what they are based on."""
     facts, device = made.report.expectation.facts, made.config.device or ""
     lines = [f"warning    {line}" for line in made.warnings]
     lines += [

@@ -1,4 +1,4 @@
-"""What a run will come to, as far as it can be told before its first step, and its words."""
+"""The outlook of a run, as far as it is known before its first step, and how it is described."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from bert_scratch.training.metrics import duration
 
 @dataclass(frozen=True, kw_only=True)
 class Outlook:
-    """What a run will come to."""
+    """The expected size, duration and result of a run."""
 
     num_train_steps: int
     tokens_per_step: int
     tokens: float
-    """Seen in all."""
+    """Total tokens seen."""
     passes: float
-    """Over the train text."""
+    """Passes over the train text."""
     duration_s: float
     expected_loss: float | None
-    """Held out, of masked tokens, in nats; None where the run begins with a trained model."""
+    """Held-out loss of masked tokens, in nats; None if the run starts from a trained model."""
     verdict: list[str]
 
 
@@ -41,15 +41,15 @@ def outlook_on(
     tokens_per_step: int,
     step_s: float,
 ) -> Outlook:
-    """Work out what a run with resolved settings will come to.
+    """Work out the outlook of a run with resolved settings.
 
     Args:
         config: of the run.
         shape: of its model.
         facts: of its corpus.
-        num_train_steps: that it will make.
-        num_examples: of one pass over the text.
-        tokens_per_step: of all ranks together.
+        num_train_steps: steps it will make.
+        num_examples: examples in one pass over the text.
+        tokens_per_step: tokens of all ranks together.
         step_s: measured seconds of an update.
     """
     tokens = float(num_train_steps * tokens_per_step)
@@ -75,7 +75,7 @@ def outlook_on(
 
 
 def run_duration_s(config: PretrainConfig, by_steps: float) -> float:
-    """Return how long a run takes: its time limit, where its steps follow from that."""
+    """Return how long a run takes: its time limit, if that determines its steps."""
     limit = config.max_train_seconds
     return by_steps if limit is None or config.num_train_steps is not None else limit
 
@@ -83,7 +83,7 @@ def run_duration_s(config: PretrainConfig, by_steps: float) -> float:
 def describe_start(
     facts: CorpusFacts, shape: BertConfig, parameters: int, reasons: Sequence[str]
 ) -> list[str]:
-    """Return the lines that say what is trained on what, and what was chosen and why."""
+    """Return the lines that describe the corpus and model, and what was chosen and why."""
     return [
         f"corpus     {counted(facts.train_documents, 'document')}, "
         f"{counted(facts.train_sentences, 'sentence')}, {facts.train_tokens:,} tokens; held out "
@@ -99,7 +99,7 @@ def describe_start(
 
 
 def describe_outlook(outlook: Outlook, device: str) -> list[str]:
-    """Return the lines that say how long the run is and what may come of it."""
+    """Return the lines that describe the run's length and expected result."""
     lines = [
         f"plan       about {outlook.num_train_steps:,} steps of {outlook.tokens_per_step:,} tokens "
         f"= {outlook.tokens:,.0f} tokens, {outlook.passes:.1f} passes over the text, about "
@@ -114,7 +114,7 @@ def describe_outlook(outlook: Outlook, device: str) -> list[str]:
 
 
 def describe_bytes(count: float) -> str:
-    """Return 512 B, 20 KB, 3 MB or 1.5 GB."""
+    """Format bytes as 512 B, 20 KB, 3 MB or 1.5 GB."""
     for unit in ("B", "KB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}"

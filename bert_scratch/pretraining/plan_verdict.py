@@ -1,4 +1,4 @@
-"""Whether a corpus and a run fit each other, in words."""
+"""Say in words whether a corpus and a run fit each other."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from bert_scratch.pretraining.corpus_plan import MIN_DOCUMENTS
 MIN_TRAIN_TOKENS = 200_000
 MAX_PASSES = 100
 LITTLE_LEARNED = 0.9
-"""Of the unigram entropy: a loss above it is hardly better than word frequencies."""
+"""Share of the unigram entropy above which a loss is hardly better than word frequencies."""
 
 
 def verdict(facts: CorpusFacts, *, passes: float, loss: float | None) -> list[str]:
-    """Say in words whether to train, and what stands against it.
+    """Say in words whether to train, and what speaks against it.
 
     Args:
         facts: of the corpus.
-        passes: the run makes over the train text.
-        loss: it is expected to end with, in nats; None where it begins with a trained model.
+        passes: passes that the run makes over the train text.
+        loss: expected final loss, in nats; None if the run starts from a trained model.
 
     Returns:
         Lines that begin with "too few documents", "too small", "too short" or "repetitive", each
-        with what to do; if there is none of them, one that begins with "train".
+        with what to do; if there are none, one that begins with "train".
     """
     lines = []
     if min(facts.train_documents, facts.eval_documents) < MIN_DOCUMENTS:

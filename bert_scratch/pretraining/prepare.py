@@ -1,7 +1,7 @@
-"""Prepare a corpus: text to documents, a vocabulary, and a store of tokens, once.
+"""Prepare a corpus once: turn text into documents, a vocabulary and a store of tokens.
 
-A folder with a manifest is a whole store and is used again as long as it is what the settings
-and the text would give. A folder without one is of a stopped run, which is resumed.
+A folder with a manifest is a complete store, and is reused as long as it matches the settings and
+the text. A folder without one is left by a stopped run, which is resumed.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class PrepareConfig(CorpusSettings):
 
 
 def run_prepare(config: PrepareConfig) -> None:
-    """Prepare a corpus, or verify the one that is there, and print what it holds.
+    """Prepare a corpus, or verify an existing one, and print what it holds.
 
     Raises:
         InputError: as `prepare`.
@@ -74,21 +74,21 @@ def run_prepare(config: PrepareConfig) -> None:
 
 
 def prepare(settings: CorpusSettings, folder: str | Path, *, verify: bool = False) -> TokenStore:
-    """Prepare a corpus in a folder, or use the one that is there already.
+    """Prepare a corpus in a folder, or use an existing one.
 
-    What is left out of the settings is chosen from the text by documented rules, printed with
-    its reason, and recorded in the manifest. The tokenizer is saved in the folder `tokenizer`
-    inside. When it is stopped, the same call goes on with the shards that are finished. Started
-    by torchrun, each rank makes its share of the shards, in a folder that all of them see.
+    Settings left out are chosen from the text by documented rules, printed with their reasons, and
+    recorded in the manifest. The tokenizer is saved in the subfolder `tokenizer`. After a stop,
+    the same call resumes with the shards that are finished. Under torchrun, each rank makes its
+    share of the shards, in a folder that all of them share.
 
     Args:
-        settings: what text, and how; of a derived class only the fields of CorpusSettings count.
+        settings: which text, and how; only the fields of CorpusSettings are used.
         folder: made if absent.
-        verify: read every file of a corpus that is there already and check its SHA-256.
+        verify: read every file of an existing corpus and check its SHA-256.
 
     Raises:
-        InputError: if text or tokenizer cannot be used, there are too few documents to hold two
-            out, the disk is too full, or the folder cannot be written to or holds a corpus
+        InputError: if text or tokenizer cannot be used, there are too few documents to hold out
+            two, the disk is too full, the folder cannot be written to, or it holds a corpus
             prepared from other text or settings.
         PeerEnded: if another rank ended first.
     """
@@ -131,7 +131,7 @@ def _make(settings: CorpusSettings, text: Text, folder: Path, ranks: Ranks) -> N
 
 
 def _open_libraries(settings: CorpusSettings) -> None:
-    """Open what the user named to cut text, before the minutes that a vocabulary may take."""
+    """Open the user's segmenter and sentence splitter, before a vocabulary takes minutes."""
     if settings.word_segmenter is not None:
         open_segmenter(settings.word_segmenter)
     if settings.sentences != "auto":
@@ -139,7 +139,7 @@ def _open_libraries(settings: CorpusSettings) -> None:
 
 
 def _follow(settings: CorpusSettings, folder: Path, ranks: Ranks, *, verify: bool) -> TokenStore:
-    """Make this rank's share of the shards when the first rank has made the plan."""
+    """Make this rank's share of the shards once the first rank has made the plan."""
     if ranks.wait_for("plan") == "made":
         text, plan = find_text(settings), read_json_object(folder / PLAN)
         if corpus_plan.describe_slices(text.slices, text.sources) != plan["slices"]:
@@ -160,10 +160,10 @@ def check_same_corpus(folder: str | Path, settings: CorpusSettings) -> list[str]
 
     Args:
         folder: of the prepared corpus.
-        settings: of today.
+        settings: today's settings.
 
     Returns:
-        One line per difference in settings, tokenizer or text; none where it can be used again.
+        One line per difference in settings, tokenizer or text; none if it can be reused.
 
     Raises:
         InputError: if the folder holds no prepared corpus, or today's text cannot be found.
@@ -180,7 +180,7 @@ def _reuse(settings: CorpusSettings, text: Text, folder: Path, *, verify: bool) 
             f"prepared with, choose another output folder, or delete {folder}"
         )
     with suppress(OSError):  # it may be read only
-        remove_temporary(folder)  # a kill may have left them behind the manifest
+        remove_temporary(folder)  # a kill after writing the manifest may have left them
     print(f"corpus     prepared already, used as it is: {folder}")
     return TokenStore(folder, verify=verify)
 
@@ -197,7 +197,7 @@ def _tokenise(
     ranks: Ranks,
     finished: Collection[int],
 ) -> None:
-    """Make this rank's shards, with a progress bar on a terminal and plain lines elsewhere."""
+    """Make this rank's shards, with a progress bar on a terminal and plain lines otherwise."""
     is_shown = ranks.rank == 0
     slices = {index: text.slices[index] for index in _share(ranks, text)}
     sizes = {index: corpus_plan.text_bytes(part) for index, part in slices.items()}
@@ -229,7 +229,7 @@ def _tokenise(
 
 
 def _finish(folder: Path, text: Text, plan: dict[str, Any]) -> None:
-    """Write the manifest, when every shard is there and the text still is what was read."""
+    """Write the manifest once every shard exists and the text has not changed since."""
     records = read_records(folder, len(text.slices))
     _check_split(text, records)
     changed = changed_text(plan, text)
@@ -245,7 +245,7 @@ def _finish(folder: Path, text: Text, plan: dict[str, Any]) -> None:
 def _num_cores() -> int:
     """Return the cores this process may use, shared with the other ranks on the machine.
 
-    Not every system tells which it may use, then it is those there are.
+    If the system does not say which it may use, all cores count.
     """
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
@@ -255,7 +255,7 @@ def _num_cores() -> int:
 
 
 def _check_split(text: Text, records: Sequence[dict[str, Any]]) -> None:
-    """Refuse a corpus of which two documents cannot be held out and two learned from."""
+    """Refuse a corpus without two documents to hold out and two to learn from."""
     train, held_out = (
         sum(record[split]["documents"] for record in records) for split in ("train", "eval")
     )

@@ -35,15 +35,15 @@ TAKEN_ON_RESUME = (
     "activation_checkpointing",
     "profile",
 )
-"""A resumed run has these as its command says."""
+"""Settings that a resumed run takes from its command."""
 INTERVALS = ("logging_steps", "eval_steps", "save_steps")
-"""And these where its command gives them."""
+"""Settings that a resumed run takes from its command if given there."""
 MAY_CHANGE_ON_RESUME = frozenset(
     {*TAKEN_ON_RESUME, *INTERVALS, "num_processes", "resume", "extend", "dry_run", "output_dir"}
 )
-"""Settings that change nothing about the result, so a resumed run may be given others."""
+"""Settings that do not change the result, so a resumed run may change them."""
 HORIZON = frozenset({"num_train_steps", "max_train_seconds"})
-"""What --extend changes."""
+"""Settings that --extend changes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,13 +167,13 @@ class RunSettings(ComputeSettings):
     logging_steps: int | None = None
     """Updates between lines of the log. Left out: a fiftieth of the run."""
     dtype: str = "auto"
-    """Of the matrix products: auto, float32, bfloat16 or float16; weights are always float32."""
+    """Dtype of matrix products: auto, float32, bfloat16 or float16; weights are always float32."""
     packed: bool | None = None
     """Lay the rows of a forward pass one behind the other, without padding. Left out: on a GPU if it measures faster; not for a CPU."""  # noqa: E501
     compile: bool | None = None
     """Compile the steps: fewer and larger kernels, for few shapes of a micro-batch. Left out: on a GPU if it measures faster, on a CPU never."""  # noqa: E501
     activation_checkpointing: bool = False
-    """Compute each layer again for its gradient: less memory, a third more time, the same bits."""
+    """Recompute each layer in the backward pass: less memory, a third more time, the same bits."""
     deterministic: bool = False
     """On a GPU, use only algorithms that give the same bits each time (always so on a CPU)."""
     num_workers: int = 0
@@ -181,7 +181,7 @@ class RunSettings(ComputeSettings):
     skip_non_finite: int = 0
     """How many updates of the run may be left out because a loss or gradient was not finite."""
     hang_timeout_s: float = 1800.0
-    """Without a step for so many seconds, print the stacks of all threads and exit; 0: never."""
+    """After this many seconds without a step, print all threads' stacks and exit; 0: never."""
     report_to: tuple[str, ...] = ()
     """Send the curves to tensorboard, wandb or trackio too; several at once are possible."""
     profile: int = 0
@@ -205,11 +205,11 @@ class PretrainConfig(
         Raises:
             InputError: naming the flag.
         """
-        self._check_sources()  # first: with --data, --mixture is not short of paths
+        self._check_sources()  # first, or --mixture with --data would report missing paths
         ComputeSettings.__post_init__(self)
         CorpusSettings.__post_init__(self)
         if self.micro_batch_size == "auto":
-            object.__setattr__(self, "micro_batch_size", None)  # what leaving it out means
+            object.__setattr__(self, "micro_batch_size", None)  # the same as leaving it out
         check_choice("--pair-task", self.pair_task, PAIR_TASKS)
         check_choice("--pair-sampling", self.pair_sampling, PAIR_SAMPLINGS)
         check_choice("--mask-unit", self.mask_unit, MASK_UNITS)
@@ -258,7 +258,7 @@ class PretrainConfig(
             check_choice("--report-to", name, WRITERS)
         check_range("--seed", self.seed, at_least=0, below=2**63)
         if self.preset is not None or self.hidden_size is not None:
-            # Once more than when it is resolved: this is before the corpus is prepared.
+            # Checked again when resolved; here it fails before the corpus is prepared.
             given = {name: getattr(self, name) for name in _SHAPE if self._given(name)}
             BertConfig.preset(given.pop("preset", "tiny"), **given)
 

@@ -1,4 +1,4 @@
-"""Slices of text to documents of sentences, each held out or not by its own text alone."""
+"""Read slices into documents of sentences; whether one is held out depends only on its text."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class ReadingRules:
 
     sources: Sequence[Source]
     sentence_rules: Sequence[str]
-    """rules, lines or the name of a library, of each source."""
+    """For each source: rules, lines or the name of a library."""
     encoding_errors: str
     """strict or replace."""
     eval_fraction: float
     """Documents whose hash is below this share of all hashes are held out."""
 
     def holds_out(self, number: int) -> bool:
-        """Tell whether a document of this hash is held out."""
+        """Tell whether a document with this hash is held out."""
         return number < int(self.eval_fraction * NUM_HASHES)
 
 
@@ -40,14 +40,14 @@ class Document(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """A document, or a section of a long one, which has been split into sentences already."""
+    """A document, or a section of a long one, which is already split into sentences."""
 
     lines: list[str]
     is_split: bool
     hash: int
 
     def sentences(self, sentence_rule: str) -> list[str]:
-        """Return its sentences by the rule that it was cut with."""
+        """Return its sentences, split by the rule that sections are cut with."""
         return self.lines if self.is_split else split_document(self.lines, sentence_rule)
 
 
@@ -59,7 +59,7 @@ def read_sections(part: Slice, rules: ReadingRules) -> Iterator[Document]:
         rules: the same for every slice.
 
     Raises:
-        InputError: naming file and byte offset where the text cannot be read.
+        InputError: naming file and byte offset, if the text cannot be read.
     """
     sentence_rule = rules.sentence_rules[part.source_index]
     for piece in _pieces(part, rules):
@@ -69,7 +69,7 @@ def read_sections(part: Slice, rules: ReadingRules) -> Iterator[Document]:
 def read_train_text(part: Slice, rules: ReadingRules) -> Iterator[list[str]]:
     """Read the lines of the documents that are not held out.
 
-    They are not split into sentences, which takes longer than all the rest of reading.
+    They are not split into sentences, which would take longer than the rest of reading.
     """
     return (piece.lines for piece in _pieces(part, rules) if not rules.holds_out(piece.hash))
 
@@ -87,7 +87,7 @@ def _pieces(part: Slice, rules: ReadingRules) -> Iterator[Piece]:
 
 
 def pieces_of(paragraphs: list[str], sentence_rule: str) -> Iterator[Piece]:
-    """Cut a long document into sections, which needs its sentences; leave another as it is."""
+    """Cut a long document into sections, which needs its sentences; leave others as they are."""
     text = "\n".join(paragraphs).encode()
     if len(text) <= LONG_DOCUMENT_BYTES:
         yield Piece(paragraphs, False, _hash(text))

@@ -1,4 +1,4 @@
-"""Texts that come more than once, counted in bounded memory."""
+"""Count texts that occur more than once, in bounded memory."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Repeated:
-    """A text that comes more than once."""
+    """A text that occurs more than once."""
 
     count: int
     text: str
-    """Its beginning."""
+    """The beginning of the text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RepeatReport:
-    """How much of a corpus comes again."""
+    """How much of a corpus is repeated."""
 
     share: float
-    """Of the texts, those that repeat an earlier one."""
+    """Share of texts that repeat an earlier one."""
     byte_share: float
-    """Of all bytes, those of such texts."""
+    """Share of bytes in such texts."""
     one_followed_in: int
-    """1: all are counted; k: one in k of the different texts is, the rest is taken to be alike."""
+    """1 if all texts are counted; k if one in k different texts is, as a sample of all."""
     most_frequent: list[Repeated]
 
 
@@ -40,10 +40,10 @@ def _beginning(text: str) -> str:
 
 
 class Repeats:
-    """How often texts come again, by 64-bit hash.
+    """How often texts recur, by 64-bit hash.
 
-    Followed are the texts whose hash is a multiple of a stride, which doubles when they become
-    too many: a fair sample of the different texts, each of which is counted to the end.
+    Only texts whose hash is a multiple of a stride are followed; the stride doubles when there are
+    too many. They are a fair sample of the different texts, and each is counted to the end.
     """
 
     def __init__(self, max_followed: int = MAX_FOLLOWED) -> None:
@@ -74,7 +74,7 @@ class Repeats:
         """Return what was counted.
 
         Args:
-            total_bytes: of all texts.
+            total_bytes: bytes of all texts.
         """
         total = sum(self._counts.values())
         extra = ((self._counts[n] - 1) * size for n, (_, size) in self._repeated.items())

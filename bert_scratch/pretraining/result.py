@@ -1,4 +1,4 @@
-"""What a finished pretraining run leaves behind: the model folder, and a word about its time."""
+"""The result of a finished pretraining run: the model folder, and a note about unused time."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from bert_scratch.training.metrics import duration
 from bert_scratch.training.model_folder import write_model_folder
 
 WELL_USED = 0.8
-"""The share of --max-train-seconds from which on nothing is said of what is left."""
+"""Share of --max-train-seconds above which unused time is not reported."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainResult:
-    """What a finished run left behind."""
+    """The result of a finished run."""
 
     folder: Path
     """The model folder."""
     num_train_steps: int
     evaluation: Evaluation | None
-    """Over all held-out text; None when the run had been finished before."""
+    """Evaluation over all held-out text; None if the run was already finished."""
 
 
 def write_result(
@@ -46,8 +46,8 @@ def write_result(
         folder: of the run.
         parts: of the run.
         model: the result.
-        step: updates it has seen.
-        evaluation: of it, over all held-out text.
+        step: updates the model has seen.
+        evaluation: of the model, over all held-out text.
         progress: of the run.
         corpus_sha256: of the prepared corpus's manifest.
     """
@@ -71,10 +71,10 @@ def write_result(
 
 
 def unused_time(asked: PretrainConfig, progress: Progress) -> list[str]:
-    """Return a line when steps became much faster once the number that fits the time was fixed.
+    """Return a line if steps became much faster after the number of steps was fixed.
 
     Args:
-        asked: what the command said.
+        asked: the settings of the command.
         progress: of the finished run.
     """
     limit_s, used_s = asked.max_train_seconds, progress.elapsed_s

@@ -1,4 +1,4 @@
-"""Going on with the run that a folder holds: what of it may change, and what is refused."""
+"""Resume the run in a folder: which settings may change, and what is refused."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from bert_scratch.training.versions import versions
 
 
 def stored_run(folder: PretrainRunFolder, asked: PretrainConfig) -> PretrainConfig | None:
-    """Return the settings of the run to go on with, or None for a new one.
+    """Return the settings of the run to resume, or None for a new one.
 
     Raises:
-        InputError: if --resume or --extend forbid it, or other settings were asked for than the
-            run has.
+        InputError: if --resume or --extend forbid it, or the command's settings differ from the
+            run's.
     """
     stored = folder.stored()
     if stored is None:
@@ -47,12 +47,12 @@ def stored_run(folder: PretrainRunFolder, asked: PretrainConfig) -> PretrainConf
     if changes:
         raise changed_world(folder, "other settings", changes)
     if stored.init_word_vectors is None and stored.init_checkpoint is None:
-        return stored.replace(init_word_vectors=NO_VECTORS)  # begun when none were counted
+        return stored.replace(init_word_vectors=NO_VECTORS)  # from a version that counted none
     return stored
 
 
 def check_corpus_unchanged(asked: PretrainConfig, folder: PretrainRunFolder) -> None:
-    """Refuse to go on with, or to call done, a run whose text has changed since.
+    """Refuse to resume, or to call done, a run whose text has changed since.
 
     Raises:
         InputError: naming what changed.
@@ -68,7 +68,7 @@ def check_word_vectors_exist(asked: PretrainConfig) -> None:
     """Refuse a value of --init-word-vectors that names nothing, before the corpus is prepared.
 
     Raises:
-        InputError: naming the value and what there is.
+        InputError: naming the value and what is allowed.
     """
     file = _word_vectors_file(asked)
     if file is not None and not file.is_file():
@@ -85,7 +85,7 @@ def store_word_vectors(asked: PretrainConfig, folder: PretrainRunFolder) -> None
 
 
 def check_word_vectors_unchanged(asked: PretrainConfig, folder: PretrainRunFolder) -> None:
-    """Refuse to go on with, or to call done, a run whose word vectors have changed since.
+    """Refuse to resume, or to call done, a run whose word vectors have changed since.
 
     Raises:
         InputError: if they have.
@@ -105,11 +105,11 @@ def _word_vectors_file(asked: PretrainConfig) -> Path | None:
 
 
 def changed_world(folder: PretrainRunFolder, what: str, changes: list[str]) -> InputError:
-    """Return the refusal: what differs, and the three commands that make sense.
+    """Return the error: what differs, and the three commands that make sense.
 
     Args:
         folder: of the run.
-        what: it holds that the command does not ask for.
+        what: what differs in the run it holds.
         changes: one line each.
     """
     listing = "\n  ".join(changes)
@@ -132,10 +132,10 @@ def changed_world(folder: PretrainRunFolder, what: str, changes: list[str]) -> I
 
 
 def check_same_store(checkpoint: Path, corpus_sha256: str, folder: PretrainRunFolder) -> None:
-    """Refuse a corpus prepared anew under the same name; say when a library is another.
+    """Refuse a corpus prepared anew under the same name; note changed library versions.
 
     Args:
-        checkpoint: to go on from.
+        checkpoint: the one to resume from.
         corpus_sha256: of the manifest of today's corpus.
         folder: of the run.
 
@@ -153,18 +153,18 @@ def check_same_store(checkpoint: Path, corpus_sha256: str, folder: PretrainRunFo
 
 
 def with_run_settings(stored: PretrainConfig, asked: PretrainConfig) -> PretrainConfig:
-    """Return the stored settings with those that a resumed run may change."""
+    """Return the stored settings, updated with those that a resumed run may change."""
     always = {name: getattr(asked, name) for name in TAKEN_ON_RESUME}
     given = {name: value for name in INTERVALS if (value := getattr(asked, name)) is not None}
     return stored.replace(**always, **given)
 
 
 def newest_checkpoint(folder: PretrainRunFolder) -> Path | None:
-    """Return the newest whole checkpoint of a run, and say which newer ones are not.
+    """Return the newest valid checkpoint of a run, and report newer ones that are not valid.
 
     Raises:
-        InputError: if there are some, and none is whole: the run would begin again and lose its
-            best model.
+        InputError: if there are checkpoints but none is valid: the run would start over and lose
+            its best model.
     """
     checkpoint, problems = find_checkpoint(folder.checkpoints)
     if problems and checkpoint is None:
@@ -179,11 +179,11 @@ def newest_checkpoint(folder: PretrainRunFolder) -> Path | None:
 
 
 def progress_of(checkpoint: Path) -> Progress:
-    """Return how far the run was when a checkpoint was written."""
+    """Return the progress of the run when a checkpoint was written."""
     return Progress.from_state(read_json_object(checkpoint / STATE))
 
 
 def corpus_digest(store_folder: Path) -> str:
-    """Return the SHA-256 of a prepared corpus's manifest, which holds that of every file."""
+    """Return the SHA-256 of a prepared corpus's manifest, which includes that of every file."""
     digest: str = durable.file_digest(store_folder / MANIFEST)["sha256"]
     return digest

@@ -1,4 +1,4 @@
-"""A pretraining run, from its newest checkpoint, if any, to the result."""
+"""A pretraining run, from its newest checkpoint (if any) to the result."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def settings_from(text: str) -> PretrainConfig:
 
 
 class Run:
-    """One process's share of a run: from its newest checkpoint, if any, to the result."""
+    """One process's share of a run, from its newest checkpoint (if any) to the result."""
 
     def __init__(self, parts: Parts, folder: PretrainRunFolder, all_reduce: AllReduce) -> None:
         self.parts, self.folder, self.all_reduce = parts, folder, all_reduce
@@ -93,7 +93,7 @@ class Run:
             folder.metrics if is_first else None, keep_through_step=kept, writers=writers
         )
         self.display = Display(first_step=self.progress.step, has_bar=is_first)
-        self.held_out: HeldOut | None = None  # the first rank judges
+        self.held_out: HeldOut | None = None  # only on the first rank
         self.fill_ins = FillIns(
             folder.fill_ins if is_first else None,
             parts.store,
@@ -108,7 +108,7 @@ class Run:
 
     @torch.no_grad()
     def _start_alike(self) -> None:
-        """Give every rank the first one's weights: another CPU may round what is counted."""
+        """Give every rank the first one's weights: CPUs may round counted vectors differently."""
         for weights in self.model.parameters():
             if not self.ranks.is_first:
                 weights.zero_()
@@ -187,7 +187,7 @@ class Run:
         return PRETRAINING.means(sums)
 
     def _evaluate_if_due(self) -> None:
-        """Evaluate fresh weights, and what a stop in the middle of an evaluation left out."""
+        """Evaluate fresh weights, or catch up on an evaluation that a stop interrupted."""
         step, every = self.progress.step, self.parts.plan().eval_steps
         is_done = self._first_knows("evaluated", lambda held_out: int(held_out.is_evaluated(step)))
         if is_done or step == self.parts.config.num_train_steps or step % every:
@@ -203,7 +203,7 @@ class Run:
                 self.display.line(f"warning    {strange}")
 
     def _on_evaluated(self, progress: Progress, values: dict[str, float]) -> bool:
-        # A stop leaves it with a part of the examples.
+        # After a stop only part of the examples were evaluated.
         if self.held_out is not None and not self.stop:
             self.held_out.add(
                 progress,
@@ -217,7 +217,7 @@ class Run:
         return True
 
     def _fix_horizon(self, progress: Progress, step_s: float) -> Plan:
-        """Turn what is left of the time budget into a number of steps, once and for all."""
+        """Turn the rest of the time budget into a fixed number of steps."""
         settings = self.ranks.from_first(
             "horizon", lambda: self._with_horizon(progress, step_s).to_json()
         )
@@ -263,7 +263,7 @@ class Run:
         self.watchdog.alive()
 
     def _stop(self) -> None:
-        """Save what a later run can go on from, then say so by raising."""
+        """Save a checkpoint to resume from, then raise `Interrupted`."""
         reason = f"stopped by {self.stop.signal_name} after {self.progress.step:,} steps"
         if self.parts.config.num_train_steps is None:
             message = f"{reason}, before anything worth saving; the same command starts again"
@@ -336,7 +336,7 @@ class Run:
         return evaluation
 
     def _best_model(self) -> tuple[BertForPreTraining, int]:
-        """Return the model of the lowest held-out loss, and its step; of equals the last."""
+        """Return the model with the lowest held-out loss (the last on a tie), and its step."""
         last = (self.model, self.progress.step)
         best_step = self._first_knows("best", lambda held_out: held_out.best_step())
         if best_step < 0:
@@ -350,7 +350,7 @@ class Run:
         return best, best_step
 
     def _first_knows(self, event: str, number: Callable[[HeldOut], int]) -> int:
-        """Return what the first rank, which judges evaluations, knows, on every rank."""
+        """Return on every rank a number that only the first rank, with `held_out`, knows."""
         held_out = self.held_out
         return int(
             self.ranks.from_first(event, lambda: "" if held_out is None else str(number(held_out)))

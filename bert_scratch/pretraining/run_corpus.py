@@ -1,4 +1,4 @@
-"""The corpus of a run: built in, prepared before, or to be prepared; and where the run goes."""
+"""The corpus of a run (built in, prepared, or to be prepared), and the run's folder."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ BUILT_IN: dict[str, str | int | float] = {
     "train_batch_size": 32,
     "max_train_seconds": 250.0,
 }
-"""What a run with neither --corpus nor --data uses where the user says nothing."""
+"""Settings of a run with neither --corpus nor --data that the user left out."""
 
 
 def with_built_in_corpus(asked: PretrainConfig) -> PretrainConfig:
-    """Fill in the settings of the run without arguments, and say so."""
+    """Fill in the settings of a run without a corpus, and say so."""
     filled = {name: value for name, value in BUILT_IN.items() if getattr(asked, name) is None}
     if asked.num_train_steps is not None:
         filled.pop("max_train_seconds", None)
@@ -40,21 +40,21 @@ def with_built_in_corpus(asked: PretrainConfig) -> PretrainConfig:
 
 
 def default_output_dir(asked: PretrainConfig) -> str:
-    """Return the folder of a run that was given none: runs/<corpus>-<preset>."""
+    """Return the default folder of a run: runs/<corpus>-<preset>."""
     source = asked.data or (asked.corpus[0] if asked.corpus else "python-documentation")
     name = Path(source).name.split(".")[0].strip("*?[]") or "corpus"
     return f"runs/{name}-{asked.preset or 'auto'}"
 
 
 def prepared_corpus(asked: PretrainConfig, folder: PretrainRunFolder) -> TokenStore:
-    """Return the corpus of --data, or prepare the one of --corpus in the run's folder."""
+    """Return the corpus of --data, or prepare that of --corpus in the run's folder."""
     if asked.data is not None:
         return TokenStore(Path(asked.data))
     return prepare(corpus_settings(asked), folder.corpus)
 
 
 def corpus_settings(asked: PretrainConfig) -> PretrainConfig:
-    """Return the settings with the tokenizer that --init-checkpoint brings along."""
+    """Return the settings with the tokenizer of --init-checkpoint."""
     if asked.init_checkpoint is None:
         return asked
     tokenizer = str(find_folder(asked.init_checkpoint))

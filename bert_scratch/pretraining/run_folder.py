@@ -1,4 +1,4 @@
-"""The folder of a pretraining run: what it has beyond that of any run."""
+"""The folder of a pretraining run, with what it has beyond any run's folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class PretrainRunFolder(RunFolder[PretrainConfig]):
     """Paths and small files of one run; see docs/architecture.md for the whole layout."""
 
     def __init__(self, path: Path, on_change: OnChange = nobody) -> None:
-        """Name what lies where; nothing is made yet."""
+        """Name the files and folders; nothing is created yet."""
         super().__init__(
             path,
             settings=PretrainConfig,
@@ -31,23 +31,23 @@ class PretrainRunFolder(RunFolder[PretrainConfig]):
         self.corpus_facts = path / "corpus.json"
 
     def write_end(self, state: str, *, code: int, message: str) -> None:
-        """Write how the run ended, at the step of the status before."""
+        """Write how the run ended, keeping the step of the previous status."""
         step = read_json_object(self._status)["step"] if self._status.exists() else 0
         self.write_status(state, code=code, step=step, message=message)
 
     def status(self) -> tuple[str, int, str]:
-        """Return state, exit code and message as last written; "new" for a run without any."""
+        """Return the last written state, exit code and message; the state is "new" if none."""
         if not self._status.exists():
             return "new", 0, ""
         status = read_json_object(self._status)
         return status["state"], status["code"], status["message"]
 
     def is_done(self, num_train_steps: int | None) -> bool:
-        """Tell whether a run of so many steps has ended well and its result is there."""
+        """Tell whether a run of this many steps has ended well and its result exists."""
         return self.ended_well() and read_json_object(self._status).get("step") == num_train_steps
 
     def newest_model(self) -> Path | None:
-        """Return the result, else the newest whole checkpoint, else the best model so far."""
+        """Return the result, else the newest valid checkpoint, else the best model so far."""
         if self.model.is_dir():
             return self.model
         checkpoint, _ = find_checkpoint(self.checkpoints)

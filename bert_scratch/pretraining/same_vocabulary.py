@@ -1,4 +1,4 @@
-"""A model and a prepared corpus must mean the same words by the same ids."""
+"""Check that a model and a prepared corpus use the same ids for the same words."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def check_same_vocabulary(
     A folder without a tokenizer cannot be checked and passes.
 
     Args:
-        flag: that named the model, for the error.
+        flag: the flag that named the model, for the error.
         model: a model folder or a hub id.
-        store: the prepared corpus, its tokenizer in the folder `tokenizer`.
-        may_be_larger: whether the corpus's may have tokens beyond the model's.
+        store: the prepared corpus, with its tokenizer in the subfolder `tokenizer`.
+        may_be_larger: whether the corpus's vocabulary may have more tokens than the model's.
 
     Raises:
         InputError: if the vocabularies differ.

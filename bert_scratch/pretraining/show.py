@@ -1,4 +1,4 @@
-"""What a model can do, on a few sentences it has never seen."""
+"""Show what a model can do, on a few sentences it has never seen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NUM_SENTENCES = 5
 NUM_GUESSES = 5
 SENTENCE_TOKENS = range(9, 28)
 _LONGEST = SENTENCE_TOKENS.stop + 4
-"""With [CLS] and [SEP], and two to spare for text that is cut otherwise when read again."""
+"""With [CLS] and [SEP], and two spare tokens in case the decoded text is tokenised differently."""
 
 
 Sentence = tuple[str, str, str]
@@ -26,9 +26,9 @@ Sentence = tuple[str, str, str]
 
 
 class FillIns:
-    """The same few held-out sentences along a run, one word hidden, and what the model said.
+    """The same few held-out sentences during a run, one word hidden, and the model's guesses.
 
-    One JSON line an evaluation: {"step", "sentences": [{"before", "hidden", "after", "guesses":
+    One JSON line per evaluation: {"step", "sentences": [{"before", "hidden", "after", "guesses":
     [{"token", "score"}]}]}.
     """
 
@@ -40,20 +40,20 @@ class FillIns:
         *,
         keep_through_step: int,
     ) -> None:
-        """Choose the sentences, and cut what a resumed run will say again.
+        """Choose the sentences, and cut lines that a resumed run will write again.
 
         Args:
             path: the `fill_ins.jsonl` of the run; None on the ranks that write nothing.
-            store: whose held-out text is shown.
+            store: its held-out text is shown.
             tokenizer: of the store.
-            keep_through_step: lines of a later step go.
+            keep_through_step: lines of later steps are removed.
         """
         self.log = MetricsLog(path, keep_through_step=keep_through_step)
         self.tokenizer = tokenizer.tokenizer
         self.sentences = list(dict.fromkeys(masked_sentences(store, tokenizer)))
 
     def add(self, step: int, model: BertForPreTraining) -> None:
-        """Ask the model, and write down what it says."""
+        """Ask the model, and log its guesses."""
         said = [
             {
                 "before": before,
@@ -66,7 +66,7 @@ class FillIns:
         self.log.append_line({"step": step, "sentences": said})
 
     def show(self, model: BertForPreTraining) -> None:
-        """Print the sentences with a word hidden, what the model says, and the word."""
+        """Print the sentences with the hidden word and the model's guesses."""
         asked = self._asked(model)
         if asked:
             print("held-out sentences, one word hidden (in brackets), the model's five guesses:")
@@ -84,7 +84,7 @@ class FillIns:
 
 
 def masked_sentences(store: TokenStore, tokenizer: TokenizerFolder) -> Iterator[Sentence]:
-    """Yield held-out sentences with a hidden word, from sentences spread over the held-out text.
+    """Yield sentences with a hidden word, spread over the held-out text.
 
     The hidden word is the longest one that is a single token, in the sentence's second half.
     """
@@ -113,7 +113,7 @@ def masked_sentences(store: TokenStore, tokenizer: TokenizerFolder) -> Iterator[
 
 
 def _longest_word(ids: list[int], tokenizer: Tokenizer) -> int | None:
-    """Return where the longest whole word of a sentence's second half stands."""
+    """Return the position of the longest whole word in a sentence's second half."""
     pieces = [_token(tokenizer, i) for i in ids] + [""]
     places = [
         place

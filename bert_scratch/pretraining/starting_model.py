@@ -1,7 +1,7 @@
-"""The weights that a run begins with: drawn, or those of a model.
+"""The weights that a run starts with: drawn, or those of a model.
 
-Word vectors, of another program or counted from the corpus, take the place of drawn word
-embeddings; a word that was added to a model's vocabulary gets a row of its own.
+Word vectors, from another program or counted from the corpus, can replace drawn word embeddings; a
+word that was added to a model's vocabulary gets its own row.
 
 Letters: V vocabulary, D hidden.
 """
@@ -31,14 +31,14 @@ from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.resolve import filled
 
 _ROWS = ("bert.embeddings.word_embeddings.weight", "mlm_head.decoder.bias")
-"""What has a row or number for each token; the decoder's matrix is the first of them."""
+"""Parameters with a row or number per token; the decoder's matrix is tied to the first."""
 _SHOWN = 5
 
 
 def word_vectors_of(
     config: PretrainConfig, shape: BertConfig, tokenizer: Tokenizer, store: TokenStore
 ) -> Callable[[], InitialEmbeddings] | None:
-    """Return what reads or counts what --init-word-vectors asks for, once; None without any."""
+    """Return a function that reads or counts the vectors for --init-word-vectors once, or None."""
     source, size, spread = config.init_word_vectors, shape.hidden_size, shape.initializer_range
     if source is None or source == NO_VECTORS:
         return None
@@ -64,7 +64,7 @@ def drawn_model(
     Args:
         config: resolved.
         shape: of the model.
-        word_vectors: put in place of their rows of the word embeddings, with their biases.
+        word_vectors: replace their rows of the word embeddings; their biases are used too.
     """
     model = BertForPreTraining(
         shape.replace(trained_seq_length=_trained_seq_length(config, shape)),
@@ -87,7 +87,7 @@ def stored_model(
 
     Args:
         config: resolved.
-        shape: with the dropout.
+        shape: gives the dropout.
         folder: --init-checkpoint, or a checkpoint of the run.
         new_head: draw a head that the folder lacks.
     """
@@ -103,7 +103,7 @@ def stored_model(
 
 
 def _trained_seq_length(config: PretrainConfig, shape: BertConfig) -> int | None:
-    """Return the longest rows that the model will have been trained on, where it is known."""
+    """Return the longest row length that the model will have been trained on, if known."""
     if config.init_checkpoint is None:
         return config.max_seq_length
     before = shape.trained_seq_length
@@ -116,13 +116,13 @@ def with_new_rows(
     """Return a model with a row for each word that was added to the vocabulary.
 
     A new word's embedding and its bias in the decoder are the means of its pieces'. So its score
-    is the mean of its pieces' scores wherever they are compared: it is at most as likely as they
-    are on average, and nothing that the model knows is pushed aside.
+    is always the mean of its pieces' scores: it is at most as likely as they are on average, and
+    does not displace what the model knows.
 
     Args:
-        model: left as it is.
-        pieces: {id: ids of what the word was cut into before}.
-        train_pad_row: as the model was made.
+        model: left unchanged.
+        pieces: {id: ids of the word's former pieces}.
+        train_pad_row: as for the model.
 
     Source:
         Hewitt 2021, "Initializing new word embeddings for pretrained language models".
@@ -145,7 +145,7 @@ def with_new_rows(
 
 
 def new_tokens(init_checkpoint: str, tokenizer: Tokenizer) -> dict[int, list[int]]:
-    """Return {id: ids of its pieces} of the tokens that a corpus has and the checkpoint has not."""
+    """Return {id: ids of its pieces} of the tokens that a corpus has but the checkpoint lacks."""
     folder = find_folder(init_checkpoint)
     if not has_tokenizer(folder):
         return {}
@@ -160,7 +160,7 @@ def initial_shape(
     Args:
         config: what the user gave.
         tokenizer: of the corpus.
-        added: as `new_tokens` found them.
+        added: from `new_tokens`.
 
     Raises:
         InputError: if the checkpoint has too few rows for the corpus.
@@ -182,7 +182,7 @@ def initial_shape(
 def describe_new_rows(
     pieces: Mapping[int, Sequence[int]], tokenizer: Tokenizer, store: TokenStore
 ) -> str:
-    """Say what new words were cut into, and which of them the text does not have."""
+    """Say which pieces new words had, and which of them do not occur in the text."""
 
     def token(number: int) -> str:
         return str(tokenizer.id_to_token(number))

@@ -1,4 +1,4 @@
-"""One real training step, timed before the run, on a model that is thrown away."""
+"""Time a real training step before the run, on a model that is then discarded."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ from bert_scratch.training.runtime import Runtime
 from bert_scratch.training.step import StepResult, Updater
 
 MIN_UPDATES, MAX_UPDATES, PROBE_S = 3, 20, 1.0
-"""The fastest of many short updates is that of a machine left alone for a moment."""
+"""Number of updates and seconds; the fastest of many short updates is the least disturbed."""
 PROBE_SCALE = 2.0**10
-"""Of float16's loss: small gradients are seen, and none of fresh weights overflows."""
+"""Loss scale for float16: small gradients survive, and those of fresh weights do not overflow."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepProbe:
-    """What a step of the run costs on this machine."""
+    """The cost of a step of the run on this machine."""
 
     step_s: float
     first_s: float
-    """Of the first step, which compiles what is compiled."""
+    """Seconds of the first step, including any compilation."""
     sums: list[float]
     """The step's sums, in the order of `PretrainingObjective.sum_names`."""
     grad_norm: float
-    """Of the first step, before clipping."""
+    """Gradient norm of the first step, before clipping."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What the parts of a run cost on this machine, all of them tried once before it starts."""
+    """The cost of all parts of a run on this machine, each tried once before it starts."""
 
     step: StepProbe
     checkpoint: Rehearsal
     peak_memory_bytes: int
-    """Of the process on a CPU, of the device's allocator on a GPU: updates, an evaluation batch
-    and a checkpoint."""
+    """Peak memory of the process on a CPU, of the allocator on a GPU, over updates, an evaluation
+    batch and a checkpoint."""
 
 
 def probe_step(updater: Updater[Batch], batch: Batch) -> StepProbe:
-    """Make updates for about a second, three at least, and report the fastest but the first.
+    """Make updates for about a second, at least three, and report the fastest after the first.
 
     Args:
-        updater: with a new model, which is worn out afterwards.
+        updater: with a new model, which is not usable afterwards.
         batch: a full batch of the run.
     """
     updater.model.train()
@@ -81,13 +81,13 @@ def probe_step(updater: Updater[Batch], batch: Batch) -> StepProbe:
 def measure_tokens_per_s(
     config: BertConfig, *, runtime: Runtime, rows: int = 32, seq_length: int = 64
 ) -> float:
-    """Measure how fast a model of a shape trains, on a made-up batch; 0 if no GPU memory holds it.
+    """Measure how fast a model of a shape trains, on a synthetic batch; 0 if it exceeds GPU memory.
 
     Args:
         config: the shape.
         runtime: of the run.
-        rows: examples of the batch, all of one forward pass.
-        seq_length: tokens of each, no more than the model takes.
+        rows: examples in the batch, all in one forward pass.
+        seq_length: tokens of each example, capped at what the model takes.
     """
     width = min(seq_length, config.max_position_embeddings)
     torch.manual_seed(0)
@@ -131,7 +131,7 @@ def _probe_made_up(config: BertConfig, batch: Batch, runtime: Runtime) -> StepPr
 
 
 def does_not_fit(micro_batch_size: int, device: torch.device) -> InputError:
-    """Return the error that says that a forward pass is too large for a GPU, and what to do."""
+    """Return the error for a forward pass too large for a GPU, saying what to do."""
     return InputError(
         f"--micro-batch-size {micro_batch_size} does not fit the memory of {device}; "
         f"lower it, --max-seq-length or the model's size, or use --activation-checkpointing"

@@ -1,4 +1,4 @@
-"""The plan of a store: what its manifest will say, made once and kept for a stopped run."""
+"""The plan of a store: what its manifest will say, made once and kept for resuming."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ PLAN = "plan.json"
 
 _READ_AT = "read_at"
 _CLOCK_S = 1.0
-"""Clocks of file systems are coarser than this process's, by less than so much."""
+"""Upper bound on how much coarser a file system's clock is than this process's."""
 
 
 def make_plan(settings: CorpusSettings, text: Text, folder: Path) -> dict[str, Any]:
-    """Return the plan of a store, taken from a stopped run where that still holds.
+    """Return the plan of a store, reusing that of a stopped run if it still holds.
 
-    A new one is written to the folder, with the tokenizer, and what a stopped run left there
-    under another plan is removed.
+    A new plan is written to the folder with the tokenizer, and files that a stopped run left there
+    under another plan are removed.
 
     Raises:
         InputError: if text or tokenizer cannot be used.
@@ -83,9 +83,9 @@ def make_plan(settings: CorpusSettings, text: Text, folder: Path) -> dict[str, A
 
 
 def _remove_unfinished(plan: Path) -> None:
-    """Remove what a stopped run left beside its plan, the plan last."""
+    """Remove the files that a stopped run left beside its plan, the plan last."""
     left = unfinished_files(plan.parent)
-    whole = [path for path in left if path.suffix != ".tmp"]  # a kill leaves those at any moment
+    whole = [path for path in left if path.suffix != ".tmp"]  # a kill may leave .tmp files
     if whole and plan not in whole:
         raise InputError(
             f"{whole[0]}: is named as a prepared corpus names its files, but there is no {PLAN} "
@@ -96,7 +96,7 @@ def _remove_unfinished(plan: Path) -> None:
 
 
 def _still_holds(plan: dict[str, Any], settings: CorpusSettings, text: Text, folder: Path) -> bool:
-    """Tell whether a stopped run's plan is the one that would be made today."""
+    """Tell whether a stopped run's plan equals the one that would be made today."""
     if not {"asked", "slices", "sources", "tokenizer_sha256", "resolved", _READ_AT} <= plan.keys():
         raise InputError(
             f"{folder / PLAN}: is not the plan of a prepared corpus; choose another --output-dir, "
@@ -113,7 +113,7 @@ def _still_holds(plan: dict[str, Any], settings: CorpusSettings, text: Text, fol
 
 
 def manifest_facts(plan: dict[str, Any]) -> dict[str, Any]:
-    """Return what the manifest says of a plan: nothing that another run would not say too."""
+    """Return the parts of a plan for the manifest: only those that any run would write alike."""
     return {name: value for name, value in plan.items() if name != _READ_AT}
 
 
@@ -125,13 +125,13 @@ def changed_text(plan: dict[str, Any], text: Text) -> list[str]:
 
 
 def with_held_out(text: Text, plan: dict[str, Any]) -> Text:
-    """Return the text with the share of it that the plan holds out."""
+    """Return the text with the held-out share set as in the plan."""
     rules = replace(text.rules, eval_fraction=plan["resolved"]["eval_fraction"])
     return replace(text, rules=rules)
 
 
 def store_differences(folder: Path, settings: CorpusSettings, text: Text) -> list[str]:
-    """Return what differs between a prepared corpus and what would be prepared today, in lines."""
+    """Return lines on what differs between a prepared corpus and what would be prepared today."""
     manifest = read_manifest(folder)
     found = tokenizer_hash(load_tokenizer(folder / TOKENIZER_FOLDER))
     differences = []
@@ -150,7 +150,7 @@ def store_differences(folder: Path, settings: CorpusSettings, text: Text) -> lis
 
 
 def _asked(settings: CorpusSettings) -> dict[str, Any]:
-    """Return the settings that decide a store's bytes, a tokenizer by its content."""
+    """Return the settings that determine a store's bytes, with a tokenizer given by its hash."""
     by_content = {"corpus", "tokenizer", "add_tokens"}
     names = set(CorpusSettings.__dataclass_fields__) - by_content - {"num_processes"}
     asked = {name: value for name, value in settings.to_dict().items() if name in names}

@@ -1,4 +1,4 @@
-"""What the ranks of a run do together besides its steps: who speaks, and how a run has ended."""
+"""What the ranks of a run share besides its steps: which one prints, and how a run has ended."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from bert_scratch.training.peers import PeerEnded
 from bert_scratch.training.step import NonFinite
 
 ENDED_FOR_GOOD = (INPUT_ERROR_EXIT_CODE, NonFinite.exit_code, STOPPED_EXIT_CODE)
-"""Exit codes that starting the ranks again would not change."""
+"""Exit codes that restarting the ranks would not change."""
 
 
 class EndedBefore(Exception):
-    """The ranks were started again although their run has ended; each exits as the run did."""
+    """The ranks were restarted although their run has ended; each exits as the run did."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
@@ -49,14 +49,14 @@ def ranks_of_run() -> Iterator[Ranks]:
 
 @contextmanager
 def ending_together(folder: PretrainRunFolder, ranks: Ranks) -> Iterator[None]:
-    """Leave a `status.json` behind when another rank ends, and do not start an ended run again.
+    """Write `status.json` when another rank ends, and do not restart a run that has ended.
 
-    A lost rank leaves `lost`, which the next start goes on from, be it torchrun's own
-    (`--max-restarts`) or a later one; any rank writes it, for the lost one may be the first.
+    A lost rank leaves the state `lost`, from which the next start resumes, be it torchrun's own
+    (`--max-restarts`) or a later one. Any rank writes it, since the lost one may be the first.
 
     Raises:
-        EndedBefore: if torchrun has started the ranks again after a stop or a failure that would
-            only come again.
+        EndedBefore: if torchrun has restarted the ranks after a stop, or a failure that would
+            recur.
         PeerEnded: from inside the block.
     """
     if times_restarted() and ranks.world_size > 1:

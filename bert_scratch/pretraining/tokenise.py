@@ -1,7 +1,7 @@
-"""Slices of text to shards of tokens, in any number of processes.
+"""Turn slices of text into shards of tokens, in any number of processes.
 
-A slice becomes a shard, whoever does it, so the bytes do not depend on the number of processes;
-and a shard that is finished stays finished, so a stopped run goes on where it was.
+Each slice becomes a shard, whichever process makes it, so the bytes do not depend on the number of
+processes. A finished shard stays finished, so a stopped run resumes where it was.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ TOKENIZER_FOLDER = "tokenizer"
 
 _BATCH_CHARACTERS = 1 << 19
 _LOOK_S = 0.5
-"""How long between two looks at how far the workers are."""
+"""Seconds between checks of the workers' progress."""
 _OWN_NAME = re.compile(
     r"(\d{5,}\.((train|eval)\.\w+|json)|token_counts|manifest\.json|plan\.json)(\.\d+\.tmp)?"
 )
 
 
 class SliceTokeniser:
-    """Turns slices into shards; one for all slices of a process, with its memory of words."""
+    """Turns slices into shards; a process uses one for all its slices, to keep its word cache."""
 
     def __init__(self, folder: Path, rules: ReadingRules, word_segmenter: str | None) -> None:
         """Load the tokenizer in the folder, and the segmenter.
@@ -67,10 +67,10 @@ class SliceTokeniser:
         self._segment = None if word_segmenter is None else open_segmenter(word_segmenter)
 
     def write(self, index: int, part: Slice) -> Iterator[int]:
-        """Write the shard of one slice, then its record, which says that it is finished.
+        """Write the shard of one slice, then its record, which marks it as finished.
 
         Yields:
-            Bytes of text done since the last time; together what `text_bytes` says of the slice.
+            Bytes of text done since the last yield; they add up to the slice's `text_bytes`.
         """
         to_come = text_bytes(part)
         smallest: list[int] = []
@@ -133,15 +133,15 @@ def tokenise(
         num_processes: > 0; one works in this process.
 
     Yields:
-        Bytes of text done since the last time, some times a second; of a packed file, which is
-        one slice, they are an estimate.
+        Bytes of text done since the last yield, several times a second; for a packed file, which
+        is one slice, they are an estimate.
     """
     if num_processes == 1 or len(slices) < 2:
         tokeniser = SliceTokeniser(folder, rules, word_segmenter)
         for index, part in slices.items():
             yield from tokeniser.write(index, part)
         return
-    # Never forked: this process may have threads, and a fork would copy their locks.
+    # Never fork: this process may have threads, and a fork would copy their locks.
     context = multiprocessing.get_context("spawn")
     num_done = context.Value("q", 0)
     arguments = (folder, rules, word_segmenter, num_done)
@@ -159,26 +159,26 @@ def tokenise(
 
 
 def finished_shards(folder: Path, indices: Iterable[int]) -> dict[int, dict[str, Any]]:
-    """Return the records of those shards that a former run finished and nobody has touched.
+    """Return the records of those shards that an earlier run finished and that are unchanged.
 
-    Files that are younger than their record, or of another size, are read and compared.
+    Files that are newer than their record are read and compared; another size is a change.
     """
     found = {index: _finished_shard(folder, index) for index in indices}
     return {index: record for index, record in found.items() if record is not None}
 
 
 def read_records(folder: Path, num_shards: int) -> list[dict[str, Any]]:
-    """Return the record of every shard, in order, when all are finished."""
+    """Return the record of every shard, in order; all must be finished."""
     return [json.loads((folder / _record_name(index)).read_bytes()) for index in range(num_shards)]
 
 
 def unfinished_files(folder: Path) -> list[Path]:
-    """Return the files in a folder that are named as a stopped run's: shards, records, a plan."""
+    """Return the files in a folder named like those of a stopped run: shards, records, a plan."""
     return [path for path in folder.iterdir() if path.is_file() and _OWN_NAME.fullmatch(path.name)]
 
 
 def remove_temporary(folder: Path) -> None:
-    """Remove the temporary files and, once there is a manifest, the records and the plan."""
+    """Remove temporary files and, once there is a manifest, the records and the plan."""
     is_done = (folder / MANIFEST).exists()
     for path in folder.iterdir():
         is_spent = is_done and path.suffix == ".json" and path.name != MANIFEST
@@ -221,7 +221,7 @@ def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
 def _processes(
     num_processes: int, context: SpawnContext, arguments: tuple[Any, ...]
 ) -> Iterator[ProcessPoolExecutor]:
-    """Yield a pool of fresh processes; when the block fails they are stopped at once."""
+    """Yield a pool of fresh processes; if the block fails, they are stopped at once."""
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(num_processes, context, _start_worker, arguments)
     try:
@@ -238,7 +238,7 @@ def _processes(
 def _start_worker(
     folder: Path, rules: ReadingRules, word_segmenter: str | None, num_done: Synchronized[int]
 ) -> None:
-    """Leave Ctrl-C and a closed terminal to the parent, end when it ends, and use one thread."""
+    """Leave Ctrl-C and SIGHUP to the parent, end when it ends, and use one thread."""
     global _open_tokeniser, _num_done
     for number in set(stop_signals()) - {signal.SIGTERM}:
         signal.signal(number, signal.SIG_IGN)
@@ -253,7 +253,7 @@ def _start_worker(
 
 _open_tokeniser: Callable[[], SliceTokeniser]
 _num_done: Synchronized[int]
-"""Bytes of text that all workers have done."""
+"""Bytes of text done by all workers."""
 
 
 def _write_in_worker(index: int, part: Slice) -> None:

@@ -259,10 +259,10 @@ def test_masks_differ_by_epoch_slot_and_seed() -> None:
     assert len({frozenset(positions) for positions in chosen}) == 4
 
 
-def test_the_words_are_philox_in_torch_too() -> None:
+def test_the_random_bits_are_philox_in_torch_too() -> None:
     ids, position = ids_of(5, epoch=2), torch.arange(24)
     expected = philox4x32(4, (ids[:, :1], ids[:, 1:], position, Purpose.MASK))
-    for ours, theirs in zip(masker()._words(ids, position), expected, strict=True):
+    for ours, theirs in zip(masker()._random_bits(ids, position), expected, strict=True):
         assert torch.equal(ours, theirs)
 
 

@@ -705,9 +705,7 @@ def test_replaced_bytes_are_counted(tmp_path: Path) -> None:
 def test_without_a_corpus_the_documentation_is_used(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        prepare_module, "build_documentation_corpus", lambda folder: corpus / "0.txt"
-    )
+    monkeypatch.setattr(corpus_plan, "build_documentation_corpus", lambda folder: corpus / "0.txt")
     store = prepare(settings_for(corpus).replace(corpus=()), tmp_path)
     assert store.manifest["sources"][0]["path"] == str(corpus / "0.txt")
 
