@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bert_scratch import durable
-from bert_scratch.config import InputError, did_you_mean, make_output_folder, read_json_object
+from bert_scratch.config import InputError, did_you_mean, read_json_object
 from bert_scratch.data.records import read_text
 from bert_scratch.finetuning.finetune import finetune
 from bert_scratch.finetuning.finetune_config import FinetuneConfig
@@ -19,6 +19,7 @@ from bert_scratch.finetuning.labelled_rows import read_labelled_texts
 from bert_scratch.finetuning.tagging_schemes import OUTSIDE, is_entity_tag
 from bert_scratch.finetuning.task_settings import TaskSettings
 from bert_scratch.model.compute_settings import ComputeSettings
+from bert_scratch.output_places import make_output_folder
 
 SUITE = "suite.json"
 HELD_OUT = ("dev", "validation", "valid", "eval", "dev_matched")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bert_scratch import durable
-from bert_scratch.config import BertConfig, InputError, check_choice, flag_of, make_place_for
+from bert_scratch.config import BertConfig, InputError, check_choice, flag_of
 from bert_scratch.data.records import STANDARD_INPUT
 from bert_scratch.data.wordpiece import load_tokenizer, special_ids, tokenizer_hash
 from bert_scratch.finetuning.choices import row_length_for
@@ -27,6 +27,7 @@ from bert_scratch.model.devices import DTYPES, resolve_device, resolve_dtype
 from bert_scratch.model.folder import read_config
 from bert_scratch.model.task_heads import MULTI_LABEL, REGRESSION
 from bert_scratch.model.weight_files import find_folder
+from bert_scratch.output_places import make_place_for
 from bert_scratch.training.runtime import Runtime
 
 _WRITERS = {"jsonl": json_lines, "tsv": tsv_lines, "conll": conll_lines}

@@ -12,7 +12,7 @@ from tokenizers import Encoding, Tokenizer
 from tqdm import tqdm
 
 from bert_scratch import durable
-from bert_scratch.config import InputError, Settings, check_range, make_place_for
+from bert_scratch.config import InputError, Settings, check_range
 from bert_scratch.data.encoding import encode_with_offsets
 from bert_scratch.data.wordpiece import special_ids
 from bert_scratch.inference.inputs import (
@@ -28,6 +28,7 @@ from bert_scratch.inference.labelled_files import LABELLED_KINDS, read_labelled_
 from bert_scratch.inference.pooling import group_pieces
 from bert_scratch.inference.sampling import draw, drawable_tokens
 from bert_scratch.model.heads import BertForMaskedLM
+from bert_scratch.output_places import make_place_for
 
 _TEXTS_AT_ONCE = 64
 

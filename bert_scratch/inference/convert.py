@@ -8,13 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bert_scratch import durable
-from bert_scratch.config import (
-    InputError,
-    Settings,
-    check_choice,
-    make_place_for,
-    read_json_object,
-)
+from bert_scratch.config import InputError, Settings, check_choice, read_json_object
 from bert_scratch.data.wordpiece import (
     TokenizerFolder,
     has_tokenizer,
@@ -25,6 +19,7 @@ from bert_scratch.model.folder import check_encoder, read_config, to_ours, write
 from bert_scratch.model.huggingface import place_encoder, to_hf
 from bert_scratch.model.legacy import read_pickled_weights
 from bert_scratch.model.weight_files import CONFIG, PICKLED, find_folder, read_weights
+from bert_scratch.output_places import make_place_for
 
 # Heads under our names -> the class that has exactly these.
 _CLASS_OF_HEADS = {

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from bert_scratch.config import InputError, make_place_for
+from bert_scratch.config import InputError
 from bert_scratch.inference.embed import EmbedOptions, embeddings
 from bert_scratch.inference.inputs import ModelOptions
 from bert_scratch.inference.texts import read_texts
 from bert_scratch.inference.vector_files import VECTOR_WRITERS, open_writer
 from bert_scratch.inference.whitening import Whitening
 from bert_scratch.model.encoder import BertModel
+from bert_scratch.output_places import make_place_for
 
 
 @dataclass(frozen=True, kw_only=True)

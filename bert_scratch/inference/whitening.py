@@ -14,9 +14,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from bert_scratch import durable
-from bert_scratch.config import InputError, Settings, check_range, make_place_for
+from bert_scratch.config import InputError, Settings, check_range
 from bert_scratch.inference.pooling import Vectors
 from bert_scratch.inference.vector_files import read_vectors
+from bert_scratch.output_places import make_place_for
 
 # Share of the largest variance below which variance is rounding error.
 _SMALLEST_VARIANCE = 1e-7

@@ -18,7 +18,7 @@ from torch import nn
 from tqdm import tqdm
 
 from bert_scratch import durable
-from bert_scratch.config import InputError, check_range, make_place_for
+from bert_scratch.config import InputError, check_range
 from bert_scratch.data.encoding import encode_with_offsets
 from bert_scratch.data.records import STANDARD_INPUT
 from bert_scratch.data.wordpiece import special_ids
@@ -27,6 +27,7 @@ from bert_scratch.inference.inputs import ModelOptions, text_batches
 from bert_scratch.inference.pooling import Vectors, group_pieces
 from bert_scratch.inference.texts import read_texts
 from bert_scratch.model.encoder import BertModel
+from bert_scratch.output_places import make_place_for
 
 _TEXTS_AT_ONCE = 1024
 

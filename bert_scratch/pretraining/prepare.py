@@ -18,11 +18,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from bert_scratch.config import InputError, counted, make_output_folder, read_json_object
+from bert_scratch.config import InputError, counted, read_json_object
 from bert_scratch.data.segmenter import open_segmenter
 from bert_scratch.data.sentences import split_document
 from bert_scratch.data.store import MANIFEST, TokenStore, write_manifest
 from bert_scratch.data.wordpiece import load_tokenizer
+from bert_scratch.output_places import make_output_folder
 from bert_scratch.pretraining import corpus_plan
 from bert_scratch.pretraining.corpus_facts import describe_store
 from bert_scratch.pretraining.corpus_plan import Text, find_text

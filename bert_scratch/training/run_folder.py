@@ -11,7 +11,8 @@ from typing import Any, Generic, TypeVar
 from filelock import FileLock, Timeout
 
 from bert_scratch import durable
-from bert_scratch.config import InputError, Settings, flag_of, make_output_folder, read_json_object
+from bert_scratch.config import InputError, Settings, flag_of, read_json_object
+from bert_scratch.output_places import make_output_folder
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 

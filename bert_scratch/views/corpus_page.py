@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from bert_scratch import durable
-from bert_scratch.config import make_place_for
+from bert_scratch.output_places import make_place_for
 from bert_scratch.pretraining.corpus_report import CorpusReport, CorpusReportConfig, corpus_report
 from bert_scratch.pretraining.corpus_statistics import Bin, Lengths
 from bert_scratch.pretraining.repeats import RepeatReport

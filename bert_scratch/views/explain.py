@@ -7,10 +7,11 @@ from html import escape
 from pathlib import Path
 
 from bert_scratch import durable
-from bert_scratch.config import check_range, make_place_for
+from bert_scratch.config import check_range
 from bert_scratch.inference.whole_model import load_whole_model
 from bert_scratch.model.compute_settings import ComputeSettings
 from bert_scratch.model.devices import take_device
+from bert_scratch.output_places import make_place_for
 from bert_scratch.views.explain_data import Json, explanation
 from bert_scratch.views.page import data_block, page, section
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bert_scratch import durable
-from bert_scratch.config import make_place_for
 from bert_scratch.inference.mlm_report import Group, MlmReport, MlmReportConfig, mlm_report
+from bert_scratch.output_places import make_place_for
 from bert_scratch.views import plots
 from bert_scratch.views.page import figure, page, section, table
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from bert_scratch import durable
-from bert_scratch.config import make_place_for
 from bert_scratch.inference.score import Score, ScoreConfig
 from bert_scratch.inference.score import score as score_models
 from bert_scratch.inference.whole_model import WholeModel
+from bert_scratch.output_places import make_place_for
 from bert_scratch.views.explain import explain_page
 from bert_scratch.views.explain_data import explanation
 from bert_scratch.views.report import report_page

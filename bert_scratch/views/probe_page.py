@@ -10,8 +10,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bert_scratch import durable
-from bert_scratch.config import make_place_for
 from bert_scratch.finetuning.probe import ProbeConfig, ProbeReport, probe
+from bert_scratch.output_places import make_place_for
 from bert_scratch.views import plots
 from bert_scratch.views.page import figure, page, section, table
 

@@ -9,7 +9,8 @@ from html import escape
 from pathlib import Path
 
 from bert_scratch import durable
-from bert_scratch.config import InputError, Settings, make_place_for
+from bert_scratch.config import InputError, Settings
+from bert_scratch.output_places import make_place_for
 from bert_scratch.views.page import data_block, page, section, with_flags
 from bert_scratch.views.report_charts import charts, curves
 from bert_scratch.views.report_data import RunRecord, figures, read_runs

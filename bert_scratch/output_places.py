@@ -1,0 +1,47 @@
+"""Where commands write: made and tried before any work, so that no result is lost at the end."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from bert_scratch.config import InputError
+from bert_scratch.durable import is_stream
+
+
+def make_output_folder(folder: Path) -> None:
+    """Create a command's --output-dir, and check that it is writable, before any work.
+
+    Raises:
+        InputError: if it cannot be created or written to.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--output-dir {folder}: is a file; give a folder, new or there already")
+    _make_writable(folder, f"--output-dir {folder}")
+
+
+def make_place_for(file: Path, *, flag: str = "--output") -> None:
+    """Create the folder of a command's output file, and check that it is writable, before any work.
+
+    Args:
+        file: the file that will be written.
+        flag: the flag that named it.
+
+    Raises:
+        InputError: if it is a folder, or its folder cannot be created or written to.
+    """
+    if file.is_dir():
+        raise InputError(f"{flag} {file}: is a folder; name a file in it")
+    if not is_stream(file):
+        _make_writable(file.parent, f"{flag} {file}")
+
+
+def _make_writable(folder: Path, named: str) -> None:
+    """Create a folder and, as a test, a temporary file in it; `named` is what the user gave."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{named}: cannot be written: {reason}") from error
