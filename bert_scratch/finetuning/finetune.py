@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from bert_scratch import durable
-from bert_scratch.config import InputError, exit_code_of, read_json_object
+from bert_scratch.config import InputError, counted, exit_code_of, read_json_object
 from bert_scratch.finetuning.adapters import result_of, write_adapted_folder
 from bert_scratch.finetuning.announce import announce
 from bert_scratch.finetuning.assemble import Parts, assemble
@@ -326,6 +326,12 @@ class _Run:
         print(f"result     {summary} on {parts.config.eval_file}, of step {results['best_step']:,}")
         if "test" in results:
             print(f"test       {describe_values(results['test'])} on {parts.config.test_file}")
+        elif parts.test is not None:
+            unlabelled = sum(not parts.task.is_labelled(each) for each in parts.test.examples)
+            print(
+                f"test       no metrics: {unlabelled:,} of {counted(len(parts.test.examples), 'example')}"
+                f" of {parts.config.test_file} without a label; answers in {PREDICTIONS}"
+            )
         print(f"model      {folder.model}", flush=True)
         return FinetuneResult(folder=folder.model, results=results)
 

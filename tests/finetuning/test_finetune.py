@@ -35,9 +35,12 @@ def lines_of(path: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_a_run_learns_and_leaves_results_model_and_predictions(settings: Make) -> None:
+def test_a_run_learns_and_leaves_results_model_and_predictions(
+    settings: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked = settings(num_train_epochs=12, learning_rate=5e-3)
     finetune(asked)
+    assert "no metrics: 2 of 2 examples" in capsys.readouterr().out  # the test file has no labels
     out = Path(asked.output_dir)
     results = json.loads((out / "results.json").read_text())
     assert results["accuracy"] > 0.9
