@@ -329,8 +329,9 @@ class _Run:
         elif parts.test is not None:
             unlabelled = sum(not parts.task.is_labelled(each) for each in parts.test.examples)
             print(
-                f"test       no metrics: {unlabelled:,} of {counted(len(parts.test.examples), 'example')}"
-                f" of {parts.config.test_file} without a label; answers in {PREDICTIONS}"
+                f"test       no metrics: {unlabelled:,} of "
+                f"{counted(len(parts.test.examples), 'example')} of {parts.config.test_file} "
+                f"without a label; answers in {PREDICTIONS}"
             )
         print(f"model      {folder.model}", flush=True)
         return FinetuneResult(folder=folder.model, results=results)
