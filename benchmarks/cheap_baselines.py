@@ -1,9 +1,9 @@
-"""What a pretrained model has to beat: baselines that train in seconds and know no other text.
+"""Baselines that a pretrained model has to beat: they train in seconds and know no other text.
 
-Labels of texts and pairs: TF-IDF of words or of characters with logistic regression, the better
-by cross-validation on the training rows. Entities: a conditional random field over a window of
-words, their ends and their shapes. Questions: the words of a passage that stand closest to those
-of the question. Each returns the metric that fine-tuning reports, by the same library.
+Labels of texts and pairs: TF-IDF of words or of characters with logistic regression, whichever is
+better in cross-validation on the training rows. Entities: a conditional random field over a window
+of words, their endings and their shapes. Questions: the words of a passage that stand closest to
+those of the question. Each returns the metric that fine-tuning reports, from the same library.
 """
 
 from __future__ import annotations
@@ -36,32 +36,32 @@ from bert_scratch.finetuning.task_settings import TaskSettings
 
 IDEOGRAPHS = "\u4e00-\u9fff"
 WORD = rf"[{IDEOGRAPHS}]|[^\W{IDEOGRAPHS}]+|[^\w\s]"
-"""An ideograph, a word or a mark: Chinese is cut into characters, whose pairs are its words."""
+"""An ideograph, a word or a mark; Chinese is cut into characters, whose pairs serve as words."""
 UNITS: dict[str, dict[str, Any]] = {
     "words": {"analyzer": "word", "token_pattern": WORD, "ngram_range": (1, 2)},
     "characters": {"analyzer": "char_wb", "ngram_range": (1, 5)},
 }
 FOLDS = 3
 REACH = 25
-"""Words before and behind an answer in which those of the question count."""
+"""Words before and after an answer in which question words count."""
 HALF_ANSWERS = (0, 1, 2, 4, 6, 8)
-"""Words of an answer on each side of its middle; the best on the training rows is taken."""
+"""Words of an answer on each side of its middle; the value best on the training rows is taken."""
 
 
 def baseline(task: str, metric: str, train: Path, evaluate: Path) -> dict[str, Any]:
     """Train the baseline of a task and measure it.
 
     Returns:
-        `value`, the metric on the rows to measure on, and `choice`, what was taken and why.
+        `value`, the metric on the evaluation rows, and `choice`, what was chosen and why.
     """
     return BASELINES[task](str(train), str(evaluate), metric)
 
 
 def label_texts(train: str, evaluate: str, metric: str) -> dict[str, Any]:
-    """Choose units and regularisation by cross-validation on the training rows, then measure."""
+    """Choose units and regularisation by cross-validation on the training rows, then evaluate."""
     texts, labels = read_texts(train)
     score = CLASS_METRICS[metric](sorted(set(labels)))
-    regression = LogisticRegression(solver="liblinear")  # the fast one for two classes
+    regression = LogisticRegression(solver="liblinear")  # the fast solver for two classes
     pipeline = Pipeline([("vectors", Vectors()), ("regression", regression)])
     grid = {"vectors__units": list(UNITS), "regression__C": [1.0, 10.0]}
     search = GridSearchCV(pipeline, grid, cv=FOLDS, scoring=make_scorer(score))
@@ -94,7 +94,7 @@ CLASS_METRICS: dict[str, Callable[[Sequence[str]], Callable[..., float]]] = {
 
 
 class Vectors(BaseEstimator, TransformerMixin):
-    """TF-IDF of texts; of pairs, what their vectors share, where they differ, and their cosine."""
+    """TF-IDF of texts; for pairs, what their vectors share, where they differ, and their cosine."""
 
     def __init__(self, units: str = "words") -> None:
         self.units = units
@@ -106,7 +106,7 @@ class Vectors(BaseEstimator, TransformerMixin):
         return self
 
     def transform(self, texts: Sequence[tuple[str, str | None]]) -> csr_matrix:
-        """Return a row a text or pair."""
+        """Return a row for each text or pair."""
         first = self.vectorizer_.transform([text for text, _ in texts])
         if texts[0][1] is None:
             return first
@@ -131,7 +131,7 @@ def tag_words(train: str, evaluate: str, _metric: str) -> dict[str, Any]:
 
 
 def read_words(file: str) -> tuple[list[list[str]], list[list[str]]]:
-    """Return words and tags of sentences; where a file marks characters, each is a word."""
+    """Return the words and tags of sentences; if a file tags characters, each is a word."""
     settings = TaskSettings(task="token-classification")
     sentences = read_tagged_texts(file, settings, labels_needed=True)
     return [_words(one) for one in sentences], [_tags(one) for one in sentences]
@@ -150,7 +150,7 @@ def _tags(sentence: TaggedText) -> list[str]:
 
 
 def word_features(words: Sequence[str]) -> list[list[str]]:
-    """Return for each word the names of what is true of it and of its neighbours."""
+    """Return, for each word, the names of the features that hold for it and its neighbours."""
     padded = ["<<", "<", *words, ">", ">>"]
     lower = [word.lower() for word in padded]
     shapes = [_shape(word) for word in padded]
@@ -201,13 +201,13 @@ def answer_questions(train: str, evaluate: str, _metric: str) -> dict[str, Any]:
 
 
 def closest_words(question: Question, rarity: dict[str, float], unseen: float, half: int) -> str:
-    """Return the run of words, none of the question's, around the one closest to its rare words.
+    """Return the run of words, none from the question, around the one closest to its rare words.
 
     Args:
-        question: with its passage.
-        rarity: of each word of the training passages, in nats.
-        unseen: rarity of any other.
-        half: words of the answer before and behind the middle, at most.
+        question: the question, with its passage.
+        rarity: rarity of each word of the training passages, in nats.
+        unseen: rarity of any other word.
+        half: most words of the answer before and after the middle.
     """
     asked = {match[0].lower() for match in _cut(question.question)}
     places = _cut(question.context)

@@ -1,12 +1,12 @@
-"""Text to ids beside `tokenizers` alone: speed, differences and memory, on one core.
+"""Text to ids, compared with plain `tokenizers`: speed, differences and memory, on one core.
 
     python benchmarks/encoding.py --data FOLDER [--lines 1000000] [--output encoding.json]
 
 FOLDER holds wikipedia-en/*.gz, wikipedia-zh/*.gz, novels-en/*.gz (lines of UTF-8 text) and
 vocab/bert-base-{cased,uncased,chinese,multilingual-cased}/vocab.txt. Both sides take the same
 lines in turn, batch by batch in one process; times are CPU times and include learning every word.
-Hindi and Arabic are drawn at random from the words below; "new words" are random letters, none of
-which is ever seen twice. With --lines 1000000 that takes some 10 minutes.
+Hindi and Arabic are drawn at random from the words below; "new words" are random letters that
+never repeat. With --lines 1000000 this takes about 10 minutes.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def num_different(ours: list[np.ndarray], theirs: list[list[int]]) -> int:
 
 
 def compare(lines: Iterator[str], tokenizer: Tokenizer) -> dict[str, float]:
-    """Encode lines with both, in turn, and count the lines whose ids differ."""
+    """Encode lines with both sides in turn, and count the lines whose ids differ."""
     encoder = TextEncoder(tokenizer)
     num_bytes = num_lines = different = different_spelt_out = 0
     own_s = tokenizers_s = 0.0

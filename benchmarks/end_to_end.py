@@ -1,15 +1,15 @@
-"""Train for the same time with ours and with Hugging Face's, and compare the held-out loss.
+"""Train for the same time with our code and Hugging Face's, and compare the held-out loss.
 
     uv run benchmarks/end_to_end.py --seconds 300 --plot docs/end_to_end.png
     uv run benchmarks/end_to_end.py --corpus my_texts/ --preset mini --seconds 1800 --json out.json
 
 Both sides train in fresh processes on the same prepared corpus with the same tokenizer, shape,
-batch, dropout, learning rate, AdamW, clipping, dtype and number of threads, and both are judged by
-the same code on the same held-out examples with the same masks. Ours is `bert-scratch pretrain`.
+batch, dropout, learning rate, AdamW, clipping, dtype and number of threads. The same code evaluates
+both on the same held-out examples with the same masks. Ours is `bert-scratch pretrain`.
 Theirs is transformers' BertForPreTraining with its masking collator, fed pairs as its
 TextDatasetForNextSentencePrediction made them, in the loop that Trainer runs, written out so that
-evaluation can stop the clock; what Trainer adds on top (callbacks, logging) it is spared. No
-clock counts imports, reading the corpus, evaluation or saving, on either side: ours fits its
+evaluation can stop the clock, and without what Trainer adds on top (callbacks, logging). On neither
+side does the clock count imports, reading the corpus, evaluation or saving: ours fits its
 evaluations into the time given, and theirs trains as long as ours then did.
 """
 
@@ -117,7 +117,7 @@ def result_file(run: Path) -> Path:
 
 
 def train_theirs(run: Path) -> None:
-    """Train transformers' model with the settings that our run resolved, for as long."""
+    """Train transformers' model with our run's resolved settings, for as long as our run."""
     settings = json.loads((run / "pretrain_config.json").read_text())
     store = TokenStore(run / "corpus")
     torch.manual_seed(0)
@@ -131,7 +131,7 @@ def train_theirs(run: Path) -> None:
     shape = transformers.BertConfig(**config_to_hf(config, "BertForPreTraining"))
     model = transformers.BertForPreTraining(shape).to(runtime.device)
     batches = batches_of_theirs(store, run / "tokenizer", settings)
-    seconds = ours_result(run)["curve"][-1][0]  # evaluations not counted, as on their side
+    seconds = ours_result(run)["curve"][-1][0]  # without evaluations, as on their side
     result = train_for(seconds, model, batches, settings, runtime, store, config)
     result_file(run).write_text(json.dumps(result))
 
@@ -145,7 +145,7 @@ def train_for(
     store: TokenStore,
     config: BertConfig,
 ) -> dict[str, Any]:
-    """Run the loop; the learning rate climbs and falls with the share of the time that is over."""
+    """Run the loop; the learning rate rises and falls with the share of time that has passed."""
     optimizer = torch.optim.AdamW(
         parameter_groups(model, settings["weight_decay"]),
         lr=settings["learning_rate"],
@@ -161,7 +161,7 @@ def train_for(
     inputs = {name: tensor.to(runtime.device) for name, tensor in next(batches).items()}
     with runtime.autocast():
         loss = model(**inputs).loss
-    loss.backward()  # to warm up, as our run tries its steps before its clock starts
+    loss.backward()  # warm-up, as our run tries its steps before its clock starts
     optimizer.zero_grad()
     while trained_s < seconds:
         start = time.perf_counter()
@@ -205,7 +205,7 @@ def held_out_loss(
     config: BertConfig,
     max_examples: int | None = INTERVAL_EXAMPLES,
 ) -> float:
-    """Return the loss of their weights, in our model, on what our run is evaluated on."""
+    """Return the loss of their weights, in our model, on our run's evaluation examples."""
     ours = BertForPreTraining(config).to(runtime.device)
     ours.load_state_dict(from_hf(model.state_dict(), config))
     tokenizer = load_tokenizer(store.folder / "tokenizer")
@@ -225,7 +225,7 @@ def held_out_loss(
 def batches_of_theirs(
     store: TokenStore, tokenizer_folder: Path, settings: Mapping[str, Any]
 ) -> Iterator[Mapping[str, torch.Tensor]]:
-    """Return batches without end: pairs made once, shuffled each epoch, masked by the collator."""
+    """Yield batches endlessly: pairs made once, shuffled each epoch, masked by the collator."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(tokenizer_folder)
     examples = list(pairs(documents(store), tokenizer, settings["max_seq_length"]))
     loader = DataLoader(
@@ -241,7 +241,7 @@ def batches_of_theirs(
 
 
 def documents(store: TokenStore) -> list[list[list[int]]]:
-    """Return the sentences of each train document, as ids."""
+    """Return the sentences of each training document, as ids."""
     found = []
     for shard in store.shards("train"):
         ends = shard.sentences.tolist()
@@ -255,7 +255,7 @@ def documents(store: TokenStore) -> list[list[list[int]]]:
 def pairs(
     texts: list[list[list[int]]], tokenizer: Any, max_seq_length: int
 ) -> Iterator[dict[str, Any]]:
-    """Yield [CLS] A [SEP] B [SEP] of each stretch of a document; half of the Bs are random.
+    """Yield [CLS] A [SEP] B [SEP] for each stretch of a document; half of the Bs are random.
 
     Source:
         transformers 4 `TextDatasetForNextSentencePrediction.create_examples_from_document`.

@@ -1,11 +1,11 @@
-"""Fine-tune one checkpoint with ours and with transformers' Trainer: scores, and time per epoch.
+"""Fine-tune one checkpoint with our code and transformers' Trainer: scores and time per epoch.
 
     uv run benchmarks/finetune.py --model runs/wiki/model --train-file train.tsv --eval-file dev.tsv
 
 Both sides have the same rows, batch, epochs, learning rate with its warm-up, AdamW, clipping,
 dropout, dtype and threads, pad each batch to its longest row, and measure accuracy after each
-epoch. Seeds alternate between the sides, so that both meet equal weather. An epoch's time is that
-from one evaluation to the next: the processor's, or with a GPU the clock's.
+epoch. Seeds alternate between the sides, so that both meet the same conditions. An epoch's time is
+that from one evaluation to the next: processor time, or wall-clock time with a GPU.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def timed(
     options: argparse.Namespace,
     seed: int,
 ) -> Result:
-    """Run an arm; returns its accuracy and the seconds from one evaluation to the next."""
+    """Run an arm; return its accuracy and the seconds from one evaluation to the next."""
     clock = time.perf_counter if torch.cuda.is_available() else time.process_time
     evaluated_at: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -61,7 +61,7 @@ def timed(
 def ours(
     options: argparse.Namespace, seed: int, folder: str, on_evaluated: Callable[[], None]
 ) -> float:
-    """Run our command; returns the accuracy after the last epoch."""
+    """Run our command; return the accuracy after the last epoch."""
     settings = FinetuneConfig(
         task="classification",
         model=options.model,
@@ -86,20 +86,20 @@ def ours(
 
 
 class OnEvaluated(transformers.TrainerCallback):
-    """Says when an evaluation has ended."""
+    """Reports when an evaluation has ended."""
 
     def __init__(self, say: Callable[[], None]) -> None:
         self.say = say
 
     def on_evaluate(self, *_: Any, **__: Any) -> None:
-        """Pass it on."""
+        """Report the end of an evaluation."""
         self.say()
 
 
 def theirs(
     options: argparse.Namespace, seed: int, folder: str, on_evaluated: Callable[[], None]
 ) -> float:
-    """Run Trainer; returns the accuracy after the last epoch."""
+    """Run Trainer; return the accuracy after the last epoch."""
     # ours computes deterministically; theirs need not
     torch.use_deterministic_algorithms(False)
     tokenizer = transformers.AutoTokenizer.from_pretrained(options.model)
@@ -149,7 +149,7 @@ def read(file: str) -> list[LabelledText]:
 def encoded(
     rows: list[LabelledText], labels: list[str], tokenizer: Any, max_seq_length: int
 ) -> list[dict[str, Any]]:
-    """Return rows as Trainer wants them."""
+    """Return rows in the form that Trainer takes."""
     return [
         dict(tokenizer(row.text, row.text_pair, truncation=True, max_length=max_seq_length))
         | {"labels": labels.index(str(row.label))}

@@ -1,10 +1,10 @@
-"""Google's way from text to examples, transcribed to be measured: plain Python, all in memory.
+"""Google's preparation of examples from text, transcribed to be timed: plain Python, in memory.
 
 Source: google-research/bert `tokenization.py` (BasicTokenizer, WordpieceTokenizer) and
 `create_pretraining_data.py`, step by step and with its defaults: 128 tokens, 20 predictions, 15 %
-masked, 10 % short sequences, each document gone through 10 times with other draws (dupe_factor).
-Deviations: words of up to 100 characters are looked up, as in ours (there 200), and no TFRecord
-files are written.
+masked, 10 % short sequences, each document used 10 times with other draws (dupe_factor).
+Deviations: words of up to 100 characters are looked up, as in our code (Google's: 200), and no
+TFRecord files are written.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Instance(NamedTuple):
 
 
 class FullTokenizer:
-    """Text to pieces: words and punctuation marks, then the longest pieces that are known."""
+    """Cuts text into words and punctuation marks, then into the longest known pieces."""
 
     def __init__(self, vocab: Sequence[str], *, do_lower_case: bool) -> None:
         self._do_lower_case = do_lower_case
@@ -170,7 +170,7 @@ def _is_punctuation(char: str) -> bool:
 def create_instances(
     path: Path, tokenizer: FullTokenizer, *, dupe_factor: int, seed: int = 12345
 ) -> list[Instance]:
-    """Read a file of one sentence a line, a blank line between documents; make examples."""
+    """Make examples from a file with a sentence on each line and a blank line between documents."""
     documents: list[Document] = [[]]
     with path.open(encoding="utf-8") as file:
         for line in file:
@@ -274,7 +274,7 @@ def _instance(
 def _masked(
     tokens: list[str], vocab_words: list[str], rng: random.Random
 ) -> tuple[list[str], list[int], list[str]]:
-    """Return the tokens with some hidden, where these are, and what they were."""
+    """Return the tokens with some masked, the masked positions, and the original tokens there."""
     candidates = []
     for i, token in enumerate(tokens):
         if token in ("[CLS]", "[SEP]"):

@@ -1,14 +1,14 @@
-"""Pretrain as users of Hugging Face do, for a given time: its tokenizer, its model, its Trainer.
+"""Pretrain as Hugging Face users do, for a given time: its tokenizer, its model, its Trainer.
 
     uv run benchmarks/huggingface_pipeline.py --corpus wiki.txt.gz --seconds 900 --like RUN ...
 
 tokenizers' BertWordPieceTokenizer learns the vocabulary, the text is prepared as by the example
 run_mlm.py (each line tokenised, all joined and cut into rows of one length), and Trainer trains
 BertForMaskedLM. Shape, vocabulary size, row length, batch and threads are those of a run of ours
-(--like). The rest is as those libraries have it, but for the learning rate: its default of 5e-5
-hardly moves a small model. The clock counts training alone; where other work shares the machine,
+(--like). The rest follows the libraries' defaults, except the learning rate: its default of 5e-5
+hardly moves a small model. The clock counts only training; if other work shares the machine,
 --clock cpu counts the seconds that the processor spent on this process. Trainer's linear schedule
-runs over the share of the time that is over, so that it ends when the time does.
+runs over the share of time that has passed, so that it ends when the time does.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from bert_scratch.model.huggingface import config_from_hf, config_to_hf
 
 LEARNING_RATE = 1e-3
 ALPHABET = 1000
-"""Characters that the tokenizer's trainer keeps where nothing else is said; Chinese has more."""
+"""Characters that the tokenizer's trainer keeps by default; Chinese has more."""
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 EVERYTHING = 10**9
-"""Steps enough for any time; the clock stops the run."""
+"""Enough steps for any time; the clock stops the run."""
 
 
 def main() -> None:
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def learn_tokenizer(text: Path, vocab_size: int, limit_alphabet: int) -> Any:
-    """Learn a vocabulary of a file and return it as transformers' tokenizer."""
+    """Learn a vocabulary from a file and return it as transformers' tokenizer."""
     learned = BertWordPieceTokenizer()
     learned.train(
         str(text), vocab_size=vocab_size, limit_alphabet=limit_alphabet, show_progress=False
@@ -74,7 +74,7 @@ def learn_tokenizer(text: Path, vocab_size: int, limit_alphabet: int) -> Any:
 
 
 def rows_of(text: Path, tokenizer: Any, max_seq_length: int) -> list[dict[str, list[int]]]:
-    """Tokenise each line, join all and cut them into rows; the last, shorter one is left out.
+    """Tokenise each line, join all and cut them into rows; a shorter last row is left out.
 
     Source:
         transformers examples/pytorch/language-modeling/run_mlm.py, `group_texts`.
@@ -92,7 +92,7 @@ def train(
     options: argparse.Namespace,
     batch_size: int,
 ) -> dict[str, Any]:
-    """Train for the time given; returns how far that was."""
+    """Train for the time given; return how far it came."""
     with tempfile.TemporaryDirectory() as folder:
         trainer = transformers.Trainer(
             model=model,
@@ -140,7 +140,7 @@ class Clock(transformers.TrainerCallback):
         return 0.0 if self.started is None else self.now() - self.started
 
     def share(self) -> float:
-        """Return the part of the time that is over."""
+        """Return the share of the time that has passed."""
         return self.elapsed_s() / self.seconds
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:

@@ -1,4 +1,4 @@
-"""Time vectors of many texts beside sentence-transformers and transformers, arms taking turns.
+"""Time vectors of many texts against sentence-transformers and transformers, taking turns.
 
     uv run benchmarks/inference.py                              # base, float32 and bfloat16
     uv run benchmarks/inference.py --num-texts 10000 --rounds 1 --preset mini
@@ -6,8 +6,8 @@
     uv run benchmarks/inference.py --dtype int8                 # the others in float32
 
 The texts are 1 to 14 sentences of Python's own documentation; the model has
-random weights and a vocabulary learned from them. All arms must give the same vectors: those of
-the timed calls are compared, before which each arm embeds a few texts to warm up.
+random weights and a vocabulary learned from them. All arms must give the same vectors; those of
+the timed calls are compared. Before these, each arm embeds a few texts to warm up.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def make_model(folder: Path, preset: str) -> None:
 def compare(
     folder: str, texts: list[str], dtype: str, options: argparse.Namespace
 ) -> list[dict[str, str]]:
-    """Return a row an arm, after checking that all gave the same vectors."""
+    """Return a row for each arm, after checking that all gave the same vectors."""
     arms = {
         "ours": ours(folder, dtype, options.device),
         "sentence-transformers": theirs(folder, dtype, options.device),
@@ -146,7 +146,7 @@ def theirs(folder: str, dtype: str, device: str) -> Encode:
 
 
 def in_order(folder: str, dtype: str, device: str) -> Encode:
-    """Return the loop of transformers' documentation: batches as the texts come."""
+    """Return the loop of transformers' documentation: batches in the order of the texts."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModel.from_pretrained(folder).to(device, precision(dtype)).eval()
 
@@ -169,7 +169,7 @@ def in_order(folder: str, dtype: str, device: str) -> Encode:
 
 
 def precision(dtype: str) -> torch.dtype:
-    """Return what the others compute in: they have no int8."""
+    """Return the dtype that the others compute in, as they have no int8."""
     return DTYPES.get(dtype, torch.float32)
 
 

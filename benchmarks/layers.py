@@ -1,4 +1,4 @@
-"""Accuracy of logistic regression on frozen vectors of each layer, beside TF-IDF of words.
+"""Accuracy of logistic regression on frozen vectors of each layer, compared with TF-IDF of words.
 
     uv run benchmarks/layers.py --model runs/mine/model --train SST-2/train.tsv --test SST-2/dev.tsv
 
@@ -74,7 +74,7 @@ def accuracy(
     train: Sequence[LabelledText],
     test: Sequence[LabelledText],
 ) -> float:
-    """Fit on the training rows; return the share of right answers on the others."""
+    """Fit on the training rows; return the accuracy on the test rows."""
     pipeline.fit(vectors, [e.label for e in train])
     return float(pipeline.score(test_vectors, [e.label for e in test]))
 

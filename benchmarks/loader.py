@@ -1,11 +1,11 @@
-"""How fast batches are built, without a model, on one core, and how much of them is padding.
+"""Measure how fast batches are built on one core, without a model, and how much is padding.
 
     bert-scratch prepare --corpus TEXT --output-dir STORE
     python benchmarks/loader.py --data STORE [--max-seq-length 128] [--output loader.json]
 
 Times are CPU times of one thread, the best of several rounds in which the stages and settings take
-turns. Of each stage: nanoseconds a token when as many steps are built together as training does,
-and in the last line tokens a second of the whole. Takes about a minute.
+turns. For each stage: nanoseconds a token when as many steps are built together as in
+training, and in the last line tokens a second of the whole. Takes about a minute.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Loaders:
 
 
 def stage_seconds(loaders: Loaders, loader: ExampleLoader, group: int) -> dict[str, float]:
-    """CPU seconds of each stage of one group of steps, and its tokens."""
+    """Return the CPU seconds of each stage of one group of steps, and its tokens."""
     size = loader.batch_size
     num_rows = TOKENS_TOGETHER // loader.max_seq_length
     places = np.arange(group * num_rows, (group + 1) * num_rows)
@@ -100,7 +100,7 @@ def _timed(seconds: dict[str, float], name: str, call: Callable[[], Any]) -> Any
 
 
 def stages(loaders: Loaders, max_seq_length: int) -> list[dict[str, Any]]:
-    """Nanoseconds a token of each stage, for each batch size."""
+    """Return the nanoseconds a token of each stage, for each batch size."""
     found: dict[str, dict[str, Any]] = defaultdict(dict)
     for size in BATCH_SIZES:
         loader = loaders.open(batch_size=size, max_seq_length=max_seq_length)
@@ -113,7 +113,7 @@ def stages(loaders: Loaders, max_seq_length: int) -> list[dict[str, Any]]:
 
 
 def whole(loaders: Loaders, max_seq_length: int) -> list[dict[str, Any]]:
-    """Million tokens a second of `iterate`, for each mask unit and batch size, and one by one."""
+    """Return million tokens a second of `iterate` by mask unit and batch size, and one by one."""
     arms = {
         (unit, size): loaders.open(batch_size=size, max_seq_length=max_seq_length, mask_unit=unit)
         for unit in MASK_UNITS
@@ -141,7 +141,7 @@ def _rate(batches: Any) -> float:
 
 
 def padding(loaders: Loaders) -> list[dict[str, Any]]:
-    """Share of the computed positions that is padding, by length and number of micro-batches."""
+    """Return the share of padding in computed positions, by length and number of micro-batches."""
     rows = []
     for length in LENGTHS:
         row: dict[str, Any] = {"max_seq_length": length}

@@ -1,4 +1,4 @@
-"""What every benchmark here shares: arms in turn, a table, the machine, and a JSON file."""
+"""What all benchmarks share: arms that take turns, a table, the machine, and a JSON file."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from typing import Any
 def interleaved(
     arms: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int = 2
 ) -> dict[str, list[float]]:
-    """Return the seconds of each arm's calls, the arms taking turns so that all meet equal weather.
+    """Return the seconds of each arm's calls; arms take turns, so all meet the same conditions.
 
     Args:
-        arms: name -> what to time.
-        rounds: timed calls of each.
-        warmup: calls of each before any is timed.
+        arms: name -> function to time.
+        rounds: timed calls of each arm.
+        warmup: calls of each arm before any is timed.
     """
     for call in arms.values():
         for _ in range(warmup):
@@ -45,8 +45,8 @@ def spread(seconds: Sequence[float]) -> tuple[float, float, float]:
 def peak_memory_bytes() -> int:
     """Return the peak resident memory of this process.
 
-    Linux's own figure where there is one: ru_maxrss begins with what the process that started
-    this one held.
+    Linux's own figure is used if there is one, as ru_maxrss starts from the memory of the parent
+    process.
     """
     status = Path("/proc/self/status")
     for line in status.read_text().splitlines() if status.exists() else []:
@@ -57,7 +57,7 @@ def peak_memory_bytes() -> int:
 
 
 def machine() -> dict[str, Any]:
-    """Return what a figure cannot be read without: processor, cores, versions."""
+    """Return what is needed to interpret a figure: processor, cores, versions."""
     import torch
 
     return {
@@ -77,7 +77,7 @@ def _processor() -> str:
 
 
 def print_table(rows: Sequence[Mapping[str, object]]) -> None:
-    """Print rows of equal keys as a Markdown table."""
+    """Print rows with the same keys as a Markdown table."""
     header = list(rows[0])
     cells = [header, *([str(row[name]) for name in header] for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(header))]
@@ -88,6 +88,6 @@ def print_table(rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def write_json(path: str | None, results: Mapping[str, Any]) -> None:
-    """Write the results where --output asked for them."""
+    """Write the results to the path of --output, if there is one."""
     if path is not None:
         Path(path).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""From raw text to a store that can be trained on: MB/s of one core, and peak memory, side by side.
+"""Measure preparation from raw text to a training store: MB/s of one core, and peak memory.
 
     python benchmarks/prepare.py                              # Python's own documentation
     python benchmarks/prepare.py --corpus texts/ --megabytes 10 --output prepare.json
@@ -8,7 +8,7 @@ Every arm reads the same plain text file (a line is a paragraph, a blank line en
 in a process of its own on one core, and its clock starts after its imports. Repetitions of the
 arms take turns. MB/s are those of CPU time, which other programs disturb least.
 
-What each arm does is said in `prepare_arms.py`.
+See `prepare_arms.py` for what each arm does.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ONE_CORE = {
 }
 WRITE = "write"
 SAME_TOKENS = ("ours", "tokenizers", "same-work")
-"""Arms that cut the same text by the same vocabulary."""
+"""Arms that tokenise the same text with the same vocabulary."""
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.run:
         run = write_text if options.run == WRITE else measure
-        out, sys.stdout = sys.stdout, sys.stderr  # what is printed on the way is no figure
+        out, sys.stdout = sys.stdout, sys.stderr  # output on the way is not a result
         print(json.dumps(run(options)), file=out)
         return
     with tempfile.TemporaryDirectory() as place:
@@ -84,7 +84,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
 
 
 def compare(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Write what the arms read, then run each `--repeats` times in turn."""
+    """Write the arms' input, then run each arm `--repeats` times in turn."""
     # Not in this process: a child's peak memory begins at that of its parent.
     written = in_child(WRITE, folder, options)
     options.sentences = written["sentences"]
@@ -115,7 +115,7 @@ def compare(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def check_equal(num_tokens: dict[str, float]) -> None:
-    """Refuse figures of arms that did not make the same tokens of the same text."""
+    """Refuse figures of arms that did not make the same tokens from the same text."""
     if len(set(num_tokens.values())) > 1:
         sys.exit(f"error: the arms do not agree on the number of tokens: {num_tokens}")
 
@@ -172,7 +172,7 @@ def in_child(run: str, folder: Path, options: argparse.Namespace) -> dict[str, A
 
 
 def rows(arms: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the table; `ours is` says how many times as fast, the vocabulary got alike."""
+    """Return the table; `ours is` is the speedup of ours that gets its vocabulary the same way."""
     lines = []
     for name, arm in arms.items():
         title, vocabulary, _ = ARMS[name]

@@ -8,8 +8,8 @@
   example: no sentences, no documents, rows of 128 tokens.
 - datasets, same work: documents, the same sentence split, ids of each sentence, mapped to disk.
 - google: create_pretraining_data.py transcribed (google_preparation.py), on the first
-  --google-megabytes, as it comes (10 passes, each with draws of its own) and with one pass; its
-  sentences are split for it beforehand and it writes nothing.
+  --google-megabytes, with its default of 10 passes (each with its own draws) and with one pass;
+  sentences are split beforehand and nothing is written.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BATCH_LINES = 1_000
 ROW_TOKENS = 128
 
 Arm = Callable[[Path, argparse.Namespace], Callable[[], int]]
-"""Imports what it needs and returns the work, which returns the number of tokens."""
+"""Imports what it needs and returns the work, a function that returns the number of tokens."""
 
 
 def ours(folder: Path, options: argparse.Namespace, **vocabulary: Any) -> Callable[[], int]:

@@ -1,4 +1,4 @@
-"""What safety costs: the checks of a step, and a checkpoint with and without fsync and SHA-256.
+"""The cost of safety: the checks of a step, and a checkpoint with and without fsync and SHA-256.
 
 python benchmarks/safety.py --presets mini base --folder /somewhere/on/the/disk
 """
@@ -32,7 +32,7 @@ from bert_scratch.training.watchdog import Watchdog
 
 
 class NoTokenizer:
-    """A stand-in of no size."""
+    """A stand-in for a tokenizer, of negligible size."""
 
     def save_pretrained(self, folder: Path) -> None:
         """Write one file."""
@@ -53,7 +53,7 @@ def trained(preset: str, vocab_size: int) -> tuple[BertForPreTraining, torch.opt
 
 @contextmanager
 def without_safety() -> Iterator[None]:
-    """Neither wait for the disk nor read back what was written."""
+    """Within the block, neither wait for the disk nor read back what was written."""
     with (
         patch.object(durable, "fsync", lambda _: None),
         patch.object(durable, "file_digest", lambda _: {}),
@@ -63,7 +63,7 @@ def without_safety() -> Iterator[None]:
 
 
 def time_checkpoints(preset: str, folder: Path, rounds: int) -> dict[str, object]:
-    """Save again and again, with and without, in turn."""
+    """Save repeatedly, with and without safety in turn."""
     model, optimizer = trained(preset, 30522)
 
     def save() -> None:
@@ -91,7 +91,7 @@ def time_checkpoints(preset: str, folder: Path, rounds: int) -> dict[str, object
 
 
 def time_checks(rounds: int) -> dict[str, object]:
-    """Time an update of the smallest preset, and what of it only guards against harm."""
+    """Time an update of the smallest preset, and the part of it that is only safety checks."""
     model, optimizer = trained("tiny", 8192)
     torch.manual_seed(0)
     ids = torch.randint(5, 8192, (32, 64))

@@ -4,12 +4,12 @@
     uv run benchmarks/scaling.py --fit benchmarks/scaling.jsonl
     uv run benchmarks/scaling.py --fit benchmarks/scaling.jsonl --leave-out wikipedia-en-60mb
 
-A point is a whole run of `pretrain` with a fixed number of steps and all else as it chooses, so a
-busy machine changes its time and not its loss. Each adds one line to the file; points that are
-there already are skipped, so a grid that was stopped goes on. The law is that of
-`bert_scratch.pretraining.plan_loss`, whose constants --fit prints; a corpus that is left out of
-the fit shows what they are worth. `scaling.jsonl` holds the runs that the package's constants were
-fitted to, gathered from single runs and from such grids.
+A point is a whole run of `pretrain` with a fixed number of steps and otherwise defaults, so a busy
+machine changes its time but not its loss. Each point adds one line to the file; points already
+there are skipped, so a stopped grid resumes. The law is that of
+`bert_scratch.pretraining.plan_loss`, whose constants --fit prints; a corpus left out of the fit
+shows what they are worth. `scaling.jsonl` holds the runs that the package's constants were fitted
+to, gathered from single runs and from such grids.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from bert_scratch.pretraining.pretrain_config import PretrainConfig
 
 TOKENS_PER_STEP = 2048
 HEAD_STARTS = np.arange(0, 20.25e6, 0.25e6)
-"""Among them the best is sought."""
+"""Candidate head starts in tokens, of which the best is chosen."""
 
 
 def main() -> None:
@@ -73,7 +73,7 @@ def run_points(options: argparse.Namespace) -> None:
 
 
 def run_point(point: dict[str, Any], num_threads: int) -> dict[str, Any]:
-    """Pretrain as the point says; return its sizes, its losses and its seconds of CPU time."""
+    """Pretrain as the point says; return its sizes, losses and seconds of CPU time."""
     before = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         pretrain(
@@ -113,7 +113,7 @@ def run_point(point: dict[str, Any], num_threads: int) -> dict[str, Any]:
 
 
 def settings_of(model: str) -> dict[str, Any]:
-    """Return the settings of a preset's name, or of layers by width, as in 4x384."""
+    """Return the settings for the name of a preset, or for layers by width, as in 4x384."""
     if model in BertConfig.PRESETS:
         return {"preset": model}
     layers, width = map(int, model.split("x"))
@@ -121,7 +121,7 @@ def settings_of(model: str) -> dict[str, Any]:
 
 
 def fit(points: Sequence[dict[str, Any]]) -> Law:
-    """Print the constants of the law that lie nearest the points, by least squares."""
+    """Print the constants of the law that best fits the points, by least squares."""
     missed, law = min(
         (fit_with(points, head_start) for head_start in HEAD_STARTS), key=lambda each: each[0]
     )
@@ -133,7 +133,7 @@ def fit(points: Sequence[dict[str, Any]]) -> Law:
 
 
 def fit_with(points: Sequence[dict[str, Any]], head_start: float) -> tuple[float, Law]:
-    """Return the law of a head start that lies nearest the points, and what it misses them by."""
+    """Return the root mean square error of the best law with a given head start, and the law."""
     entropy = np.array([point["unigram_entropy"] for point in points])
     loss = np.array([point["mlm_loss"] for point in points])
     shares = np.array([learned(point, head_start) ** -POWER for point in points])
@@ -152,7 +152,7 @@ class Law:
     head_start: float
 
     def loss(self, point: dict[str, Any]) -> float:
-        """Return what the law expects of a run, in nats."""
+        """Return the loss that the law predicts for a run, in nats."""
         share = self.floor + self.seen * learned(point, self.head_start) ** -POWER
         return float(point["unigram_entropy"] * share)
 
@@ -170,7 +170,7 @@ def learned(point: dict[str, Any], head_start: float) -> float:
 
 
 def report(points: Sequence[dict[str, Any]], law: Law) -> None:
-    """Print each point beside what the fitted law and the package's expect of it."""
+    """Print each point with the predictions of the fitted law and of the package's law."""
     rows = []
     for point in points:
         rows.append(

@@ -1,4 +1,4 @@
-"""Time a training step of ours beside Hugging Face's, arms taking turns in one run.
+"""Time our training step against Hugging Face's, with arms taking turns in one run.
 
     uv run benchmarks/train.py                                  # mini, 32 rows of 128, bfloat16
     uv run benchmarks/train.py --preset tiny --vocab-size 8192 --max-seq-length 64
@@ -47,7 +47,7 @@ from bert_scratch.training.step import Updater
 
 ARMS = ("ours", "eager", "sdpa", "compiled", "compiled-sdpa")
 GPU_ARMS = ("ours-compiled", "ours-packed", "ours-packed-compiled")
-"""What `pretrain` tries on a GPU and takes if it is faster."""
+"""Variants that `pretrain` tries on a GPU and uses if they are faster."""
 LOSS_TOLERANCE = {"bfloat16": 2e-2, "float16": 2e-2, "float32": 1e-4}
 LEARNING_RATE, WEIGHT_DECAY, BETAS, EPSILON, MAX_GRAD_NORM = 1e-4, 0.01, (0.9, 0.999), 1e-6, 1.0
 MASKED_SHARE = 0.15
@@ -59,7 +59,7 @@ class Arm:
 
     step: Callable[[], object]
     loss: Callable[[], float]
-    """On the batch, without dropout, before any step."""
+    """Returns the loss on the batch, without dropout, before any step."""
 
 
 def main() -> None:
@@ -87,7 +87,7 @@ def main() -> None:
 class ArmProcess:
     """An arm in a process of its own, so that each has its own allocator and settings.
 
-    The arms take turns, one step each, and while one computes the others sleep on their input.
+    The arms take turns, one step each; while one computes, the others wait for input.
     """
 
     def __init__(self, name: str) -> None:
@@ -219,7 +219,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def make_batch(options: argparse.Namespace, vocab_size: int) -> Batch:
-    """Return full rows of random tokens, 15 % of each to predict, and random pair labels."""
+    """Return full rows of random tokens, 15 % of each to predict, with random pair labels."""
     generator = torch.Generator().manual_seed(0)
     rows, width = options.train_batch_size, options.max_seq_length
     ids = torch.randint(5, vocab_size, (rows, width), generator=generator)
@@ -377,7 +377,7 @@ def row(
 
 
 def add_ratios(rows: list[dict[str, Any]]) -> None:
-    """Say how many times faster ours is than each arm; the smallest is the one that counts."""
+    """Add how many times faster ours is than each arm; the smallest ratio counts."""
     own = next((float(r["ms (median)"]) for r in rows if r["arm"] == "ours"), None)
     for line in rows:
         line["ours is"] = "" if own is None else f"{float(line['ms (median)']) / own:.2f}x"

@@ -1,15 +1,15 @@
-"""Is a BERT that our defaults pretrain in a given time of any use? Fine-tune it and three others.
+"""Is a BERT pretrained by our defaults in a given time useful? Fine-tune it and three others.
 
     uv run benchmarks/usefulness.py --data data --language en --work-dir runs/usefulness
     uv run benchmarks/usefulness.py --data data --train-seconds 900 --max-train-rows 4000 ...
 
-For each labelled set four columns: the same model from random weights; the best cheap baseline
-(`cheap_baselines.py`); what Hugging Face's pipeline pretrains in the same time
+Each labelled set has four columns: the same model from random weights; the best cheap baseline
+(`cheap_baselines.py`); the model that Hugging Face's pipeline pretrains in the same time
 (`huggingface_pipeline.py`); and ours, `pretrain --corpus X --max-train-seconds T` with no other
-flag. All but the baseline are fine-tuned by our `finetune` with its defaults, which keep the best
-model as a tenth of the training rows tell it; nothing is chosen by the rows that are measured on.
-The number that counts is the median gain of ours over the best of the others. A finished cell is a
-line of WORK_DIR/cells.jsonl, models stay in WORK_DIR: started again, the same command goes on.
+flag. All but the baseline are fine-tuned by our `finetune` with its defaults, which keep the model
+that is best on a tenth of the training rows; the evaluation rows choose nothing. The number that
+counts is the median gain of ours over the best of the others. A finished cell is a line of
+WORK_DIR/cells.jsonl, and models stay in WORK_DIR: started again, the same command resumes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CORPORA = {
 RANDOM, CHEAP, THEIRS, OURS = "random weights", "cheap baseline", "Hugging Face", "ours"
 ARMS = (RANDOM, CHEAP, THEIRS, OURS)
 CHINESE_ALPHABET = 6000
-"""Characters in the vocabulary of Hugging Face's trainer, whose default of 1,000 is not Chinese."""
+"""Alphabet of Hugging Face's tokenizer trainer, whose default of 1,000 is too small for Chinese."""
 Cell = dict[str, Any]
 
 
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def run_cells(options: argparse.Namespace, work: Path) -> list[Cell]:
-    """Run each cell that the file of cells does not have; returns all that were asked for."""
+    """Run each cell that the file of cells lacks; return all requested cells."""
     file = work / "cells.jsonl"
     models = Models(options, work)
     cells = []
@@ -82,12 +82,12 @@ def run_cells(options: argparse.Namespace, work: Path) -> list[Cell]:
 
 
 def arms_and_seeds(num_seeds: int) -> list[tuple[str, int]]:
-    """Return the cells of a set: several seeds, but for the baselines, which draw nothing."""
+    """Return the cells of a set: several seeds, except for the baselines, which draw nothing."""
     return [(arm, seed) for arm in ARMS for seed in range(1, 2 if arm == CHEAP else num_seeds + 1)]
 
 
 def find_cell(file: Path, key: Mapping[str, Any]) -> Cell | None:
-    """Return a cell that was run before."""
+    """Return a cell that was run before, if any."""
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     cells = [json.loads(line) for line in lines]
     return next((cell for cell in cells if key.items() <= cell.items()), None)
@@ -132,7 +132,7 @@ class Models:
         return self._pretrain_theirs(run) if arm == THEIRS else self._draw_weights(run)
 
     def _pretrain(self) -> Path:
-        """Run our command, or find that it has been run."""
+        """Run our command, unless it has been run already."""
         run = self.folder / "ours"
         flags = ["--corpus", self.corpus, "--max-train-seconds", str(self.options.train_seconds)]
         machine_flags = ["--device", "cpu", "--num-threads", str(self.options.threads)]
@@ -164,7 +164,7 @@ class Models:
 
 
 def table(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """Return a row a set: mean and standard deviation of each arm in points, and ours' gain."""
+    """Return a row for each set: each arm's mean and standard deviation in points, and our gain."""
     rows = []
     for name in dict.fromkeys(cell["set"] for cell in cells):
         of_set = [cell for cell in cells if cell["set"] == name]
@@ -182,7 +182,7 @@ def table(cells: Sequence[Cell]) -> list[dict[str, Any]]:
 
 
 def described(values: Sequence[float]) -> str:
-    """Return 71.2 +- 0.4, the deviation over the sample; no deviation of a single value."""
+    """Return 71.2 +- 0.4 with the sample deviation; a single value has no deviation."""
     mean = f"{statistics.fmean(values):.1f}"
     return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.1f}"
 

@@ -1,11 +1,11 @@
 """The labelled sets that `usefulness.py` fine-tunes on: where they lie, and a draw of their rows.
 
 A draw is written in the set's own format, so that every arm reads the same rows in its own way.
-Each tenth row is kept apart for choosing: `finetune` keeps the model that is best on these, and
-the baselines, which choose by cross-validation, learn from all.
-Where a test file has labels it is what is measured on, otherwise the dev file; nothing is chosen
-by it. SQuAD's train file and CMRC's are not among the data: one fifth of SQuAD's dev articles is
-held out, and CMRC's trial file answers for its dev file.
+Every tenth row is set aside for choosing: `finetune` keeps the model that is best on these, and
+the baselines, which choose by cross-validation, learn from all rows.
+Evaluation uses the test file if it has labels, otherwise the dev file; nothing is chosen by it.
+SQuAD's train file and CMRC's are not among the data: one fifth of SQuAD's dev articles is held
+out, and CMRC is trained on its dev file and evaluated on its trial file.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from bert_scratch.finetuning.benchmark_suite import METRICS
 
 DRAW_SEED = 0
 CHOSEN_BY = 10
-"""One training row of so many is not learned from: it chooses among a run's models."""
+"""One training row in this many is not learned from; it chooses among a run's models."""
 HELD_OUT_ARTICLES = 5
-"""One of so many, where a set has one file for both."""
+"""One article in this many is held out, if a set has one file for both."""
 
 
 @dataclass(frozen=True)
 class LabelledSet:
-    """A set as it lies in the data folder."""
+    """A set as stored in the data folder."""
 
     name: str
     language: str
@@ -36,7 +36,7 @@ class LabelledSet:
     train: str
     evaluate: str
     kind: str
-    """table (with a header), lines, sentences (apart by blank lines) or questions."""
+    """table (with a header), lines, sentences (separated by blank lines) or questions."""
 
 
 def _glue(name: str, kind: str = "table") -> LabelledSet:
@@ -77,27 +77,27 @@ SETS = {
 
 @dataclass(frozen=True)
 class DrawnSet:
-    """A set whose training file has so many rows, as files in the set's own format."""
+    """A set with a limited number of training rows, as files in the set's own format."""
 
     source: LabelledSet
     drawn: Path
     """All the rows to learn from."""
     train: Path
-    """Nine of ten of them."""
+    """Nine of ten of the rows."""
     choose: Path
-    """Each tenth: which of a run's models is best is seen here."""
+    """Every tenth row, which decides the best of a run's models."""
     evaluate: Path
-    """What is measured on."""
+    """The rows to evaluate on."""
 
 
 def draw(source: LabelledSet, data: Path, folder: Path, max_rows: int) -> DrawnSet:
-    """Write a draw of the training rows, and the rows to measure on.
+    """Write a draw of the training rows, and the rows to evaluate on.
 
     Args:
-        source: which set.
+        source: the set.
         data: the folder of all sets.
-        folder: of the files to be written.
-        max_rows: texts, sentences or questions; those of a smaller file are all taken.
+        folder: folder for the files to be written.
+        max_rows: most texts, sentences or questions; a smaller file is used whole.
     """
     folder.mkdir(parents=True, exist_ok=True)
     ending = Path(source.train).suffix

@@ -75,6 +75,8 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "100000")
     # Report a lost store of several ranks in one line instead of torch's forty.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    # torch's profiler reports to its developers, and that there is no GPU.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")
     try:
         with _stopped_by_signals():
             command = COMMANDS[name]

@@ -1,10 +1,10 @@
-"""What matters in BERT: one thing changed at a time, each arm with the same budget, side by side.
+"""What matters in BERT: change one thing at a time, and compare arms with the same budget.
 
     python examples/ablate.py --corpus my_texts/ --seconds-each 120 --output-dir runs/ablation
 
-Every arm is a run of `pretrain` on the same prepared corpus. Two arms are the same but for the
-seed: a difference no larger than theirs says nothing. Steps favour what is slow, seconds what
-is fast. Prints the held-out losses, and draws them as a page.
+Every arm is a run of `pretrain` on the same prepared corpus. Two arms differ only in the seed: a
+difference no larger than theirs says nothing. A budget in steps favours slow arms, one in seconds
+fast arms. Prints the held-out losses, and draws them as a page.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def run_arms(
 
 
 def write_page(path: Path, found: list[tuple[str, float, float]]) -> None:
-    """Draw the losses, and the table below."""
+    """Draw the losses, with the table below."""
     names, losses = [row[0] for row in found], [row[1] for row in found]
     shares = [loss / max(losses) for loss in losses]
     texts = [f"{loss:.3f}" for loss in losses]

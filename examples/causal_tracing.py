@@ -1,12 +1,12 @@
-r"""Where a model keeps what it needs to fill a gap: states of one text put into another.
+r"""Where a model stores what it needs to fill a gap: states of one text are put into another.
 
     python examples/causal_tracing.py --model runs/mine/model --answer type \
         --clean "Return a new [MASK] of the given type." \
         --corrupted "Return a new [MASK] of the given name."
 
-Both texts have as many tokens and [MASK] in the same place. For each token and each layer the state
-of the clean text is put into the pass of the corrupted one; 100 % means that this one state brings
-the whole probability of the answer back, 0 % that it brings nothing.
+Both texts must have the same number of tokens, with [MASK] in the same place. For each token and
+each layer, the state of the clean text is put into the pass of the corrupted one: 100 % means that
+this one state restores the whole probability of the answer, 0 % that it restores nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bert_scratch.model.heads import BertForMaskedLM
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Print a row for each token, a column for the embeddings and each layer."""
+    """Print a row for each token, with columns for the embeddings and each layer."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--model", required=True, help="a model folder or a hub id")
     parser.add_argument("--clean", required=True, help="a text with one [MASK]")

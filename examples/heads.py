@@ -1,9 +1,9 @@
-"""Which heads a model needs: its loss on a text with each head disabled, or looking at all alike.
+"""Which heads a model needs: its loss on a text with each head disabled, or made uniform.
 
     python examples/heads.py --model runs/mine/model --text "The file is closed when it is deleted."
 
-Prints the loss in nats per token, each token hidden in a pass of its own, then by how much it
-rises for each head of each layer without it, and with its attention made uniform.
+Prints the loss in nats per token, with each token masked in a pass of its own. Then prints how much
+it rises, for each head of each layer, without the head and with its attention made uniform.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""A head of one's own: replace what a head does by a rule, and see the guesses change.
+"""Replace what an attention head does by a rule of your own, and see the guesses change.
 
     python examples/replace_head.py --model runs/mine/model --text "Return a new [MASK]."
 
-The rule here: each token takes over the value of the token before it. Any function from the tensor
-that comes to a site to one of the same shape will do; `bert_scratch.inference.surgery` has the list
-of sites.
+The rule here: each token takes the value of the token before it. Any function that maps the tensor
+at a site to one of the same shape will do; `bert_scratch.inference.surgery` lists the sites.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from bert_scratch.model.heads import BertForMaskedLM
 
 
 def previous_token_head(layer: int, head: int) -> list[Edit]:
-    """Let a head copy the value of the token before each token; the first copies its own."""
+    """Let a head copy the previous token's value to each token; the first copies its own."""
     values: list[Tensor] = []
 
     def keep(value: Tensor) -> Tensor:

@@ -1,11 +1,11 @@
-"""Sentence vectors from one checkpoint side by side: how well do their cosines rank scored pairs?
+"""Compare sentence vectors from one checkpoint: how well do their cosines rank scored pairs?
 
     uv run examples/sentence_vectors.py --model runs/mine/model --train STS-B/train.tsv \
         --eval STS-B/dev.tsv
 
-Training pairs serve three times: their sentences for the whitening, the same sentences as plain
+Training pairs are used three times: their sentences for whitening, the same sentences as plain
 texts for SimCSE, and the pairs with their scores for the supervised model. --sentences takes other
-texts for the first two. The figure is Spearman's correlation of cosines and scores, of the model
+texts for the first two. The figure is Spearman's correlation of cosines and scores, for the model
 after the last update: the evaluation file chooses nothing.
 """
 
@@ -37,7 +37,7 @@ TASK = "sentence-embedding"
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
-    """Measure all kinds, print the table and return it."""
+    """Evaluate all kinds, print the table and return it."""
     options = parse_arguments(arguments)
     train, held_out = read_pairs(options.train), read_pairs(options.eval)
     if options.sentences is None:
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Return the flags."""
+    """Return the parsed flags."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,13 +1,13 @@
-"""Word vectors side by side: gensim's word2vec, one vector a word from a BERT, vectors in context.
+"""Compare word vectors: gensim's word2vec, a BERT's one vector for each word, vectors in context.
 
     uv run examples/word_vectors.py --model runs/mine/model --corpus texts.txt \
         --train train.tsv --test test.tsv --text-column sentence
 
 Two questions. Classification: how well does logistic regression do on the mean of a text's word
-vectors? Word senses: is a use of "set" or "present" nearest to another one of the same sense? There
-all one-vector kinds must guess, for every use has the same vector; the context is their only help,
-so each is also shown with the mean of the words around. Word2vec and the static vectors learn from
-the same corpus.
+vectors? Word senses: is a use of "set" or "present" nearest to another one of the same sense? Here
+vectors without context must guess, since every use of a word has the same one; each kind is
+therefore also shown with the mean of the surrounding words. Word2vec and the static vectors learn
+from the same corpus.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def words_of(tokenizer: Tokenizer, text: str) -> list[str]:
-    """Return the words as the tokenizer cuts and normalises them."""
+    """Return the words as the tokenizer splits and normalises them."""
     (encoding,) = encode_with_offsets(tokenizer, [text])
     _, spans = group_pieces(encoding.word_ids, encoding.offsets)
     words = [text[start:end] for start, end in spans]
@@ -127,13 +127,13 @@ def words_of(tokenizer: Tokenizer, text: str) -> list[str]:
 
 
 def word2vec(sentences: Sequence[list[str]], size: int) -> KeyedVectors:
-    """Train gensim's word2vec; one worker, so that the seed decides everything."""
+    """Train gensim's word2vec, with one worker so that the seed decides everything."""
     model = Word2Vec(sentences, vector_size=size, sg=1, min_count=2, epochs=5, seed=1, workers=1)
     return model.wv
 
 
 def static(model: BertModel, tokenizer: Tokenizer, corpus: Sequence[str]) -> KeyedVectors:
-    """Average each word's contexts, by way of the file that other programs read."""
+    """Average each word's contexts, by way of the file format that other programs read."""
     found = static_word_vectors(model, tokenizer, lambda: corpus, min_count=2)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "vectors.txt"
@@ -142,7 +142,7 @@ def static(model: BertModel, tokenizer: Tokenizer, corpus: Sequence[str]) -> Key
 
 
 def mean_of_words(tokenizer: Tokenizer, vectors: KeyedVectors) -> Embed:
-    """Return a function from texts to the mean vector of their words, zeros where none is known."""
+    """Return a function from texts to the mean vector of their words, zeros if none is known."""
 
     def embed_texts(texts: Sequence[str]) -> Vectors:
         known = [[w for w in words_of(tokenizer, text) if w in vectors] for text in texts]

@@ -1,1 +1,1 @@
-"""A pretrained model learns a task: a reader, a head and a metric each, and training's loop."""
+"""Fine-tuning: a reader, a head and a metric for each task, and the loop that trains it."""

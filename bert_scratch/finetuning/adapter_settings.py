@@ -1,4 +1,4 @@
-"""Which adapters learn in place of the encoder, and how large: flags, and a file beside them."""
+"""Adapter settings: the kind of adapter that is trained instead of the encoder, and its size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _READ_BY = {
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterSettings(Settings):
-    """Which adapters, and how large."""
+    """The kind of adapter and its size."""
 
     adapter: str = "none"
     """A few new parameters learn in place of the encoder's: lora (merged into it at the end), bottleneck or prefix (only bert_scratch loads the result); none."""  # noqa: E501
@@ -43,7 +43,7 @@ class AdapterSettings(Settings):
                 raise InputError(f"{flag_of(name)} has no effect without --adapter {needed}")
 
     def adapter_settings(self) -> AdapterSettings:
-        """Return these settings alone, without those of a command that has more."""
+        """Return only these settings, without the others of a command that has more."""
         names = AdapterSettings.__dataclass_fields__
         return AdapterSettings(**{name: getattr(self, name) for name in names})
 

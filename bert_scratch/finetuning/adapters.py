@@ -1,8 +1,8 @@
-"""Adapters: a few new parameters learn in place of the encoder's.
+"""Adapters: a few new parameters are trained instead of the encoder's.
 
-Three kinds behind one interface. Low-rank changes merge into the matrices, so their result is an
-ordinary model. Bottlenecks and prefixes compute what no ordinary BERT computes: their folder has
-its weights under a name that only this package looks for, so that nothing loads half of them.
+There are three kinds behind one interface. Low-rank changes are merged into the matrices, so the
+result is an ordinary model. An ordinary BERT cannot compute bottlenecks and prefixes: their folder
+stores the weights under a name that only this package looks for, so nothing loads half of them.
 
 Letters: B rows, S positions, D hidden, P positions of a prefix.
 """
@@ -29,22 +29,22 @@ from bert_scratch.model.folder import SavesPretrained, read_config
 from bert_scratch.model.weight_files import WEIGHTS, read_safetensors
 
 ADAPTED_WEIGHTS, ADAPTER_FILE = "adapted_model.safetensors", "adapter.json"
-"""Of a model whose adapters cannot be merged: all its weights, and what kind they are of."""
+"""Files of a model whose adapters cannot be merged: all its weights, and the adapter settings."""
 
 Model = TypeVar("Model", bound=PretrainedModel)
 
 
 class LowRank(nn.Module):
-    """A matrix plus the product of two thin ones; the second starts at zero.
+    """A matrix plus the product of two thin matrices, of which the second starts at zero.
 
     Args:
-        shape: of the matrix, [out, in].
-        rank: columns of the one and rows of the other.
+        shape: shape of the matrix, [out, in].
+        rank: number of columns of one thin matrix and of rows of the other.
         alpha: the product is scaled by alpha / rank.
 
     Source:
         Hu et al. 2021, "LoRA: low-rank adaptation of large language models". Deviations: every
-        matrix of the encoder's layers has one, and query, key and value share theirs.
+        matrix of the encoder's layers is adapted, and query, key and value share one change.
     """
 
     def __init__(self, shape: torch.Size, *, rank: int, alpha: float) -> None:
@@ -60,15 +60,15 @@ class LowRank(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """A narrow block behind attention and feed-forward; it starts as no change.
+    """A narrow block after attention and feed-forward, which starts as the identity.
 
     Args:
         hidden_size: D.
         size: its inner width.
 
     Source:
-        Houlsby et al. 2019, "Parameter-efficient transfer learning for NLP", with both places
-        of each layer. Deviation: LayerNorms stay as pretrained.
+        Houlsby et al. 2019, "Parameter-efficient transfer learning for NLP", in both places of
+        each layer. Deviation: LayerNorms stay as pretrained.
     """
 
     def __init__(self, hidden_size: int, size: int) -> None:
@@ -85,7 +85,7 @@ class Bottleneck(nn.Module):
 
 
 class Prefix(nn.Module):
-    """Positions in front of a row that its tokens attend to, other ones in each layer.
+    """Positions in front of a row that its tokens attend to; each layer has its own.
 
     Args:
         config: hidden_size and initializer_range are used.
@@ -93,8 +93,8 @@ class Prefix(nn.Module):
 
     Source:
         Li and Liang 2021, "Prefix-tuning"; as in Liu et al. 2022, "P-tuning v2", the positions
-        are learned themselves, here as hidden states that the layer's own matrices make keys
-        and values of.
+        themselves are learned, here as hidden states that the layer's own matrices turn into
+        keys and values.
     """
 
     def __init__(self, config: BertConfig, size: int) -> None:
@@ -104,7 +104,7 @@ class Prefix(nn.Module):
             self.positions.mul_(config.initializer_range)
 
     def put_before(self, _layer: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Make [B, P + S, D] of a layer's [B, S, D], and its bias [B, 1, 1 or S, S] fit."""
+        """Extend a layer's [B, S, D] to [B, P + S, D], and its bias [B, 1, 1 or S, S] to fit."""
         hidden, bias, *rest = given
         size = len(self.positions)
         before = self.positions.to(hidden.dtype).expand(len(hidden), -1, -1)
@@ -113,16 +113,16 @@ class Prefix(nn.Module):
         return (torch.cat([before, hidden], dim=1), bias, *rest)
 
     def take_away(self, _layer: nn.Module, _given: tuple[Any, ...], output: Tensor) -> Tensor:
-        """Return the [B, S, D] behind the prefix."""
+        """Return the [B, S, D] after the prefix."""
         return output[:, len(self.positions) :]
 
 
 def add_adapters(model: PretrainedModel, settings: AdapterSettings) -> None:
-    """Freeze the encoder and give its layers adapters that learn.
+    """Freeze the encoder and give its layers trainable adapters.
 
     Args:
-        model: changed in place; pooler and head learn as they are.
-        settings: of which kind.
+        model: changed in place; pooler and head stay trainable.
+        settings: the kind of adapter and its size.
     """
     freeze(model, "all")
     size, config = settings.adapter_size, model.config
@@ -151,9 +151,9 @@ def _through_adapter(place: nn.Module, _given: tuple[Any, ...], output: Tensor) 
 
 
 def result_of(model: Model, settings: AdapterSettings) -> Model:
-    """Return the model that is the result: what merges is merged.
+    """Return the resulting model, with adapters merged if their kind can be.
 
-    A head that learned beside the task's, of masked tokens, is left out.
+    A masked-token head that was trained beside the task's head is left out.
     """
     made = type(model)(model.config)
     if not settings.merges:
@@ -167,7 +167,7 @@ def result_of(model: Model, settings: AdapterSettings) -> Model:
 
 
 def load_weights(model: PretrainedModel, file: Path) -> None:
-    """Put stored weights, adapters and all, into a model that has adapters."""
+    """Load stored weights, adapters included, into a model that has adapters."""
     model.load_state_dict(huggingface.from_hf(read_safetensors(file), model.config))
 
 
@@ -182,8 +182,8 @@ def write_adapted_folder(
 ) -> None:
     """Write a model whose adapters cannot be merged; only `load_adapted` reads it.
 
-    Under the usual name of the weights other programs would load the encoder without its
-    adapters, and answer wrongly. Arguments are those of `write_model_folder`, and the settings.
+    If the weights had their usual name, other programs would load the encoder without its
+    adapters and answer wrongly. The arguments are those of `write_model_folder`, and the settings.
     """
     with durable.durable_folder(folder) as temporary:
         model.save_pretrained(temporary, tokenizer)
@@ -194,7 +194,7 @@ def write_adapted_folder(
 
 
 def is_adapted(folder: str | Path) -> bool:
-    """Tell whether a folder is one that `write_adapted_folder` wrote."""
+    """Tell whether `write_adapted_folder` wrote a folder."""
     return (Path(folder) / ADAPTED_WEIGHTS).is_file()
 
 
@@ -202,9 +202,9 @@ def load_adapted(model_class: type[Model], folder: Path, **overrides: Any) -> Mo
     """Load what `write_adapted_folder` wrote, in evaluation mode on the CPU.
 
     Args:
-        model_class: of the task.
-        folder: with the weights.
-        overrides: `BertConfig` fields.
+        model_class: the task's model class.
+        folder: the folder with the weights.
+        overrides: `BertConfig` fields to replace.
 
     Raises:
         InputError: if the folder is damaged.

@@ -1,4 +1,4 @@
-"""Adversarial training: each update also learns from the embeddings moved where it hurts most.
+"""Adversarial training: each update also learns from embeddings moved to where the loss grows most.
 
 Letters: R rows, S positions, D hidden.
 """
@@ -21,15 +21,15 @@ class AdversarialObjective(TaskObjective):
     """The task's loss, plus that of the same rows with perturbed embeddings.
 
     Args:
-        task: whose loss is minimised.
+        task: the task whose loss is minimised.
         epsilon: length of each row's perturbation, over all its positions.
 
     Source:
         Miyato et al. 2017, "Adversarial training methods for semi-supervised text
-        classification" (the fast gradient method). Deviation: embeddings are not normalised. Their
-        5 is 1.6 % of the length of a row of 400 words of width 256; the default here is 1.3 % of
-        one of 128 tokens of BERT-base and 5 % of a sentence of a small model of ours, which 1.0
-        made worse.
+        classification" (the fast gradient method). Deviation: embeddings are not normalised. The
+        paper's epsilon of 5 is 1.6 % of the norm of a row of 400 words of width 256. The default
+        here is 1.3 % of that of 128 tokens of BERT-base, and 5 % of that of a sentence in a small
+        model of ours, which 1.0 made worse.
     """
 
     def __init__(self, task: Task[Any, Any], epsilon: float) -> None:
@@ -39,10 +39,10 @@ class AdversarialObjective(TaskObjective):
     def loss(
         self, model: nn.Module, micro_batch: RowBatch, counts: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return both losses together, and the sums of the plain one for the log.
+        """Return the sum of both losses, and the sums of the plain one for the log.
 
-        The plain loss's gradients are added to the parameters' on the way: the backward pass that
-        finds the perturbation finds them too. What is returned adds those of the moved rows.
+        The backward pass that finds the perturbation also adds the plain loss's gradients to those
+        of the parameters. The returned loss only adds the gradients of the perturbed rows.
         """
         num_rows = micro_batch.input_ids.flatten(0, -2).shape[0]
         width = model.get_parameter("bert.embeddings.layer_norm.weight").shape[0]

@@ -1,4 +1,4 @@
-"""What a run says before its first step: task, examples, model, choices with their reasons."""
+"""What a run prints before its first step: task, examples, model, choices and reasons."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from bert_scratch.finetuning.assemble import Parts
 from bert_scratch.finetuning.labelled_rows import LabelledText
 
 _SHOWN = 60
-"""Characters of the first text, by which a column taken for another is seen."""
+"""Characters of the first text that are shown, enough to notice that a wrong column was read."""
 
 
 def announce(parts: Parts) -> None:
-    """Print what will be learnt from what, and what was chosen and why."""
+    """Print the task and its examples, and what was chosen and why."""
     shape, config = parts.bert_config, parts.config
     labels = ", ".join(parts.task.labels[:10]) + (", ..." if len(parts.task.labels) > 10 else "")
     print(

@@ -56,12 +56,12 @@ DROPOUT = 0.1
 
 @dataclass(frozen=True)
 class Examples:
-    """The examples of a file, and the rows made of them."""
+    """The examples of a file, and the rows made from them."""
 
     examples: list[Any]
     rows: list[Row]
     labelled: bool
-    """Whether every one has its label."""
+    """Whether every example has a label."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,25 +78,25 @@ class Parts:
     eval: Examples
     test: Examples | None
     has_fresh_head: bool
-    """Whether the classifier that the model has was made for something else."""
+    """Whether the model's classifier was trained for something else, so the head is drawn anew."""
     reasons: list[str]
     """One line for each value that was chosen for the user."""
 
     @property
     def steps_per_epoch(self) -> int:
-        """Updates of a pass over the training file; the last may have fewer rows."""
+        """Updates in one pass over the training file; the last may have fewer rows."""
         return -(-len(self.train.rows) // self.config.train_batch_size)
 
     @property
     def num_train_steps(self) -> int:
-        """Updates in all."""
+        """Total number of updates."""
         if self.config.num_train_steps is not None:
             return self.config.num_train_steps
         assert self.config.num_train_epochs is not None
         return max(1, math.ceil(self.config.num_train_epochs * self.steps_per_epoch))
 
     def batches(self, first_step: int) -> Generator[RowBatch, None, None]:
-        """Yield the batches of a step and all after it, a function of (seed, step)."""
+        """Yield the batches from a step on; each is a function of (seed, step)."""
         size, num_rows = self.config.train_batch_size, len(self.train.rows)
         step = first_step
         while True:
@@ -110,7 +110,7 @@ class Parts:
             step += 1
 
     def build_model(self, checkpoint: Path | None = None) -> PretrainedModel:
-        """Return the pretrained model with the task's new head, or that of a checkpoint."""
+        """Return the pretrained model with a new task head, or the model of a checkpoint."""
         torch.manual_seed(seed_for("weights", self.config.seed))
         config = self.config
         has_adapters = config.adapter != "none"
@@ -153,7 +153,7 @@ class Parts:
         )
 
     def objective(self) -> TaskObjective | AuxiliaryObjective:
-        """Return what is minimised."""
+        """Return the objective to minimise."""
         config, tokenizer = self.config, self.tokenizer.tokenizer
         objective = TaskObjective(self.task)
         if config.adversarial == "fgm":
@@ -169,7 +169,7 @@ class Parts:
         return AuxiliaryObjective(objective, masker, config.auxiliary_mlm)
 
     def build_updater(self, model: PretrainedModel) -> Updater[RowBatch]:
-        """Return what makes the updates of the model, with a new optimizer."""
+        """Return the updater of the model, with a new optimizer."""
         config = self.config
         assert config.micro_batch_size is not None
         return Updater(
@@ -183,7 +183,7 @@ class Parts:
         )
 
     def plan(self) -> Plan:
-        """Return what the loop does when."""
+        """Return the loop's plan: how many steps, and when to log, evaluate and save."""
         config = self.config
         assert config.learning_rate is not None
         return Plan(
@@ -201,7 +201,7 @@ def assemble(config: FinetuneConfig) -> Parts:
     """Read the files and fill in what the user left out.
 
     Args:
-        config: as asked for, or as resolved by an earlier start of the same run.
+        config: as the user gave it, or as an earlier start of the same run resolved it.
 
     Raises:
         InputError: if model, files or settings cannot be used together.
@@ -251,7 +251,7 @@ def assemble(config: FinetuneConfig) -> Parts:
 
 
 def _resolved(parts: Parts) -> Parts:
-    """Choose learning rate, length, dropout and passes where the user left them out."""
+    """Choose the settings that the user left out, such as learning rate, dropout and passes."""
     config, reasons = parts.config, list(parts.reasons)
     if config.learning_rate is None:
         width = parts.bert_config.hidden_size
@@ -282,10 +282,10 @@ def _resolved(parts: Parts) -> Parts:
 
 
 def few_of_each_label(examples: Sequence[Any], count: int, *, seed: int) -> list[Any]:
-    """Return so many examples of each label, drawn by the seed, in the order of the file.
+    """Return `count` examples of each label, drawn by the seed, in the order of the file.
 
     Raises:
-        InputError: if the examples have no single label each, or one has too few.
+        InputError: if an example does not have a single label, or a label has too few examples.
     """
     of_label = defaultdict(list)
     for number, example in enumerate(examples):
@@ -308,7 +308,7 @@ def check_metric(metric: str, task: Task[Any, Any]) -> None:
     """Refuse a metric that the task does not have.
 
     Raises:
-        InputError: naming those it has.
+        InputError: naming the metrics that it has.
     """
     check_choice("--metric", metric, (*task.metric_names, "loss"))
 

@@ -1,4 +1,4 @@
-"""Masked tokens beside the task: a model that goes on guessing them forgets less of its language.
+"""Masked tokens beside the task: a model that keeps predicting them forgets less of its language.
 
 Letters: R rows, S positions, N predicted positions.
 """
@@ -24,15 +24,15 @@ _HEAD = "mlm_head"
 
 
 def has_mlm_head(folder: Path) -> bool:
-    """Tell whether the model of a folder can guess masked tokens."""
+    """Tell whether the model of a folder can predict masked tokens."""
     return any(name.startswith("cls.predictions.") for name in read_weights(folder))
 
 
 def add_mlm_head(model: PretrainedModel, source: str | Path) -> None:
-    """Give a model the head of masked tokens that its pretrained folder has, tied as there.
+    """Give a model the masked-token head of its pretrained folder, with the same weight tying.
 
     Args:
-        model: of any task; changed in place.
+        model: a model of any task; changed in place.
         source: the folder or hub id that it was loaded from.
     """
     head = BertForMaskedLM.from_pretrained(source).mlm_head
@@ -43,12 +43,12 @@ def add_mlm_head(model: PretrainedModel, source: str | Path) -> None:
 
 
 class AuxiliaryObjective:
-    """A task's loss, plus that of guessing masked tokens of the same rows, with a weight.
+    """A task's loss, plus the weighted loss of predicting masked tokens of the same rows.
 
     Args:
         task: the objective of the task.
-        masker: which tokens are masked, by each row's key.
-        weight: of the mean loss over masked tokens.
+        masker: chooses the masked tokens by each row's key.
+        weight: weight of the mean loss over masked tokens.
 
     Source:
         Radford et al. 2018, "Improving language understanding by generative pre-training",
@@ -61,9 +61,9 @@ class AuxiliaryObjective:
         self._task, self._masker, self._weight = task, masker, weight
 
     def counts(self, batch: RowBatch) -> Tensor:
-        """Return [2] float32, what the task's summed loss is divided by, and masked tokens.
+        """Return [2] float32: the divisor of the task's summed loss, and the masked tokens.
 
-        Texts of nothing that can be masked count as one token, whose loss is 0.
+        If no text has anything that can be masked, they count as one token, whose loss is 0.
         """
         _, positions, _ = self._masked(batch)
         return torch.cat([self._task.counts(batch), torch.tensor([max(1.0, len(positions))])])
@@ -71,7 +71,7 @@ class AuxiliaryObjective:
     def loss(
         self, model: nn.Module, micro_batch: RowBatch, counts: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the part of the step's loss that a micro-batch adds, and its sums for the log."""
+        """Return a micro-batch's part of the step's loss, and its sums for the log."""
         loss, sums = self._task.loss(model, micro_batch, counts)
         ids, positions, labels = self._masked(micro_batch)
         encoder = model.get_submodule("bert")
@@ -88,14 +88,15 @@ class AuxiliaryObjective:
         return loss + self._weight * total / counts[1], torch.cat([sums, own])
 
     def means(self, sums: list[float]) -> dict[str, float]:
-        """Return the task's mean loss, and that of masked tokens."""
+        """Return the mean loss of the task and that of masked tokens."""
         *task, total, count = sums
         return {**self._task.means(task), "mlm_loss": total / max(count, 1.0)}
 
     def _masked(self, batch: RowBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Return [R, S] ids with tokens masked, the [N] flat positions and what stood there.
+        """Return the masked [R, S] ids, the [N] flat masked positions and the [N] original ids.
 
-        With choices, each is a row of its own. Drawn on the host, which then waits for no GPU.
+        Each choice is a row of its own. Masks are drawn on the host, so it need not wait for a
+        GPU.
         """
         device = batch.input_ids.device
         if device.type != "cpu":
@@ -112,6 +113,6 @@ class AuxiliaryObjective:
         lengths = batch.attention_mask.flatten(0, -2).sum(dim=-1)
         drawn: Iterable[Tensor] = self._masker.mask(ids, lengths, keys)
         if device.type == "cuda":
-            drawn = map(Tensor.pin_memory, drawn)  # else the copy would wait for the device
+            drawn = map(Tensor.pin_memory, drawn)  # otherwise the copy would wait for the device
         ids, positions, labels = (each.to(device, non_blocking=True) for each in drawn)
         return ids, positions, labels

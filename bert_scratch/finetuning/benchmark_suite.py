@@ -1,4 +1,4 @@
-"""The command `benchmark-suite`: fine-tune on every set of a GLUE-like folder, one table."""
+"""The command `benchmark-suite`: fine-tune on every set of a GLUE-like folder."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ SUITE = "suite.json"
 HELD_OUT = ("dev", "validation", "valid", "eval", "dev_matched")
 ENDINGS = (".tsv", ".csv", ".jsonl", ".json")
 COLUMN_ENDINGS = (".conll", ".bio", ".bioes", ".bmes", ".iob", ".iob2", ".txt")
-"""Of files with a word and its tag a line."""
+"""Endings of files with one word and its tag a line."""
 METRICS = {"cola": "matthews_corrcoef", "mrpc": "f1", "qqp": "f1"}
-"""Of sets of texts that are measured otherwise than by accuracy, or Pearson's correlation."""
+"""Metrics of the text sets that do not use the default, accuracy or Pearson's correlation."""
 MAX_CLASSES = 50
-"""Numbers of more different values than this are scores, not classes."""
+"""Numeric labels with more distinct values than this are scores, not classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,13 +65,13 @@ class DataSet:
     name: str
     task: str
     metric: str | None
-    """None for the task's own: f1 of entities and of answers."""
+    """None for the task's default: f1 of entities and of answers."""
     train_file: str
     eval_file: str
 
 
 def run_benchmark_suite(config: BenchmarkSuiteConfig) -> None:
-    """Run every set with every seed; stopped, the same command goes on.
+    """Run every set with every seed; if stopped, the same command resumes.
 
     Raises:
         InputError: if the folder holds no set, or one cannot be used.
@@ -100,7 +100,7 @@ def run_benchmark_suite(config: BenchmarkSuiteConfig) -> None:
 
 
 def _stored_sets(out: Path, model: str) -> dict[str, Any]:
-    """Return what the suite's file says of sets that were run before, with the same model."""
+    """Return what the suite's file holds of sets already run with the same model."""
     before = read_json_object(out / SUITE) if (out / SUITE).exists() else {"sets": {}}
     sets = before.get("sets")
     if not isinstance(sets, dict):
@@ -112,10 +112,10 @@ def _stored_sets(out: Path, model: str) -> dict[str, Any]:
 
 
 def find_sets(config: BenchmarkSuiteConfig) -> list[DataSet]:
-    """Return the sets of the folder that were asked for, by name.
+    """Return the requested sets of the folder, in order of their names.
 
     Raises:
-        InputError: if there is none, or one that was asked for is not there.
+        InputError: if there is none, or a requested one is missing.
     """
     found = {data_set.name: data_set for data_set in _sets_in(Path(config.folder))}
     if not found:
@@ -149,7 +149,7 @@ def _sets_in(folder: Path) -> Iterator[DataSet]:
 
 
 def _file(folder: Path, names: tuple[str, ...]) -> str | None:
-    """Return the first file so named: train.tsv, train.char.bmes, train-v1.1.json."""
+    """Return the first file with such a name: train.tsv, train.char.bmes, train-v1.1.json."""
     files = sorted(path for path in folder.iterdir() if path.is_file())
     for name in names:
         for ending in (*ENDINGS, *COLUMN_ENDINGS):
@@ -161,7 +161,7 @@ def _file(folder: Path, names: tuple[str, ...]) -> str | None:
 
 
 def _task_of(file: str) -> str:
-    """Tell by a file's ending and beginning which task it is for."""
+    """Tell a file's task from its ending and its first lines."""
     _, text = read_text(file)
     if Path(file).suffix in COLUMN_ENDINGS or _has_tags(text):
         return "token-classification"
@@ -173,7 +173,7 @@ def _task_of(file: str) -> str:
 
 
 def _has_tags(text: str) -> bool:
-    """Tell whether the first object marks words or spans, or the first row of a table does."""
+    """Tell whether the first JSON object or table row has tagged words or spans."""
     first, _, rest = text.partition("\n")
     if text.lstrip().startswith("{"):
         record = _object(first)
@@ -183,13 +183,13 @@ def _has_tags(text: str) -> bool:
 
 
 def _is_of_questions(text: str) -> bool:
-    """Tell whether the first object is a question, or the whole is SQuAD's document."""
+    """Tell whether the first JSON object is a question, or the whole file a SQuAD document."""
     first = _object(text.partition("\n")[0])
     return {"question", "context"} <= first.keys() or "data" in (first or _object(text))
 
 
 def _object(text: str) -> dict[str, Any]:
-    """Return a JSON object, an empty one where there is none."""
+    """Return the JSON object in a text, or an empty one if there is none."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -198,7 +198,7 @@ def _object(text: str) -> dict[str, Any]:
 
 
 def _are_scores(labels: list[Any]) -> bool:
-    """Tell whether labels are numbers of many different values."""
+    """Tell whether labels are numbers with many distinct values."""
     distinct = set(labels)
     if len(distinct) <= MAX_CLASSES:
         return False

@@ -1,4 +1,4 @@
-"""What a run does where the user says nothing, as functions of model and data."""
+"""Defaults for what the user leaves out, as functions of model and data."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from bert_scratch.config import BertConfig
 from bert_scratch.finetuning.task_settings import ROW_LENGTH
 
 EPOCHS, ENTITY_EPOCHS = 3, 6
-"""Passes over a training file that is large enough."""
+"""Passes over a training file that is large enough; the second is for entities."""
 MIN_STEPS = 300
-"""A small file is gone through more often, until there are so many updates,"""
+"""A small file gets more passes, until there are this many updates,"""
 MAX_EPOCHS = 20
 """but no more often than this."""
 BASE_WIDTH, BASE_LEARNING_RATE = 768, 2e-5
-"""What Devlin et al. 2018, section 4.1, fine-tune BERT-base with."""
+"""Width and learning rate with which Devlin et al. 2018, section 4.1, fine-tune BERT-base."""
 MAX_LEARNING_RATE = 1e-3
 SMALLEST_PASS = 16
-"""Rows."""
+"""Minimum rows in a forward pass on a CPU."""
 
 
 def learning_rate_for(hidden_size: int) -> float:
-    """Return the peak learning rate for a model's width: it falls with the square of the width.
+    """Return the peak learning rate for a model's width; it falls with the square of the width.
 
     The usual 2e-5 hardly moves a small model. Measured at width 128 (2 layers) on 4,000 texts of
     SST-2, accuracy on the dev set after each pass: 0.638, 0.673, 0.683 with 3e-4; 0.671, 0.724,
@@ -32,24 +32,24 @@ def learning_rate_for(hidden_size: int) -> float:
 
 
 def row_length_for(config: BertConfig) -> int:
-    """Return the tokens of a row at most: the usual 128, or all that a shorter model can take."""
+    """Return the most tokens of a row: the usual 128, or fewer if the model can take no more."""
     return min(ROW_LENGTH, config.max_position_embeddings)
 
 
 def micro_batch_for(batch_size: int) -> int:
-    """Return the rows of a forward pass on a CPU, where rows of like length share a pass.
+    """Return the rows of a forward pass on a CPU, where rows of similar length share a pass.
 
-    Of 32 rows padded to the longest, 37 % (MRPC) to 64 % (SST-2) is padding. In two passes a step
-    of a model of width 256 takes 0.80 of the time on SST-2, 0.81 on MRPC and CoNLL; in four it
-    takes longer again.
+    When 32 rows are padded to the longest, 37 % (MRPC) to 64 % (SST-2) is padding. With two passes
+    a step of a model of width 256 takes 0.80 of the time on SST-2, 0.81 on MRPC and CoNLL; with
+    four it takes longer again.
     """
     return max(SMALLEST_PASS, -(-batch_size // 2))
 
 
 def num_epochs_for(steps_per_epoch: int, task: str) -> int:
-    """Return the passes over the training file: more for entities.
+    """Return the number of passes over the training file; entities get more.
 
-    Six in place of three raised F1 on CoNLL-2003 from 0.813 to 0.824 (width 256, pretrained for an
+    Six instead of three raised F1 on CoNLL-2003 from 0.813 to 0.824 (width 256, pretrained for an
     hour) and from 0.637 to 0.670 (width 128, six minutes); CoLA fell from 0.128 to 0.087.
     """
     usual = ENTITY_EPOCHS if task == "token-classification" else EPOCHS
@@ -57,9 +57,9 @@ def num_epochs_for(steps_per_epoch: int, task: str) -> int:
 
 
 def adversarial_for(task: str, hidden_size: int) -> str:
-    """Return fgm for entities and narrow models, else none.
+    """Return fgm for entities with a narrow model, otherwise none.
 
-    Measured with widths 128 and 256 on several sets of entities (`docs/benchmarks.md`); sentiment
+    Measured with widths 128 and 256 on several entity sets (`docs/benchmarks.md`); sentiment
     gained nothing, and wider models were not tried.
     """
     is_narrow = hidden_size < BASE_WIDTH

@@ -1,4 +1,4 @@
-"""Classification of texts and pairs: one label each, or several that hold together.
+"""Classification of texts and pairs, with one label each or several (multi-label).
 
 Letters: R rows, C classes.
 """
@@ -27,7 +27,7 @@ from bert_scratch.model.task_heads import MULTI_LABEL, SINGLE_LABEL
 
 MAX_LABELS = 10_000
 HOLDS = 0.5
-"""A label that can stand beside others is given from this probability on."""
+"""In a multi-label task, a label is predicted from this probability on."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class ClassAnswer:
     """What the model says about one text."""
 
     label: str | tuple[str, ...]
-    """The likeliest label, or all that hold."""
+    """The likeliest label, or all that apply."""
     probabilities: tuple[float, ...]
-    """Of each label, in the task's order; they add up to 1 unless labels hold together."""
+    """Probability of each label, in the task's order; they sum to 1 unless it is multi-label."""
 
 
 class Classification(TextTask[ClassAnswer]):
-    """One label out of several for each text; or any number of them, where some have lists."""
+    """One label for each text, or any number of labels if some examples have lists."""
 
     def __init__(self, settings: TaskSettings, labels: Sequence[str] = ()) -> None:
         super().__init__(settings, labels)
@@ -50,11 +50,11 @@ class Classification(TextTask[ClassAnswer]):
 
     @property
     def is_multi_label(self) -> bool:
-        """Whether several labels can hold together."""
+        """Whether a text can have several labels."""
         return self.settings.multi_label
 
     def learn(self, examples: Sequence[LabelledText]) -> None:
-        """Take the labels of the training examples, in order: numbers by value, names by letter."""
+        """Take the labels of the training examples, sorted: numbers by value, names by letter."""
         super().learn(examples)
         multi_label = self.is_multi_label or any(isinstance(e.label, tuple) for e in examples)
         self.settings = self.settings.replace(multi_label=multi_label)
@@ -78,12 +78,12 @@ class Classification(TextTask[ClassAnswer]):
 
     @property
     def config_fields(self) -> dict[str, Any]:
-        """The labels, and of which kind they are."""
+        """The labels and the problem type."""
         kind = MULTI_LABEL if self.is_multi_label else SINGLE_LABEL
         return {"id2label": dict(enumerate(self.labels)), "problem_type": kind}
 
     def target(self, example: LabelledText) -> int | list[float]:
-        """Return the number of the label, or 1 for each that holds and 0 for the others."""
+        """Return the label's index, or 1 for each label that applies and 0 for the others."""
         numbers = []
         for name in _names(example):
             if name not in self._numbers:
@@ -103,7 +103,7 @@ class Classification(TextTask[ClassAnswer]):
         return [float(number in numbers) for number in range(len(self.labels))]
 
     def loss(self, logits: Tensor, batch: RowBatch) -> Tensor:
-        """Return the summed cross-entropy; of labels that hold together the mean over them."""
+        """Return the summed cross-entropy; if multi-label, each row's is the mean over labels."""
         assert batch.labels is not None
         weight = None
         if self._class_weights is not None:
@@ -134,7 +134,7 @@ class Classification(TextTask[ClassAnswer]):
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        """Accuracy first; `f1` is that of the second of two labels."""
+        """Accuracy first; with two labels, `f1` is that of the second."""
         return self._measured()
 
     def _measured(self) -> tuple[str, ...]:
@@ -147,19 +147,19 @@ class Classification(TextTask[ClassAnswer]):
     def metrics(
         self, examples: Sequence[LabelledText], answers: Sequence[ClassAnswer]
     ) -> dict[str, float]:
-        """Compare labels; where some can hold together, accuracy is that of whole sets."""
+        """Compare labels; in a multi-label task, accuracy counts exactly equal sets."""
         sklearn = import_extra("sklearn.metrics", "measuring a fine-tuned model", "sklearn")
         true = np.array([self.target(example) for example in examples])
         if self.is_multi_label:
             given = np.array([[float(n in a.label) for n in self.labels] for a in answers])
         else:
             given = np.array([self._numbers[str(answer.label)] for answer in answers])
-        # scikit-learn takes a lone column for two classes, of which "not the label" is one.
+        # scikit-learn reads a single column as two classes, one of which is "not the label".
         lone = [1] if self.is_multi_label and len(self.labels) == 1 else None
         values: dict[str, float] = {}
         for name in self._measured():
             base, _, average = name.partition("_")
-            with warnings.catch_warnings():  # a label that is given and never right is no news
+            with warnings.catch_warnings():  # ignore: a label was predicted but never right
                 warnings.simplefilter("ignore", UserWarning)
                 if base == "f1":
                     score = sklearn.f1_score(
@@ -173,11 +173,11 @@ class Classification(TextTask[ClassAnswer]):
         return values
 
     def compared(self, example: LabelledText, answer: ClassAnswer) -> tuple[Any, Any]:
-        """Return both labels, as the files name them."""
+        """Return the predicted and the right label, as named in the files."""
         return answer.label, example.label
 
     def record(self, example: LabelledText, answer: ClassAnswer) -> dict[str, Any]:
-        """Return the label and the probability of each."""
+        """Return the predicted label and the probability of each label."""
         label = answer.label if isinstance(answer.label, str) else list(answer.label)
         shares = {
             name: round(share, 6)
@@ -193,9 +193,9 @@ class Classification(TextTask[ClassAnswer]):
         return ClassAnswer(self.labels[shares.index(max(shares))], tuple(shares))
 
     def _balanced(self, counts: Counter[str], num_examples: int) -> list[float]:
-        """Return what makes each label count alike, as scikit-learn's `balanced` does.
+        """Return weights that make all labels count equally, as scikit-learn's `balanced` does.
 
-        Of labels that hold together it is how much a text that has one outweighs one that has not.
+        In a multi-label task, a weight says how much a text with the label outweighs one without.
         """
         of_label = [max(1, counts[name]) for name in self.labels]
         if self.is_multi_label:
@@ -204,7 +204,7 @@ class Classification(TextTask[ClassAnswer]):
 
 
 def mean_over_rows(rows: Sequence[Row], logits: Sequence[Tensor], num_examples: int) -> Tensor:
-    """Return [E, ...], the mean of the scores of each example's rows."""
+    """Return [E, ...], the mean scores over each example's rows."""
     stacked = torch.stack(list(logits))
     examples = torch.tensor([row.example for row in rows])
     sums = stacked.new_zeros(num_examples, *stacked.shape[1:]).index_add_(0, examples, stacked)
@@ -213,13 +213,13 @@ def mean_over_rows(rows: Sequence[Row], logits: Sequence[Tensor], num_examples: 
 
 
 def _names(example: LabelledText) -> tuple[str, ...]:
-    """Return the labels an example has, one or several."""
+    """Return an example's labels, one or several."""
     if example.label is None:
         return ()
     return (example.label,) if isinstance(example.label, str) else example.label
 
 
 def _order(labels: Counter[str]) -> Any:
-    """Return the key that sorts labels: by value where all are whole numbers."""
+    """Return the sort key of labels: their value if all are whole numbers."""
     numeric = all(name.removeprefix("-").isdecimal() for name in labels)
     return int if numeric else str

@@ -1,13 +1,13 @@
-"""A head of the user's own, `--task my_head.py:MyHead`: it gets the loop, checkpoints and export.
+"""A user-defined head, `--task my_head.py:MyHead`, trained, checkpointed and exported like others.
 
-The class is an `nn.Module` made with the model's `BertConfig`. It needs `forward(hidden_states
+The class is an `nn.Module` built from the model's `BertConfig`. It needs `forward(hidden_states
 [B, S, D], batch) -> logits`, and may have
 
-- `task`, the task whose files, labels and answers it has: "classification" when it says nothing;
-- `loss(logits, batch) -> tensor []`, the mean over a batch; otherwise the task's;
-- `metric(predictions, labels) -> float`, larger is better, of lists as they stand in the files (of
-  entities a list of tags each, of questions the answer and all that are right); otherwise the
-  task's metrics alone.
+- `task`, the task whose files, labels and answers it has; "classification" by default;
+- `loss(logits, batch) -> tensor []`, the mean over a batch; by default the task's loss;
+- `metric(predictions, labels) -> float`, larger is better, of lists as they stand in the files (for
+  entities a list of tags each, for questions the answer and all right answers); by default there
+  are only the task's metrics.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bert_scratch.model.heads import ModelWithHeads
 from bert_scratch.user_code import load_from_file
 
 METRIC = "metric"
-"""What the value of the head's own metric is called."""
+"""The name of the value of the head's own metric."""
 
 
 def is_custom(name: str) -> bool:
@@ -37,7 +37,7 @@ def load_head(name: str) -> type[nn.Module]:
     """Import the class that `FILE.py:CLASS` names.
 
     Raises:
-        InputError: if there is no such file or class, or the class is no head.
+        InputError: if there is no such file or class, or the class is not a head.
     """
     head = load_from_file(name, flag="--task")
     if not (isinstance(head, type) and issubclass(head, nn.Module)):
@@ -46,7 +46,7 @@ def load_head(name: str) -> type[nn.Module]:
 
 
 def with_head(base: type[Task[Any, Any]], head: type[nn.Module]) -> type[Task[Any, Any]]:
-    """Return a task that reads and answers as another, with a head of its own.
+    """Return a task that reads and answers like another, but has a user-defined head.
 
     Args:
         base: the task whose files, labels and answers it has.
@@ -60,7 +60,7 @@ def with_head(base: type[Task[Any, Any]], head: type[nn.Module]) -> type[Task[An
             self.classifier = head(self.config)
 
     class TaskWithHead(base):  # type: ignore[misc, valid-type]
-        """The task with the user's forward pass, and loss and metric where there are any."""
+        """The task with the user's forward pass, and the user's loss and metric, if any."""
 
         model_class = BertWithHead
         may_cut_batches = False  # its loss may compare rows

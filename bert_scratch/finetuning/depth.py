@@ -1,4 +1,4 @@
-"""Parameters by their depth: which learn, and how fast."""
+"""Parameters by depth: which are trained, and how fast."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def depth_of(name: str, num_layers: int) -> int:
     """Return 0 for the embeddings, 1 to L for the layers, L + 1 for pooler and heads.
 
     Args:
-        name: of a parameter of a model with a head.
+        name: name of a parameter of a model with a head.
         num_layers: L.
     """
     if name.startswith("bert.embeddings."):
@@ -22,7 +22,7 @@ def depth_of(name: str, num_layers: int) -> int:
 
 
 def lr_scale_of(name: str, num_layers: int, decay: float) -> float:
-    """Return what a parameter's learning rate is multiplied by: decay for each layer above it.
+    """Return the factor of a parameter's learning rate: decay once for each layer above it.
 
     Source:
         Sun et al. 2019, "How to fine-tune BERT for text classification?", section 5.3.2.
@@ -31,12 +31,12 @@ def lr_scale_of(name: str, num_layers: int, decay: float) -> float:
 
 
 def freeze(model: PretrainedModel, layers: str) -> None:
-    """Let a part of the model not learn.
+    """Freeze a part of the model.
 
     Args:
         model: changed in place.
-        layers: none, embeddings, all (pooler and heads learn), or how many layers from below,
-            the embeddings with them.
+        layers: none, embeddings, all (only pooler and heads are trained), or the number of lowest
+            layers to freeze together with the embeddings.
 
     Raises:
         InputError: if the model has fewer layers.

@@ -1,6 +1,6 @@
-"""The command `finetune`: labelled examples in, a model that answers out.
+"""The command `finetune`: train a model that answers from labelled examples.
 
-Killed at any moment, the same command goes on from the last evaluation with the same bits.
+If killed at any moment, the same command resumes from the last evaluation, bit for bit.
 """
 
 from __future__ import annotations
@@ -42,24 +42,24 @@ PREDICTIONS = "test_predictions.jsonl"
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneResult:
-    """What a finished run left behind."""
+    """The result of a finished run."""
 
     folder: Path
     """The model folder."""
     results: dict[str, Any]
-    """What results.json holds."""
+    """The content of results.json."""
 
 
 def finetune(asked: FinetuneConfig, on_change: OnChange = nobody) -> FinetuneResult:
-    """Run, or go on with, the fine-tuning that the settings describe.
+    """Start or resume the fine-tuning that the settings describe.
 
     Args:
-        asked: the settings; what is left out is chosen.
+        asked: the settings; those left out are chosen.
         on_change: called with the run's folder after each evaluation, and when the run ends.
 
     Raises:
         InputError: if settings, files or folder cannot be used; nothing is lost.
-        Interrupted: after SIGTERM or SIGINT, once what could be saved is saved.
+        Interrupted: after SIGTERM or SIGINT, once everything possible is saved.
         NonFinite: if a loss or gradient is not finite; the last checkpoint is finite.
     """
     if asked.seeds:
@@ -111,7 +111,7 @@ def _finetune_in(folder: RunFolder[FinetuneConfig], asked: FinetuneConfig) -> Fi
 
 
 def _check_unchanged(folder: RunFolder[FinetuneConfig], asked: FinetuneConfig) -> None:
-    """Refuse to go on with a run under other settings, naming each with what it was and is."""
+    """Refuse to resume a run with other settings, naming each changed one with both values."""
     changes = folder.changes(asked, may_change=MAY_CHANGE_ON_RESUME)
     if changes:
         listing = "\n  ".join(changes)
@@ -122,11 +122,11 @@ def _check_unchanged(folder: RunFolder[FinetuneConfig], asked: FinetuneConfig) -
 
 
 _MEASURES = "scikit-learn"
-"""Computes the metrics."""
+"""The library that computes the metrics."""
 
 
 class _Run:
-    """A run from its newest checkpoint, if any, to the result."""
+    """A run, from its newest checkpoint (if any) to the result."""
 
     def __init__(self, parts: Parts, folder: RunFolder[FinetuneConfig], stop: StopRequest) -> None:
         self.parts, self.folder, self.stop = parts, folder, stop
@@ -192,7 +192,7 @@ class _Run:
         )
 
     def _evaluate_now(self) -> None:
-        """Evaluate unless it has been done at this step: at the end, or where a stop cut it off."""
+        """Evaluate at the end, or where a stop cut it off, unless this was already done."""
         done = bool(self.evaluations) and self.evaluations[-1]["step"] == self.progress.step
         if not done and not self.stop:
             self._on_evaluated(self.progress, self._evaluate(self.model))
@@ -204,7 +204,7 @@ class _Run:
     def _on_evaluated(self, progress: Progress, values: dict[str, float]) -> bool:
         """Log an evaluation, and keep the model if it is the best so far."""
         if not values:
-            return True  # a stop was asked for in the middle of it
+            return True  # a stop was requested during the evaluation
         self.log.append(
             step=progress.step,
             split="eval",
@@ -223,7 +223,7 @@ class _Run:
         return not self._is_over()
 
     def _is_over(self) -> bool:
-        """Tell whether the last evaluations were not better, as many as patience allows."""
+        """Tell whether as many evaluations as patience allows have passed without improvement."""
         patience = self.parts.config.early_stopping_patience
         best = self._best()
         if patience is None or best is None:
@@ -231,7 +231,7 @@ class _Run:
         return len(self.evaluations) - 1 - self.evaluations.index(best) >= patience
 
     def _best(self) -> dict[str, float] | None:
-        """Return the best evaluation so far, the earlier of two alike."""
+        """Return the best evaluation so far; the earlier of two equal ones."""
         metric = self.parts.config.metric
         assert metric is not None
         sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
@@ -280,7 +280,7 @@ class _Run:
         )
 
     def _stop(self) -> None:
-        """Save what a later run can go on from, then say so by raising."""
+        """Save what a later run can resume from, then raise `Interrupted`."""
         self._save(self.progress)
         message = (
             f"stopped by {self.stop.signal_name} after {self.progress.step:,} steps; the same "
@@ -290,7 +290,7 @@ class _Run:
         raise Interrupted(message)
 
     def _finish(self) -> FinetuneResult:
-        """Measure the model as it was written, and write what readers want to know."""
+        """Evaluate the model as it was written, and write the results."""
         parts, folder = self.parts, self.folder
         best = self._best() if parts.config.keep == "best" else self.evaluations[-1]
         assert best is not None

@@ -14,13 +14,13 @@ ADVERSARIAL = ("none", "fgm")
 FREEZE = ("none", "embeddings", "all")
 
 MAY_CHANGE_ON_RESUME = frozenset({"logging_steps", "output_dir", "num_threads"})
-"""Settings that a resumed run may be given others of; of another number of threads the last bits
-may differ, so left out it stays as it was."""
+"""Settings that may change when a run is resumed. With another number of threads the last bits
+may differ, so when left out it stays as it was."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileSettings(Settings):
-    """What is read and written."""
+    """Files and folders that are read and written."""
 
     model: str
     """The pretrained model: a folder or a hub id."""
@@ -77,7 +77,7 @@ class RunSettings(ComputeSettings):
     """When to look, which model to keep, and in which precision."""
 
     seed: int = 1
-    """Of the new weights, the order of examples and dropout."""
+    """Seed of the new weights, the order of examples and dropout."""
     seeds: tuple[int, ...] = ()
     """Run with each of these: results.json has mean and standard deviation, model/ the best."""
     metric: str | None = None
@@ -91,7 +91,7 @@ class RunSettings(ComputeSettings):
     logging_steps: int = 50
     """Write a train line every so many updates."""
     dtype: str = "auto"
-    """Of matrix products: auto (bfloat16 where the hardware has it), float32 or bfloat16."""
+    """Dtype of matrix products: auto (bfloat16 where the hardware has it), float32 or bfloat16."""
     deterministic: bool = False
     """The same bits on a GPU, too, at some cost in speed; on a CPU they always are."""
 

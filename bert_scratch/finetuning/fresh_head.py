@@ -1,4 +1,4 @@
-"""Whether a model's classifier can go on learning, or was made for something else."""
+"""Whether a model's classifier can be trained further, or was trained for something else."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _SHOWN = 5
 
 
 def why_fresh(folder: Path, config: BertConfig, task: Task[Any, Any]) -> str | None:
-    """Return what a model's classifier was made for, if that is not what it is to learn now.
+    """Return what a model's classifier was trained for, or None if it fits the task.
 
-    Labels that nobody named (LABEL_0, ...) are taken to be those of the task, if as many.
+    Labels without names (LABEL_0, ...) are taken to be those of the task if there are as many.
 
     Args:
-        folder: of the model.
-        config: of the model.
-        task: to be learnt, with its labels.
+        folder: the model's folder.
+        config: the model's configuration.
+        task: the task to learn, with its labels.
 
     Returns:
-        None also for a model that has no classifier.
+        None also for a model without a classifier.
     """
     if not any(name.startswith(TASK_PARTS) for name in read_weights(folder)):
         return None
@@ -47,7 +47,7 @@ def _in_order(names: dict[int, str] | None) -> list[str]:
 
 
 def draw_head(model: PretrainedModel) -> None:
-    """Draw a task's head anew from torch's default generator; the encoder stays."""
+    """Draw a task's head anew from torch's default generator; the encoder is unchanged."""
     fresh = type(model)(model.config).state_dict()
     head = {name: values for name, values in fresh.items() if name.startswith(TASK_PARTS)}
     model.load_state_dict(head, strict=False)

@@ -1,4 +1,4 @@
-"""What a run learns from, model and examples: it goes on with the same only."""
+"""A run's inputs, model and examples: it is resumed only if they are unchanged."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from bert_scratch.finetuning.finetune_config import FinetuneConfig
 
 INPUTS = "inputs.json"
 _MODEL_SUFFIXES = frozenset({".safetensors", ".bin", ".json", ".txt"})
-"""Of the files of a model folder that decide what comes of it: not its card."""
+"""Suffixes of the files in a model folder that affect the result, unlike its card."""
 
 
 def store_inputs(folder: Path, asked: FinetuneConfig) -> None:
-    """Write the digests of model and examples into a run's folder."""
+    """Write the digests of model and examples to a run's folder."""
     durable.write_json(folder / INPUTS, _digests(asked))
 
 
 def _digests(config: FinetuneConfig) -> dict[str, Any]:
-    """Return {flag: digest} of what is on this machine; of a folder, {file: digest}."""
+    """Return {flag: digest} of the inputs on this machine; a folder's digest is {file: digest}."""
     files = {
         "--train-file": config.train_file,
         "--eval-file": config.eval_file,
@@ -32,7 +32,7 @@ def _digests(config: FinetuneConfig) -> dict[str, Any]:
         if file is not None and Path(file).exists()
     }
     if (model := Path(config.model)).is_dir():
-        # Those in it alone: this run may lie in a folder below.
+        # Only files directly in the folder: this run may lie in a subfolder.
         files_of_model = sorted(f for f in model.iterdir() if f.suffix in _MODEL_SUFFIXES)
         found["--model"] = {file.name: durable.file_digest(file) for file in files_of_model}
     return found
@@ -46,10 +46,10 @@ def _digest(path: Path) -> dict[str, Any]:
 
 
 def check_inputs(folder: Path, asked: FinetuneConfig) -> None:
-    """Refuse to go on with, or to call done, a run whose model or examples have changed since.
+    """Refuse to resume a run, or call it done, if its model or examples have changed.
 
     Raises:
-        InputError: naming the flags of what has changed.
+        InputError: naming the flags of the changed inputs.
     """
     before, now = read_json_object(folder / INPUTS), _digests(asked)
     changed = [flag for flag in before if before[flag] != now.get(flag)]

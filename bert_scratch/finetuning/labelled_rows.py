@@ -1,6 +1,6 @@
-"""Tables, or a folder for each label, to texts with their labels.
+"""Read labelled texts from tables, or from a folder for each label.
 
-Columns are found by the names that published sets use, GLUE's and CLUE's among them, or named.
+Columns are named by the user, or found by the names in published sets such as GLUE and CLUE.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PAIRS = (
     ("query", "passage"),
     ("text1", "text2"),
 )
-"""Column names of pairs, in lower case; the first that a file has is taken."""
+"""Column names of pairs, in lower case; the first pair that a file has is taken."""
 TEXTS = (
     *("sentence", "text", "text_a", "sentence1", "review", "content", "document", "comment"),
     *("query", "question", "tweet", "utterance", "headline", "title", "body"),
@@ -36,27 +36,27 @@ LABELS = (
     *("category", "class", "sentiment", "polarity", "intent", "target", "rating", "stars"),
 )
 COLA = ("4", "2")
-"""Text and label of GLUE's CoLA, which has no header: source, label, mark, sentence."""
+"""Columns of text and label in GLUE's CoLA, without a header: source, label, mark, sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledText(Example):
-    """A text or a pair, and its label where it came with one."""
+    """A text or a pair, with its label if it came with one."""
 
     text: str
     text_pair: str | None = None
     label: str | tuple[str, ...] | None = None
-    """Several labels, or none, where they can hold together."""
+    """A tuple of any number of labels in a multi-label task; None without a label."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a table are what."""
+    """The roles of a table's columns."""
 
     text: str
     pair: str | None
     labels: tuple[str, ...]
-    """None where the table has no label, several of 0 and 1 where labels can hold together."""
+    """Empty if the table has no label; several columns of 0 and 1 if it is multi-label."""
 
 
 def read_labelled_texts(
@@ -65,8 +65,8 @@ def read_labelled_texts(
     """Read texts and labels.
 
     Args:
-        file: see `records.read_table`; or a folder that has one for each label, a text a file.
-        settings: with the columns the user named.
+        file: see `records.read_table`; or a folder with a subfolder for each label, a text a file.
+        settings: settings with the columns the user named.
         labels_needed: whether a text without its label is an error.
         columns_asked: see `find_columns`.
 
@@ -81,7 +81,7 @@ def read_labelled_texts(
             )
         return _read_folders(Path(file))
     asked = (settings.text_column, settings.text_pair_column, *settings.label_column)
-    # a number says which column it is of a file without a header
+    # a number is the place of a column in a file without a header
     named = {name.lower() for name in asked if name is not None and not name.isdigit()}
     known = {*TEXTS, *LABELS, *(name for pair in PAIRS for name in pair), *named}
     table = read_table(
@@ -106,16 +106,16 @@ def read_labelled_texts(
 def find_columns(
     table: Table, settings: TaskSettings, *, labels_needed: bool, columns_asked: bool = False
 ) -> Columns:
-    """Decide which column is what.
+    """Decide the role of each column.
 
     Args:
-        table: as read.
-        settings: with the columns the user named.
+        table: the table as read.
+        settings: settings with the columns the user named.
         labels_needed: whether a table without a label column is an error.
-        columns_asked: whether lines of text, too, must have the columns the user named.
+        columns_asked: whether even lines of text must have the columns the user named.
 
     Raises:
-        InputError: naming the columns there are, if one is missing.
+        InputError: naming the existing columns, if one is missing.
     """
     if table.has_header:
         lower = {name.lower(): name for name in reversed(table.columns)}
@@ -124,7 +124,7 @@ def find_columns(
         found = _by_place(table)
     is_named = table.has_header or settings.text_column in table.columns
     if found and not labels_needed and not is_named and not columns_asked:
-        return found  # lines of text, whatever the columns of training were called
+        return found  # lines of text, whatever the training columns were called
     text = _asked(table, settings.text_column, "--text-column") or (found.text if found else None)
     pair = _asked(table, settings.text_pair_column, "--text-pair-column")
     if pair is None and found and settings.text_column is None:
@@ -154,9 +154,9 @@ def _by_name(lower: dict[str, str]) -> Columns | None:
 
 
 def _by_place(table: Table) -> Columns | None:
-    """Decide without a header: a lone column is the text, four may be CoLA's.
+    """Decide without a header: a single column is the text, four may be CoLA's.
 
-    Two may be a pair, or a text and its label: that is for the user to say.
+    Two may be a pair, or a text and its label: the user has to say.
     """
     if len(table.columns) == 1:
         return Columns("1", None, ())
@@ -212,7 +212,7 @@ def _label(
 
 
 def _is_missing(value: Any) -> bool:
-    """Tell whether a value is none: null, or the NaN that pandas writes for it."""
+    """Tell whether a value is missing: null, or the NaN that pandas writes for it."""
     return value is None or (isinstance(value, float) and not math.isfinite(value))
 
 
@@ -233,7 +233,7 @@ def _is_on(record: Record, column: str) -> bool:
 
 
 def _read_folders(root: Path) -> list[LabelledText]:
-    """Read a folder that has one for each label, with a text in each file."""
+    """Read a folder with a subfolder for each label and a text in each file."""
     examples = []
     for folder in sorted(path for path in _visible(root) if path.is_dir()):
         for path in sorted(_visible(folder)):

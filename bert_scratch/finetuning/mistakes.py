@@ -1,4 +1,4 @@
-"""What a finished classifier gets wrong on its evaluation file: which labels, and which texts.
+"""The labels and texts that a finished classifier gets wrong on its evaluation file.
 
 Letters: C classes.
 """
@@ -18,20 +18,20 @@ from bert_scratch.finetuning.task import Task
 MISTAKES = "mistakes.json"
 NUM_WORST = 20
 MAX_CONFUSED_LABELS = 30
-"""A larger table is not read by anybody."""
+"""With more labels there is no confusion table, as nobody would read it."""
 _MAX_CHARACTERS = 400
 
 
 def write_mistakes(
     folder: Path, task: Task[Any, Any], examples: Sequence[Any], answers: Sequence[Any]
 ) -> None:
-    """Write `mistakes.json` into a run's folder, for a task that gives each text one label.
+    """Write `mistakes.json` to a run's folder, for a task that gives each text one label.
 
     Args:
-        folder: of the run.
-        task: any; nothing is written for another kind.
-        examples: all labelled.
-        answers: one an example.
+        folder: the run's folder.
+        task: any task; nothing is written for other kinds.
+        examples: the examples, all labelled.
+        answers: one answer for each example.
     """
     if isinstance(task, Classification) and not task.is_multi_label:
         durable.write_json(folder / MISTAKES, mistakes(task.labels, examples, answers))
@@ -40,17 +40,17 @@ def write_mistakes(
 def mistakes(
     labels: Sequence[str], examples: Sequence[LabelledText], answers: Sequence[ClassAnswer]
 ) -> dict[str, Any]:
-    """Count which labels are taken for which, and choose the worst examples.
+    """Count which labels are mistaken for which, and choose the worst examples.
 
     Args:
-        labels: C, in the order of the probabilities.
-        examples: each with one of the labels.
-        answers: one an example.
+        labels: the C labels, in the order of the probabilities.
+        examples: the examples, each with one of the labels.
+        answers: one answer for each example.
 
     Returns:
-        labels; confusion, [C][C] numbers of examples, from the right label (row) to the one given
-        (column), None for too many labels; num_wrong; worst, the wrong answers whose right label
-        was thought the least likely, at most NUM_WORST.
+        labels; confusion, [C][C] counts of examples by right label (row) and predicted label
+        (column), None if there are too many labels; num_wrong; worst, at most NUM_WORST wrong
+        answers, those with the lowest probability of the right label.
     """
     sklearn = import_extra("sklearn.metrics", "measuring a fine-tuned model", "sklearn")
     true = [str(example.label) for example in examples]

@@ -1,4 +1,4 @@
-"""Multiple choice: which of several texts goes on from a context, or answers a question.
+"""Multiple choice: which of several texts continues a context, or answers a question.
 
 Files are JSON lines, {"context" and/or "question", "choices": [...], "label": 0}, or tables with
 SWAG's columns: sent1, sent2, ending0, ending1, ..., label.
@@ -28,25 +28,25 @@ _ENDING = re.compile(r"ending(\d+)")
 
 @dataclass(frozen=True, kw_only=True)
 class ChoiceQuestion(Example):
-    """A context, and what could go on from it."""
+    """A context and its possible continuations."""
 
     context: str
     choices: tuple[str, ...]
-    """Each with whatever stands before all of them."""
+    """The texts to choose from, each with the beginning that all share."""
     label: int | None = None
-    """Which is right, from 0."""
+    """Index of the right choice, from 0."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which text the model takes."""
+    """The model's choice."""
 
     number: int
     probabilities: tuple[float, ...]
 
 
 class MultipleChoice(Task[ChoiceQuestion, Choice]):
-    """Choose among as many texts in each example.
+    """Choose among several texts, as many in each example.
 
     Source:
         Devlin et al. 2018, section 4.4.
@@ -78,11 +78,11 @@ class MultipleChoice(Task[ChoiceQuestion, Choice]):
 
     @property
     def config_fields(self) -> dict[str, Any]:
-        """One score a text, without names."""
+        """One score for each text, without names."""
         return {"id2label": None, "problem_type": None}
 
     def encode(self, examples: Sequence[ChoiceQuestion], tokenizer: Tokenizer) -> list[Row]:
-        """Make a sequence of the context with each choice."""
+        """Make each example a row, with a sequence of the context and each choice."""
         sequences = iter(
             encode_pairs(
                 tokenizer,
@@ -110,29 +110,29 @@ class MultipleChoice(Task[ChoiceQuestion, Choice]):
     def answers(
         self, examples: Sequence[ChoiceQuestion], rows: Sequence[Row], logits: Sequence[Tensor]
     ) -> list[Choice]:
-        """Take the choice that scores best."""
+        """Take the choice with the highest score."""
         return [
             Choice(int(scores.argmax()), tuple(scores.softmax(dim=0).tolist())) for scores in logits
         ]
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        """The share of right choices."""
+        """Accuracy, the share of right choices."""
         return ("accuracy",)
 
     def metrics(
         self, examples: Sequence[ChoiceQuestion], answers: Sequence[Choice]
     ) -> dict[str, float]:
-        """Count the right choices."""
+        """Return the share of right choices."""
         right = [e.label == answer.number for e, answer in zip(examples, answers, strict=True)]
         return {"accuracy": float(np.mean(right))}
 
     def compared(self, example: ChoiceQuestion, answer: Choice) -> tuple[int, int | None]:
-        """Return the numbers of both choices."""
+        """Return the indices of the predicted and the right choice."""
         return answer.number, example.label
 
     def record(self, example: ChoiceQuestion, answer: Choice) -> dict[str, Any]:
-        """Return the choice and the probability of each."""
+        """Return the predicted choice and the probability of each."""
         return {
             "label": answer.number,
             "choice": example.choices[answer.number],
@@ -173,7 +173,7 @@ def _number_of(ending: str) -> int:
 
 
 def _label(place: str, value: Any, num_choices: int, *, needed: bool) -> int | None:
-    """Return the number of the right choice; None where it has none, as -1 where none is needed."""
+    """Return the index of the right choice; None without a label, or for -1 if none is needed."""
     if value is None or value == "":
         return None
     is_number = isinstance(value, int) or (isinstance(value, str) and value.strip().isdecimal())

@@ -1,4 +1,4 @@
-"""A task's loss as training's loop sees it."""
+"""A task's loss as the training loop sees it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class TaskObjective:
     """The mean of a task's loss over the labels of a step.
 
     Args:
-        task: whose loss is minimised.
+        task: the task whose loss is minimised.
     """
 
     sum_names = ("loss", "weight")
@@ -24,13 +24,13 @@ class TaskObjective:
         self._task = task
 
     def counts(self, batch: RowBatch) -> Tensor:
-        """Return [1] float32, what the summed loss of the step is divided by."""
+        """Return [1] float32, the divisor of the step's summed loss."""
         return torch.tensor([max(self._task.loss_weight(batch), 1e-9)])
 
     def loss(
         self, model: nn.Module, micro_batch: RowBatch, counts: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the part of the step's loss that a micro-batch adds, and its sums for the log."""
+        """Return a micro-batch's part of the step's loss, and its sums for the log."""
         logits = self._task.logits(model, micro_batch).float()
         total = self._task.loss(logits, micro_batch)
         weight = torch.full_like(total, self._task.loss_weight(micro_batch))

@@ -1,4 +1,4 @@
-"""The command `predict`: a fine-tuned model, or several together, answers a file."""
+"""The command `predict`: answer a file with a fine-tuned model, or several together."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class PredictConfig(ComputeSettings):
     text_pair_column: str | None = None
     """The column of a pair's second text."""
     dtype: str = "float32"
-    """Of matrix products: auto (bfloat16 where the hardware has it), float32 or bfloat16."""
+    """Dtype of matrix products: auto (bfloat16 where the hardware has it), float32 or bfloat16."""
 
     def __post_init__(self) -> None:
         """Check the format and the threads.
@@ -90,7 +90,7 @@ def run_predict(config: PredictConfig) -> None:
 
 
 def predict(config: PredictConfig) -> list[dict[str, Any]]:
-    """Return one record an example: the answer first, then the text.
+    """Return a record for each example: the answer first, then the text.
 
     Raises:
         InputError: if a model or the input cannot be used.
@@ -124,11 +124,11 @@ def predict(config: PredictConfig) -> list[dict[str, Any]]:
 
 
 def load_trained_task(folder: Path, named: str | None = None) -> Task[Any, Any]:
-    """Return the task of a fine-tuned model: from its task.json, or from its config.json.
+    """Return the task of a fine-tuned model, from its task.json or its config.json.
 
     Args:
         folder: a result of `finetune`, or a Hugging Face folder with a sequence classifier.
-        named: FILE.py:CLASS of a head of the user's own. A folder alone never has code run.
+        named: FILE.py:CLASS of a user-defined head. A folder alone never makes code run.
 
     Raises:
         InputError: if the folder does not say what its model was trained for.

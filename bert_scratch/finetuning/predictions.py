@@ -1,4 +1,4 @@
-"""Answers as lines of text: JSON, a table, or words with their tags."""
+"""Write answers as lines of text: JSON, a table, or words with their tags."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from bert_scratch.config import InputError
 
 
 def json_lines(records: Iterable[dict[str, Any]]) -> str:
-    """Return one line of JSON a record."""
+    """Return one line of JSON for each record."""
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
 def tsv_lines(records: Sequence[dict[str, Any]]) -> str:
-    """Return a header and a line a record; an object becomes a column for each of its keys."""
+    """Return a header and a line for each record; each key of an object becomes a column."""
     flat = [_flat(record) for record in records]
     names = list(dict.fromkeys(name for record in flat for name in record))
     lines = ["\t".join(names)]
@@ -24,10 +24,10 @@ def tsv_lines(records: Sequence[dict[str, Any]]) -> str:
 
 
 def conll_lines(records: Iterable[dict[str, Any]]) -> str:
-    """Return a line for each word with its tag, and an empty one behind each text.
+    """Return a line for each word with its tag, and an empty line after each text.
 
     Raises:
-        InputError: if the answers are no tags of words.
+        InputError: if the answers are not tags of words.
     """
     lines = []
     for record in records:
@@ -51,6 +51,6 @@ def _flat(record: dict[str, Any]) -> dict[str, str]:
 
 
 def _cell(value: Any) -> str:
-    """Return a value as text without tabs and line ends."""
+    """Return a value as text without tabs and line breaks."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return " ".join(text.split("\t")).replace("\n", " ").replace("\r", " ")

@@ -1,8 +1,8 @@
-"""What each layer of a model holds of any labels, beside a control task that it cannot hold.
+"""Linear probes: how much each layer knows of any labels, compared with a control task.
 
-A probe with many parameters can learn labels by heart. In the control task each word type has a
-label drawn at random, so a probe can only memorise it; what the probe does better on the real
-labels, its selectivity, is what the layer holds.
+A probe with many parameters can memorise labels. In the control task each word type has a random
+label, which a probe can only memorise. The gain in accuracy on the real labels, its selectivity,
+is what the layer itself knows.
 
 Letters: N labelled words or texts, L layers, D hidden.
 """
@@ -36,7 +36,7 @@ _TEST_EVERY = 3
 _MIN_EXAMPLES = 20
 
 ReportProgress = Callable[[int], None]
-"""Is told how many sentences or texts went through the model."""
+"""Called with the number of sentences or texts that the model has processed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,19 +74,19 @@ class ProbeConfig(ModelOptions, TableSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class LayerProbe:
-    """What the probe of one layer does; 0 is the output of the embeddings."""
+    """The probe of one layer; layer 0 is the output of the embeddings."""
 
     layer: int
     accuracy: Estimate
     control: Estimate
     """Accuracy of the same probe on the control task."""
     selectivity: float
-    """Accuracy without that of the control task."""
+    """Accuracy minus that on the control task."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeReport:
-    """The probes of all layers, beside what the most frequent label gives."""
+    """The probes of all layers, and the accuracy of always predicting the most frequent label."""
 
     model: str
     train_file: str
@@ -104,40 +104,40 @@ class ProbeReport:
 
 @dataclass(frozen=True)
 class _Labelled:
-    """A text with labels: of its words or spans, or one of the whole text."""
+    """A text with a label for each word or span, or one for the whole text."""
 
     text: str
     spans: Sequence[tuple[int, int]]
-    """Where each word or span stands, in characters; none where the whole text has the label."""
+    """The characters of each word or span; empty if the label is for the whole text."""
     labels: Sequence[str]
 
 
 @dataclass(frozen=True)
 class _Examples:
-    """Labelled words, or texts, of which each is one example."""
+    """Labelled words or texts, each of which is one example."""
 
     sentences: list[str]
     spans: list[list[tuple[int, int]]] | None
-    """Of the words; None where whole texts have labels."""
+    """Spans of the words; None if labels are for whole texts."""
     labels: list[str]
     types: list[str]
-    """What the control task gives labels to: the word itself, or a text's first word."""
+    """The word type that sets the control label: the word itself, or a text's first word."""
 
 
 def probe(config: ProbeConfig, progress: ReportProgress = lambda _done: None) -> ProbeReport:
-    """Train the probes of all layers, and test them.
+    """Train and test the probes of all layers.
 
     Args:
-        config: model and labels.
-        progress: is called as texts go through the model.
+        config: the settings, with model and labels.
+        progress: called as the model processes texts.
 
     Raises:
         InputError: if model or files cannot be used, or there is only one label.
 
     Source:
         Hewitt and Liang 2019, "Designing and Interpreting Probes with Control Tasks", section 2.
-        Deviation: for labels of whole texts, which it does not treat, the control label belongs
-        to the first word.
+        Deviation: for labels of whole texts, which the paper does not treat, the control label
+        belongs to the first word.
     """
     train, test = _read(config)
     model, tokenizer = config.load(BertModel)
@@ -174,8 +174,8 @@ def control_labels(
     """Return [N] labels that depend on the word type alone, each drawn from the real labels.
 
     Args:
-        types: of N examples.
-        labels: real ones, for how frequent each is.
+        types: the word types of N examples.
+        labels: the real labels, which give the frequencies.
         seed: equal seeds and types give equal labels.
     """
     random = np.random.Generator(np.random.Philox(seed))
@@ -196,7 +196,7 @@ def _layer(number: int, right: npt.NDArray[np.bool_], control: npt.NDArray[np.bo
 
 
 def _read(config: ProbeConfig) -> tuple[_Examples, _Examples]:
-    """Return what the probes learn from, and what they are tested on."""
+    """Return the examples that the probes learn from, and those they are tested on."""
     read = _labelled_words if _has_words(config) else _labelled_texts
     found = read(config, config.train_file)
     random = np.random.Generator(np.random.Philox(config.seed))
@@ -265,7 +265,7 @@ def _labelled_texts(config: ProbeConfig, file: str) -> list[_Labelled]:
 
 
 def _first(examples: Sequence[_Labelled], num_labels: int) -> _Examples:
-    """Return the first examples, up to so many labels."""
+    """Return the first examples, with at most `num_labels` labels in all."""
     chosen: list[_Labelled] = []
     count = 0
     for example in examples:
@@ -289,7 +289,7 @@ def _first(examples: Sequence[_Labelled], num_labels: int) -> _Examples:
 def _states(
     model: BertModel, tokenizer: Tokenizer, examples: _Examples, progress: ReportProgress
 ) -> npt.NDArray[np.float32]:
-    """Return [N, L + 1, D] of words, or the means over the tokens of texts."""
+    """Return [N, L + 1, D], the vectors of words, or of texts as means over their tokens."""
     states = []
     if examples.spans is None:
         for some in batches(examples.sentences):

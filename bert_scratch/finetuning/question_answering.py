@@ -1,7 +1,8 @@
 """Question answering: where in a passage the answer to a question begins and ends.
 
-A passage longer than a row is read in overlapping windows. An answer is scored by the sum of its
-ends' logits, in the window that shows most around its beginning, and ranked over all windows.
+A passage longer than a row is read in overlapping windows. An answer's score is the sum of the
+logits of its start and end, in the window with most context around its start. Answers are ranked
+over all windows.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ from bert_scratch.model.losses import IGNORED_LABEL, cross_entropy_sum
 from bert_scratch.model.task_heads import BertForQuestionAnswering
 
 MAX_QUESTION_TOKENS = 64
-"""As in google-research/bert; in short rows half a row."""
+"""As in google-research/bert, but at most half a row if rows are short."""
 MAX_ANSWER_TOKENS = 30
-"""As in google-research/bert, or what nearly all answers to learn from keep to."""
+"""As in google-research/bert; more if training answers are longer."""
 NOT_LEARNT = [IGNORED_LABEL] * 2
-"""The label of a row whose answer no stretch of the passage is."""
+"""The label of a row whose answer is not a span of the passage."""
 _ENCODED_TOGETHER = 1024
 
 
@@ -47,39 +48,39 @@ class WindowRow(Row):
     first: int
     """The position of the window's first token."""
     places: npt.NDArray[np.int64]
-    """[W, 2] where each of its tokens begins and ends in the passage, in characters."""
+    """[W, 2] start and end of each of its tokens, in characters of the passage."""
     is_best: npt.NDArray[np.bool_]
-    """[W] whether no other window shows more around a token."""
+    """[W] whether no other window has more context around a token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A stretch of the passage that may be the answer."""
+    """A span of the passage that may be the answer."""
 
     score: float
-    """The sum of the logits of both ends."""
+    """The sum of the logits of its start and end."""
     start: int
-    """In characters of the passage."""
+    """The first character, counted in the passage."""
     end: int
-    """The character behind it."""
+    """The character after the last."""
     probability: float = 0.0
-    """Among the candidates, and no answer where that is possible."""
+    """Probability among the candidates, and no answer if that is possible."""
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """What the model answers."""
+    """The model's answer to a question."""
 
     text: str
     """The best candidate, or "" for no answer."""
     candidates: list[Candidate]
     """The best first."""
     null_score: float
-    """How much better no answer scores than the best candidate."""
+    """Score of no answer minus that of the best candidate."""
 
 
 class QuestionAnswering(Task[Question, Ranking]):
-    """Find the answer in a passage, or that it is not there.
+    """Find the answer in a passage, or decide that there is none.
 
     Source:
         Devlin et al. 2018, sections 4.2 and 4.3; google-research/bert run_squad.py.
@@ -100,7 +101,7 @@ class QuestionAnswering(Task[Question, Ranking]):
         return replace(example, references=None)
 
     def learn(self, examples: Sequence[Question]) -> None:
-        """See how long answers are, and whether there are questions without one."""
+        """Find out how long answers are, and whether some questions have none."""
         answers = [reference for e in examples for reference in e.references or ()]
         if answers and all(answer.start is None for answer in answers):
             raise InputError(
@@ -120,7 +121,7 @@ class QuestionAnswering(Task[Question, Ranking]):
         return {"id2label": None, "problem_type": None}
 
     def encode(self, examples: Sequence[Question], tokenizer: Tokenizer) -> list[Row]:
-        """Cut passages into windows behind their question."""
+        """Cut passages into windows, each after its question."""
         encoder, special = TextEncoder(tokenizer), special_ids(tokenizer)
         rows, num_cut = list[Row](), 0
         longest = min(MAX_QUESTION_TOKENS, self.settings.row_length // 2)
@@ -186,12 +187,12 @@ class QuestionAnswering(Task[Question, Ranking]):
         return rows
 
     def logits(self, model: nn.Module, batch: RowBatch) -> Tensor:
-        """Return [R, S, 2], the scores of both ends."""
+        """Return [R, S, 2], the scores of start and end."""
         output = model(batch.input_ids, batch.token_type_ids, batch.attention_mask)
         return torch.stack([output.start_logits, output.end_logits], dim=-1)
 
     def loss(self, logits: Tensor, batch: RowBatch) -> Tensor:
-        """Return [], the mean cross-entropy of both ends, summed over rows."""
+        """Return [], the mean cross-entropy of start and end, summed over rows."""
         assert batch.labels is not None
         ends = (cross_entropy_sum(logits[..., i], batch.labels[:, i])[0] for i in (0, 1))
         return torch.stack(list(ends)).mean()
@@ -234,11 +235,11 @@ class QuestionAnswering(Task[Question, Ranking]):
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        """F1 of words in common, and the share of answers that are right to the letter."""
+        """F1 of shared words, and the share of exact matches."""
         return ("f1", "exact_match")
 
     def metrics(self, examples: Sequence[Question], answers: Sequence[Ranking]) -> dict[str, float]:
-        """Compare as the sets' own scripts do, each question with its best reference, in [0, 1]."""
+        """Compare as the sets' own scripts do, with each question's best reference, in [0, 1]."""
         scores = [
             question_scores(
                 answer.text, [reference.text for reference in e.references or ()], e.context
@@ -249,7 +250,7 @@ class QuestionAnswering(Task[Question, Ranking]):
         return {"f1": float(f1), "exact_match": float(exact)}
 
     def compared(self, example: Question, answer: Ranking) -> tuple[str, list[str]]:
-        """Return the answer, and each that is right."""
+        """Return the predicted answer, and all right answers."""
         return answer.text, [reference.text for reference in example.references or ()]
 
     def record(self, example: Question, answer: Ranking) -> dict[str, Any]:
@@ -276,7 +277,7 @@ class QuestionAnswering(Task[Question, Ranking]):
 
 
 def _longest_answer(examples: Sequence[Question]) -> int:
-    """Return the tokens that 99 of 100 answers keep to: ideographs, or words and half as many."""
+    """Return the length that 99 % of answers fit in: an ideograph is 1 token, another word 1.5."""
     lengths = [
         len(r.text) if is_chinese(example.context) else 1.5 * len(r.text.split())
         for example in examples
@@ -286,7 +287,7 @@ def _longest_answer(examples: Sequence[Question]) -> int:
 
 
 def _best_windows(windows: Sequence[Window], num_tokens: int) -> list[npt.NDArray[np.bool_]]:
-    """Return, for each window, which of its tokens no window before or behind shows better.
+    """Return, for each window, which of its tokens have the most context there.
 
     Source:
         google-research/bert run_squad.py `_check_is_max_context`.
@@ -317,9 +318,9 @@ def _answer_tokens(example: Question, places: npt.NDArray[np.int64]) -> tuple[in
 def _label(
     example: Question, answer: tuple[int, int] | None, window: Window, first: int
 ) -> list[int]:
-    """Return the positions of the answer's ends: those of [CLS] where the window has it not.
+    """Return the positions of the answer's start and end, or [CLS] if the window lacks the answer.
 
-    An answer that no stretch of the passage is cannot be learnt from: -100.
+    An answer that is not a span of the passage cannot be learnt from: -100.
     """
     if answer is None:
         return NOT_LEARNT if example.references else [0, 0]
@@ -328,11 +329,11 @@ def _label(
 
 
 def _candidates(row: WindowRow, scores: Tensor, *, number: int, longest: int) -> list[Candidate]:
-    """Return the best stretches of a window: not too long, and beginning where it is best seen."""
+    """Return a window's best spans that are not too long and start where its context is best."""
     places, num_tokens = row.places, len(row.places)
     starts, ends = scores[row.first : row.first + num_tokens].numpy().T
     behind = np.full(longest, -np.inf, dtype=ends.dtype)
-    # [W, L]: of each first token, with the last one 0 to L - 1 tokens behind it
+    # [W, L]: for each first token, with the last 0 to L - 1 tokens after it
     sums = starts[:, None] + sliding_window_view(np.append(ends, behind), longest)[:num_tokens]
     sums[~row.is_best] = -np.inf
     count = min(number, int(np.isfinite(sums).sum()))

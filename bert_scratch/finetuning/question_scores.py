@@ -1,6 +1,6 @@
-"""How right an answer is: exact match and F1, as SQuAD's and CMRC 2018's own scripts have them.
+"""Exact match and F1 of an answer, as SQuAD's and CMRC 2018's own scripts compute them.
 
-Which of the two is decided by the passage: CMRC's where it is Chinese.
+The passage decides between the two: CMRC's applies if it is Chinese.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ _PUNCTUATION = frozenset(string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _IDEOGRAPH = re.compile("[\u4e00-\u9fa5]")
 _LETTER = re.compile("[A-Za-z]")
-# What CMRC's script drops; it leaves the other marks of ASCII to the word tokenizer below.
+# Marks that CMRC's script drops; it leaves other ASCII marks to the word tokenizer below.
 _CMRC_MARKS = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
-# Words and numbers with what stands inside them, any other mark by itself.
+# Words and numbers with the marks inside them; any other mark stands by itself.
 _WORD = re.compile(r"\w+(?:[.,']\w+)*|[^\w\s]")
 
 
 def is_chinese(passage: str) -> bool:
-    """Tell whether a passage has an ideograph for ten Latin letters.
+    """Tell whether a passage has at least one ideograph for ten Latin letters.
 
-    Chinese ones quote names and formulas (0.27 at the least in CMRC 2018), English ones hardly ever
-    an ideograph (0.04 at the most in SQuAD).
+    Chinese passages quote names and formulas (a ratio of at least 0.27 in CMRC 2018); English ones
+    hardly ever have an ideograph (at most 0.04 in SQuAD).
     """
     return 10 * len(_IDEOGRAPH.findall(passage)) > len(_LETTER.findall(passage))
 
@@ -35,14 +35,14 @@ def question_scores(
     """Return exact match and F1 of an answer, the best over the references, each in [0, 1].
 
     Args:
-        prediction: "" for no answer.
-        references: none where the right answer is that there is no answer.
+        prediction: the predicted answer, "" for no answer.
+        references: the right answers; empty if the passage has no answer.
         passage: decides which rule applies.
 
     Source:
         SQuAD's evaluate-v2.0.py (the same numbers as evaluate-v1.1.py on its data); CMRC 2018's
-        cmrc2018_evaluate.py, which cuts what is not Chinese with nltk's word tokenizer where this
-        cuts at spaces and around marks.
+        cmrc2018_evaluate.py, which splits what is not Chinese with nltk's word tokenizer; this
+        splits at spaces and around marks.
     """
     if is_chinese(passage):
         scores = [_cmrc(prediction, reference) for reference in references or [""]]
@@ -62,7 +62,7 @@ def _squad(prediction: str, reference: str) -> tuple[float, float]:
 
 
 def _squad_words(text: str) -> list[str]:
-    """Lower, without punctuation and articles."""
+    """Return the words in lower case, without punctuation and articles."""
     letters = "".join(c for c in text.lower() if c not in _PUNCTUATION)
     return _ARTICLES.sub(" ", letters).split()
 
@@ -80,13 +80,13 @@ def _without_marks(text: str) -> str:
 
 
 def _cmrc_segments(text: str) -> list[str]:
-    """Each ideograph, and each word of what stands between."""
+    """Return each ideograph, and each word between ideographs."""
     spaced = _IDEOGRAPH.sub(lambda found: f" {found.group()} ", _without_marks(text))
     return [word for part in spaced.split() for word in _WORD.findall(part)]
 
 
 def _longest_common_run(first: Sequence[str], second: Sequence[str]) -> int:
-    """Return the length of the longest run of segments that both have."""
+    """Return the length of the longest common run of segments."""
     longest, ending = 0, [0] * (len(second) + 1)
     for a in first:
         ending = [0, *(ending[i] + 1 if a == b else 0 for i, b in enumerate(second))]

@@ -1,7 +1,7 @@
 """Files of questions about passages: SQuAD 1.1, SQuAD 2.0 and CMRC 2018, or JSON lines.
 
-An object a line is {"question": ..., "context": ..., "answers": ...}, with `answers` a list of
-{"text": ..., "answer_start": ...} or, as data sets of the hub have it, {"text": [...],
+Each JSON line is {"question": ..., "context": ..., "answers": ...}, where `answers` is a list of
+{"text": ..., "answer_start": ...} or, as in data sets of the hub, {"text": [...],
 "answer_start": [...]}.
 """
 
@@ -19,16 +19,16 @@ from bert_scratch.data.records import json_table, read_text
 from bert_scratch.finetuning.task import Example
 
 NEARBY = 20
-"""Characters by which an answer's place may be wrong and still be mended."""
+"""An answer's position may be off by this many characters and is still corrected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """An answer that is right."""
+    """A right answer."""
 
     text: str
     start: int | None
-    """Its first character in the passage; None where the passage does not have it."""
+    """Its first character in the passage; None if it is not in the passage."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +39,11 @@ class Question(Example):
     question: str
     context: str
     references: tuple[Reference, ...] | None = None
-    """Right answers; none of them: the passage does not say; None: nobody knows."""
+    """Right answers; empty if the passage has none, None if they are not known."""
 
 
 def read_questions(file: str, *, labels_needed: bool) -> list[Question]:
-    """Read questions, and say on standard error which answers are not where the file says.
+    """Read questions, and report on standard error how many answers are misplaced in the file.
 
     Args:
         file: a path, or - for standard input.
@@ -65,7 +65,7 @@ def read_questions(file: str, *, labels_needed: bool) -> list[Question]:
 
 
 def _squad(name: str, text: str, *, labels_needed: bool) -> list[Question] | None:
-    """Read a whole JSON document; None where it is not one."""
+    """Read a whole SQuAD document; None if the text is not one JSON document."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
@@ -144,7 +144,7 @@ def _references(place: str, values: dict[str, Any]) -> tuple[Reference, ...] | N
 
 
 def _mended(name: str, questions: Sequence[Question]) -> list[Question]:
-    """Put answers where their text stands in the passage."""
+    """Move answers to where their text stands in the passage."""
     mended, num_moved, num_lost = [], 0, 0
     for question in questions:
         references = []
@@ -167,7 +167,7 @@ def _mended(name: str, questions: Sequence[Question]) -> list[Question]:
 
 
 def _start(context: str, reference: Reference) -> int | None:
-    """Return where an answer stands: as said, or at the only place nearby."""
+    """Return an answer's position: the stated one, or the only match nearby."""
     text, said = reference.text, reference.start
     if not text:
         return None

@@ -1,4 +1,4 @@
-"""Regression: a number for each text or pair, such as how alike two sentences are."""
+"""Regression: a number for each text or pair, such as the similarity of two sentences."""
 
 from __future__ import annotations
 
@@ -45,23 +45,23 @@ class Regression(TextTask[float]):
     def answers(
         self, examples: Sequence[LabelledText], rows: Sequence[Row], logits: Sequence[Tensor]
     ) -> list[float]:
-        """Return the numbers; the windows of a long text are averaged."""
+        """Return the predictions; the windows of a long text are averaged."""
         values: list[float] = mean_over_rows(rows, logits, len(examples))[:, 0].tolist()
         return values
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        """Correlations with the labels, as GLUE measures STS-B, and the error."""
+        """Correlations with the labels, as GLUE measures STS-B, and the squared error."""
         return ("pearson", "spearman", "mean_squared_error")
 
     def metrics(
         self, examples: Sequence[LabelledText], answers: Sequence[float]
     ) -> dict[str, float]:
-        """Compare numbers; the correlation of a lone number, or of answers all alike, is 0."""
+        """Compare numbers; the correlation of a single number, or of identical answers, is 0."""
         stats = import_extra("scipy.stats", "measuring a fine-tuned model", "sklearn")
         sklearn = import_extra("sklearn.metrics", "measuring a fine-tuned model", "sklearn")
         true = [self.target(example) for example in examples]
-        with warnings.catch_warnings():  # of answers that are all alike: the correlation is NaN
+        with warnings.catch_warnings():  # identical answers: the correlation is NaN
             warnings.simplefilter("ignore")
             values = {
                 name: float(correlation(true, answers).statistic) if len(true) > 1 else 0.0
@@ -74,10 +74,10 @@ class Regression(TextTask[float]):
         return {name: 0.0 if math.isnan(value) else value for name, value in values.items()}
 
     def compared(self, example: LabelledText, answer: float) -> tuple[float, float]:
-        """Return both numbers."""
+        """Return the predicted and the right number."""
         return answer, self.target(example)
 
     def record(self, example: LabelledText, answer: float) -> dict[str, Any]:
-        """Return the number."""
+        """Return the predicted number."""
         pair = {} if example.text_pair is None else {"text_pair": example.text_pair}
         return {"value": round(answer, 6), "text": example.text, **pair}

@@ -16,15 +16,15 @@ class Judgement:
     """A model's answers to the examples of a file, and how good they are."""
 
     answers: list[Any]
-    """One an example."""
+    """One for each example."""
     values: dict[str, float]
-    """Loss and metrics; empty where a label is missing."""
+    """Loss and metrics; empty if a label is missing."""
 
 
 def judge(
     model: PretrainedModel, parts: Parts, asked: Examples, stop: StopRequest | None = None
 ) -> Judgement:
-    """Let a model answer examples; where all have labels, measure it."""
+    """Let a model answer examples, and measure it if all have labels."""
     scores = score_rows(
         model, parts.task, asked.rows, runtime=parts.runtime, pad_id=parts.pad_id, stop=stop
     )

@@ -1,4 +1,4 @@
-"""Rows of a model's input with what they should say, and the batches the loop is given.
+"""Rows of a model's input with their labels, and the batches that the loop is given.
 
 Letters: R rows, C choices, S positions, L labels.
 """
@@ -29,11 +29,11 @@ class TokenSequence:
     ids: Ids
     """[S] token ids, special tokens included."""
     num_first: int
-    """How many of them are of token type 0; the others, a pair's second text, are of type 1."""
+    """How many ids have token type 0; the others, a pair's second text, have type 1."""
 
 
 def token_sequence(first: Ids, second: Ids | None, special_ids: SpecialIds) -> TokenSequence:
-    """Put special tokens around a text, or around both of a pair."""
+    """Put special tokens around a text, or around both texts of a pair."""
     parts: list[npt.ArrayLike] = [[special_ids.cls], first, [special_ids.sep]]
     if second is not None:
         parts += [second, [special_ids.sep]]
@@ -43,24 +43,24 @@ def token_sequence(first: Ids, second: Ids | None, special_ids: SpecialIds) -> T
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One row of the model's input; a task may add what its answers need."""
+    """One row of the model's input; a task may add fields that its answers need."""
 
     sequences: tuple[TokenSequence, ...]
-    """One, or one for each choice."""
+    """One sequence, or one for each choice."""
     example: int
-    """Index of the example it was made from; a long one may make several rows."""
+    """Index of the example it was made from; a long example may make several rows."""
     place: str
     """Where the example stands, `file:line`."""
     label: int | float | Sequence[int] | Sequence[float] | None = None
-    """What the row as a whole should say, alike in all rows; None where nobody knows."""
+    """Label of the whole row, of one type in all rows; None if it is not known."""
     token_labels: npt.NDArray[np.int64] | None = None
-    """[S], what each token should say; -100 does not count. In place of `label`."""
+    """[S], the label of each token, instead of `label`; -100 does not count."""
     key: tuple[int, int] = (0, 0)
-    """Which epoch shows it and its number among those learnt from: what its masks are drawn by."""
+    """(epoch, index among the training rows), from which its masks are drawn."""
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of all its sequences, special tokens included."""
+        """Tokens in all its sequences, special tokens included."""
         return sum(len(sequence.ids) for sequence in self.sequences)
 
 
@@ -68,12 +68,12 @@ def check_token_types(rows: Iterable[Row], config: BertConfig, *, model: str) ->
     """Check that a model can tell the texts of a pair apart, if there are pairs.
 
     Args:
-        rows: of any task.
-        config: the model's.
-        model: what to call it in the error.
+        rows: rows of any task.
+        config: the model's configuration.
+        model: the model's name in the error.
 
     Raises:
-        InputError: naming the first pair, if the model has one token type only.
+        InputError: naming the first pair, if the model has only one token type.
     """
     if config.type_vocab_size > 1:
         return
@@ -90,10 +90,10 @@ class RowBatch(TokenBatch):
     """R rows padded to the longest; a `training.objective.StepBatch`."""
 
     rows: Sequence[Row]
-    """R of them."""
+    """The R rows."""
     labels: Tensor | None
-    """[R, ...] of `Row.label`, int64 or float32; [R, S] int64 of `Row.token_labels`, -100 beyond
-    each row's end; None where one is not known."""
+    """[R, ...] of `Row.label`, int64 or float32; or [R, S] int64 of `Row.token_labels`, -100 after
+    each row's end. None if one is not known."""
     pad_id: int
     """The id of [PAD]."""
 
@@ -102,7 +102,7 @@ class RowBatch(TokenBatch):
         """Lay rows out as tensors on the CPU.
 
         Args:
-            rows: at least one; all with as many sequences.
+            rows: at least one; all with the same number of sequences.
             pad_id: the id of [PAD].
         """
         sequences = [sequence for row in rows for sequence in row.sequences]
@@ -130,10 +130,10 @@ class RowBatch(TokenBatch):
         return sum(row.num_tokens for row in self.rows)
 
     def split(self, micro_batch_size: int) -> list[Self]:
-        """Cut into micro-batches of rows of much the same length, the longest first.
+        """Cut into micro-batches of rows of similar length, the longest first.
 
         Args:
-            micro_batch_size: rows of a piece, >= 1; the last piece may have fewer.
+            micro_batch_size: rows of a micro-batch, >= 1; the last may have fewer.
         """
         if micro_batch_size >= len(self.rows):
             return [self]
@@ -143,7 +143,7 @@ class RowBatch(TokenBatch):
         return [type(self).of(piece, pad_id=self.pad_id) for piece in pieces]
 
     def describe_examples(self) -> str:
-        """Name where the first few examples stand."""
+        """Return the places of the first few examples."""
         return f"Examples {', '.join(row.place for row in self.rows[:4])}, ..."
 
 

@@ -1,4 +1,4 @@
-"""Rows through a model, without gradients: logits, and the loss where there are labels."""
+"""Score rows with a model, without gradients: logits, and the loss if there are labels."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from bert_scratch.training.interruption import StopRequest
 from bert_scratch.training.runtime import Runtime
 
 TOKENS_PER_BATCH = 8192
-"""Positions of a pass, padding included; one row may exceed it."""
+"""Most positions in a forward pass, padding included; a single row may exceed it."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a model makes of rows."""
+    """A model's scores of rows."""
 
     logits: list[Tensor]
-    """Of each row, [...] float32 on the CPU."""
+    """Logits of each row, [...] float32 on the CPU."""
     loss: float | None
-    """Mean over the labels; None without."""
+    """Mean over the labels; None without labels."""
 
 
 def score_rows(
@@ -39,15 +39,15 @@ def score_rows(
     pad_id: int,
     stop: StopRequest | None = None,
 ) -> Scores:
-    """Run rows through a model, the longest first, so that little is padded.
+    """Run rows through a model, the longest first, so that there is little padding.
 
     Args:
-        model: on the runtime's device; it is left as it was.
-        task: whose head it has.
+        model: the model, on the runtime's device; left as it was.
+        task: the task whose head it has.
         rows: at least one, labelled or not.
         runtime: device and dtype.
         pad_id: the id of [PAD].
-        stop: polled between passes; what is scored by then does not matter any more.
+        stop: polled between passes; after a stop the returned scores are of no use.
     """
     logits: dict[int, Tensor] = {}
     total = weight = 0.0

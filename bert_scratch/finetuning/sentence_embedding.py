@@ -1,7 +1,7 @@
-"""Sentence embeddings: vectors of texts whose cosine says how alike their meanings are.
+"""Sentence embeddings: vectors of texts whose cosine says how similar their meanings are.
 
-Three kinds of training file: plain texts, pairs that mean the same (with a text that does not, if
-there is one), and scored pairs. All are measured on scored pairs.
+There are three kinds of training file: plain texts, pairs that mean the same (optionally with a
+text that does not), and scored pairs. All are evaluated on scored pairs.
 
 Letters: R rows, C texts of a row, S positions, D hidden, K candidates.
 """
@@ -34,14 +34,14 @@ from bert_scratch.model.heads import ModelWithHeads
 from bert_scratch.model.losses import cross_entropy_sum
 
 TEMPERATURE = 0.05
-"""Cosines are divided by it before the softmax, as in SimCSE; sentence-transformers' scale 20."""
+"""Divisor of cosines before the softmax, as in SimCSE; sentence-transformers calls it scale 20."""
 
 TEXTS_A_PASS = 32
-"""Texts of like length that go through the encoder together."""
+"""Texts of similar length that go through the encoder together."""
 
 
 class BertForSentenceEmbedding(ModelWithHeads):
-    """The encoder alone; a text's vector is the mean of its last layer, so there is no head."""
+    """The encoder without a head; a text's vector is the mean of its last layer."""
 
     def _add_heads(self, initializer: str) -> None:
         """Add none."""
@@ -53,13 +53,13 @@ class BertForSentenceEmbedding(ModelWithHeads):
 
 
 class SentenceEmbedding(Regression):
-    """The cosine of two texts' vectors; texts of other rows are what a text is told apart from.
+    """The cosine of two texts' vectors; without scores, texts of other rows are the negatives.
 
     Source:
         Gao et al. 2021, "SimCSE: simple contrastive learning of sentence embeddings", equations 1
         and 5; Reimers and Gurevych 2019, "Sentence-BERT", for scored pairs. Deviations: the mean
-        over tokens in place of [CLS] and a layer on it, and a text that is the same as the
-        anchor's own positive is no negative.
+        over tokens replaces [CLS] and its extra layer, and a text identical to the anchor's own
+        positive is not a negative.
     """
 
     model_class = BertForSentenceEmbedding
@@ -67,7 +67,7 @@ class SentenceEmbedding(Regression):
     answers_with = "embed --model path/to/this/folder --input texts.txt --output vectors.npy"
 
     _largest: float | None = None
-    """Of the scores of the training file; None when it has none."""
+    """The largest score in the training file; None if it has no scores."""
 
     @property
     def elsewhere(self) -> str:
@@ -79,7 +79,7 @@ class SentenceEmbedding(Regression):
         return list(read_sentence_examples(file, self.settings, labels_needed=labels_needed))
 
     def learn(self, examples: Sequence[LabelledText]) -> None:
-        """Take the largest score, which means the same: it becomes a cosine of 1."""
+        """Take the largest score, which stands for the same meaning: it becomes a cosine of 1."""
         if examples[0].label is None:
             if len(examples) < 2:
                 raise InputError(
@@ -101,7 +101,7 @@ class SentenceEmbedding(Regression):
         held_out: Sequence[LabelledText],
         test: Sequence[LabelledText] | None,
     ) -> None:
-        """Refuse what cannot be measured, and settings that leave nothing to learn."""
+        """Refuse examples that cannot be evaluated, and settings that the task cannot use."""
         for flag, examples in (("--eval-file", held_out), ("--test-file", test or [])):
             for example in examples:
                 if example.text_pair is None or (flag == "--eval-file" and example.label is None):
@@ -139,11 +139,11 @@ class SentenceEmbedding(Regression):
 
     @property
     def config_fields(self) -> dict[str, Any]:
-        """No classes and no scores."""
+        """No label names and no problem type, as there are no classes or scores."""
         return {"id2label": None, "problem_type": None}
 
     def target(self, example: LabelledText) -> float:
-        """Return the score of a pair, 1 for the largest of the training file."""
+        """Return the score of a pair, scaled so that the largest in the training file is 1."""
         score = super().target(example)
         if score < 0:
             raise InputError(
@@ -152,9 +152,9 @@ class SentenceEmbedding(Regression):
         return score if self._largest is None else score / self._largest
 
     def encode(self, examples: Sequence[LabelledText], tokenizer: Tokenizer) -> list[Row]:
-        """Make a row of all texts of an example; one that is alone stands twice in its row.
+        """Make a row of all texts of an example; a single text stands twice in its row.
 
-        So a text goes through the model twice in a pass, under two draws of dropout.
+        A single text thus goes through the model twice in a pass, with two draws of dropout.
         """
         of_example = [_texts(example) for example in examples]
         sequences = iter(
@@ -180,9 +180,9 @@ class SentenceEmbedding(Regression):
         return rows
 
     def logits(self, model: nn.Module, batch: RowBatch) -> Tensor:
-        """Return [R, C, D], the vectors of all texts, those of like length in a pass.
+        """Return [R, C, D], the vectors of all texts, computed in passes of similar length.
 
-        Sentences differ much in length: of a batch of STS-B's padded as one, 62 % is padding.
+        Sentences differ much in length: padded as one, a batch of STS-B would be 62 % padding.
         """
         lengths = np.array([len(s.ids) for row in batch.rows for s in row.sequences])
         order = np.argsort(-lengths, kind="stable")
@@ -202,11 +202,11 @@ class SentenceEmbedding(Regression):
         return torch.cat(vectors).index_select(0, back).view(*batch.input_ids.shape[:2], -1)
 
     def loss(self, logits: Tensor, batch: RowBatch) -> Tensor:
-        """Return the summed squared error of the cosines, or the contrastive loss without scores.
+        """Return the summed squared error of the cosines or, without scores, the contrastive loss.
 
         Args:
             logits: [R, C, D].
-            batch: with scores or without.
+            batch: the batch, with or without scores.
         """
         if batch.labels is None:
             return contrastive_loss(logits, batch.input_ids)
@@ -221,7 +221,7 @@ class SentenceEmbedding(Regression):
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        """Rank correlation of cosines and scores, as STS-B is measured, and the linear one."""
+        """Rank correlation of cosines and scores, the metric of STS-B, and linear correlation."""
         return ("spearman", "pearson")
 
     def metrics(
@@ -236,7 +236,7 @@ class SentenceEmbedding(Regression):
         return {"cosine": round(answer, 6), "text": example.text, "text_pair": example.text_pair}
 
     def exported(self, model: PretrainedModel) -> PretrainedModel:
-        """Return the encoder: sentence-transformers puts the mean over tokens on a plain BERT."""
+        """Return the encoder; sentence-transformers adds the mean over tokens to a plain BERT."""
         encoder = model.get_submodule("bert")
         assert isinstance(encoder, BertModel)
         return encoder
@@ -246,12 +246,13 @@ def contrastive_loss(vectors: Tensor, input_ids: Tensor) -> Tensor:
     """Return [], the cross-entropy of finding each row's second text among those of all rows.
 
     Args:
-        vectors: [R, C, D]: of an anchor, what means the same, and, if C is 3, what does not.
-        input_ids: [R, C, S] of those texts.
+        vectors: [R, C, D], of an anchor, a text that means the same and, if C is 3, one that does
+            not.
+        input_ids: [R, C, S], the token ids of those texts.
     """
     unit = F.normalize(vectors, dim=-1)
     anchors, candidates = unit[:, 0], unit[:, 1:].transpose(0, 1).flatten(0, 1)  # [R, D], [K, D]
-    with torch.autocast(vectors.device.type, enabled=False):  # in float32, as every loss is
+    with torch.autocast(vectors.device.type, enabled=False):  # in float32, like every loss
         scores = anchors @ candidates.T / TEMPERATURE
     ids = input_ids[:, 1:].transpose(0, 1).flatten(0, 1)
     is_same = (input_ids[:, 1, None] == ids).all(dim=-1)  # [R, K]
@@ -261,7 +262,7 @@ def contrastive_loss(vectors: Tensor, input_ids: Tensor) -> Tensor:
 
 
 def _cosines(vectors: Tensor) -> Tensor:
-    """Return [R], of the first two texts of each row [R, C, D]."""
+    """Return [R], the cosines of the first two texts of each row [R, C, D]."""
     return F.cosine_similarity(vectors[:, 0], vectors[:, 1], dim=-1)
 
 

@@ -1,6 +1,6 @@
-"""Files of texts that vectors of sentences are learnt from: plain, in pairs, or in scored pairs.
+"""Files of texts to learn sentence embeddings from: plain texts, pairs, or scored pairs.
 
-Columns are found by the names that published sets use, or named.
+Columns are named by the user, or found by the names that published sets use.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from bert_scratch.finetuning.labelled_rows import (
 from bert_scratch.finetuning.task_settings import TaskSettings
 
 POSITIVES = (("anchor", "positive"), ("query", "positive"), ("sent0", "sent1"))
-"""Column names of pairs that mean the same; the first that a file has is taken."""
+"""Column names of pairs that mean the same; the first pair that a file has is taken."""
 NEGATIVES = ("negative", "hard_neg")
 """Column names of a text that does not mean the same, in a file with such pairs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SentenceExample(LabelledText):
-    """A text alone, a pair that means the same, or a pair with how alike it is as its label."""
+    """A single text, a pair that means the same, or a pair with its similarity as the label."""
 
     negative: str | None = None
-    """A text that does not mean the same, however alike its words are."""
+    """A text that does not mean the same, however similar its words."""
 
 
 def read_sentence_examples(
@@ -39,8 +39,8 @@ def read_sentence_examples(
 
     Args:
         file: see `records.read_table`.
-        settings: with the columns the user named.
-        labels_needed: whether a pair without its score is an error, in a file with scores.
+        settings: settings with the columns the user named.
+        labels_needed: whether, in a file with scores, a pair without one is an error.
 
     Raises:
         InputError: naming the file, its line and its columns.
@@ -71,9 +71,9 @@ def read_sentence_examples(
 
 
 def _with_pair(table: Table, settings: TaskSettings) -> TaskSettings:
-    """Name the columns of pairs that mean the same, where the user has not named any.
+    """Name the columns of pairs that mean the same, if the user has not named any.
 
-    Two columns without a header are a pair: here labels are for pairs alone.
+    Two columns without a header are a pair, since here only pairs have labels.
     """
     lower = {name.lower(): name for name in table.columns}
     places = () if table.has_header or len(table.columns) != 2 else (("1", "2"),)

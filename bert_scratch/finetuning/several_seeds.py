@@ -1,4 +1,4 @@
-"""One fine-tuning under several seeds: how good it is, how much that varies, and the best model."""
+"""Fine-tuning with several seeds: the mean of the metrics, their deviation, and the best model."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from bert_scratch.finetuning.task import LOWER_IS_BETTER
 
 RESULTS = "results.json"
 RESOLVED = "finetune_config.json"
-"""The settings of one run, as resolved."""
+"""The resolved settings of one run."""
 
 
 def run_seeds(
     asked: FinetuneConfig, run: Callable[[FinetuneConfig], Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Run each seed in a folder of its own, and sum up in the output folder.
+    """Run each seed in a folder of its own, and write a summary to the output folder.
 
     Args:
-        asked: with --seeds.
-        run: runs one, or goes on with it, and returns what its results.json holds.
+        asked: settings with --seeds.
+        run: starts or resumes a run of one seed, and returns the content of its results.json.
 
     Returns:
-        Means under the metrics' names, `std` (over the sample, 0 for one seed), and each seed's.
+        Means under the metrics' names, `std` (over the sample, 0 for one seed), and each seed's
+        values.
 
     Raises:
         InputError: if the output folder holds a run of one seed.

@@ -1,12 +1,12 @@
-"""Files of tagged words or marked spans to examples: CoNLL columns, rows of tags, JSON objects.
+"""Read tagged words or marked spans: CoNLL columns, rows of tags, JSON objects.
 
-- CoNLL: a word and its tag a line, in columns; an empty line ends a sentence. Names of the columns
-  may stand above.
-- Rows: a header, then the words of a text and their tags, each separated by spaces.
+- CoNLL: each line has a word and its tag, in columns; an empty line ends a sentence. A header may
+  name the columns.
+- Rows: a header, then in each row the words of a text and their tags, separated by spaces.
 - JSON, an object a line: {"tokens": [...], "tags": [...]}; {"text": ..., "spans": [[start, end,
   kind]]} with characters from start up to end; or CLUENER's {"text": ..., "label": {kind:
   {surface: [[first, last]]}}}.
-- To be answered only: lines of text.
+- Lines of text, for prediction only.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ _DOCUMENT_START = "-DOCSTART-"
 
 @dataclass(frozen=True, kw_only=True)
 class TaggedText(Example):
-    """A text in which words have tags, or spans of characters have kinds."""
+    """A text with tagged words, or with spans of characters that have kinds."""
 
     text: str
     words: tuple[tuple[int, int], ...] | None = None
-    """Where each word begins and ends in the text; None where the tokenizer decides."""
+    """Start and end of each word in the text; None if the tokenizer decides."""
     tags: tuple[str, ...] | None = None
-    """Of each word: IOB2 whatever the file has, or plain classes."""
+    """The tag of each word: a plain class, or IOB2 whatever scheme the file uses."""
     spans: tuple[Span, ...] | None = None
-    """In place of tags: first character, character behind the last, kind; in order."""
+    """Instead of tags: (first character, character after the last, kind), in order."""
 
     def place_of(self, word: int) -> str:
-        """Return where a word stands: in columns, a line each."""
+        """Return the place of a word: in columns, each word has its own line."""
         return self.place
 
 
 class ColumnsText(TaggedText):
-    """One whose words stand on consecutive lines."""
+    """A tagged text whose words stand on consecutive lines."""
 
     def place_of(self, word: int) -> str:
         """Return `file:line` of a word."""
@@ -70,14 +70,14 @@ def read_tagged_texts(
     labels: Collection[str] = (),
     columns_asked: bool = False,
 ) -> list[TaggedText]:
-    """Read the examples of a file, and say on standard error which scheme its tags are in.
+    """Read the examples of a file, and report the scheme of its tags on standard error.
 
     Args:
         file: a path, or - for standard input.
         settings: text_column and label_column choose among a CoNLL file's columns.
         labels_needed: whether an example without tags or spans is an error; if not, lines that
             are not columns are texts.
-        labels: the tags that are known, if some are: what tells columns from texts.
+        labels: the known tags, if any; they tell columns from texts.
         columns_asked: whether JSON objects, which have no columns to choose from, are an error.
 
     Raises:
@@ -110,13 +110,13 @@ def read_tagged_texts(
 
 
 def _are_columns(lines: Sequence[str], settings: TaskSettings, labels: Collection[str]) -> bool:
-    """Tell lines of a word and its tag, or of lone words, from lines of text."""
+    """Tell lines of a word and its tag, or of single words, from lines of text."""
     if settings.text_column is not None or settings.label_column:
         return True
     rows = [cells for line in lines if (cells := line.split())]
     if 2 * sum("\t" in line for line in lines if line.strip()) > len(rows):
         return True
-    if all(len(cells) == 1 for cells in rows):  # words, or text that is written without spaces
+    if all(len(cells) == 1 for cells in rows):  # words, or text written without spaces
         return sum(has_text for has_text, _ in groupby(lines, lambda line: bool(line.strip()))) > 1
     tagged = [
         cells[-1] == OUTSIDE or is_entity_tag(cells[-1]) or cells[-1] in labels for cells in rows
@@ -170,9 +170,9 @@ def _columns(count: int) -> str:
 def _of_table(
     name: str, lines: Sequence[str], header: Sequence[str], settings: TaskSettings
 ) -> Iterator[TaggedText]:
-    """Yield the texts of a table that has all words of a text in a cell, and all tags.
+    """Yield the texts of a table with all words of a text in one cell, and all tags in another.
 
-    Where no cell has more than one, it is a CoNLL file with names above its columns.
+    If no cell has more than one, it is a CoNLL file with a header.
     """
     asked = settings.label_column[0] if settings.label_column else None
     tag_column = next((i for i, cell in enumerate(header) if cell.lower() in TAG_COLUMNS), 0)
@@ -290,7 +290,7 @@ def _checked(place: str, text: str, start: int, end: int, kind: str) -> Span:
 
 
 def _in_iob2(name: str, examples: Sequence[TaggedText]) -> list[TaggedText]:
-    """Rewrite the tags of a file of entities in IOB2, and take no span over another."""
+    """Rewrite the entity tags of a file in IOB2, and drop overlapping spans."""
     tags = [example.tags for example in examples if example.tags is not None]
     if any(is_entity_tag(tag) for sentence in tags for tag in sentence):
         for example in examples:
@@ -316,7 +316,7 @@ def _rewritten(example: TaggedText, scheme: str | None) -> TaggedText:
 
 
 def _without_overlaps(name: str, examples: Sequence[TaggedText]) -> list[TaggedText]:
-    """Keep the longer of two spans that share characters: each has one tag."""
+    """Keep the longer of two overlapping spans, since each character has one tag."""
     kept, dropped = [], 0
     for example in examples:
         if example.spans is None:
@@ -334,10 +334,10 @@ def _without_overlaps(name: str, examples: Sequence[TaggedText]) -> list[TaggedT
 
 
 def joined(words: Sequence[str]) -> tuple[str, tuple[tuple[int, int], ...]]:
-    """Make a text of words: a space between two, but for East Asian writing without spaces.
+    """Join words into a text, with spaces except in East Asian scripts written without them.
 
     Returns:
-        The text, and where each word begins and ends in it.
+        The text, and the start and end of each word in it.
     """
     text, places = "", []
     for word in words:

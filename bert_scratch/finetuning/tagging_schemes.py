@@ -1,7 +1,7 @@
-"""The ways to write entities as a tag a word: IOB1, IOB2, IOBES (BIOES), BMES, BILOU.
+"""Schemes that write entities as one tag for each word: IOB1, IOB2, IOBES (BIOES), BMES, BILOU.
 
-All spell the same spans, so every file is turned into spans, and these into IOB2, whatever it was
-written in. A span is (first word, word behind the last, kind).
+All express the same spans, so whatever scheme a file uses, its tags are turned into spans, and
+these into IOB2. A span is (first word, word after the last, kind).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ IOB2 = "IOB2"
 
 Span = tuple[int, int, str]
 
-# What a scheme writes for the first word of an entity, one inside, the last, and a lone one.
+# A scheme's letters for an entity's first word, one inside, the last, and a single word.
 _LETTERS = MappingProxyType(
     {"IOB1": "BIIB", IOB2: "BIIB", "IOBES": "BIES", "BMES": "BMES", "BILOU": "BILU"}
 )
@@ -35,17 +35,17 @@ def is_entity_tag(tag: str) -> bool:
 
 
 def kind_of(tag: str) -> str:
-    """Return PER of B-PER, and an empty string of O."""
+    """Return PER for B-PER, and an empty string for O."""
     return "" if tag == OUTSIDE else tag[2:]
 
 
 def spans_of_tags(tags: Sequence[str]) -> list[Span]:
     """Read the entities of a sentence in any scheme.
 
-    What no scheme writes is read as conlleval does: an entity begins wherever its kind does.
+    Sequences that no scheme allows are read as by conlleval: an entity begins where its kind does.
 
     Args:
-        tags: of each word.
+        tags: the tag of each word.
 
     Source:
         conlleval.txt of the CoNLL-2000 shared task, `startOfChunk` and `endOfChunk`.
@@ -64,11 +64,11 @@ def spans_of_tags(tags: Sequence[str]) -> list[Span]:
 
 
 def tags_of_spans(spans: Iterable[Span], num_words: int, scheme: str = IOB2) -> list[str]:
-    """Write the entities of a sentence.
+    """Write the entities of a sentence as tags.
 
     Args:
-        spans: in order, none over another.
-        num_words: of the sentence.
+        spans: in order, without overlaps.
+        num_words: number of words in the sentence.
         scheme: IOB1, IOB2, IOBES, BMES or BILOU.
     """
     first, inside, last, lone = tuple(_LETTERS[scheme])
@@ -84,13 +84,13 @@ def tags_of_spans(spans: Iterable[Span], num_words: int, scheme: str = IOB2) -> 
 
 
 def iob2_labels(kinds: Iterable[str]) -> tuple[str, ...]:
-    """Return the labels of a model that marks these kinds: O, B-LOC, I-LOC, B-PER, ..."""
+    """Return the labels of a model for these kinds: O, B-LOC, I-LOC, B-PER, ..."""
     return (OUTSIDE, *(f"{letter}-{kind}" for kind in sorted(kinds) for letter in "BI"))
 
 
 @functools.cache
 def _iob2_order(labels: tuple[str, ...]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Return [L], the tags that may come first, and [L, L], those that may follow each."""
+    """Return [L], the tags that may come first, and [L, L], the tags that may follow each."""
     follows = [
         [not after.startswith("I-") or kind_of(before) == after[2:] for after in labels]
         for before in labels
@@ -103,15 +103,15 @@ def likeliest_tags(
 ) -> npt.NDArray[np.int64]:
     """Return the likeliest IOB2 tags of a sentence in which every I- continues its entity.
 
-    Each word's own likeliest tag is taken where these fit together; else the sequence with the
-    highest sum is (Viterbi), so that no half of an entity stands alone.
+    If the likeliest tags of the single words form a valid sequence, they are taken; otherwise the
+    valid sequence with the highest sum (Viterbi), so no half of an entity stands alone.
 
     Args:
-        log_probabilities: [W, L], of each word's tags.
+        log_probabilities: [W, L], log-probabilities of each word's tags.
         labels: the L tags: O, and B- and I- of each kind.
 
     Returns:
-        [W], places in `labels`.
+        [W], indices in `labels`.
     """
     starts, follows = _iob2_order(labels)
     chosen: npt.NDArray[np.int64] = log_probabilities.argmax(axis=1)
@@ -134,10 +134,11 @@ def detect_scheme(sentences: Sequence[Sequence[str]]) -> tuple[str, int]:
     """Find the scheme that tags are written in.
 
     Args:
-        sentences: the tags of each.
+        sentences: the tags of each sentence.
 
     Returns:
-        Its name, and how many tags it would write otherwise: those of malformed entities.
+        The scheme's name, and how many tags it would write differently: those of malformed
+        entities.
     """
     letters = {tag[0] for tags in sentences for tag in tags}
     if "M" in letters:

@@ -1,9 +1,9 @@
 """The contract of a task: a reader, a head and a metric. A new task is one file and a line here.
 
-`finetune` calls it in this order: `read` the training file, `learn` its labels, `encode` the
+`finetune` calls a task in this order: `read` the training file, `learn` its labels, `encode` the
 examples to rows, make the model with `load_model`, train on `loss`; then, at each evaluation,
-`answers` from the logits of all rows, and `metrics`. `predict` begins with the labels a result
-folder has, and ends with `record`.
+`answers` from the logits of all rows, and `metrics`. `predict` starts with the labels of a result
+folder and ends with `record`.
 
 Letters: E examples, R rows.
 """
@@ -37,7 +37,7 @@ TASKS = {
     "multiple-choice": "multiple_choice:MultipleChoice",
     "sentence-embedding": "sentence_embedding:SentenceEmbedding",
 }
-"""The name of each task, and where its class is, as module:name in this package."""
+"""The name of each task, and its class as module:name in this package."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class Example:
     """What a task's examples have in common."""
 
     place: str
-    """Where it stands, `file:line`: errors and reports name it."""
+    """Where the example stands, `file:line`, for errors and reports."""
 
 
 ExampleT = TypeVar("ExampleT", bound=Example)
@@ -56,7 +56,7 @@ class Task(ABC, Generic[ExampleT, AnswerT]):
     """One task.
 
     Attributes:
-        settings: how its files are read, and whatever flags it has.
+        settings: how files are read, and the task's own flags.
         labels: the names of the classes in the order of their numbers; empty before `learn`, and
             for a task without classes.
     """
@@ -70,15 +70,15 @@ class Task(ABC, Generic[ExampleT, AnswerT]):
     """The command that answers with the model, as its card shows it."""
 
     may_cut_batches: ClassVar[bool] = True
-    """Whether rows may go through the model in several passes where the user says nothing."""
+    """Whether by default the rows of a batch may go through the model in several passes."""
 
     columns_asked: bool = False
-    """Whether `predict` was given the columns, which must be there; those that training had may be
-    missing from lines of text."""
+    """Whether `predict` was given the columns, which must then exist; those known from training may
+    be missing from lines of text."""
 
     @property
     def elsewhere(self) -> str:
-        """What loads the model elsewhere, as its card shows it."""
+        """The library that loads the model elsewhere, as its card shows it."""
         return f'`transformers.{self.model_class.__name__}.from_pretrained("path/to/this/folder")`'
 
     def __init__(self, settings: TaskSettings, labels: Sequence[str] = ()) -> None:
@@ -91,7 +91,7 @@ class Task(ABC, Generic[ExampleT, AnswerT]):
 
         Args:
             file: a path, or - for standard input.
-            labels_needed: whether an example without its label is an error; a file to answer
+            labels_needed: whether an example without its label is an error; a file for prediction
                 may have labels or not.
 
         Raises:
@@ -100,12 +100,12 @@ class Task(ABC, Generic[ExampleT, AnswerT]):
 
     @abstractmethod
     def is_labelled(self, example: ExampleT) -> bool:
-        """Tell whether an example came with what it should be."""
+        """Tell whether an example came with its label."""
 
     def unlabelled(self, example: ExampleT) -> ExampleT:
-        """Return an example without its label, which `predict` does not look at.
+        """Return an example without its label, which `predict` ignores.
 
-        By default the example as it is; its label must then be one of the task's.
+        By default it is returned unchanged; its label must then be one of the task's.
         """
         return example
 
@@ -113,7 +113,7 @@ class Task(ABC, Generic[ExampleT, AnswerT]):
         """Set the labels, and whatever else the training examples decide.
 
         Raises:
-            InputError: if nothing can be learnt from them, one class only for example.
+            InputError: if nothing can be learnt from them, for example if there is only one class.
         """
 
     def check_run(
@@ -122,21 +122,21 @@ class Task(ABC, Generic[ExampleT, AnswerT]):
         held_out: Sequence[ExampleT],
         test: Sequence[ExampleT] | None,
     ) -> None:
-        """Refuse settings the task cannot learn with, and examples it cannot be measured on.
+        """Refuse settings the task cannot learn with, and examples it cannot be evaluated on.
 
-        By default nothing.
+        By default nothing is refused.
 
         Args:
-            config: of the run.
+            config: the run's settings.
             held_out: the examples of the evaluation file.
-            test: those of the test file, if there is one.
+            test: the examples of the test file, if there is one.
 
         Raises:
             InputError: naming the flag, or the place of the example.
         """
 
     def exported(self, model: PretrainedModel) -> PretrainedModel:
-        """Return the part of the model that the result folder holds; by default all."""
+        """Return the part of the model that is written to the result folder; by default all."""
         return model
 
     @property
@@ -150,9 +150,9 @@ class Task(ABC, Generic[ExampleT, AnswerT]):
         """Load the model, in evaluation mode on the CPU.
 
         Args:
-            folder_or_hub_id: of any BERT.
-            new_head: draw what the folder lacks from torch's default generator.
-            overrides: `BertConfig` fields beside those of the task.
+            folder_or_hub_id: folder or hub id of any BERT.
+            new_head: draw the weights that the folder lacks from torch's default generator.
+            overrides: `BertConfig` fields in addition to those of the task.
         """
         fields = self.config_fields | overrides
         if is_adapted(folder_or_hub_id):
@@ -164,8 +164,8 @@ class Task(ABC, Generic[ExampleT, AnswerT]):
         """Turn examples into rows of at most `settings.row_length` tokens.
 
         Args:
-            examples: E, labelled or not.
-            tokenizer: the model's.
+            examples: E examples, labelled or not.
+            tokenizer: the model's tokenizer.
 
         Returns:
             R >= E rows, in the order of the examples.
@@ -186,13 +186,13 @@ class Task(ABC, Generic[ExampleT, AnswerT]):
 
         Args:
             logits: [R, ...] float32.
-            batch: with labels, on the same device.
+            batch: a batch with labels, on the same device.
         """
 
     def loss_weight(self, batch: RowBatch) -> float:
-        """Return what the summed loss of a whole step is divided by: its number of labels.
+        """Return the divisor of a step's summed loss: its number of labels.
 
-        It is counted in the rows, not in tensors, so that nobody waits for a GPU.
+        It is counted in the rows, not in tensors, so nothing waits for a GPU.
         """
         return float(len(batch.rows))
 
@@ -203,19 +203,19 @@ class Task(ABC, Generic[ExampleT, AnswerT]):
         """Turn scores into answers.
 
         Args:
-            examples: E.
-            rows: R, as `encode` made them of the examples.
-            logits: of each row, float32 on the CPU. Those of single tokens have a place for each
-                position of the batch the row was in: only the row's own first ones mean something.
+            examples: E examples.
+            rows: the R rows that `encode` made from the examples.
+            logits: logits of each row, float32 on the CPU. Token logits cover all positions of the
+                batch the row was in: only the first ones, the row's own, are meaningful.
 
         Returns:
-            One answer an example.
+            One answer for each example.
         """
 
     @property
     @abstractmethod
     def metric_names(self) -> tuple[str, ...]:
-        """What `metrics` returns, named as scikit-learn does; the first chooses the best model."""
+        """The keys of `metrics`, named as in scikit-learn; the first one chooses the best model."""
 
     @abstractmethod
     def metrics(self, examples: Sequence[ExampleT], answers: Sequence[AnswerT]) -> dict[str, float]:
@@ -223,16 +223,16 @@ class Task(ABC, Generic[ExampleT, AnswerT]):
 
         Args:
             examples: at least one, all labelled.
-            answers: one an example.
+            answers: one for each example.
         """
 
     @abstractmethod
     def compared(self, example: ExampleT, answer: AnswerT) -> tuple[Any, Any]:
-        """Return what was answered and what is right, as a metric of the user's own gets them."""
+        """Return the prediction and the label, as a user-defined metric gets them."""
 
     @abstractmethod
     def record(self, example: ExampleT, answer: AnswerT) -> dict[str, Any]:
-        """Return one line of `predict`, as plain JSON values: the answer first."""
+        """Return one line of `predict` as plain JSON values, the answer first."""
 
 
 LOWER_IS_BETTER = frozenset({"loss", "mean_squared_error"})
@@ -240,11 +240,11 @@ LOWER_IS_BETTER = frozenset({"loss", "mean_squared_error"})
 
 
 def load_task(settings: TaskSettings, labels: Sequence[str] = ()) -> Task[Any, Any]:
-    """Make the task that the settings name.
+    """Create the task that the settings name.
 
     Args:
-        settings: with the task's name.
-        labels: the class names of a model that was trained; none for a new one.
+        settings: settings with the task's name.
+        labels: the class names of a trained model; empty for a new one.
 
     Raises:
         InputError: if there is no such task, or its file has no such head.

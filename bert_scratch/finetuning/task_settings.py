@@ -1,6 +1,6 @@
-"""What outlives training about a task: its name and how files become rows of the model's input.
+"""Task settings that outlive training: the task's name, and how files become rows of model input.
 
-A model folder keeps these in `task.json`, so that `predict` reads and cuts as training did. Each
+A model folder keeps them in `task.json`, so that `predict` reads and cuts as training did. Each
 group of flags is a class of its own; `TaskSettings` has them all.
 """
 
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from bert_scratch.config import InputError, Settings, check_choice, check_range, flag_of
 
 TASK_FILE = "task.json"
-"""In a model folder: these settings."""
+"""The file in a model folder that holds these settings."""
 ROW_LENGTH = 128
-"""Tokens of a row where nothing is said."""
+"""Tokens of a row by default."""
 LONG_TEXT = ("truncate", "head-tail", "window")
 CLASS_WEIGHTS = ("none", "balanced")
 _TEXTS = ("classification", "regression")
@@ -37,7 +37,7 @@ _TASKS = (*_TABLES, "question-answering", "multiple-choice")
 
 @dataclass(frozen=True, kw_only=True)
 class TableSettings(Settings):
-    """Which columns of a table are what; left out, they are found by their names."""
+    """The roles of a table's columns; when left out, they are found by their names."""
 
     text_column: str | None = None
     """The column of the text, or of a pair's first text; its number from 1 without a header."""
@@ -51,7 +51,7 @@ class TableSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class WindowSettings(Settings):
-    """How words and answers are looked for in texts longer than a row."""
+    """How words and answers are found in texts longer than a row."""
 
     doc_stride: int | None = None
     """Tokens from the start of one window of a long text to the next. Left out: half a window."""
@@ -71,17 +71,17 @@ class TaskSettings(TableSettings, WindowSettings):
     task: str
     """classification, regression, token-classification, question-answering, multiple-choice, sentence-embedding, or the FILE.py:CLASS of your own head."""  # noqa: E501
     negative_column: str | None = None
-    """Of sentence-embedding: the column of a text that does not mean what the pair means."""
+    """For sentence-embedding: the column of a text that does not mean what the pair means."""
     max_seq_length: int | None = None
     """Tokens of a row, [CLS] and [SEP] included. Left out: 128, or all that the model can take."""
     long_text: str = "truncate"
-    """Of texts longer than a row: truncate, head-tail, or window (rows that are averaged)."""
+    """For texts longer than a row: truncate, head-tail, or window (rows that are averaged)."""
     class_weights: str = "none"
     """balanced makes rare labels count as much as frequent ones; none."""
 
     @property
     def row_length(self) -> int:
-        """Tokens of a row at most: 128 where neither user nor model has said another number."""
+        """Most tokens of a row: 128 unless user or model says otherwise."""
         return self.max_seq_length or ROW_LENGTH
 
     def __post_init__(self) -> None:
@@ -97,10 +97,10 @@ class TaskSettings(TableSettings, WindowSettings):
             check_range(flag_of(name), getattr(self, name), at_least=1)
 
     def check_effects(self) -> None:
-        """Refuse what differs from its default and is not read by the task.
+        """Refuse settings that differ from their defaults but are not read by the task.
 
-        A head of the user's own reads what its file says, so nothing is refused. What a model
-        folder holds is not checked: the flags of older runs without effect are in it, too.
+        A user-defined head may read any setting, so nothing is refused. Settings stored in a model
+        folder are not checked, since older runs may have stored flags without effect.
 
         Raises:
             InputError: naming the flag.
@@ -112,7 +112,7 @@ class TaskSettings(TableSettings, WindowSettings):
                 )
 
     def for_prediction(self) -> TrainedSettings:
-        """Return these settings alone, without those of a command that has more."""
+        """Return only these settings, without the others of a command that has more."""
         names = [field.name for field in dataclasses.fields(TrainedSettings)]
         return TrainedSettings(
             **{name: getattr(self, name) for name in names if hasattr(self, name)}
@@ -121,22 +121,22 @@ class TaskSettings(TableSettings, WindowSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedSettings(TaskSettings):
-    """What a model folder keeps: the settings, and what was seen of the training examples."""
+    """What a model folder stores: the settings, and facts about the training examples."""
 
     has_pairs: bool | None = None
-    """Whether each text had a second one. None: not recorded, or not a task of such texts."""
+    """Whether each text had a second one; None if not recorded, or not a task of such texts."""
 
 
 def had_pairs(settings: TaskSettings) -> bool | None:
-    """Tell whether each training text had a second one; None where that is not recorded."""
+    """Tell whether each training text had a second one; None if that is not recorded."""
     return settings.has_pairs if isinstance(settings, TrainedSettings) else None
 
 
 def reads(task: str, name: str) -> bool:
-    """Tell whether a task reads a setting; of a head of the user's own nobody knows, so True.
+    """Tell whether a task reads a setting; True for a user-defined head, as it may read any.
 
     Args:
-        task: its name.
+        task: the task's name.
         name: a field of `TaskSettings`.
     """
     return task not in _TASKS or task in _READ_BY.get(name, _TASKS)

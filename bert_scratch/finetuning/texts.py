@@ -1,4 +1,4 @@
-"""Texts and pairs to rows: what the tasks that give a text one answer share."""
+"""Turn texts and pairs into rows, shared by the tasks that give a text one answer."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from bert_scratch.model.task_heads import BertForSequenceClassification
 def encode_text(
     tokenizer: Tokenizer, texts: Sequence[str], *, max_seq_length: int, long_text: str
 ) -> list[list[TokenSequence]]:
-    """Encode single texts, a long one in the way that is asked for.
+    """Encode single texts, handling long ones as requested.
 
     Args:
-        tokenizer: the model's.
-        texts: of any length.
+        tokenizer: the model's tokenizer.
+        texts: texts of any length.
         max_seq_length: tokens of a sequence, special tokens included.
-        long_text: truncate; head-tail: the first quarter and the end; window: several
-            sequences, each beginning in the middle of the one before, the last ending with the
-            text.
+        long_text: truncate; head-tail: keep the first quarter and the end; window: several
+            sequences, each beginning in the middle of the previous one, the last ending with
+            the text.
 
     Returns:
         The sequences of each text.
@@ -63,9 +63,9 @@ def encode_pairs(
     """Encode pairs, cutting the longer text first.
 
     Args:
-        tokenizer: the model's.
-        texts: the first of each pair.
-        pairs: the second of each.
+        tokenizer: the model's tokenizer.
+        texts: the first text of each pair.
+        pairs: the second text of each pair.
         max_seq_length: tokens of a sequence, special tokens included.
 
     Source:
@@ -80,12 +80,12 @@ def encode_pairs(
 
 
 def longest_first(first: int, second: int, limit: int) -> tuple[int, int]:
-    """Return how many tokens each of two texts keeps: the shorter one whole while it can be.
+    """Return how many tokens each of two texts keeps; the shorter stays whole if possible.
 
     Args:
         first: tokens of the first text.
         second: tokens of the second.
-        limit: of both together.
+        limit: most tokens of both together.
     """
     if first + second <= limit:
         return first, second
@@ -103,7 +103,7 @@ class TextTask(Task[LabelledText, AnswerT]):
         """Read texts and labels; see `read_labelled_texts`.
 
         Raises:
-            InputError: also if the file has pairs and the model learned single texts, or the
+            InputError: also if the file has pairs but the model learned single texts, or the
                 reverse.
         """
         examples = read_labelled_texts(
@@ -127,7 +127,7 @@ class TextTask(Task[LabelledText, AnswerT]):
         return examples
 
     def learn(self, examples: Sequence[LabelledText]) -> None:
-        """See whether the training examples are pairs: then all others must be."""
+        """Record whether the training examples are pairs; all others must be alike."""
         settings = self.settings.for_prediction()
         self.settings = settings.replace(has_pairs=_are_pairs(examples))
 
@@ -141,14 +141,14 @@ class TextTask(Task[LabelledText, AnswerT]):
 
     @abstractmethod
     def target(self, example: LabelledText) -> int | float | list[float]:
-        """Return what the model should say about a labelled example.
+        """Return the training target of a labelled example.
 
         Raises:
-            InputError: naming its place, if the label is not one of the task's.
+            InputError: naming the example's place, if the label is not one of the task's.
         """
 
     def encode(self, examples: Sequence[LabelledText], tokenizer: Tokenizer) -> list[Row]:
-        """Make one row of each example, or several of a long text that is read in windows."""
+        """Make one row for each example, or several for a long text that is read in windows."""
         sequences = self._sequences(examples, tokenizer)
         return [
             Row(
@@ -176,5 +176,5 @@ class TextTask(Task[LabelledText, AnswerT]):
 
 
 def _are_pairs(examples: Sequence[LabelledText]) -> bool:
-    """Tell whether each text has a second one; in a file all have, or none."""
+    """Tell whether each text has a second one; in a file, all have one or none has."""
     return examples[0].text_pair is not None

@@ -1,7 +1,7 @@
 """Token classification: named entities in any tagging scheme, or a plain class for each word.
 
-A word's tag is read at its first piece, the others do not count. A text longer than a row is read
-in overlapping windows, and each word's tag is taken where most of its surroundings are seen.
+A word's tag is read at its first piece; the others do not count. A text longer than a row is read
+in overlapping windows, and each word's tag is taken from the window with most context around it.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class TaggedRow(Row):
     """A window of a text, and the words whose first piece is in it."""
 
     columns: Places
-    """[W] the position of each word's first piece."""
+    """[W] position of each word's first piece in the row."""
     words: Places
-    """[W] the number of each word in its text."""
+    """[W] index of each word in its text."""
     places: Places
-    """[W, 2] where each begins and ends in the text, in characters."""
+    """[W, 2] start and end of each word in the text, in characters."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ class Tagging:
     """The tags of a text's words."""
 
     places: list[tuple[int, int]]
-    """Where each word begins and ends, in characters."""
+    """Start and end of each word, in characters."""
     tags: list[str]
     probabilities: list[float]
-    """Of each tag."""
+    """The probability of each tag."""
 
     @property
     def spans(self) -> list[Span]:
@@ -80,9 +80,9 @@ class _Pieces:
 
     ids: Ids
     first: Places
-    """[W] each word's first piece."""
+    """[W] index of each word's first piece."""
     places: Places
-    """[W, 2] in characters."""
+    """[W, 2] start and end of each word, in characters."""
 
 
 class TokenClassification(Task[TaggedText, Tagging]):
@@ -95,7 +95,7 @@ class TokenClassification(Task[TaggedText, Tagging]):
     model_class = BertForTokenClassification
 
     def read(self, file: str, *, labels_needed: bool) -> list[TaggedText]:
-        """Read CoNLL columns, rows of tags, JSON, or texts to be answered; see `tagged_text`."""
+        """Read CoNLL columns, rows of tags, JSON, or texts for prediction; see `tagged_text`."""
         return read_tagged_texts(
             file,
             self.settings,
@@ -105,18 +105,18 @@ class TokenClassification(Task[TaggedText, Tagging]):
         )
 
     def is_labelled(self, example: TaggedText) -> bool:
-        """Tell whether words have tags, or spans are marked."""
+        """Tell whether words are tagged, or spans are marked."""
         return example.tags is not None or example.spans is not None
 
     def unlabelled(self, example: TaggedText) -> TaggedText:
-        """Return the text alone, in its words."""
+        """Return only the text and its words."""
         return replace(example, tags=None, spans=None)
 
     def learn(self, examples: Sequence[TaggedText]) -> None:
-        """Take the kinds, or classes, of the examples as labels.
+        """Take the labels from the entity kinds, or the classes, of the examples.
 
         Raises:
-            InputError: if there is nothing but O.
+            InputError: if there is no tag but O.
         """
         tags = {tag for example in examples for tag in example.tags or ()}
         kinds = {kind for example in examples for _, _, kind in example.spans or ()}
@@ -142,7 +142,7 @@ class TokenClassification(Task[TaggedText, Tagging]):
 
     @property
     def _is_iob2(self) -> bool:
-        """Whether the labels are those of `learn`; others' models may begin entities with I-."""
+        """Whether the labels are as `learn` sets them; other models may begin entities with I-."""
         kinds = {kind_of(label) for label in self.labels if label != OUTSIDE}
         return self._marks_entities and self.labels == iob2_labels(kinds)
 
@@ -205,7 +205,7 @@ class TokenClassification(Task[TaggedText, Tagging]):
         return np.array([numbers[tag] for tag in tags], dtype=np.int64)
 
     def loss(self, logits: Tensor, batch: RowBatch) -> Tensor:
-        """Return [], the cross-entropy of [R, S, L] summed over words; of entities over rows."""
+        """Return [], the cross-entropy of [R, S, L] summed over words; for entities, over rows."""
         assert batch.labels is not None
         if self._is_iob2:
             return entity_loss_sum(logits, batch.labels)
@@ -219,10 +219,10 @@ class TokenClassification(Task[TaggedText, Tagging]):
     def answers(
         self, examples: Sequence[TaggedText], rows: Sequence[Row], logits: Sequence[Tensor]
     ) -> list[Tagging]:
-        """Take each word's likeliest tag, from the window that shows most around it.
+        """Take each word's likeliest tag, from the window with most context around it.
 
-        Where a word's likeliest tag goes on with an entity that nothing began, the likeliest tags
-        that fit together are taken.
+        If a word's likeliest tag continues an entity that was not begun, the likeliest valid
+        sequence of tags is taken.
         """
         answers = []
         pairs = zip(rows, logits, strict=True)
@@ -252,13 +252,13 @@ class TokenClassification(Task[TaggedText, Tagging]):
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        """Of entities f1, precision and recall, and the share of words tagged rightly."""
+        """For entities f1, precision and recall; always the share of words tagged correctly."""
         return ("f1", "precision", "recall", "accuracy") if self._marks_entities else ("accuracy",)
 
     def metrics(
         self, examples: Sequence[TaggedText], answers: Sequence[Tagging]
     ) -> dict[str, float]:
-        """Compare entities as wholes, with seqeval: ends and kind must be right."""
+        """Compare whole entities, with seqeval: start, end and kind must be right."""
         pairs = list(zip(examples, answers, strict=True))
         truth = [_tags(example, answer.places) or [] for example, answer in pairs]
         right = [
@@ -282,11 +282,11 @@ class TokenClassification(Task[TaggedText, Tagging]):
         return {"f1": float(f1), "precision": float(precision), "recall": float(recall), **accuracy}
 
     def compared(self, example: TaggedText, answer: Tagging) -> tuple[list[str], list[str]]:
-        """Return the tags of the words, in IOB2 where they mark entities."""
+        """Return predicted and right tags of the words, in IOB2 if they mark entities."""
         return answer.tags, _tags(example, answer.places) or []
 
     def record(self, example: TaggedText, answer: Tagging) -> dict[str, Any]:
-        """Return entities with their characters and the words with their tags; both can be read."""
+        """Return entities with their characters and words with their tags; `read` takes both."""
         spans = {"spans": [list(span) for span in answer.spans]} if self._marks_entities else {}
         return {
             **spans,
@@ -298,14 +298,14 @@ class TokenClassification(Task[TaggedText, Tagging]):
 
 
 def _cut(examples: Sequence[TaggedText], tokenizer: Tokenizer) -> Iterator[_Pieces]:
-    """Yield the pieces of each text: of its words where they are given, else as they are found."""
+    """Yield the pieces of each text, whose words are given or else found by the tokenizer."""
     encoder, unknown = TextEncoder(tokenizer), special_ids(tokenizer).unk
     for example in examples:
         if example.words is None:
             yield _found(tokenizer, example.text)
             continue
         pieces = encoder.encode([example.text[start:end] for start, end in example.words])
-        # A word of nothing but characters that the tokenizer drops still needs a place.
+        # A word with only characters that the tokenizer drops still needs a position.
         pieces = [ids if len(ids) else np.array([unknown], dtype=np.int32) for ids in pieces]
         ends = np.cumsum([len(ids) for ids in pieces], dtype=np.int64)
         yield _Pieces(
@@ -326,7 +326,7 @@ def _found(tokenizer: Tokenizer, text: str) -> _Pieces:
 
 
 def _tags(example: TaggedText, places: Sequence[tuple[int, int]]) -> list[str] | None:
-    """Return the tags of words at some places; a span takes the words it has characters of."""
+    """Return the tags of the words at some places; a span covers each word it overlaps."""
     if example.tags is not None:
         return list(example.tags)
     if example.spans is None:
@@ -342,10 +342,10 @@ def _tags(example: TaggedText, places: Sequence[tuple[int, int]]) -> list[str] |
 
 
 def _comparable(example: TaggedText, answer: Tagging) -> tuple[list[str], list[str]]:
-    """Return what is right and what was found as tags of the same units.
+    """Return the right and the predicted tags of the same units.
 
-    Where spans of characters are given the units are characters: a span that is no whole number
-    of the tokenizer's words cannot be found, and counts as missed.
+    If the example has spans of characters, the units are characters. A span that is not a whole
+    number of the tokenizer's words cannot be found, and counts as missed.
     """
     if example.spans is None:
         return list(example.tags or ()), answer.tags
