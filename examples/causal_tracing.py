@@ -30,6 +30,8 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     model, tokenizer = load_with_tokenizer(BertForMaskedLM, given.model)
     traced = causal_trace(model, tokenizer, given.clean, given.corrupted, given.answer)
+    if traced.clean == traced.corrupted:
+        raise InputError("both texts give the answer the same probability: nothing to restore")
     print(
         f"{given.answer!r}: {traced.clean:.4f} in the clean text, {traced.corrupted:.4f} in the "
         "corrupted one"

@@ -17,6 +17,14 @@ from bert_scratch.data.textfile import Block
 MAX_PART_CHARACTERS = 16 << 20
 # Even a short line takes some 64 bytes of memory.
 MAX_PART_LINES = 1 << 18
+_JSON_NAMES = {
+    type(None): "null",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+}
 
 
 def documents_of_lines(
@@ -115,6 +123,11 @@ def _text_of(line: str) -> str:
         raise InputError(f"is not valid JSON: {error}") from error
     text = value.get("text") if isinstance(value, dict) else None
     if not isinstance(text, str):
+        if isinstance(value, dict) and "text" in value:
+            raise InputError(
+                f'needs an object with a string under the key "text"; its "text" is '
+                f"{_JSON_NAMES[type(text)]}"
+            )
         found = ", ".join(map(repr, value)) if isinstance(value, dict) else type(value).__name__
         raise InputError(
             f'needs an object with a string under the key "text"; found {found or "no key"}'

@@ -32,11 +32,10 @@ def text_column(file: Path, kind: str) -> str:
     with _open_table(file, kind) as (table, _):
         schema = table.schema_arrow if kind == "parquet" else table.schema
         types = import_extra("pyarrow.types", f"reading .{kind} files", "parquet")
-        is_text = (types.is_string, types.is_large_string, types.is_string_view)
-        strings = [field.name for field in schema if any(test(field.type) for test in is_text)]
+        strings = [field.name for field in schema if _is_text(types, field.type)]
     if "text" in strings:
         return "text"
-    if len(strings) != 1:
+    if len(strings) != 1 or "text" in schema.names:
         found = ", ".join(f"{field.name} ({field.type})" for field in schema) or "none"
         raise InputError(
             f'{file}: needs a column "text" of strings, or a single column of strings; '
@@ -68,6 +67,8 @@ def read_rows(
     groups = _row_groups if kind == "parquet" else _record_batches
     with _open_table(file, kind) as (table, position):
         for first_row, values in groups(table, position, column, start, border):
+            if isinstance(values, pyarrow.DictionaryArray):
+                values = values.dictionary_decode()
             # Cast to bytes: pyarrow's own error on invalid UTF-8 would not say where it is.
             for row, raw in enumerate(values.cast(_bytes_type(pyarrow, values.type)), first_row):
                 if raw.is_valid:
@@ -136,6 +137,14 @@ def _record_batches(
         if offset >= start or first_row == start == 0:
             yield first_row, batch.column(column)
         first_row += batch.num_rows
+
+
+def _is_text(types: Any, column_type: Any) -> bool:
+    """Tell whether a column holds strings, plain or dictionary-encoded (pandas' categories)."""
+    if types.is_dictionary(column_type):
+        column_type = column_type.value_type
+    is_text = (types.is_string, types.is_large_string, types.is_string_view)
+    return any(test(column_type) for test in is_text)
 
 
 def _bytes_type(pyarrow: Any, string_type: Any) -> Any:

@@ -58,6 +58,7 @@ class AugmentOptions(Settings):
         check_range("--replace-fraction", self.replace_fraction, above=0, at_most=1)
         check_range("--top-k", self.top_k, at_least=1)
         check_range("--temperature", self.temperature, above=0)
+        check_range("--seed", self.seed, at_least=0, below=2**63)
 
 
 class Augmenter:
@@ -203,6 +204,11 @@ class AugmentConfig(ModelOptions, AugmentOptions):
             raise InputError(
                 f"--input and --output must both end in one of {', '.join(LABELLED_KINDS)}; got "
                 f"{self.input} and {self.output}"
+            )
+        if Path(self.input).resolve() == Path(self.output).resolve():
+            raise InputError(
+                f"--output {self.output}: is the file of --input, which would be overwritten; "
+                f"name another file"
             )
 
 

@@ -64,8 +64,8 @@ def run_convert(config: ConvertConfig) -> Path:
 
     Raises:
         InputError: if the input cannot be read, is not a complete BERT, or is a pickle and
-            --allow-pickle was not given; or if the output folder is in use or
-            cannot be written to.
+            --allow-pickle was not given; if --architecture is not the weights' class, or is needed
+            and missing; or if the output folder is in use or cannot be written to.
     """
     target = Path(config.output_dir)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -87,7 +87,7 @@ def run_convert(config: ConvertConfig) -> Path:
     weights = read_weights(source) if pickled is None else read_pickled_weights(pickled)
     check_encoder(source, shape, weights)
     ours = to_ours(source, shape, weights, prefix="bert.")
-    architecture = config.architecture or _architecture(source, ours)
+    architecture = _architecture(source, ours, config.architecture)
     if architecture == "BertModel":
         ours = place_encoder(ours, prefix="")
     stored = to_hf(ours, shape)
@@ -109,11 +109,29 @@ def run_convert(config: ConvertConfig) -> Path:
     return target
 
 
-def _architecture(source: Path, names: Iterable[str]) -> str:
-    """Infer the class from the heads; for a classifier only config.json can tell."""
+def _architecture(source: Path, names: Iterable[str], given: str | None) -> str:
+    """Infer the class from the heads; for a classifier only the user or config.json can tell."""
     heads = {name.partition(".")[0] for name in names} - {"bert"}
     if "classifier" not in heads:
-        return _CLASS_OF_HEADS[tuple(sorted(heads))]
+        settled = _CLASS_OF_HEADS.get(tuple(sorted(heads)), given)
+        if settled is None:
+            raise InputError(
+                f"{source}: no class has the heads {', '.join(sorted(heads))} and no others; add "
+                f"--architecture with the one to load it as"
+            )
+        if given not in (None, settled):
+            raise InputError(
+                f"--architecture {given}: the weights in {source} are those of {settled}; leave "
+                f"the flag out"
+            )
+        return settled
+    if given in _CLASSES_WITH_CLASSIFIER:
+        return given
+    if given is not None:
+        raise InputError(
+            f"--architecture {given}: the weights in {source} have a classifier; give one of "
+            f"{', '.join(_CLASSES_WITH_CLASSIFIER)}"
+        )
     named = read_json_object(source / CONFIG).get("architectures")
     for architecture in named if isinstance(named, list) else []:
         if architecture in _CLASSES_WITH_CLASSIFIER:

@@ -60,6 +60,7 @@ class GenerateOptions(Settings):
         for name in ("num_texts", "num_tokens", "num_sweeps", "top_k"):
             check_range(flag_of(name), getattr(self, name), at_least=1)
         check_range("--temperature", self.temperature, above=0)
+        check_range("--seed", self.seed, at_least=0, below=2**63)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +167,7 @@ def _shuffled_places(count: int, num_places: int, generator: torch.Generator) ->
 
 def _joined(prefix: str | None, drawn: str) -> str:
     """Append what was drawn to the prefix; a ## piece joins its last word."""
-    if prefix is None:
+    if not prefix:
         return drawn
     return prefix + drawn[2:] if drawn.startswith("##") else f"{prefix} {drawn}"
 

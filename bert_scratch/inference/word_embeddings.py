@@ -18,6 +18,9 @@ from bert_scratch.data.unpack import READ_ERRORS, open_bytes
 from bert_scratch.data.wordpiece import unselectable_ids
 from bert_scratch.inference.pooling import Vectors
 
+_NO_DEVIATION = 1e-6
+"""A standard deviation so small beside the largest number is that of rounding."""
+
 
 @dataclass(frozen=True, slots=True)
 class InitialEmbeddings:
@@ -51,7 +54,8 @@ def word_embeddings_from_vectors(
 
     Raises:
         InputError: naming the line, if the file has another format; if its vectors are shorter
-            than D; or if it has none of the vocabulary's words.
+            than D or do not differ; or if it has none of the vocabulary's words, or too few to
+            reduce longer vectors.
     """
     special = set(unselectable_ids(tokenizer))
     tokens = {
@@ -73,8 +77,13 @@ def word_embeddings_from_vectors(
     if not found:
         raise InputError(f"{path}: has none of the vocabulary's {len(tokens):,} words")
     ids = np.array(sorted(found), np.int64)
-    vectors = _narrowed(np.stack([found[number] for number in ids.tolist()]), hidden_size, path)
-    deviation = float(vectors.std()) or 1.0
+    raw = np.stack([found[number] for number in ids.tolist()])
+    vectors = _narrowed(raw, hidden_size, path)
+    deviation = float(vectors.std())
+    if deviation <= _NO_DEVIATION * float(np.abs(raw).max()):
+        raise InputError(
+            f"{path}: the vectors of the vocabulary's words do not differ; take another file"
+        )
     scaled = np.asarray(vectors * (standard_deviation / deviation), np.float32)
     vocab_size = tokenizer.get_vocab_size()
     coverage = (
@@ -125,6 +134,12 @@ def _narrowed(vectors: Vectors, hidden_size: int, path: str) -> Vectors:
         )
     if size == hidden_size:
         return vectors
+    if len(vectors) <= hidden_size:
+        raise InputError(
+            f"{path}: has only {len(vectors):,} of the vocabulary's words; at least "
+            f"{hidden_size + 1:,} are needed to reduce its vectors from {size} numbers to "
+            f"{hidden_size}; take a file with more of the words or with vectors of that length"
+        )
     centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
     _, directions = np.linalg.eigh(centred.T @ centred)
     return np.asarray(centred @ directions[:, ::-1][:, :hidden_size], np.float32)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bert_scratch.config import Settings, counted
+from bert_scratch.data.alphabet import ALPHABET_COVERAGE
 from bert_scratch.data.mixture import BLOCK_PLACES, mixture_components
 from bert_scratch.data.shard import SPLITS
 from bert_scratch.data.store import TokenStore
@@ -117,6 +118,8 @@ def _warn_of_unknown(facts: CorpusFacts, learned: Mapping[str, Any] | None) -> l
         return []
     if learned is None:
         mend = "leave --tokenizer out"
+    elif learned.get("cut_share", 0.0) > 1 - ALPHABET_COVERAGE:
+        mend = "it has no room for the text's characters, raise --vocab-size"
     elif learned["vocab_size"] < learned["requested_vocab_size"]:
         mend = "the text cannot fill a larger one, give more text"
     else:

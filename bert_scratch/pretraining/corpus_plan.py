@@ -160,6 +160,27 @@ def choose_eval_fraction(text: Text) -> float:
     return fraction
 
 
+def check_not_copies(text: Text) -> None:
+    """Refuse a corpus of equal documents; reads up to the first that differs.
+
+    Raises:
+        InputError: if all have the same hash, so that they are held out together or not at all.
+    """
+    number = 0
+    first = None
+    for part in text.slices:
+        for found in read_hashes(part, text.rules):
+            first = found if first is None else first
+            number += 1
+            if found != first:
+                return
+    if number >= 2 * MIN_DOCUMENTS:
+        raise InputError(
+            f"--corpus: its {number:,} documents are copies of one another, which are held out "
+            f"together or not at all; give other text, or say what a document is with --documents"
+        )
+
+
 def share_above(hash_share: float) -> float:
     """Round a document's hash, as a share of all hashes, up to a short number."""
     return math.floor(hash_share * 10_000 + 1) / 10_000

@@ -273,6 +273,7 @@ def _check_split(text: Text, records: Sequence[dict[str, Any]]) -> None:
             f"text, or say what a document is with --documents"
         )
     smallest = heapq.nsmallest(2, (h for record in records for h in record["smallest_hashes"]))
+    corpus_plan.check_not_copies(text)
     enough = corpus_plan.share_above(smallest[-1])
     raise InputError(
         f"--eval-fraction: holds out {held_out} of {counted(total, 'document')}, but at "

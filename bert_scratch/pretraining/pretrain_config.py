@@ -284,6 +284,11 @@ class PretrainConfig(
                 "--init-word-vectors cannot be combined with --init-checkpoint: a model that is "
                 "continued has word embeddings already; leave one of them out"
             )
+        if self.init_checkpoint is not None and self.vocab_size is not None:
+            raise InputError(
+                f"--vocab-size {self.vocab_size} cannot be combined with --init-checkpoint: the "
+                f"vocabulary is that of the checkpoint; leave --vocab-size out"
+            )
         if self.init_checkpoint is not None and self.tokenizer is not None:
             raise InputError(
                 "--tokenizer cannot be combined with --init-checkpoint: the tokenizer is that of "

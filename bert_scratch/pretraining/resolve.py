@@ -22,6 +22,7 @@ from bert_scratch.training.memory import StepMemory
 from bert_scratch.training.objective import PRETRAINING, Objective
 from bert_scratch.training.packing import PackedRows
 from bert_scratch.training.runtime import Runtime
+from bert_scratch.training.schedule import DECAY_SHARE
 
 T = TypeVar("T")
 
@@ -88,6 +89,11 @@ def resolve(
 
 def _check_together(config: PretrainConfig, shape: BertConfig, *, shape_is_fixed: bool) -> None:
     """Refuse settings that exclude each other, and examples that the model cannot take."""
+    if config.lr_schedule != "wsd" and config.lr_decay_share != DECAY_SHARE:
+        raise InputError(
+            f"--lr-decay-share has no effect with --lr-schedule {config.lr_schedule}; leave it "
+            f"out, or give --lr-schedule wsd"
+        )
     if config.optimizer == "muon" and not config.adam_bias_correction:
         raise InputError(
             "--optimizer muon goes with torch's AdamW, which corrects its moments; leave it out "

@@ -22,6 +22,7 @@ from bert_scratch.pretraining.run_corpus import corpus_settings
 from bert_scratch.pretraining.run_folder import PretrainRunFolder
 from bert_scratch.training.checkpoint import STATE, find_checkpoint
 from bert_scratch.training.loop import Progress
+from bert_scratch.training.schedule import DECAY_SHARE
 from bert_scratch.training.versions import versions
 
 
@@ -46,6 +47,8 @@ def stored_run(folder: PretrainRunFolder, asked: PretrainConfig) -> PretrainConf
     changes = folder.changes(asked, may_change=may_change)
     if changes:
         raise changed_world(folder, "other settings", changes)
+    if stored.lr_schedule != "wsd":  # older versions took a share with every schedule
+        stored = stored.replace(lr_decay_share=DECAY_SHARE)
     if stored.init_word_vectors is None and stored.init_checkpoint is None:
         return stored.replace(init_word_vectors=NO_VECTORS)  # from a version that counted none
     return stored

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from bert_scratch.config import counted
 from bert_scratch.model.encoder import Pooler
 from bert_scratch.model.heads import MaskedLMHead, NextSentenceHead
 from bert_scratch.model.layers import Embeddings, FeedForward, MultiHeadAttention
@@ -19,6 +20,10 @@ from bert_scratch.training.objective import BatchT
 from bert_scratch.training.step import BACKWARD, FORWARD, UPDATE
 
 WARMUP_STEPS = 5
+_NOTHING = (
+    f"profile    no update was profiled: the first {WARMUP_STEPS} only warm up, and no more were "
+    "made; give more updates"
+)
 DATA, REST = "data", "log and all else"
 FORWARD_REST = f"{FORWARD}: residuals, LayerNorm, loss"
 _PARTS: dict[type[nn.Module], str] = {
@@ -55,12 +60,14 @@ def profiled(
         device: the device whose time is measured.
         say: prints a line.
     """
-    for _, batch in zip(range(WARMUP_STEPS), batches, strict=False):
-        yield batch
-    activities = [ProfilerActivity.CPU]
-    if device.type == "cuda":
-        activities.append(ProfilerActivity.CUDA)
-    profiler = profile(activities=activities)
+    try:
+        for _, batch in zip(range(WARMUP_STEPS), batches, strict=False):
+            yield batch
+    except GeneratorExit:  # the run ended
+        say(_NOTHING)
+        raise
+    on_gpu = [ProfilerActivity.CUDA] if device.type == "cuda" else []
+    profiler = profile(activities=[ProfilerActivity.CPU, *on_gpu])
     num_done = 0
     profiler.start()
     start = time.perf_counter()
@@ -71,8 +78,8 @@ def profiled(
                     found = next(batches, None)
                 if found is None:
                     break
+                num_done += 1  # before the yield: the run may end with this step
                 yield found
-                num_done += 1
     finally:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
@@ -84,7 +91,8 @@ def profiled(
             spent = _spent(events, on_gpu=device.type == "cuda")
             for line in _table(spent, num_steps=num_done, wall_us=wall_us):
                 say(f"profile    {line}")
-            say(f"profile    every event of {num_done} updates is in {trace}")
+        of_these = f"every event of {counted(num_done, 'update')} is in {trace}"
+        say(f"profile    {of_these}" if num_done else _NOTHING)
     yield from batches
 
 

@@ -35,13 +35,15 @@ def project(vectors: Vectors, method: str) -> Json:
         method: a key of METHODS.
 
     Returns:
-        points: N of [x, y], in arbitrary units.
+        points: N of [x, y], in arbitrary units; all [0, 0] if the vectors do not vary.
         kept: the share of the variance that the plane shows, 0 to 1; None except for pca.
 
     Raises:
         InputError: if the method is not available on this machine.
     """
     check_choice("the method", method, known_methods())
+    if (vectors == vectors[0]).all():  # scikit-learn divides by the variance
+        return {"points": [[0.0, 0.0] for _ in vectors], "kept": 1.0 if method == "pca" else None}
     neighbours = min(_NEIGHBOURS, len(vectors) - 1)
     purpose = f"drawing a map by {METHODS[method]}"
     mapper: Any

@@ -102,8 +102,8 @@ class _Request:
         return value
 
     def text(self, name: str) -> str:
-        """Return a text that is not too long."""
-        text = self.get(name, str)
+        """Return a text that is whole and not too long."""
+        text = self._whole(name)
         if len(text) > MAX_CHARACTERS:
             raise _TooLarge(
                 f"a text may have {MAX_CHARACTERS:,} characters; this one has {len(text):,}"
@@ -112,12 +112,21 @@ class _Request:
 
     def lines(self, name: str) -> list[str]:
         """Return the non-blank lines; their number must be within the limits of a map."""
-        lines = [line.strip() for line in self.get(name, str).splitlines() if line.strip()]
+        lines = [line.strip() for line in self._whole(name).splitlines() if line.strip()]
         if len(lines) > MAX_LINES:
             raise _TooLarge(f"a map may have {MAX_LINES:,} lines; these are {len(lines):,}")
         if len(lines) < MIN_LINES:
             raise InputError(f"a map needs {MIN_LINES} lines or more; these are {len(lines)}")
         return lines
+
+    def _whole(self, name: str) -> str:
+        """Return a text without halves of surrogate pairs, which JSON can hold but UTF-8 cannot."""
+        text = self.get(name, str)
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise InputError(
+                f"{name!r} holds half of a surrogate pair, which is no character; remove it"
+            )
+        return text
 
     def numbers(self, name: str) -> list[list[int]]:
         """Return two lists of integers."""

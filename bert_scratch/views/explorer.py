@@ -94,7 +94,7 @@ class Explorer:
             pages: for each model, the number of its page for `page`.
 
         Raises:
-            InputError: if the text cannot be explained.
+            InputError: if the text cannot be explained, or lacks a word to hide.
         """
         return self._answer(self._look, text, pair, hidden)
 
@@ -145,10 +145,10 @@ class Explorer:
 
     def _look(self, text: str, pair: str, hidden: Sequence[Sequence[int]]) -> Json:
         tokenizer = self.models[0].tokenizer
-        a, b = (
-            with_hidden(of, words_of(tokenizer, of), numbers)
-            for of, numbers in zip((text, pair), hidden, strict=True)
-        )
+        words = [words_of(tokenizer, of) for of in (text, pair)]
+        for which, own, numbers in zip(("first", "second"), words, hidden, strict=True):
+            _check_numbers(which, len(own), numbers)
+        a, b = map(with_hidden, (text, pair), words, hidden)
         return {"pages": [self._explain(m, a, b if b.strip() else None) for m in self.models]}
 
     def _map(self, lines: Sequence[str], method: str) -> Json:
@@ -196,6 +196,16 @@ def with_hidden(text: str, words: Sequence[Word], numbers: Sequence[int]) -> str
         word = words[number]
         text = text[: word.start] + MASK * len(word.pieces) + text[word.end :]
     return text
+
+
+def _check_numbers(which: str, num_words: int, numbers: Sequence[int]) -> None:
+    """Refuse indices of words that a text does not have."""
+    for number in numbers:
+        if not 0 <= number < num_words:
+            raise InputError(
+                f"hidden: there is no word {number} in the {which} text; it has {num_words}, "
+                f"counted from 0"
+            )
 
 
 def check_same_words(models: Sequence[NamedModel]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from bert_scratch import durable
+from bert_scratch.config import InputError, check_range
 from bert_scratch.inference.score import Score, ScoreConfig
 from bert_scratch.inference.score import score as score_models
 from bert_scratch.inference.whole_model import WholeModel
@@ -67,11 +68,12 @@ def explain(
         tokenizer: the model's.
         text: at most 128 tokens; "[MASK]" in it is the mask token.
         text_pair: a second text after the first.
-        attribution_steps: steps of integrated gradients.
+        attribution_steps: steps of integrated gradients, 1 to 256.
 
     Raises:
-        InputError: if the text cannot be used.
+        InputError: if the text cannot be used, or the number of steps is out of range.
     """
+    check_range("attribution_steps", attribution_steps, at_least=1, at_most=256)
     values = explanation(model, tokenizer, text, text_pair, num_steps=attribution_steps)
     return Page(text, explain_page(type(model).__name__, values))
 
@@ -83,8 +85,10 @@ def report(*runs: str | Path) -> Page:
         runs: run folders of pretrain or finetune, at least one.
 
     Raises:
-        InputError: if one holds no run.
+        InputError: if none is given, or one holds no run.
     """
+    if not runs:
+        raise InputError("report needs at least one run folder")
     found = read_runs([Path(run) for run in runs])
     return Page(", ".join(run.name for run in found), report_page(found))
 

@@ -552,9 +552,11 @@ def test_replace_marks_what_cannot_be_decoded(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ('{"content": "x", "id": 1}', r"line 2: .*found 'content', 'id'"),
-        ('{"text": 5}', "line 2: .*found 'text'"),
         ('["text"]', "line 2: .*found list"),
         ('{"text": "x"', "line 2: is not valid JSON"),
+        ('{"text": null}', 'line 2: needs an object .*; its "text" is null$'),
+        ('{"text": 3}', 'its "text" is a number$'),
+        ('{"text": ["x"]}', 'its "text" is a list$'),
         ('{"text": "a\\u0000b"}', "line 2: holds an escaped NUL"),
         ('{"text": "a\\ud800b"}', "line 2: holds an escaped NUL or lone surrogate"),
     ],

@@ -68,6 +68,20 @@ def test_table_without_a_text_column_names_its_columns(
     assert all(f"{name} (" in str(error.value) for name in columns)
 
 
+def test_dictionary_encoded_text_is_the_text(tmp_path: Path) -> None:
+    encoded = pa.array(["one", None, "two", "one"]).dictionary_encode()
+    path = write_table(tmp_path / "a.parquet", {"url": ["u"] * 4, "text": encoded})
+    (source,) = resolve_sources([path])
+    assert 'column "text"' in source.evidence
+    assert read_all([source]) == [["one"], ["two"], ["one"]]
+
+
+def test_column_text_that_holds_no_text_is_not_passed_over_for_another(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "a.parquet", {"text": [1, 2], "url": ["u", "v"]})
+    with pytest.raises(InputError, match=r"its columns are text \(int64\), url \(string\)"):
+        resolve_sources([path])
+
+
 def test_table_without_rows_holds_no_text(tmp_path: Path) -> None:
     path = write_table(tmp_path / "a.parquet", {"text": pa.array([], pa.string())})
     with pytest.raises(InputError, match="holds no text"):

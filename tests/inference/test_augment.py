@@ -149,3 +149,24 @@ def test_a_tokenizer_of_another_model_is_refused(
     small = BertForPreTraining(model.config.replace(vocab_size=30))
     with pytest.raises(InputError, match="the tokenizer is not the model's"):
         Augmenter(small, tokenizer, AugmentOptions()).copies(["b c d f g h"])
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_out_of_range_is_refused(seed: int) -> None:
+    with pytest.raises(InputError, match=rf"--seed must be >= 0 and < \d+; got {seed}"):
+        AugmentOptions(seed=seed)
+
+
+@pytest.mark.parametrize("output", ["in.tsv", "new/../in.tsv", "link.tsv"])
+def test_the_labelled_file_is_not_overwritten(
+    output: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "in.tsv"
+    write(source)
+    (tmp_path / "link.tsv").symlink_to(source)
+    before = source.read_bytes()
+    place = ["--input", str(source), "--output", str(tmp_path / output)]
+    assert cli.main(["augment", "--model", str(folder), *place]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "is the file of --input" in line
+    assert source.read_bytes() == before

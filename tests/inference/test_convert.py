@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from bert_scratch.cli import parse
 from bert_scratch.config import InputError
@@ -90,6 +90,40 @@ def test_classifier_of_unknown_class_needs_the_flag(tmp_path: Path) -> None:
     flags = ("--architecture", "BertForTokenClassification")
     target = converted(tmp_path / "in", tmp_path / "out", *flags)
     assert "BertForTokenClassification" in (target / "config.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("cls", "given", "message"),
+    [
+        ("BertForPreTraining", "BertForQuestionAnswering", "are those of BertForPreTraining"),
+        ("BertModel", "BertForMaskedLM", "are those of BertModel"),
+        ("BertForMaskedLM", "BertForTokenClassification", "are those of BertForMaskedLM"),
+        ("BertForTokenClassification", "BertForMaskedLM", "have a classifier; give one of"),
+    ],
+)
+def test_architecture_of_other_weights_is_refused(
+    cls: str, given: str, message: str, tmp_path: Path
+) -> None:
+    make_hf(cls, tmp_path / "in")
+    with pytest.raises(InputError, match=f"--architecture {given}: .*{message}"):
+        converted(tmp_path / "in", tmp_path / "out", "--architecture", given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_architecture_that_the_weights_are_of_is_taken(tmp_path: Path) -> None:
+    make_hf("BertForMaskedLM", tmp_path / "in")
+    target = converted(tmp_path / "in", tmp_path / "out", "--architecture", "BertForMaskedLM")
+    assert '"BertForMaskedLM"' in (target / "config.json").read_text()
+
+
+def test_heads_that_no_class_has_together_need_the_flag(tmp_path: Path) -> None:
+    make_hf("BertForMaskedLM", tmp_path / "in")
+    path = tmp_path / "in" / "model.safetensors"
+    answers = {"qa_outputs.weight": torch.zeros(2, 16), "qa_outputs.bias": torch.zeros(2)}
+    save_file(load_file(path) | answers, path, metadata={"format": "pt"})
+    with pytest.raises(InputError, match="no class has the heads mlm_head, qa_outputs"):
+        converted(tmp_path / "in", tmp_path / "out")
+    assert converted(tmp_path / "in", tmp_path / "out", "--architecture", "BertForMaskedLM")
 
 
 def test_unknown_architecture_is_refused_with_the_nearest() -> None:

@@ -84,6 +84,17 @@ def test_what_does_not_fit_is_refused(model: BertForPreTraining, tokenizer: Toke
             OPTIONS.replace(**wrong)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_out_of_range_is_refused(seed: int) -> None:
+    with pytest.raises(InputError, match=rf"--seed must be >= 0 and < \d+; got {seed}"):
+        GenerateOptions(seed=seed)
+
+
+def test_an_empty_prefix_is_no_prefix(model: BertForPreTraining, tokenizer: Tokenizer) -> None:
+    without = generate(model, tokenizer, OPTIONS).texts
+    assert generate(model, tokenizer, OPTIONS.replace(prefix="")).texts == without
+
+
 def test_command_prints_texts_and_figures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = ["generate", "--model", str(folder), "--num-texts", "2", "--num-tokens", "5"]
     assert cli.main([*run, "--prefix", "a dog"]) == 0

@@ -12,6 +12,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
+from bert_scratch.config import InputError
 from bert_scratch.inference.effects import loss_without_heads, masked_loss
 from bert_scratch.inference.surgery import Site, operated, recorded
 from bert_scratch.model.heads import BertForPreTraining
@@ -51,6 +52,12 @@ def test_causal_tracing_brings_all_back_at_the_last_layer(run: Run) -> None:
     assert rows["[MASK]"][-1] == "100"
     assert rows["dog"] == ["100", rows["dog"][1], "0"], "the only word that differs"
     assert rows["the"][0] == "0"
+
+
+def test_causal_tracing_of_equal_texts_has_nothing_to_restore(run: Run) -> None:
+    texts = ("--clean", "the cat [MASK]", "--corrupted", "the cat [MASK]")
+    with pytest.raises(InputError, match="the same probability: nothing to restore"):
+        run("causal_tracing.py", *texts, "--answer", "garden")
 
 
 def test_replaced_head_copies_the_token_before(

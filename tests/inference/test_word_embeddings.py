@@ -84,6 +84,25 @@ def test_other_files_are_refused(
         )
 
 
+@pytest.mark.parametrize(
+    ("content", "width", "message"),
+    [
+        ("the 1 2 3\n", 2, "only 1 of the vocabulary's words; at least 3 are needed"),
+        ("the 1 2 3\ncat 3 1 2\n", 2, "only 2 of the vocabulary's words; at least 3 are needed"),
+        ("the 1 2 3\ncat 1 2 3\ndog 1 2 3\n", 2, "do not differ"),
+        ("the 1 1 1\ncat 1 1 1\n", 3, "do not differ"),
+    ],
+)
+def test_vectors_that_tell_no_words_apart_are_refused(
+    content: str, width: int, message: str, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    (tmp_path / "v.txt").write_text(content)
+    with pytest.raises(InputError, match=message):
+        word_embeddings_from_vectors(
+            tokenizer, str(tmp_path / "v.txt"), hidden_size=width, standard_deviation=1
+        )
+
+
 def test_shorter_vectors_and_absent_files_are_refused(tokenizer: Tokenizer, tmp_path: Path) -> None:
     (tmp_path / "v.txt").write_text("2 3\nthe 1 2 3\ncat 3 4 5\n")
     with pytest.raises(InputError, match="have 3 numbers, the model is 8 wide"):

@@ -27,7 +27,7 @@ from bert_scratch.data.store import TokenStore, read_manifest
 from bert_scratch.data.wordpiece import load_tokenizer, tokenizer_hash
 from bert_scratch.pretraining import corpus_plan, disk_space, learn_vocabulary, store_plan
 from bert_scratch.pretraining import prepare as prepare_module
-from bert_scratch.pretraining.corpus_facts import describe_store
+from bert_scratch.pretraining.corpus_facts import _warn_of_unknown, corpus_facts, describe_store
 from bert_scratch.pretraining.corpus_settings import CorpusSettings
 from bert_scratch.pretraining.prepare import (
     PrepareConfig,
@@ -670,6 +670,17 @@ def test_too_small_a_held_out_share_is_refused_with_one_that_works(
     assert sum(len(shard.documents) for shard in store.shards("eval")) == 2
 
 
+@pytest.mark.parametrize("eval_fraction", [None, 1e-6, 0.999])
+def test_documents_that_are_copies_of_one_another_are_named_as_such(
+    eval_fraction: float | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "copies.txt"
+    path.write_text("\n\n".join(["One sentence.\nAnother sentence."] * 20))
+    settings = settings_for(path, eval_fraction=eval_fraction, vocab_size=40)
+    with pytest.raises(InputError, match="20 documents are copies of one another"):
+        prepare(settings, tmp_path / "out")
+
+
 @pytest.mark.parametrize("num_documents", [4, 5, 7, 10, 15])
 def test_left_out_share_holds_out_two_documents_of_a_few(
     num_documents: int, tmp_path: Path
@@ -825,6 +836,22 @@ def test_a_vocabulary_that_does_not_fit_the_text_is_warned_of(
     settings = settings_for(other, tokenizer=str(prepared / "tokenizer"))
     lines = describe_store(prepare(settings, tmp_path / "store"))
     assert any("warning" in line and "[UNK]" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("learned", "mend"),
+    [
+        ({"vocab_size": 90, "cut_share": 0.3}, "raise --vocab-size"),
+        ({"vocab_size": 90, "cut_share": 0.0}, "give more text"),
+        ({"vocab_size": 100, "cut_share": 0.0}, "raise --vocab-size"),
+    ],
+)
+def test_warning_of_unknown_text_says_what_mends_it(
+    learned: dict[str, float], mend: str, prepared: Path
+) -> None:
+    facts = corpus_facts(TokenStore(prepared), 1).replace(unknown_share=0.3)
+    (line,) = _warn_of_unknown(facts, {"requested_vocab_size": 100, **learned})
+    assert line.endswith(mend)
 
 
 def test_another_corpus_in_the_folder_is_named_as_such(

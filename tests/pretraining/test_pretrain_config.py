@@ -15,6 +15,10 @@ from bert_scratch.pretraining.pretrain_config import PretrainConfig
         ({"mask_unit": "wrod"}, "--mask-unit.*did you mean 'word'"),
         ({"mask_token_prob": 1.5}, "--mask-token-prob"),
         ({"mask_token_prob": 0.9, "random_token_prob": 0.2}, "more than 1"),
+        (
+            {"init_checkpoint": "t", "vocab_size": 300},
+            "--vocab-size 300 cannot .*--init-checkpoint",
+        ),
         ({"data": "d", "mixture": ("3", "1")}, "--mixture has no effect with --data: .*prepare"),
     ],
 )

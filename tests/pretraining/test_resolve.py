@@ -195,3 +195,10 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
             resolved(optimizer="muon", **settings)
     with pytest.raises(InputError, match="--compile on a GPU"):
         resolved(on="cuda", compile=True, deterministic=True, preset="tiny")
+
+
+def test_share_of_the_decay_is_refused_with_a_schedule_that_has_none() -> None:
+    assert resolved(lr_schedule="wsd", lr_decay_share=0.5).config.lr_decay_share == 0.5
+    for settings, schedule in (({}, "linear"), ({"recipe": "google"}, "google")):
+        with pytest.raises(InputError, match=f"no effect with --lr-schedule {schedule}; leave"):
+            resolved(lr_decay_share=0.5, **settings)

@@ -4,9 +4,14 @@ tests/training/test_profiling.py`."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace as Named
 
-from bert_scratch.training.profiling import DATA, _spent, _table
+import pytest
+import torch
+from torch import nn
+
+from bert_scratch.training.profiling import DATA, _spent, _table, profiled
 from bert_scratch.training.step import BACKWARD, FORWARD, UPDATE
 
 
@@ -57,3 +62,37 @@ def test_a_compiled_pass_shows_no_parts_that_it_does_not_have() -> None:
     lines = list(_table(_spent(EVENTS, on_gpu=True), num_steps=1, wall_us=300.0))
     assert not any("attention" in line for line in lines)
     assert any(line.startswith(BACKWARD) and "0.13" in line for line in lines)
+
+
+def run_of(num_steps: int, trace: Path, *, num_profiled: int = 2) -> list[str]:
+    """Return what is said when the loop takes this many batches and leaves, as a run does."""
+    said: list[str] = []
+    batches = profiled(
+        iter(range(100)),
+        nn.Linear(1, 1),
+        num_steps=num_profiled,
+        trace=trace,
+        device=torch.device("cpu"),
+        say=said.append,
+    )
+    assert [next(batches) for _ in range(num_steps)] == list(range(num_steps))
+    batches.close()
+    return said
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "found"), [(6, "1 update "), (7, "2 updates "), (20, "2 updates ")]
+)
+def test_a_run_that_ends_early_is_profiled_as_far_as_it_got(
+    num_steps: int, found: str, tmp_path: Path
+) -> None:
+    said = run_of(num_steps, tmp_path / "trace.json.gz")
+    assert f"every event of {found}" in said[-1]
+    assert (tmp_path / "trace.json.gz").exists()
+
+
+@pytest.mark.parametrize("num_steps", [1, 5])
+def test_a_run_without_a_profiled_step_says_so_in_a_line(num_steps: int, tmp_path: Path) -> None:
+    (line,) = run_of(num_steps, tmp_path / "trace.json.gz")
+    assert "no update was profiled" in line
+    assert not (tmp_path / "trace.json.gz").exists()

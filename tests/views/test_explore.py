@@ -141,6 +141,13 @@ def test_pca_lays_a_plane_out_as_it_is() -> None:
     assert found["kept"] == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("method", ["pca", "t-sne"])
+@pytest.mark.filterwarnings("error")
+def test_vectors_that_do_not_vary_lie_at_one_point(method: str) -> None:
+    found = project(np.full((4, 8), 0.3, np.float32), method)
+    assert found == {"points": [[0.0, 0.0]] * 4, "kept": 1.0 if method == "pca" else None}
+
+
 @pytest.mark.parametrize("num_lines", [3, 40])
 def test_tsne_takes_few_and_many_lines_and_repeats_itself(num_lines: int) -> None:
     vectors = np.random.default_rng(1).normal(size=(num_lines, 8)).astype(np.float32)
@@ -188,6 +195,7 @@ def test_page_may_load_from_its_own_server_alone(client: Any) -> None:
     assert not [name for name in headers.keys() if name.startswith("Access-Control")]
 
 
+HALF = "\ud800 abc"
 LONG, MANY = "a" * (MAX_CHARACTERS + 1), "the cat\n" * (MAX_LINES + 1)
 
 
@@ -201,7 +209,13 @@ LONG, MANY = "a" * (MAX_CHARACTERS + 1), "the cat\n" * (MAX_LINES + 1)
         ("look", {"text": "the", "pair": "", "hidden": [[]]}, 400, "two lists of whole numbers"),
         ("look", {"text": "the", "pair": "", "hidden": [["1"], []]}, 400, "whole numbers"),
         ("look", {"text": "the", "pair": ""}, 400, "needs 'hidden'"),
+        ("look", {"text": "a", "pair": "", "hidden": [[99], []]}, 400, "no word 99 in the first"),
+        ("look", {"text": "a", "pair": "", "hidden": [[-1], []]}, 400, "no word -1 in the first"),
+        ("look", {"text": "a", "pair": "", "hidden": [[], [3]]}, 400, "no word 3 in the second"),
         ("read", {"text": 1, "pair": ""}, 400, "needs 'text', as str"),
+        ("read", {"text": HALF, "pair": ""}, 400, "'text' holds half of a surrogate pair"),
+        ("look", {"text": "a", "pair": HALF, "hidden": [[], []]}, 400, "'pair' holds half"),
+        ("map", {"lines": LINES + HALF, "method": "pca"}, 400, "'lines' holds half"),
         ("map", {"lines": MANY, "method": "pca"}, 413, "500 lines; these are 501"),
         ("map", {"lines": "the cat\na dog", "method": "pca"}, 400, "3 lines or more"),
         ("map", {"lines": LINES, "method": "magic"}, 400, "must be one of"),

@@ -64,6 +64,19 @@ def test_report_of_a_run_is_its_page(tmp_path: Path) -> None:
         report(tmp_path / "nowhere")
 
 
+def test_report_of_no_run_is_refused() -> None:
+    with pytest.raises(InputError, match="report needs at least one run folder"):
+        report()
+
+
+@pytest.mark.parametrize("steps", [0, 257])
+def test_attribution_steps_out_of_range_are_refused(
+    model: BertForPreTraining, tokenizer: Tokenizer, steps: int
+) -> None:
+    with pytest.raises(InputError, match="attribution_steps must be >= 1 and <= 256"):
+        explain(model, tokenizer, TEXT, attribution_steps=steps)
+
+
 def test_scores_are_a_table_and_names_in_it_are_text() -> None:
     ones, none = np.full(50, 10.0), np.zeros(50)
     half = Estimate(mean=0.5, standard_error=0.01)
