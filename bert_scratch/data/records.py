@@ -230,7 +230,9 @@ def _cell_table(name: str, lines: list[tuple[str, list[str]]], is_header: IsHead
     records, short = [], []
     for place, cells in lines[1:] if has_header else lines:
         if len(cells) > len(columns):
-            hint = separated_otherwise(name, first) if len(columns) == 1 else ""
+            hint = ""
+            if len(columns) == 1 and _kind(name, "") == "csv":  # a line of a .tsv was cut at a tab
+                hint = separated_otherwise(name, [*first, ",".join(cells)])
             raise InputError(
                 f"{place}: has {len(cells)} cells, {_of_what(has_header)} {len(columns)}{hint}"
             )

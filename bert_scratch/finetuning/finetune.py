@@ -112,7 +112,10 @@ def _finetune_in(folder: RunFolder[FinetuneConfig], asked: FinetuneConfig) -> Fi
 
 def _check_unchanged(folder: RunFolder[FinetuneConfig], asked: FinetuneConfig) -> None:
     """Refuse to resume a run with other settings, naming each changed one with both values."""
-    changes = folder.changes(asked, may_change=MAY_CHANGE_ON_RESUME)
+    may_change = MAY_CHANGE_ON_RESUME
+    if asked.adversarial is None:
+        may_change |= {"adversarial"}  # older runs stored "none" where it was left out
+    changes = folder.changes(asked, may_change=may_change)
     if changes:
         listing = "\n  ".join(changes)
         raise InputError(

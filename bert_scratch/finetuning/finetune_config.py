@@ -135,10 +135,10 @@ class FinetuneConfig(RunSettings, AdapterSettings, LearningSettings, TaskSetting
             raise InputError(f"--seeds must differ; got {' '.join(map(str, self.seeds))}")
         if self.seeds and self.seed != RunSettings.seed:
             raise InputError("give --seed or --seeds, not both")
-        if (
-            self.adversarial != "fgm"
-            and self.adversarial_epsilon != LearningSettings.adversarial_epsilon
-        ):
+        is_moved = self.adversarial != "none" and (
+            self.adversarial == "fgm" or self.task == "token-classification"
+        )
+        if not is_moved and self.adversarial_epsilon != LearningSettings.adversarial_epsilon:
             raise InputError("--adversarial-epsilon has no effect without --adversarial fgm")
         for name in (
             *("num_train_steps", "train_batch_size", "micro_batch_size", "eval_steps"),

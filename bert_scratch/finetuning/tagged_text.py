@@ -114,7 +114,8 @@ def _are_columns(lines: Sequence[str], settings: TaskSettings, labels: Collectio
     if settings.text_column is not None or settings.label_column:
         return True
     rows = [cells for line in lines if (cells := line.split())]
-    if 2 * sum("\t" in line for line in lines if line.strip()) > len(rows):
+    words = [line.partition("\t")[0].split() for line in lines if "\t" in line]
+    if 2 * sum(len(word) == 1 for word in words) > len(rows):
         return True
     if all(len(cells) == 1 for cells in rows):  # words, or text written without spaces
         return sum(has_text for has_text, _ in groupby(lines, lambda line: bool(line.strip()))) > 1

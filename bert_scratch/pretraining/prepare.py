@@ -274,6 +274,11 @@ def _check_split(text: Text, records: Sequence[dict[str, Any]]) -> None:
         )
     smallest = heapq.nsmallest(2, (h for record in records for h in record["smallest_hashes"]))
     corpus_plan.check_not_copies(text)
+    if smallest[0] == smallest[-1]:
+        raise InputError(
+            f"--corpus: the documents that are held out first, of {total:,}, are copies of one "
+            f"another; give other text, or say what a document is with --documents"
+        )
     enough = corpus_plan.share_above(smallest[-1])
     raise InputError(
         f"--eval-fraction: holds out {held_out} of {counted(total, 'document')}, but at "

@@ -60,9 +60,13 @@ def gpu_of_this_rank() -> int:
     """Return the index of this rank's GPU on this machine, as NCCL will count.
 
     Raises:
-        InputError: if the launcher does not set it: all ranks of a machine would share one GPU.
+        InputError: if the launcher does not set it and the machine has several.
     """
     if "LOCAL_RANK" not in os.environ:
+        import torch  # prepare's processes do without it
+
+        if torch.cuda.device_count() == 1 and ranks_on_this_machine() == 1:
+            return 0  # as under launchers that show each process one GPU
         raise InputError(
             "several ranks on GPUs need LOCAL_RANK, each one's number on its machine, in the "
             "environment; torchrun sets it"

@@ -4,12 +4,14 @@ Runs anywhere: `pytest tests/finetuning/test_adversarial.py`."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
 from bert_scratch.finetuning.adversarial import AdversarialObjective
 from bert_scratch.finetuning.assemble import assemble
+from bert_scratch.finetuning.finetune import finetune
 from bert_scratch.finetuning.finetune_config import FinetuneConfig
 from bert_scratch.finetuning.objective import TaskObjective
 
@@ -70,3 +72,15 @@ def test_entities_are_learned_adversarially_unless_asked_otherwise(
     plain = assemble(settings(task="token-classification", adversarial="none", **files))
     assert not isinstance(plain.objective(), AdversarialObjective)
     assert assemble(settings()).config.adversarial == "none"
+    longer = settings(task="token-classification", adversarial_epsilon=0.3, **files)
+    assert assemble(longer).config.adversarial == "fgm"  # the step of what is left out to be chosen
+
+
+def test_a_run_of_before_the_default_changed_is_still_the_same_run(
+    settings: Callable[..., FinetuneConfig],
+) -> None:
+    asked = settings(num_train_epochs=1)
+    first = finetune(asked).results
+    file = Path(asked.output_dir) / "asked_config.json"
+    file.write_text(asked.replace(adversarial="none").to_json())
+    assert finetune(asked).results == first  # done, not refused

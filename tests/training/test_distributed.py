@@ -112,6 +112,8 @@ def test_restarts_and_places_are_read_from_the_environment(monkeypatch: pytest.M
     assert (times_restarted(), ranks_on_this_machine()) == (0, 1)
     with pytest.raises(InputError, match="LOCAL_RANK"):
         gpu_of_this_rank()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert gpu_of_this_rank() == 0
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "2")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
     monkeypatch.setenv("LOCAL_RANK", "5")
