@@ -268,8 +268,8 @@ def _resolved(parts: Parts) -> Parts:
         config = config.replace(adversarial=adversarial)
         if adversarial != "none":
             reasons.append(
-                f"--adversarial {adversarial}: narrow models find more entities with it; with none "
-                f"training takes half as long"
+                f"--adversarial {adversarial}: narrow models find more entities with it, in up to "
+                f"twice the time"
             )
     if config.micro_batch_size is None:
         size = config.train_batch_size
