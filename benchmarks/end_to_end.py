@@ -46,7 +46,7 @@ from bert_scratch.pretraining.evaluate import INTERVAL_EXAMPLES
 from bert_scratch.training.objective import PRETRAINING
 from bert_scratch.training.optimizer import parameter_groups
 from bert_scratch.training.runtime import Runtime
-from bert_scratch.training.step import sums_of
+from bert_scratch.training.step import evaluation_sums
 
 EVALUATIONS = 10
 RANDOM_PAIRS = 0.5
@@ -218,7 +218,7 @@ def held_out_loss(
         pair_task=settings["pair_task"],
         max_examples=max_examples,
     )
-    sums = sums_of(ours.eval(), batches, objective=PRETRAINING, runtime=runtime)
+    sums = evaluation_sums(ours.eval(), batches, objective=PRETRAINING, runtime=runtime)
     return PRETRAINING.means(sums)["mlm_loss"]
 
 

@@ -26,7 +26,7 @@ from measure import machine, print_table, write_json
 
 from bert_scratch.batch import Batch
 from bert_scratch.data.loader import ExampleLoader
-from bert_scratch.data.mask_settings import MASK_UNITS
+from bert_scratch.data.mask_settings import MASK_UNITS, MaskSettings
 from bert_scratch.data.rows import lay_out
 from bert_scratch.data.segmenter import continuing_ids
 from bert_scratch.data.store import TokenStore
@@ -115,7 +115,9 @@ def stages(loaders: Loaders, max_seq_length: int) -> list[dict[str, Any]]:
 def whole(loaders: Loaders, max_seq_length: int) -> list[dict[str, Any]]:
     """Return million tokens a second of `iterate` by mask unit and batch size, and one by one."""
     arms = {
-        (unit, size): loaders.open(batch_size=size, max_seq_length=max_seq_length, mask_unit=unit)
+        (unit, size): loaders.open(
+            batch_size=size, max_seq_length=max_seq_length, masks=MaskSettings(unit=unit)
+        )
         for unit in MASK_UNITS
         for size in BATCH_SIZES
     }

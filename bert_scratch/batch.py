@@ -13,7 +13,14 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from bert_scratch.config import first_few
+
 WIDTH_MULTIPLE = 8
+EXAMPLES_NAMED = 4
+"""Most examples that an error names."""
+SIZE_MULTIPLE = 64
+"""Numbers of tokens or positions that differ from step to step are padded to a multiple of this:
+a few sizes reuse memory and kernels."""
 
 
 def rounded_up(count: int, step: int) -> int:
@@ -106,8 +113,8 @@ class Batch(TokenBatch):
 
     def describe_examples(self) -> str:
         """Name the first few examples."""
-        names = ", ".join(f"{epoch}:{slot}" for epoch, slot in self.example_ids[:4].tolist())
-        return f"Examples (epoch:slot) {names}, ..."
+        names = [f"{epoch}:{slot}" for epoch, slot in self.example_ids.tolist()]
+        return f"Examples (epoch:slot) {first_few(names, EXAMPLES_NAMED)}"
 
     def split(self, micro_batch_size: int) -> list[Batch]:
         """Split into micro-batches of rows of similar length, the longest first.

@@ -84,7 +84,7 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
             outcome = 0 if settings is None else _load(command.function)(settings)
             sys.stdout.flush()
     except KeyboardInterrupt:
-        print("stopped; the same command goes on with what is finished", file=sys.stderr)
+        print("stopped; run the same command again to continue", file=sys.stderr)
         return STOPPED_EXIT_CODE
     except BrokenPipeError:
         # Python flushes stdout once more at exit, which must not fail again.
@@ -155,12 +155,12 @@ def _parser(settings: type[Settings], prog: str) -> _Parser:
         argument_default=argparse.SUPPRESS,
     )
     own = parser.add_argument_group("flags")
-    own.add_argument("-h", "--help", action="store_true", help="Show this and stop.")
+    own.add_argument("-h", "--help", action="store_true", help="Show this help and exit.")
     own.add_argument(
         "--config",
         type=_not_empty,
         metavar="FILE",
-        help="Read settings from JSON whose keys are the flags; flags come on top.",
+        help="Read settings from JSON whose keys are the flags; flags given here take precedence.",
     )
     hints = typing.get_type_hints(settings)
     fields = {field.name: field for field in dataclasses.fields(settings)}

@@ -42,7 +42,7 @@ COMMANDS = {
     "report": Command(
         "views.report:ReportConfig",
         "views.report:run_report",
-        "Show what happened in a run, or in several beside each other, as one page",
+        "Show what happened in a run, or in several side by side, as one page",
     ),
     "evaluate": Command(
         "pretraining.evaluate:EvaluateConfig",
@@ -52,7 +52,7 @@ COMMANDS = {
     "finetune": Command(
         "finetuning.finetune_config:FinetuneConfig",
         "views.reported:finetune",
-        "Fine-tune a pretrained model on labelled examples; stopped, the same command goes on",
+        "Fine-tune a pretrained model on labelled examples; if stopped, the same command resumes",
     ),
     "predict": Command(
         "finetuning.predict:PredictConfig",
@@ -87,12 +87,12 @@ COMMANDS = {
     "explore": Command(
         "views.explore:ExploreConfig",
         "views.explore:run_explore",
-        "Open a page on this machine that shows, while one types, what happens inside a model",
+        "Open a page on this machine that shows, as you type, what happens inside a model",
     ),
     "trace": Command(
         "views.trace:TraceConfig",
         "views.trace:run_trace",
-        "Print a whole forward pass: a formula, a shape and real numbers a line",
+        "Print a whole forward pass: a formula, a shape and real numbers per line",
     ),
     "score": Command(
         "inference.score:ScoreConfig",
@@ -102,7 +102,7 @@ COMMANDS = {
     "probe": Command(
         "finetuning.probe:ProbeConfig",
         "views.probe_page:run_probe",
-        "Train a linear probe on every layer of a model, beside a control task",
+        "Train a linear probe on every layer of a model, and compare it with a control task",
     ),
     "mlm-report": Command(
         "inference.mlm_report:MlmReportConfig",
@@ -117,7 +117,7 @@ COMMANDS = {
     "similarity": Command(
         "inference.similarity:SimilarityConfig",
         "inference.similarity:run_similarity",
-        "Tell how near two texts are: the cosine of their vectors, -1 to 1",
+        "Tell how similar two texts are: the cosine of their vectors, -1 to 1",
     ),
     "nearest": Command(
         "inference.nearest:NearestConfig",
@@ -162,6 +162,6 @@ COMMANDS = {
     "check": Command(
         "checking.check:CheckConfig",
         "checking.check:run_check",
-        "Set a component of your own beside ours and Hugging Face's, and train with it in place",
+        "Compare a component of your own with ours and Hugging Face's, and train with it in place",
     ),
 }

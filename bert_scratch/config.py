@@ -12,7 +12,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -54,6 +54,11 @@ def flag_of(name: str) -> str:
 def counted(number: int, noun: str) -> str:
     """Return '1 document' or '1,200 documents'."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def first_few(names: Sequence[str], limit: int) -> str:
+    """Return 'a, b, c', or 'a, b, ...' if there are more names than the limit."""
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ def make_output_folder(folder: Path) -> None:
         InputError: if it cannot be created or written to.
     """
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"--output-dir {folder}: is a file; give a folder, new or there already")
+        raise InputError(f"--output-dir {folder}: is a file; give a new or existing folder")
     _make_writable(folder, f"--output-dir {folder}")
 
 

@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
     model, tokenizer = load_with_tokenizer(BertForMaskedLM, given.model)
     whole = masked_loss(model, tokenizer, given.text)
     layers, heads = range(model.config.num_hidden_layers), range(model.config.num_attention_heads)
-    print(f"loss of the whole model: {whole:.3f} nats a token")
+    print(f"loss of the whole model: {whole:.3f} nats per token")
     print("\nwithout a head (columns) of a layer (rows):")
     for row in loss_without_heads(model, tokenizer, given.text) - whole:
         print("  " + "  ".join(f"{rise:+.3f}" for rise in row.tolist()))

@@ -12,6 +12,7 @@ after the last update: the evaluation file chooses nothing.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import numpy.typing as npt
 from scipy.stats import spearmanr
 
 from bert_scratch import BertModel, embed, finetune
+from bert_scratch.config import InputError
 from bert_scratch.finetuning.finetune_config import FinetuneConfig
 from bert_scratch.finetuning.sentence_embedding_files import (
     SentenceExample,
@@ -89,8 +91,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--model", required=True, help="any BERT folder")
     parser.add_argument("--train", required=True, help="scored pairs to learn from")
-    parser.add_argument("--eval", required=True, help="scored pairs to measure on")
-    parser.add_argument("--sentences", help="plain texts, one a line, for whitening and SimCSE")
+    parser.add_argument("--eval", required=True, help="scored pairs to evaluate on")
+    parser.add_argument("--sentences", help="plain texts, one per line, for whitening and SimCSE")
     parser.add_argument("--output-dir", default="runs/sentence-vectors")
     parser.add_argument("--max-seq-length", type=int, default=64)
     parser.add_argument("--epochs", type=float, default=4.0, help="of the supervised model")
@@ -113,4 +115,7 @@ def spearman(embedder: Callable[[list[str]], Vectors], pairs: Sequence[SentenceE
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

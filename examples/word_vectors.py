@@ -13,6 +13,7 @@ from the same corpus.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from sklearn.preprocessing import StandardScaler
 from tokenizers import Tokenizer
 
 from bert_scratch import BertModel, embed, load_tokenizer, static_word_vectors
+from bert_scratch.config import InputError
 from bert_scratch.data.encoding import encode_with_offsets
 from bert_scratch.inference.labelled_files import read_labelled_file
 from bert_scratch.inference.pooling import group_pieces, unit_length
@@ -91,7 +93,7 @@ def main() -> None:
     }
     tables["in context, BERT"] = lambda texts: np.asarray(embed(model, tokenizer, texts))
     if options.train is not None and options.test is not None:
-        print("Accuracy of logistic regression on one vector a text")
+        print("Accuracy of logistic regression on one vector per text")
         for name, embed_texts in tables.items():
             print(f"  {name:20} {accuracy(options, embed_texts):.3f}")
     print("Word senses: a use's nearest other use has the same sense (chance 0.45)")
@@ -110,7 +112,7 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", required=True, help="a model folder")
-    parser.add_argument("--corpus", required=True, help="texts, one a line")
+    parser.add_argument("--corpus", required=True, help="texts, one per line")
     parser.add_argument("--train", help="labelled .tsv, .csv or .jsonl")
     parser.add_argument("--test", help="likewise")
     parser.add_argument("--text-column", default="text")
@@ -182,4 +184,7 @@ def sense_accuracy(word: str, embed_texts: Embed) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

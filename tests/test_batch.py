@@ -75,6 +75,13 @@ def test_rows_of_one_length_keep_their_order() -> None:
     assert torch.cat([part.example_ids for part in parts])[:, 1].tolist() == [1, 3, 0, 2, 4]
 
 
+def test_examples_are_named_as_far_as_there_is_room() -> None:
+    batch = make_batch()
+    names = [f"{epoch}:{slot}" for epoch, slot in batch.example_ids.tolist()]
+    assert batch.describe_examples().endswith(f" {', '.join(names[:4])}, ...")
+    assert batch.rows(0, 4).describe_examples().endswith(f" {', '.join(names[:4])}")
+
+
 def test_split_larger_than_the_batch_is_the_batch() -> None:
     batch = make_batch()
     assert batch.split(5) == [batch]

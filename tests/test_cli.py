@@ -326,7 +326,7 @@ def test_what_the_machine_cannot_do_is_refused_before_the_corpus_is_prepared(
 
 def test_finished_run_given_again_says_so(corpus: Path, finished: Path, run: Run) -> None:
     code, out, _ = run("pretrain", "--corpus", corpus, "--output-dir", finished, *TINY)
-    assert code == 0 and "this run is done" in out
+    assert code == 0 and "this run is already finished" in out
 
 
 def test_changed_settings_are_refused_with_a_list_of_them(
@@ -364,7 +364,7 @@ def test_prepared_corpus_is_used_again_and_refused_when_its_text_changed(
     command = ["prepare", "--corpus", text, "--output-dir", tmp_path / "p", "--num-processes", 1]
     assert run(*command)[0] == 0
     code, out, _ = run(*command)
-    assert code == 0 and "prepared already" in out
+    assert code == 0 and "already prepared" in out
     with text.open("a") as file:
         file.write("\n\nA new end.\n")
     assert "text.txt has changed" in refused(*command)
@@ -509,7 +509,7 @@ def test_stopped_run_exits_with_75(
     os.killpg(process.pid, number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 75
-    assert "the same command goes on" in one_line(errors[:-1])
+    assert "run the same command again" in one_line(errors[:-1])
     assert json.loads((folder / "status.json").read_text())["state"] == "stopped"
     assert len(list((folder / "checkpoints").iterdir())) == 1
 
@@ -539,7 +539,7 @@ def test_stopped_preparation_exits_with_75(repository: Path, tmp_path: Path) -> 
         os.killpg(process.pid, signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 75
-    assert "the same command goes on" in one_line(errors[:-1])
+    assert "run the same command again" in one_line(errors[:-1])
 
 
 def test_signal_within_evaluated_text_is_caught_like_any_other(tmp_path: Path) -> None:

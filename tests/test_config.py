@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bert_scratch.config import BertConfig, InputError, Settings, check_range
+from bert_scratch.config import BertConfig, InputError, Settings, check_range, first_few
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,6 +115,11 @@ def test_file_that_is_no_json_object_is_refused_naming_it(tmp_path: Path, text: 
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match=r"broken\.json"):
         Example.from_json_file(path)
+
+
+def test_only_names_left_out_become_dots() -> None:
+    assert first_few(["a", "b"], 2) == "a, b"
+    assert first_few(["a", "b", "c"], 2) == "a, b, ..."
 
 
 def test_range_error_states_the_rule_and_the_value() -> None:

@@ -18,7 +18,7 @@ from bert_scratch.model.heads import (
     BertForPreTraining,
 )
 from bert_scratch.model.huggingface import config_to_hf, load_hf
-from bert_scratch.model.layers import ACTIVATIONS
+from bert_scratch.model.layers import ACTIVATION_FUNCTIONS
 from bert_scratch.testing import assert_matches_huggingface, compare_with_huggingface
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] the cat sat on a mat dog ran and slept".split()
@@ -161,7 +161,7 @@ def test_folder_is_compared_stage_by_stage(model_class, config, tokenizer, tmp_p
 def test_comparison_finds_a_component_that_differs(config, tokenizer, tmp_path, monkeypatch):
     torch.manual_seed(3)
     BertForPreTraining(config).save_pretrained(tmp_path, tokenizer)
-    monkeypatch.setitem(ACTIVATIONS, "gelu", torch.relu)
+    monkeypatch.setitem(ACTIVATION_FUNCTIONS, "gelu", torch.relu)
     comparison = compare_with_huggingface(tmp_path, TEXT)
     differences = {stage.name: stage.difference for stage in comparison.stages}
     assert differences["layer 0 attention"] <= 1e-5

@@ -128,7 +128,7 @@ class _Subject:
         changed = self.again((first.clamp(max=CONFIG.vocab_size - 1), *case[1:]))[0]
         gap = (changed - self.theirs[self.part.padded][0])[real].abs().max().item()
         if not gap <= TOLERANCE:
-            raise _Broken(f"what stands at forbidden positions changes real ones by {gap:.2g}")
+            raise _Broken(f"values at forbidden positions change the others by {gap:.2g}")
 
     def knows_no_order(self) -> None:
         """Reverse the sequence."""
@@ -151,7 +151,7 @@ class _Subject:
         own = dict(self.stranger.named_parameters())
         loss = _projection(outputs_of(self.stranger(*case))[0])
         if not loss.requires_grad:
-            raise _Broken("nothing of it can be trained: the output has no gradient")
+            raise _Broken("it cannot be trained: the output has no gradient")
         found = torch.autograd.grad(loss, list(own.values()), allow_unused=True)
         ours = {n: w.clone().requires_grad_() for n, w in self.weights.items()}
         loss = _projection(outputs_of(self.part.formula(ours, case, ()))[0])
@@ -283,7 +283,7 @@ def _properties(
 
 @dataclass(frozen=True, kw_only=True)
 class CheckConfig(Settings):
-    """Set a component of your own beside ours and Hugging Face's, and train with it in place."""
+    """Compare a component of your own with ours and Hugging Face's, and train with it in place."""
 
     component: str
     """FILE.py:NAME, a class derived from torch's nn.Module, or a function. The file is run."""

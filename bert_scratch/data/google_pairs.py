@@ -24,7 +24,7 @@ from bert_scratch.data.examples import ExampleBatch, ExampleFacts, Integers
 from bert_scratch.data.pairs import IS_NEXT, IS_RANDOM, check_pairs_possible
 from bert_scratch.data.philox import Purpose, below, philox4x32
 from bert_scratch.data.shard import Shard
-from bert_scratch.data.split_text import Rows, SplitText, expanded
+from bert_scratch.data.split_text import ShardLookup, SplitText, expanded
 
 MAX_TRIES = 10
 """Maximum number of draws for a document other than A's."""
@@ -140,18 +140,18 @@ class GooglePairs:
         num_random = 0
         for shard, num_documents in enumerate(self._text.num_documents.tolist()):
             shards = np.full(num_documents, shard)
-            rows = self._text.rows(shards)
-            sentence, last = rows.document_sentences(np.arange(num_documents))
+            lookup = self._text.lookup(shards)
+            sentence, last = lookup.document_sentences(np.arange(num_documents))
             target = self._targets(epoch, shards, sentence)
             chunk_starts = []
             while len(sentence):
                 chunk_starts.append(sentence.astype(np.uint32))
-                chunks = self._chunks(rows, epoch, sentence, last, target, num_blocks=1)
+                chunks = self._chunks(lookup, epoch, sentence, last, target, num_blocks=1)
                 num_random += int(chunks.is_random.sum())
                 sentence = np.where(chunks.is_random, chunks.cut_sentence, chunks.last_sentence + 1)
                 going_on = sentence < last
                 sentence, last, target = sentence[going_on], last[going_on], target[going_on]
-                rows = self._text.rows(rows.shards[going_on])
+                lookup = self._text.lookup(lookup.shards[going_on])
             starts.append(np.sort(np.concatenate([np.empty(0, np.uint32), *chunk_starts])))
         shard_ends = np.cumsum([len(part) for part in starts])
         return PassPlan(np.concatenate(starts), shard_ends, num_random / int(shard_ends[-1]))
@@ -164,7 +164,7 @@ class GooglePairs:
 
     def _chunks(
         self,
-        rows: Rows,
+        lookup: ShardLookup,
         epochs: Integers | int,
         sentence: Integers,
         last: Integers,
@@ -172,12 +172,12 @@ class GooglePairs:
         num_blocks: int,
     ) -> Chunks:
         """Return the chunks that start with the given sentences, in documents ending at `last`."""
-        first_token = rows.sentence_start(sentence)
-        reached = np.minimum(first_token + target, rows.sentence_end(last - 1))
-        last_sentence = rows.sentence_at(reached - 1)
+        first_token = lookup.sentence_start(sentence)
+        reached = np.minimum(first_token + target, lookup.sentence_end(last - 1))
+        last_sentence = lookup.sentence_at(reached - 1)
         more = last_sentence - sentence
         blocks = np.arange(num_blocks)[:, None]
-        bits = self._bits(epochs, rows.shards, sentence, blocks, Purpose.PLAN)
+        bits = self._bits(epochs, lookup.shards, sentence, blocks, Purpose.PLAN)
         bits = bits.swapaxes(0, 1).reshape(4 * num_blocks, -1)
         return Chunks(
             first_token=first_token,
@@ -190,16 +190,16 @@ class GooglePairs:
 
     def _pairs(self, epochs: Integers, shards: Integers, sentences: Integers) -> ExampleBatch:
         """Return the pairs of the chunks that start with the given sentences of shards."""
-        rows = self._text.rows(shards)
-        documents = rows.document_of(sentences)
-        first, last = rows.document_sentences(documents)
+        lookup = self._text.lookup(shards)
+        documents = lookup.document_of(sentences)
+        first, last = lookup.document_sentences(documents)
         target = self._targets(epochs, shards, first)
-        chunks = self._chunks(rows, epochs, sentences, last, target, num_blocks=4)
-        cut = rows.sentence_start(chunks.cut_sentence)
+        chunks = self._chunks(lookup, epochs, sentences, last, target, num_blocks=4)
+        cut = lookup.sentence_start(chunks.cut_sentence)
         # [B, 2], A and B of each row
         shards_ab = np.stack([shards, shards], axis=1)
         starts = np.stack([chunks.first_token, cut], axis=1)
-        ends = np.stack([cut, rows.sentence_end(chunks.last_sentence)], axis=1)
+        ends = np.stack([cut, lookup.sentence_end(chunks.last_sentence)], axis=1)
         drawn = np.flatnonzero(chunks.is_random)
         homes = documents + (self._document_ends - self._text.num_documents)[shards]
         shards_ab[drawn, 1], starts[drawn, 1], ends[drawn, 1], chunks.num_used[drawn] = (
@@ -235,11 +235,11 @@ class GooglePairs:
         document = others[tried, each]
         shards = np.searchsorted(self._document_ends, document, side="right")
         document = document - (self._document_ends - self._text.num_documents)[shards]
-        rows = self._text.rows(shards)
-        first, last = rows.document_sentences(document)
-        start = rows.sentence_start(first + below(bits[num_used, each], last - first))
-        reached = np.minimum(start + np.maximum(lengths, 1), rows.sentence_end(last - 1))
-        return shards, start, rows.sentence_end(rows.sentence_at(reached - 1)), num_used + 1
+        lookup = self._text.lookup(shards)
+        first, last = lookup.document_sentences(document)
+        start = lookup.sentence_start(first + below(bits[num_used, each], last - first))
+        reached = np.minimum(start + np.maximum(lengths, 1), lookup.sentence_end(last - 1))
+        return shards, start, lookup.sentence_end(lookup.sentence_at(reached - 1)), num_used + 1
 
     def _drops(
         self,

@@ -61,17 +61,18 @@ class JoinedText:
     def batch(self, epochs: Integers, slots: Integers) -> ExampleBatch:
         """Return the example of each (epoch, slot), both [B] int64."""
         draws = self._windows.draws(epochs, slots)
-        rows = self._text.rows(draws.shards)
+        lookup = self._text.lookup(draws.shards)
         last = self._text.num_tokens[draws.shards]
-        sentences = rows.sentence_at(draws.tokens)
-        starts, _ = self._windows.windows(rows, draws.tokens, sentences, draws.targets, 0, last)
-        # which documents a row could hold if there were no [SEP] between them
-        ends = np.minimum(starts + draws.targets, last)
-        first_document = rows.document_of(rows.sentence_at(starts))
-        last_document = rows.document_of(rows.sentence_at(ends - 1))
+        sentences = lookup.sentence_at(draws.tokens)
+        # without the [SEP] between documents, which `room` takes off below
+        starts, ends = self._windows.windows(
+            lookup, draws.tokens, sentences, draws.targets, 0, last
+        )
+        first_document = lookup.document_of(lookup.sentence_at(starts))
+        last_document = lookup.document_of(lookup.sentence_at(ends - 1))
         row, rank = expanded(last_document - first_document + 1)
         shards = draws.shards[row]
-        start, end = self._text.rows(shards).document_range(first_document[row] + rank)
+        start, end = self._text.lookup(shards).document_range(first_document[row] + rank)
         start = np.maximum(start, starts[row])
         room = draws.targets[row] - (start - starts[row]) - rank
         kept = room > 0

@@ -25,6 +25,7 @@ from bert_scratch.config import PAIR_SAMPLINGS, PAIR_TASKS, InputError, check_ch
 from bert_scratch.data.examples import ExampleBatch
 from bert_scratch.data.google_pairs import GooglePairs
 from bert_scratch.data.joined_text import JoinedText
+from bert_scratch.data.mask_settings import USUAL_MASKS, MaskSettings
 from bert_scratch.data.masking import Masker
 from bert_scratch.data.mixed_examples import ExampleSource, MixedExamples
 from bert_scratch.data.mixture import mixture_components
@@ -77,21 +78,11 @@ class ExampleLoader:
     """balanced, or (nsp only) google."""
     short_seq_prob: float = 0.1
     """Share of examples with a shorter target length."""
-    mask_unit: str = "token"
-    """token, word or span."""
+    masks: MaskSettings = USUAL_MASKS
+    """What is masked and shown in its place."""
     continuing_ids: Collection[int] = ()
     """Tokens that continue a word (`##` pieces): they tell where words start unless the store
     does."""
-    masked_lm_prob: float = 0.15
-    """Share of tokens to predict."""
-    max_predictions: int | None = None
-    """Most predictions per row; None: no limit."""
-    mask_token_prob: float = 0.8
-    """Share of the chosen tokens that are shown as [MASK]."""
-    random_token_prob: float = 0.1
-    """Share of the chosen tokens that are shown as a random token."""
-    mask_special: bool = False
-    """Allow special tokens to be masked and drawn, as Google does."""
     rank: int = 0
     """Rank of this process; `batch_at` and `batches` give its share of each step (`share.py`)."""
     world_size: int = 1
@@ -101,20 +92,15 @@ class ExampleLoader:
         check_range("train_batch_size", self.batch_size, at_least=1)
         if self.world_size > self.batch_size:
             raise InputError(
-                f"--train-batch-size {self.batch_size} gives {self.world_size} ranks less than one "
-                f"example each; start at most {self.batch_size} ranks"
+                f"--train-batch-size {self.batch_size} is smaller than the number of ranks, "
+                f"{self.world_size}; start at most {self.batch_size} ranks"
             )
         self.masker = Masker(
             vocab_size=self.store.vocab_size,
             special_ids=self.special_ids,
             unselectable_ids=self.unselectable_ids,
             seed=self.seed,
-            unit=self.mask_unit,
-            masked_lm_prob=self.masked_lm_prob,
-            max_predictions=self.max_predictions,
-            mask_token_prob=self.mask_token_prob,
-            random_token_prob=self.random_token_prob,
-            mask_special=self.mask_special,
+            settings=self.masks,
         )
         self._starts_word = np.ones(self.store.vocab_size, bool)
         self._starts_word[list(self.continuing_ids)] = False
@@ -125,7 +111,7 @@ class ExampleLoader:
             pair_task=self.pair_task,
             pair_sampling=self.pair_sampling,
             short_seq_prob=self.short_seq_prob,
-            word_starts=self.mask_unit != "token" and self.store.has_word_starts,
+            word_starts=self.masks.unit != "token" and self.store.has_word_starts,
         )
         self.source, self.order = _open(self.store, self.split, open_part, self.seed)
         self.facts = self.source.facts
@@ -173,7 +159,7 @@ class ExampleLoader:
         """Lay the examples out as rows and mask them."""
         rows = lay_out(examples, self.special_ids, self.max_seq_length)
         word_starts = None
-        if self.masker.unit != "token":
+        if self.masks.unit != "token":
             starts = rows.word_starts
             word_starts = self._starts_word[rows.input_ids] if starts is None else starts
         ids = torch.from_numpy(example_ids)
@@ -300,7 +286,7 @@ def evaluation_batches(
         special_ids=special_ids,
         unselectable_ids=unselectable_ids,
         pair_task=pair_task,
-        masked_lm_prob=EVALUATION_MASKED_LM_PROB,
+        masks=MaskSettings(masked_lm_prob=EVALUATION_MASKED_LM_PROB),
     )
     limit = loader.num_examples
     if max_examples is not None:

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bert_scratch.config import check_choice, check_range
-from bert_scratch.data.mask_settings import MASK_UNITS, check_replacements
+from bert_scratch.config import check_range
+from bert_scratch.data.mask_settings import USUAL_MASKS, MaskSettings
 from bert_scratch.data.mask_units import LAST_KEY, POSITION_BITS, spans, whole_words
 from bert_scratch.data.philox import Purpose, below, philox4x32
 from bert_scratch.data.wordpiece import SpecialIds
@@ -29,16 +29,11 @@ class Masker:
         unselectable_ids: tokens that are neither selected nor drawn as replacement: [PAD], [UNK],
             [CLS], [SEP], [MASK] and [unused*]. They still count towards the length.
         seed: the key of all draws.
-        unit: token, word or span: what is chosen together (see `mask_units`).
-        masked_lm_prob: share of a row's tokens, [CLS] and [SEP] included, to predict.
-        max_predictions: at most this many per row; None: no limit.
-        mask_token_prob: share of the chosen tokens that are shown as [MASK].
-        random_token_prob: share shown as a random token; the rest stays unchanged.
-        mask_special: as Google does, allow every token but [CLS] and [SEP] to be selected and any
-            id of the vocabulary to be drawn.
+        settings: what is masked and shown in its place.
+        max_predictions: at most this many per row, as Google's program has it; None: no limit.
 
     Raises:
-        InputError: on an unknown unit, a share out of range, or max_predictions below 1.
+        InputError: if max_predictions is below 1.
 
     Source:
         Devlin et al. 2018, section 3.1; google-research/bert create_pretraining_data.py,
@@ -52,29 +47,26 @@ class Masker:
         special_ids: SpecialIds,
         unselectable_ids: Collection[int],
         seed: int,
-        unit: str = "token",
-        masked_lm_prob: float = 0.15,
+        settings: MaskSettings = USUAL_MASKS,
         max_predictions: int | None = None,
-        mask_token_prob: float = 0.8,
-        random_token_prob: float = 0.1,
-        mask_special: bool = False,
     ) -> None:
-        check_choice("--mask-unit", unit, MASK_UNITS)
-        check_range("masked_lm_prob", masked_lm_prob, above=0, at_most=1)
         check_range("max_predictions", max_predictions, at_least=1)
-        check_replacements(mask_token_prob, random_token_prob)
         self.seed = seed
-        self.unit = unit
-        self.masked_lm_prob = masked_lm_prob
+        self.settings = settings
         self.max_predictions = max_predictions
         self.mask_id = special_ids.mask
         # bits below the first bound show [MASK], below the second a random token
-        self._mask_below = math.ceil(mask_token_prob * 2**32)
-        self._random_below = math.ceil((mask_token_prob + random_token_prob) * 2**32)
-        excluded = {special_ids.cls, special_ids.sep} if mask_special else set(unselectable_ids)
+        self._mask_below = math.ceil(settings.mask_token_prob * 2**32)
+        changed = settings.mask_token_prob + settings.random_token_prob
+        self._random_below = math.ceil(changed * 2**32)
+        excluded = set(unselectable_ids)
+        if settings.mask_special:
+            excluded = {special_ids.cls, special_ids.sep}
         self._selectable = torch.ones(vocab_size, dtype=torch.bool)
         self._selectable[sorted(excluded)] = False
-        drawable = torch.ones_like(self._selectable) if mask_special else self._selectable
+        drawable = self._selectable
+        if settings.mask_special:
+            drawable = torch.ones_like(self._selectable)
         self._replacements = drawable.nonzero().flatten()
 
     def num_to_predict(self, lengths: Tensor) -> Tensor:
@@ -86,7 +78,7 @@ class Masker:
         Returns:
             int64, the same shape.
         """
-        wanted = (lengths.double() * self.masked_lm_prob).round().long().clamp(min=1)
+        wanted = (lengths.double() * self.settings.masked_lm_prob).round().long().clamp(min=1)
         return wanted if self.max_predictions is None else wanted.clamp(max=self.max_predictions)
 
     def mask(
@@ -120,18 +112,20 @@ class Masker:
         # one integer per position, in the order of (random bits, position): no two are equal
         keys = torch.where(candidate, order << POSITION_BITS | position, LAST_KEY)
         budgets = self.num_to_predict(lengths)
-        if self.unit == "token":
+        if self.settings.unit == "token":
             last = _sorted(keys).gather(1, budgets[:, None] - 1)
             chosen = candidate & (keys <= last)
         else:
             assert word_starts is not None
             arrays = (keys.numpy(), word_starts.numpy(), budgets.numpy())
             chosen = torch.from_numpy(
-                whole_words(*arrays) if self.unit == "word" else spans(*arrays, length.numpy())
+                whole_words(*arrays)
+                if self.settings.unit == "word"
+                else spans(*arrays, length.numpy())
             )
         positions = chosen.flatten().nonzero().flatten()
         labels = flat_ids[positions]
-        deciding = positions if self.unit != "span" else _first_of_run(positions)
+        deciding = positions if self.settings.unit != "span" else _first_of_run(positions)
         shown = self._shown(labels, action.flatten()[deciding], draw.flatten()[positions])
         return flat_ids.index_copy(0, positions, shown).view_as(input_ids), positions, labels
 

@@ -15,7 +15,7 @@ from bert_scratch.config import InputError, counted
 from bert_scratch.data.examples import ExampleBatch, ExampleFacts, Integers
 from bert_scratch.data.philox import below, below64
 from bert_scratch.data.shard import Shard
-from bert_scratch.data.split_text import Rows, SplitText
+from bert_scratch.data.split_text import ShardLookup, SplitText
 from bert_scratch.data.windows import TokenWindows
 
 # labels; for sop: in order, swapped
@@ -90,10 +90,10 @@ class BalancedPairs:
         draws = self._windows.draws(epochs, slots)
         label_bits, cut_bits, high_bits, low_bits, start_bits, _ = draws.bits
         labels = label_bits >> 31
-        rows = self._text.rows(draws.shards)
-        tokens, sentences, *home = self._homes(rows, draws.tokens, start_bits)
-        starts, ends = self._windows.windows(rows, tokens, sentences, draws.targets, *home)
-        cuts, at_sentence = _cuts(rows, starts, ends, cut_bits)
+        lookup = self._text.lookup(draws.shards)
+        tokens, sentences, *home = self._homes(lookup, draws.tokens, start_bits)
+        starts, ends = self._windows.windows(lookup, tokens, sentences, draws.targets, *home)
+        cuts, at_sentence = _cuts(lookup, starts, ends, cut_bits)
         # [B, 2], A and B of each row
         shards = np.stack([draws.shards, draws.shards], axis=1)
         firsts = np.stack([starts, cuts], axis=1)
@@ -119,25 +119,25 @@ class BalancedPairs:
         )
 
     def _homes(
-        self, rows: Rows, tokens: Integers, start_bits: Integers
+        self, lookup: ShardLookup, tokens: Integers, start_bits: Integers
     ) -> tuple[Integers, Integers, Integers, Integers]:
         """Return each row's token, its sentence, and its document's first and end token.
 
         A token of a one-sentence document is replaced by one of the next document with two.
         """
-        sentences = rows.sentence_at(tokens)
-        documents = rows.document_of(sentences)
-        first, last = rows.document_sentences(documents)
+        sentences = lookup.sentence_at(tokens)
+        documents = lookup.document_of(sentences)
+        first, last = lookup.document_sentences(documents)
         single = np.flatnonzero(last - first == 1)
         if len(single):
-            moved = self._text.rows(rows.shards[single])
+            moved = self._text.lookup(lookup.shards[single])
             documents = moved.next_document_of_two(documents[single])
             first[single], last[single] = moved.document_sentences(documents)
             start, end = moved.document_range(documents)
             tokens = tokens.copy()
             tokens[single] = start + below(start_bits[single], end - start)
             sentences[single] = moved.sentence_at(tokens[single])
-        return tokens, sentences, rows.sentence_start(first), rows.sentence_end(last - 1)
+        return tokens, sentences, lookup.sentence_start(first), lookup.sentence_end(last - 1)
 
     def _places_elsewhere(
         self,
@@ -160,24 +160,24 @@ class BalancedPairs:
         A segment has up to `lengths` tokens, and starts with a sentence if `at_sentence`.
         """
         shards, tokens = self._text.locate(places)
-        rows = self._text.rows(shards)
-        sentences = rows.sentence_at(tokens)
-        start, end = rows.document_range(rows.document_of(sentences))
+        lookup = self._text.lookup(shards)
+        sentences = lookup.sentence_at(tokens)
+        start, end = lookup.document_range(lookup.document_of(sentences))
         firsts = np.maximum(start, np.minimum(tokens, end - lengths))
         earlier = np.flatnonzero(firsts < tokens)
-        sentences[earlier] = self._text.rows(shards[earlier]).sentence_at(firsts[earlier])
-        firsts = np.where(at_sentence, rows.sentence_start(sentences), firsts)
+        sentences[earlier] = self._text.lookup(shards[earlier]).sentence_at(firsts[earlier])
+        firsts = np.where(at_sentence, lookup.sentence_start(sentences), firsts)
         return shards, firsts, np.minimum(lengths, end - firsts)
 
 
 def _cuts(
-    rows: Rows, starts: Integers, ends: Integers, bits: Integers
+    lookup: ShardLookup, starts: Integers, ends: Integers, bits: Integers
 ) -> tuple[Integers, npt.NDArray[np.bool_]]:
     """Return where each window is cut, and whether that is a sentence end."""
-    first = rows.sentence_at(starts)
-    choices = rows.sentence_at(ends - 1) - first
+    first = lookup.sentence_at(starts)
+    choices = lookup.sentence_at(ends - 1) - first
     at_sentence = choices > 0
-    sentence_ends = rows.sentence_end(first + below(bits, choices))
+    sentence_ends = lookup.sentence_end(first + below(bits, choices))
     anywhere = starts + 1 + below(bits, ends - starts - 1)
     return np.where(at_sentence, sentence_ends, anywhere), at_sentence
 
@@ -189,8 +189,8 @@ def check_pairs_possible(
     remedy = "--documents (and --eval-fraction for eval), or train without pairs: --pair-task none"
     if need_two and num_documents < 2:
         raise InputError(
-            "next sentence prediction needs at least two documents, for a random B must come from "
-            f"another one; the {split} split has {num_documents}. Check {remedy}"
+            "next sentence prediction needs at least two documents, because a random B comes from "
+            f"another document; the {split} split has {num_documents}. Check {remedy}"
         )
     if num_one_sentence == num_documents:
         raise InputError(

@@ -155,7 +155,7 @@ def _kind(file: str, text: str) -> str:
     suffix = (path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path).suffix.lower()
     kinds = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".json": "jsonl", ".txt": "txt"}
     if suffix not in kinds:
-        raise InputError(f"{file}: must end in {', '.join(kinds)}, packed or not")
+        raise InputError(f"{file}: must end in {', '.join(kinds)}, compressed or not")
     return kinds[suffix]
 
 
@@ -196,15 +196,15 @@ def json_table(name: str, text: str) -> Table:
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
-            hint = "; one object a line is needed" if number == 1 else ""
+            hint = "; one object per line is needed" if number == 1 else ""
             raise InputError(f"{name}:{number}: is not JSON: {error}{hint}") from error
         if not isinstance(value, dict):
             raise InputError(
-                f"{name}:{number}: must be a JSON object, one a line; got {type(value).__name__}"
+                f"{name}:{number}: must be a JSON object, one per line; got {type(value).__name__}"
             )
         if "\\ud" in line.lower() and not _is_text(value):
             raise InputError(
-                f"{name}:{number}: holds half of a surrogate pair, which is no character"
+                f"{name}:{number}: holds half of a surrogate pair, which is not a character"
             )
         records.append(Record(f"{name}:{number}", value))
     columns = dict.fromkeys(key for record in records for key in record.cells)

@@ -47,9 +47,9 @@ class SplitText:
         self._indices = [ShardIndex(shard) for shard in shards]
         self._word_starts = word_starts
 
-    def rows(self, shards: Integers) -> Rows:
-        """Return rows that lie in the given shards, [n] int64."""
-        return Rows(self._indices, shards)
+    def lookup(self, shards: Integers) -> ShardLookup:
+        """Return what answers n questions about the given shards, [n] int64."""
+        return ShardLookup(self._indices, shards)
 
     def locate(self, places: Integers) -> tuple[Integers, Integers]:
         """Return shard and token in it for places counted through all shards, [n] int64."""
@@ -108,10 +108,10 @@ class ShardIndex:
         return np.flatnonzero(sizes > 1).astype(np.uint32)
 
 
-class Rows:
-    """Rows of a batch, each in one shard; a query goes to each shard once for all its rows.
+class ShardLookup:
+    """Finds sentences and documents for n rows, each in one shard, asking each shard only once.
 
-    Queries and answers are [n] int64, in the order of the rows.
+    Questions and answers are [n] int64, in the order of the rows.
     """
 
     def __init__(self, indices: Sequence[ShardIndex], shards: Integers) -> None:
@@ -168,7 +168,7 @@ class Rows:
         return self._answer(parts)
 
     def _keys(self, questions: Integers) -> Ends:
-        """Return queries by shard, in the arrays' dtype, or numpy would convert the arrays."""
+        """Return questions by shard, in the arrays' dtype, or numpy would convert the arrays."""
         return questions[self._order].astype(np.uint32)
 
     def _answer(self, parts: list[npt.NDArray[Any]]) -> Integers:

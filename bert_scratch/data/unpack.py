@@ -39,8 +39,8 @@ def unreadable(file: Path, error: Exception) -> InputError:
     reason = getattr(error, "strerror", None)
     if reason is None and is_compressed(file):
         return InputError(
-            f"{file}: cannot be read: {error}; it is cut short, damaged or no {file.suffix} file: "
-            "fetch or pack it again, or give the unpacked file"
+            f"{file}: cannot be read: {error}; it is cut short, damaged or not a {file.suffix} "
+            "file: fetch or compress it again, or give the unpacked file"
         )
     return InputError(f"{file}: cannot be read: {reason or error}")
 

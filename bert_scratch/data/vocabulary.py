@@ -85,7 +85,7 @@ class VocabularyReport(Settings):
         return (
             f"{self.vocab_size:,} tokens{asked}, {self.alphabet_size:,} characters{cut}; "
             f"[UNK] for {self.unknown_word_share:.3%} of words; "
-            f"{self.pieces_per_word:.2f} tokens a word{drawn}"
+            f"{self.pieces_per_word:.2f} tokens per word{drawn}"
         )
 
 

@@ -132,7 +132,7 @@ class _PageReader:
         try:
             self._parser.Parse(block)
         except expat.ExpatError as error:
-            raise self._error(f"is no well-formed XML ({error})") from error
+            raise self._error(f"is not well-formed XML ({error})") from error
         self._num_fed += len(block)
         unread = self._num_fed - self._parser.CurrentByteIndex
         if unread > _MAX_TAG_BYTES or len(self._parser.intern or ()) > _MAX_NAMES:

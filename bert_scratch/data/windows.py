@@ -18,7 +18,7 @@ import numpy.typing as npt
 from bert_scratch.config import InputError, check_range
 from bert_scratch.data.examples import Integers
 from bert_scratch.data.philox import MAX_SLOTS, WORD, Purpose, below, philox4x32
-from bert_scratch.data.split_text import Rows, SplitText
+from bert_scratch.data.split_text import ShardLookup, SplitText
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class TokenWindows:
 
     def windows(
         self,
-        rows: Rows,
+        lookup: ShardLookup,
         tokens: Integers,
         sentences: Integers,
         targets: Integers,
@@ -106,8 +106,8 @@ class TokenWindows:
         than a window. Near the end of the text it ends with the text instead, so that no row is
         short and the last words are not left out.
         """
-        start = rows.sentence_start(sentences)
-        is_long = rows.sentence_end(sentences) - start > self._max_tokens
+        start = lookup.sentence_start(sentences)
+        is_long = lookup.sentence_end(sentences) - start > self._max_tokens
         at_end = tokens > last - targets
         starts = np.where(
             at_end, np.maximum(first, last - targets), np.where(is_long, tokens, start)

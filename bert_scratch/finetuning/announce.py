@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bert_scratch.config import first_few
 from bert_scratch.finetuning.assemble import Parts
 from bert_scratch.finetuning.labelled_rows import LabelledText
 
@@ -12,7 +13,7 @@ _SHOWN = 60
 def announce(parts: Parts) -> None:
     """Print the task and its examples, and what was chosen and why."""
     shape, config = parts.bert_config, parts.config
-    labels = ", ".join(parts.task.labels[:10]) + (", ..." if len(parts.task.labels) > 10 else "")
+    labels = first_few(parts.task.labels, 10)
     print(
         f"task       {config.task}"
         + (f", {len(parts.task.labels)} labels: {labels}" if labels else "")
@@ -20,9 +21,9 @@ def announce(parts: Parts) -> None:
     lengths = sorted(row.num_tokens for row in parts.train.rows)
     cut = sum(length >= config.row_length for length in lengths) / len(lengths)
     print(
-        f"examples   {len(parts.train.examples):,} to learn from, {len(parts.eval.examples):,} to "
-        f"measure on; {lengths[len(lengths) // 2]} tokens in the middle, {cut:.1%} fill "
-        f"{config.row_length}"
+        f"examples   {len(parts.train.examples):,} for training, {len(parts.eval.examples):,} for "
+        f"evaluation; median length {lengths[len(lengths) // 2]} tokens, {cut:.1%} reach the limit "
+        f"of {config.row_length}"
     )
     first = parts.train.examples[0]
     if isinstance(first, LabelledText):
@@ -34,7 +35,7 @@ def announce(parts: Parts) -> None:
         longer = sum(length > trained for length in lengths) / len(lengths)
         print(
             f"note       {longer:.1%} of the rows are longer than the {trained} tokens that the "
-            f"model was trained on: its later positions begin to learn here"
+            f"model was trained on: its later positions are first trained here"
         )
     for reason in parts.reasons:
         print(f"chosen     {reason}")

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from bert_scratch.config import BertConfig, InputError, check_choice
+from bert_scratch.config import BertConfig, InputError, check_choice, counted
 from bert_scratch.data.masking import Masker
 from bert_scratch.data.philox import permuted
 from bert_scratch.data.wordpiece import (
@@ -155,9 +155,11 @@ class Parts:
     def objective(self) -> TaskObjective | AuxiliaryObjective:
         """Return the objective to minimise."""
         config, tokenizer = self.config, self.tokenizer.tokenizer
-        objective = TaskObjective(self.task)
-        if config.adversarial == "fgm":
-            objective = AdversarialObjective(self.task, config.adversarial_epsilon)
+        objective = (
+            AdversarialObjective(self.task, config.adversarial_epsilon)
+            if config.adversarial == "fgm"
+            else TaskObjective(self.task)
+        )
         if not config.auxiliary_mlm:
             return objective
         masker = Masker(
@@ -212,7 +214,10 @@ def assemble(config: FinetuneConfig) -> Parts:
         config = config.replace(max_seq_length=row_length_for(bert_config))
     _check_model(config, folder, bert_config, tokenizer)
     task = load_task(config)
+    # The other files may have no columns: lines of text to be answered, for example.
+    task.columns_asked = config.column_flags
     train = task.read(config.train_file, labels_needed=True)
+    task.columns_asked = ()
     if config.few_shot is not None:
         train = few_of_each_label(train, config.few_shot, seed=config.seed)
     task.learn(train)
@@ -220,13 +225,15 @@ def assemble(config: FinetuneConfig) -> Parts:
     test = None if config.test_file is None else task.read(config.test_file, labels_needed=False)
     task.check_run(config, held_out, test)
     if config.metric is not None:
-        check_metric(config.metric, task)
+        check_choice("--metric", config.metric, (*task.metric_names, "loss"))
     device = resolve_device(config.device)
     dtype, dtype_reason = resolve_dtype(config.dtype, device)
     if dtype == "float16":
         if config.dtype == dtype:
-            raise InputError("--dtype float16: fine-tuning has float32 and bfloat16")
-        dtype, dtype_reason = "float32", f"{dtype_reason}: none for bfloat16"
+            raise InputError(
+                "--dtype float16 is not supported in fine-tuning; use bfloat16 or float32"
+            )
+        dtype, dtype_reason = "float32", f"{dtype_reason} has no bfloat16"
     num_threads = config.threads
     fresh = why_fresh(folder, bert_config, task)
     parts = Parts(
@@ -241,7 +248,11 @@ def assemble(config: FinetuneConfig) -> Parts:
         test=None if test is None else _encoded(task, test, tokenizer),
         has_fresh_head=fresh is not None,
         reasons=[
-            *([] if fresh is None else [f"a fresh head: that of {config.model} is for {fresh}"]),
+            *(
+                []
+                if fresh is None
+                else [f"a new head, because the one in {config.model} was trained for {fresh}"]
+            ),
             f"--dtype {dtype}: {dtype_reason}",
         ],
     )
@@ -260,7 +271,7 @@ def _resolved(parts: Parts) -> Parts:
     if config.num_train_epochs is None and config.num_train_steps is None:
         epochs = num_epochs_for(parts.steps_per_epoch, config.task)
         config = config.replace(num_train_epochs=float(epochs))
-        reasons.append(f"--num-train-epochs {epochs}: of {parts.steps_per_epoch:,} updates each")
+        reasons.append(f"--num-train-epochs {epochs}: {parts.steps_per_epoch:,} updates each")
     if config.dropout is None:
         config = config.replace(dropout=DROPOUT)
     if config.adversarial is None:
@@ -291,26 +302,21 @@ def few_of_each_label(examples: Sequence[Any], count: int, *, seed: int) -> list
     for number, example in enumerate(examples):
         label = getattr(example, "label", None)
         if not isinstance(label, str):
-            raise InputError(f"--few-shot needs one label an example; {example.place} has not")
+            raise InputError(
+                f"--few-shot needs exactly one class label per example; {example.place} has none "
+                f"or several"
+            )
         of_label[label].append(number)
     kept: list[int] = []
     for label, numbers in of_label.items():
         if len(numbers) < count:
             raise InputError(
-                f"--few-shot {count}: the training file has {len(numbers)} of label {label!r}"
+                f"--few-shot {count}: label {label!r} has only "
+                f"{counted(len(numbers), 'training example')}"
             )
         places = permuted(np.arange(count), len(numbers), seed, 0)
         kept += [numbers[place] for place in places.tolist()]
     return [examples[number] for number in sorted(kept)]
-
-
-def check_metric(metric: str, task: Task[Any, Any]) -> None:
-    """Refuse a metric that the task does not have.
-
-    Raises:
-        InputError: naming the metrics that it has.
-    """
-    check_choice("--metric", metric, (*task.metric_names, "loss"))
 
 
 def _encoded(task: Task[Any, Any], examples: Sequence[Example], tokenizer: Tokenizer) -> Examples:
@@ -328,8 +334,8 @@ def _check_model(
         )
     if config.auxiliary_mlm and not has_mlm_head(folder):
         raise InputError(
-            f"--auxiliary-mlm {config.auxiliary_mlm:g}: --model {config.model} cannot guess masked "
-            f"tokens (it has no cls.predictions); take the model that pretraining left, or 0"
+            f"--auxiliary-mlm {config.auxiliary_mlm:g}: --model {config.model} has no masked-token "
+            f"head (cls.predictions); use the pretrained model, or --auxiliary-mlm 0"
         )
     longest = bert_config.max_position_embeddings
     if config.row_length > longest:

@@ -51,9 +51,9 @@ class BenchmarkSuiteConfig(ComputeSettings):
     learning_rate: float | None = None
     """The peak learning rate. Left out: as finetune chooses."""
     train_batch_size: int = 32
-    """Rows of an update."""
+    """Rows per update."""
     max_seq_length: int | None = None
-    """Tokens of a row. Left out: as finetune chooses."""
+    """Tokens per row. Left out: as finetune chooses."""
     dtype: str = "auto"
     """auto, float32 or bfloat16."""
 
@@ -133,7 +133,7 @@ def find_sets(config: BenchmarkSuiteConfig) -> list[DataSet]:
 
 def _sets_in(folder: Path) -> Iterator[DataSet]:
     if not folder.is_dir():
-        raise InputError(f"--folder {folder}: is no folder")
+        raise InputError(f"--folder {folder}: is not a folder")
     for path in sorted(inner for inner in folder.iterdir() if inner.is_dir()):
         train, held_out = _file(path, ("train",)), _file(path, HELD_OUT)
         if train is None or held_out is None:

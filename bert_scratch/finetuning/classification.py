@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bert_scratch.config import InputError, did_you_mean
+from bert_scratch.config import InputError, did_you_mean, first_few
 from bert_scratch.extras import import_extra
 from bert_scratch.finetuning.labelled_rows import LabelledText
 from bert_scratch.finetuning.rows import Row, RowBatch
@@ -64,7 +64,7 @@ class Classification(TextTask[ClassAnswer]):
         if len(counts) < (1 if multi_label else 2):
             found = ", ".join(counts) or "none"
             raise InputError(
-                f"{examples[0].place}: the training file needs two labels at least; it has {found}"
+                f"{examples[0].place}: the training file needs at least two labels; it has {found}"
             )
         if len(counts) > MAX_LABELS:
             raise InputError(
@@ -87,7 +87,7 @@ class Classification(TextTask[ClassAnswer]):
         numbers = []
         for name in _names(example):
             if name not in self._numbers:
-                known = ", ".join(self.labels[:10]) + (", ..." if len(self.labels) > 10 else "")
+                known = first_few(self.labels, 10)
                 raise InputError(
                     f"{example.place}: label {name!r} is not one of the {len(self.labels)} of the "
                     f"training file ({known}){did_you_mean(name, self.labels)}"

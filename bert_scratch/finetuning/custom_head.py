@@ -8,13 +8,17 @@ The class is an `nn.Module` built from the model's `BertConfig`. It needs `forwa
 - `metric(predictions, labels) -> float`, larger is better, of lists as they stand in the files (for
   entities a list of tags each, for questions the answer and all right answers); by default there
   are only the task's metrics.
+
+An error that any of these raises is an `InputError` that names the file, the line and the error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from bert_scratch.config import InputError
@@ -22,7 +26,7 @@ from bert_scratch.finetuning.rows import RowBatch
 from bert_scratch.finetuning.task import Task
 from bert_scratch.model.encoder import BertModel, PretrainedModel
 from bert_scratch.model.heads import ModelWithHeads
-from bert_scratch.user_code import load_from_file
+from bert_scratch.user_code import describe_error, file_of, load_from_file
 
 METRIC = "metric"
 """The name of the value of the head's own metric."""
@@ -45,6 +49,20 @@ def load_head(name: str) -> type[nn.Module]:
     return head
 
 
+@contextmanager
+def _named_errors(head: type[nn.Module], what: str) -> Iterator[None]:
+    """Turn an error of the user's code into one that names the line that failed."""
+    try:
+        yield
+    except torch.OutOfMemoryError:  # no fault of that line
+        raise
+    except Exception as error:  # whatever the user's code raises
+        raise InputError(
+            f"--task: {head.__name__} cannot {what}: {describe_error(error, file_of(head))}; "
+            f"correct it"
+        ) from error
+
+
 def with_head(base: type[Task[Any, Any]], head: type[nn.Module]) -> type[Task[Any, Any]]:
     """Return a task that reads and answers like another, but has a user-defined head.
 
@@ -57,7 +75,8 @@ def with_head(base: type[Task[Any, Any]], head: type[nn.Module]) -> type[Task[An
         """The encoder and the user's head, whose weights are named `classifier`."""
 
         def _add_heads(self, initializer: str) -> None:
-            self.classifier = head(self.config)
+            with _named_errors(head, "be made"):
+                self.classifier = head(self.config)
 
     class TaskWithHead(base):  # type: ignore[misc, valid-type]
         """The task with the user's forward pass, and the user's loss and metric, if any."""
@@ -78,7 +97,9 @@ def with_head(base: type[Task[Any, Any]], head: type[nn.Module]) -> type[Task[An
             encoder = model.get_submodule("bert")
             assert isinstance(encoder, BertModel)
             encoded = encoder(batch.input_ids, batch.token_type_ids, batch.attention_mask)
-            logits: Tensor = model.get_submodule("classifier")(encoded.last_hidden_state, batch)
+            classifier = model.get_submodule("classifier")
+            with _named_errors(head, "compute its logits"):
+                logits: Tensor = classifier(encoded.last_hidden_state, batch)
             return logits
 
         def loss(self, logits: Tensor, batch: RowBatch) -> Tensor:
@@ -86,7 +107,8 @@ def with_head(base: type[Task[Any, Any]], head: type[nn.Module]) -> type[Task[An
                 total: Tensor = super().loss(logits, batch)
                 return total
             assert self._head is not None
-            mean: Tensor = self._head.loss(logits, batch)  # type: ignore[operator]
+            with _named_errors(head, "compute its loss"):
+                mean: Tensor = self._head.loss(logits, batch)  # type: ignore[operator]
             total = mean * self.loss_weight(batch)
             return total
 
@@ -102,6 +124,8 @@ def with_head(base: type[Task[Any, Any]], head: type[nn.Module]) -> type[Task[An
             assert self._head is not None
             pairs = [self.compared(*pair) for pair in zip(examples, answers, strict=True)]
             given, true = ([pair[side] for pair in pairs] for side in (0, 1))
-            return {METRIC: float(self._head.metric(given, true)), **values}  # type: ignore[operator]
+            with _named_errors(head, "compute its metric"):
+                own = float(self._head.metric(given, true))  # type: ignore[operator]
+            return {METRIC: own, **values}
 
     return TaskWithHead

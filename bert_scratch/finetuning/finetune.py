@@ -30,7 +30,7 @@ from bert_scratch.finetuning.task_settings import TASK_FILE
 from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.training.checkpoint import STATE, find_checkpoint, load_optimizer, save_checkpoint
 from bert_scratch.training.interruption import Interrupted, StopRequest, stop_on_signals
-from bert_scratch.training.loop import Hooks, Plan, Progress, train
+from bert_scratch.training.loop import Hooks, Progress, train
 from bert_scratch.training.metrics import Display, MetricsLog, describe
 from bert_scratch.training.model_folder import write_model_folder
 from bert_scratch.training.run_folder import OnChange, RunFolder, nobody
@@ -86,15 +86,15 @@ def _finetune_in(folder: RunFolder[FinetuneConfig], asked: FinetuneConfig) -> Fi
     stored = folder.stored()
     if stored is None and (folder.path / RESULTS).exists():
         raise InputError(
-            f"{folder.path} holds a {RESULTS} of another run, of several seeds for example; give "
-            f"another --output-dir"
+            f"{folder.path} already holds {RESULTS} of another run (perhaps of several seeds); "
+            f"give another --output-dir"
         )
     if stored is not None:
         _check_unchanged(folder, asked)
         check_inputs(folder.path, asked)
         if folder.ended_well():
             shutil.rmtree(folder.checkpoints, ignore_errors=True)  # a kill may have left them
-            print(f"{folder.path}: this run is done; its model is in {folder.model}")
+            print(f"{folder.path}: this run is already finished; the model is in {folder.model}")
             return FinetuneResult(
                 folder=folder.model, results=read_json_object(folder.path / RESULTS)
             )
@@ -120,7 +120,7 @@ def _check_unchanged(folder: RunFolder[FinetuneConfig], asked: FinetuneConfig) -
         listing = "\n  ".join(changes)
         raise InputError(
             f"{folder.path} holds a run with other settings:\n  {listing}\n"
-            f"Go on with the settings it has, or start a new run in another --output-dir"
+            f"Resume it with its own settings, or start a new run in another --output-dir"
         )
 
 
@@ -135,7 +135,7 @@ class _Run:
         self.parts, self.folder, self.stop = parts, folder, stop
         checkpoint, problems = find_checkpoint(folder.checkpoints)
         for problem in problems:
-            print(f"not used: {problem}", file=sys.stderr)
+            print(f"warning    checkpoint ignored: {problem}", file=sys.stderr)
         self.model = parts.build_model(checkpoint)
         self.updater = parts.build_updater(self.model)
         self.optimizer = self.updater.optimizer
@@ -186,12 +186,11 @@ class _Run:
                 evaluate=self._evaluate,
                 on_evaluated=self._on_evaluated,
                 save=self._save,
-                fix_horizon=_keep_plan,
             ),
             log=self.log,
             display=self.display,
             stop=self.stop,
-            token_s_at_peak=flops_per_token / measure_peak_flops_per_s(parts.runtime),
+            peak_tokens_per_s=measure_peak_flops_per_s(parts.runtime) / flops_per_token,
         )
 
     def _evaluate_now(self) -> None:
@@ -286,8 +285,8 @@ class _Run:
         """Save what a later run can resume from, then raise `Interrupted`."""
         self._save(self.progress)
         message = (
-            f"stopped by {self.stop.signal_name} after {self.progress.step:,} steps; the same "
-            f"command goes on"
+            f"stopped by {self.stop.signal_name} after {self.progress.step:,} steps; run the "
+            f"same command again to resume"
         )
         self._status("stopped", Interrupted.exit_code, message)
         raise Interrupted(message)
@@ -298,10 +297,10 @@ class _Run:
         best = self._best() if parts.config.keep == "best" else self.evaluations[-1]
         assert best is not None
         self.model = parts.task.load_model(folder.model, new_head=False).to(parts.runtime.device)
-        held_out = judge(self.model, parts, parts.eval)
-        write_mistakes(folder.path, parts.task, parts.eval.examples, held_out.answers)
+        judged = judge(self.model, parts, parts.eval)
+        write_mistakes(folder.path, parts.task, parts.eval.examples, judged.answers)
         results: dict[str, Any] = {
-            **held_out.values,
+            **judged.values,
             "metric": parts.config.metric,
             "best_step": int(best["step"]),
             "num_train_steps": self.progress.step,
@@ -323,7 +322,7 @@ class _Run:
         }
         durable.write_json(folder.path / RESULTS, results)
         self.display.close()
-        summary = describe_values(held_out.values)
+        summary = describe_values(judged.values)
         self._status("done", 0, summary)
         shutil.rmtree(folder.checkpoints, ignore_errors=True)
         print(f"result     {summary} on {parts.config.eval_file}, of step {results['best_step']:,}")
@@ -332,9 +331,9 @@ class _Run:
         elif parts.test is not None:
             unlabelled = sum(not parts.task.is_labelled(each) for each in parts.test.examples)
             print(
-                f"test       no metrics: {unlabelled:,} of "
-                f"{counted(len(parts.test.examples), 'example')} of {parts.config.test_file} "
-                f"without a label; answers in {PREDICTIONS}"
+                f"test       no metrics: no label for {unlabelled:,} of "
+                f"{counted(len(parts.test.examples), 'example')} in {parts.config.test_file}; "
+                f"answers in {PREDICTIONS}"
             )
         print(f"model      {folder.model}", flush=True)
         return FinetuneResult(folder=folder.model, results=results)
@@ -346,7 +345,3 @@ class _Run:
 def describe_values(values: dict[str, float]) -> str:
     """Return loss and metrics on one line."""
     return "  ".join(f"{name} {value:.4f}" for name, value in values.items())
-
-
-def _keep_plan(_progress: Progress, _step_s: float) -> Plan:
-    raise AssertionError("the number of steps is known from the start")

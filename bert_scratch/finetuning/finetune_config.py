@@ -27,7 +27,7 @@ class FileSettings(Settings):
     train_file: str
     """Labelled examples to learn from: .tsv, .csv, .jsonl, or a folder for each label."""
     eval_file: str
-    """Labelled examples to measure on, and to choose the best model by."""
+    """Labelled examples to evaluate on, and to choose the best model by."""
     test_file: str | None = None
     """Examples to answer at the end: test_predictions.jsonl, and metrics where they have labels."""
     output_dir: str
@@ -41,13 +41,13 @@ class LearningSettings(Settings):
     num_train_epochs: float | None = None
     """Passes over the training file. Left out: 3, for entities 6, more for a small file."""
     num_train_steps: int | None = None
-    """Updates in all, in place of --num-train-epochs."""
+    """Total number of updates, instead of --num-train-epochs."""
     learning_rate: float | None = None
     """The peak learning rate. Left out: chosen by the model's width."""
     train_batch_size: int = 32
-    """Rows of an update."""
+    """Rows per update."""
     micro_batch_size: int | None = None
-    """Rows of a forward pass: fewer need less memory. Left out: all, on a CPU half of them."""
+    """Rows per forward pass: fewer need less memory. Left out: all, on a CPU half of them."""
     warmup_fraction: float = 0.1
     """Share of the updates over which the learning rate climbs; then it falls to 0."""
     weight_decay: float = 0.01
@@ -61,35 +61,35 @@ class LearningSettings(Settings):
     layer_wise_lr_decay: float = 1.0
     """Each layer's learning rate is that of the layer above times this; 1 is the same for all."""
     freeze_layers: str = "none"
-    """Keep as pretrained: none, embeddings, a number (they and so many layers), or all layers."""
+    """Keep as pretrained: none, embeddings, a number (embeddings and that many layers) or all."""
     auxiliary_mlm: float = 0.0
-    """Learn to guess masked tokens of the same texts too: the weight of that loss, 0.1 for example. 0: no."""  # noqa: E501
+    """Also learn to guess masked tokens of the same texts: the weight of that loss, for example 0.1; 0 turns it off."""  # noqa: E501
     adversarial: str | None = None
     """fgm: learn from each row also with its embeddings moved where the loss grows fastest, in twice the time; or none. Left out: fgm for entities, below width 768."""  # noqa: E501
     adversarial_epsilon: float = 0.2
-    """How far those of a row are moved, all together, with --adversarial fgm."""
+    """How far a row's embeddings are moved (norm over all of them) with --adversarial fgm."""
     few_shot: int | None = None
-    """Learn from so many examples of each label only, drawn by the seed."""
+    """Learn from only this many examples of each label, drawn by the seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings(ComputeSettings):
-    """When to look, which model to keep, and in which precision."""
+    """When to evaluate, which model to keep, and in which precision."""
 
     seed: int = 1
     """Seed of the new weights, the order of examples and dropout."""
     seeds: tuple[int, ...] = ()
     """Run with each of these: results.json has mean and standard deviation, model/ the best."""
     metric: str | None = None
-    """What the best model is chosen by. Left out: the task's first, accuracy for example."""
+    """What the best model is chosen by. Left out: the task's first, for example accuracy."""
     eval_steps: int | None = None
-    """Evaluate every so many updates. Left out: after each pass over the training file."""
+    """Updates between evaluations. Left out: one pass over the training file."""
     keep: str = "best"
     """Which model is the result: best (of all evaluations, by --metric) or last."""
     early_stopping_patience: int | None = None
-    """Stop when so many evaluations in a row have not been better by --metric."""
+    """Stop after this many evaluations in a row without a better --metric."""
     logging_steps: int = 50
-    """Write a train line every so many updates."""
+    """Updates between lines of the log."""
     dtype: str = "auto"
     """Dtype of matrix products: auto (bfloat16 where the hardware has it), float32 or bfloat16."""
     deterministic: bool = False
@@ -98,7 +98,7 @@ class RunSettings(ComputeSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig(RunSettings, AdapterSettings, LearningSettings, TaskSettings, FileSettings):
-    """Fine-tune a pretrained model on labelled examples; stopped, the same command goes on."""
+    """Fine-tune a pretrained model on labelled examples; if stopped, the same command resumes."""
 
     def __post_init__(self) -> None:
         """Check values against their ranges, and flags against each other.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bert_scratch.config import BertConfig
+from bert_scratch.config import BertConfig, first_few
 from bert_scratch.finetuning.task import Task
 from bert_scratch.finetuning.task_settings import TASK_FILE, TrainedSettings
 from bert_scratch.model.encoder import PretrainedModel
@@ -38,8 +38,7 @@ def why_fresh(folder: Path, config: BertConfig, task: Task[Any, Any]) -> str | N
     unnamed = all(name.startswith("LABEL_") for name in before)
     if before == now or (unnamed and len(before) in (0, len(now))):
         return None
-    shown = ", ".join(before[:_SHOWN]) + (", ..." if len(before) > _SHOWN else "")
-    return f"{len(before)} labels: {shown}"
+    return f"{len(before)} labels: {first_few(before, _SHOWN)}"
 
 
 def _in_order(names: dict[int, str] | None) -> list[str]:

@@ -55,6 +55,6 @@ def check_inputs(folder: Path, asked: FinetuneConfig) -> None:
     changed = [flag for flag in before if before[flag] != now.get(flag)]
     if changed:
         raise InputError(
-            f"{folder} holds a run that began with others: the content of "
-            f"{' and '.join(changed)} has changed; start a new run in another --output-dir"
+            f"the content of {' and '.join(changed)} has changed since the run in {folder} began; "
+            f"start a new run in another --output-dir"
         )

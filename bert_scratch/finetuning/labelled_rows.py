@@ -14,7 +14,7 @@ from typing import Any
 from bert_scratch.config import InputError, did_you_mean
 from bert_scratch.data.records import Record, Table, read_table, separated_otherwise
 from bert_scratch.finetuning.task import Example
-from bert_scratch.finetuning.task_settings import TaskSettings
+from bert_scratch.finetuning.task_settings import TaskSettings, no_columns
 
 PAIRS = (
     ("sentence1", "sentence2"),
@@ -60,7 +60,11 @@ class Columns:
 
 
 def read_labelled_texts(
-    file: str, settings: TaskSettings, *, labels_needed: bool, columns_asked: bool = False
+    file: str,
+    settings: TaskSettings,
+    *,
+    labels_needed: bool,
+    columns_asked: Sequence[str] = (),
 ) -> list[LabelledText]:
     """Read texts and labels.
 
@@ -68,17 +72,14 @@ def read_labelled_texts(
         file: see `records.read_table`; or a folder with a subfolder for each label, a text a file.
         settings: settings with the columns the user named.
         labels_needed: whether a text without its label is an error.
-        columns_asked: see `find_columns`.
+        columns_asked: flags of columns that the file must have.
 
     Raises:
         InputError: naming the file, its line and its columns.
     """
     if Path(file).is_dir():
         if columns_asked:
-            raise InputError(
-                f"{file}: has a text in each file and no columns; leave out --text-column and "
-                f"--text-pair-column"
-            )
+            raise no_columns(f"{file}: has a text in each file and no columns", columns_asked)
         return _read_folders(Path(file))
     asked = (settings.text_column, settings.text_pair_column, *settings.label_column)
     # a number is the place of a column in a file without a header
@@ -90,7 +91,7 @@ def read_labelled_texts(
         keep_blank=not labels_needed,
     )
     columns = find_columns(
-        table, settings, labels_needed=labels_needed, columns_asked=columns_asked
+        table, settings, labels_needed=labels_needed, columns_asked=bool(columns_asked)
     )
     return [
         LabelledText(
@@ -218,7 +219,7 @@ def _is_missing(value: Any) -> bool:
 
 def _name_of(record: Record, column: str, value: Any) -> str:
     if not isinstance(value, str | int | float) or _is_missing(value):
-        raise InputError(f"{record.place}: has {value!r} for {column!r}, which is no label")
+        raise InputError(f"{record.place}: has {value!r} for {column!r}, which is not a label")
     return str(value).strip()
 
 

@@ -62,7 +62,7 @@ class MultipleChoice(Task[ChoiceQuestion, Choice]):
             if len(example.choices) != len(examples[0].choices):
                 raise InputError(
                     f"{example.place}: has {len(example.choices)} choices, {examples[0].place} has "
-                    f"{len(examples[0].choices)}; all examples need as many"
+                    f"{len(examples[0].choices)}; all examples need the same number"
                 )
             if labels_needed and example.label is None:
                 raise InputError(f"{example.place}: has no label")

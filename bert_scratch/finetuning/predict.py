@@ -21,7 +21,14 @@ from bert_scratch.finetuning.predictions import conll_lines, json_lines, tsv_lin
 from bert_scratch.finetuning.rows import Row, check_token_types
 from bert_scratch.finetuning.scoring import score_rows
 from bert_scratch.finetuning.task import Task, load_task
-from bert_scratch.finetuning.task_settings import TASK_FILE, TrainedSettings, had_pairs, reads
+from bert_scratch.finetuning.task_settings import (
+    TASK_FILE,
+    TaskSettings,
+    TrainedSettings,
+    answered_with,
+    had_pairs,
+    reads,
+)
 from bert_scratch.model.compute_settings import ComputeSettings
 from bert_scratch.model.devices import DTYPES, resolve_device, resolve_dtype
 from bert_scratch.model.folder import read_config
@@ -41,13 +48,13 @@ class PredictConfig(ComputeSettings):
     model: tuple[str, ...]
     """Model folders; the scores of several are averaged."""
     task: str | None = None
-    """The file and class of a head of one's own, FILE.py:CLASS; else the model folder says it."""
+    """FILE.py:CLASS of a user-defined head. Left out: the task that the model folder names."""
     input: str
     """Texts without labels (or with): .tsv, .csv, .jsonl, .txt, or - for standard input."""
     output: str = STANDARD_INPUT
     """Where the answers go: .jsonl, .tsv, .conll, or - for standard output."""
     format: str = "auto"
-    """jsonl, tsv or conll (a word and its tag a line); auto goes by the output's
+    """jsonl, tsv or conll (a word and its tag per line); auto goes by the output's
     name, and is jsonl for standard output."""
     text_column: str | None = None
     """The column of the text. Left out: found by its name, or the one of training."""
@@ -78,8 +85,7 @@ def run_predict(config: PredictConfig) -> None:
         kind = "jsonl" if config.output == STANDARD_INPUT else ending
     if kind not in _WRITERS:
         raise InputError(
-            f"--output {config.output}: must end in .jsonl, .tsv or .conll; or say with --format "
-            f"which of them it is"
+            f"--output {config.output}: must end in .jsonl, .tsv or .conll; otherwise give --format"
         )
     if config.output == STANDARD_INPUT:
         sys.stdout.write(_WRITERS[kind](predict(config)))
@@ -108,10 +114,9 @@ def predict(config: PredictConfig) -> list[dict[str, Any]]:
                 f"{flag_of(name)} has no effect with {folders[0]}, a model for "
                 f"{task.settings.task}; leave it out"
             )
-    task.settings = task.settings.replace(**columns)
-    task.columns_asked = bool(columns)
+    task.settings = _alike(folders, task, config).replace(**columns)
+    task.columns_asked = tuple(map(flag_of, columns))
     tokenizer = load_tokenizer(folders[0])
-    _check_alike(folders, task, config.task)
     examples = task.read(config.input, labels_needed=False)
     rows = task.encode([task.unlabelled(example) for example in examples], tokenizer)
     device = resolve_device(config.device)
@@ -140,12 +145,13 @@ def load_trained_task(folder: Path, named: str | None = None) -> Task[Any, Any]:
         settings = settings.replace(task=named)
     elif is_custom(settings.task):
         raise InputError(
-            f"{folder}: has a head of its maker's own; name it with --task {settings.task}"
+            f"{folder}: was trained with a user-defined head; give --task {settings.task}"
         )
     if settings.task == "sentence-embedding":
         raise InputError(
-            f"{folder}: gives vectors, no answers; use embed --model {folder} for vectors of "
-            f"texts, or similarity --model {folder} for the cosine of pairs"
+            f"{folder}: is a sentence-embedding model, which gives vectors, not answers; use embed "
+            f"--model {folder} for vectors of texts, or similarity --model {folder} for the cosine "
+            f"of pairs"
         )
     names = config.id2label or {}
     labels = [names[number] for number in sorted(names)]
@@ -155,7 +161,7 @@ def load_trained_task(folder: Path, named: str | None = None) -> Task[Any, Any]:
 def _guessed(folder: Path, config: BertConfig) -> TrainedSettings:
     if not config.id2label:
         raise InputError(
-            f"{folder}: is no fine-tuned model: it has neither {TASK_FILE} nor id2label in "
+            f"{folder}: is not a fine-tuned model: it has neither {TASK_FILE} nor id2label in "
             f"config.json; run finetune first"
         )
     task = "regression" if config.problem_type == REGRESSION else "classification"
@@ -164,32 +170,75 @@ def _guessed(folder: Path, config: BertConfig) -> TrainedSettings:
     return TrainedSettings(task=task, max_seq_length=longest, multi_label=multi_label)
 
 
-def _check_alike(folders: Sequence[Path], task: Task[Any, Any], named: str | None) -> None:
-    """Refuse models whose scores cannot be averaged."""
+def _alike(folders: Sequence[Path], task: Task[Any, Any], config: PredictConfig) -> TrainedSettings:
+    """Return the settings that all models read with; refuse scores that cannot be averaged.
+
+    Args:
+        folders: of the models.
+        task: that of the first.
+        config: whose columns are read, whatever those of training were.
+
+    Raises:
+        InputError: naming two models and what tells them apart.
+    """
     first = tokenizer_hash(load_tokenizer(folders[0]))
+    settings = task.settings.for_prediction()
     for folder in folders[1:]:
-        other = load_trained_task(folder, named)
-        if other.labels != task.labels or other.settings.task != task.settings.task:
+        other = load_trained_task(folder, config.task)
+        if other.labels != task.labels or other.settings.task != settings.task:
             raise InputError(
-                f"--model {folder}: has another task or other labels than {folders[0]}"
+                f"--model {folder}: has a different task or different labels from {folders[0]}"
             )
-        if {had_pairs(task.settings), had_pairs(other.settings)} == {True, False}:
+        are_pairs = had_pairs(other.settings)
+        if {settings.has_pairs, are_pairs} == {True, False}:
             raise InputError(
-                f"--model {folder}: of it and {folders[0]} one is trained on pairs of texts, the "
-                f"other on single texts; answer with each alone"
+                f"--model {folder}: one of it and {folders[0]} was trained on pairs of texts, the "
+                f"other on single texts; predict with each separately"
             )
-        lengths = other.settings.row_length, task.settings.row_length
-        if lengths[0] != lengths[1]:
-            raise InputError(
-                f"--model {folder}: was trained on rows of {lengths[0]} tokens, {folders[0]} on "
-                f"rows of {lengths[1]}; answer with each alone, or train both with one "
-                f"--max-seq-length"
-            )
+        if settings.has_pairs is None:  # not recorded by every model
+            settings = settings.replace(has_pairs=are_pairs)
+        _check_settings(folders[0], settings, folder, other.settings, config)
         if tokenizer_hash(load_tokenizer(folder)) != first:
             raise InputError(
-                f"--model {folder}: has another tokenizer than {folders[0]}; their scores cannot "
-                f"be averaged"
+                f"--model {folder}: has a different tokenizer from {folders[0]}; their scores "
+                f"cannot be averaged"
             )
+    return settings
+
+
+def _check_settings(
+    folder: Path,
+    settings: TaskSettings,
+    other_folder: Path,
+    other: TaskSettings,
+    config: PredictConfig,
+) -> None:
+    """Refuse two models that read their input differently, or choose answers differently."""
+    lengths = other.row_length, settings.row_length
+    if lengths[0] != lengths[1]:
+        raise InputError(
+            f"--model {other_folder}: was trained on rows of {lengths[0]} tokens, {folder} on "
+            f"rows of {lengths[1]}; predict with each separately, or train both with one "
+            f"--max-seq-length"
+        )
+    for name in answered_with(settings.task):
+        if getattr(config, name, None) is not None:
+            continue  # a column that `predict` was given
+        values = getattr(other, name), getattr(settings, name)
+        if values[0] != values[1]:
+            remedy = f", or give both {flag_of(name)}" if hasattr(config, name) else ""
+            raise InputError(
+                f"--model {other_folder}: was trained {_shown(name, values[0])}, {folder} "
+                f"{_shown(name, values[1])}; predict with each separately, train both alike{remedy}"
+            )
+
+
+def _shown(name: str, value: Any) -> str:
+    """Return a setting as a command line has it."""
+    if value is None or value is False or value == ():
+        return f"without {flag_of(name)}"
+    words = value if isinstance(value, tuple) else () if value is True else (value,)
+    return " ".join(["with", flag_of(name), *map(str, words)])
 
 
 def _mean_logits(

@@ -32,7 +32,7 @@ def conll_lines(records: Iterable[dict[str, Any]]) -> str:
     lines = []
     for record in records:
         if "tags" not in record:
-            raise InputError("--format conll: writes the answers of token-classification only")
+            raise InputError("--format conll is for token-classification only")
         lines += [
             f"{word}\t{tag}" for word, tag in zip(record["tokens"], record["tags"], strict=True)
         ]

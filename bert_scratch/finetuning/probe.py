@@ -41,7 +41,7 @@ ReportProgress = Callable[[int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeConfig(ModelOptions, TableSettings):
-    """Train a linear probe on every layer of a model, beside a control task."""
+    """Train a linear probe on every layer of a model, and compare it with a control task."""
 
     train_file: str
     """Labelled texts, or tagged words and marked spans, as finetune takes them."""

@@ -105,8 +105,8 @@ class QuestionAnswering(Task[Question, Ranking]):
         answers = [reference for e in examples for reference in e.references or ()]
         if answers and all(answer.start is None for answer in answers):
             raise InputError(
-                f"{examples[0].place}: none of the {len(answers)} answers stands in its passage, "
-                f"so there is nothing to learn where answers are"
+                f"{examples[0].place}: none of the {len(answers)} answers is found in its "
+                f"passage, so where answers are cannot be learned"
             )
         settings = self.settings
         if settings.max_answer_length is None:

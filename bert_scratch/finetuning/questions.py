@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bert_scratch.config import InputError
+from bert_scratch.config import InputError, counted
 from bert_scratch.data.records import json_table, read_text
 from bert_scratch.finetuning.task import Example
 
@@ -90,7 +90,8 @@ def _squad(name: str, text: str, *, labels_needed: bool) -> list[Question] | Non
 def _lines(name: str, text: str, *, labels_needed: bool) -> Iterator[Question]:
     if text.strip() and not text.lstrip().startswith("{"):
         raise InputError(
-            f'{name}: must be SQuAD\'s JSON, or a JSON object with "question" and "context" a line'
+            f"{name}: must be SQuAD's JSON, or a JSON object with "
+            f'"question" and "context" per line'
         )
     for number, record in enumerate(json_table(name, text).records):
         context = _string(record.cells, "context", record.place)
@@ -156,11 +157,15 @@ def _mended(name: str, questions: Sequence[Question]) -> list[Question]:
         known = None if question.references is None else tuple(references)
         mended.append(replace(question, references=known))
     if num_moved:
-        print(f"mended     {name}: {num_moved} answers stand a little beside", file=sys.stderr)
+        print(
+            f"mended     {name}: {counted(num_moved, 'answer')} placed where the text is; "
+            f"answer_start was missing or not exact",
+            file=sys.stderr,
+        )
     if num_lost:
         print(
-            f"mended     {name}: {num_lost} answers are not in their passage: right when given, "
-            f"not learnt from",
+            f"mended     {name}: {counted(num_lost, 'answer')} not found in the passage; counted "
+            f"in evaluation, not trained on",
             file=sys.stderr,
         )
     return mended

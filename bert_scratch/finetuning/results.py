@@ -45,7 +45,7 @@ def model_card(parts: Parts, values: dict[str, float]) -> str:
     loaded = f"or {parts.task.elsewhere}."
     if not config.merges:
         loaded = (
-            f"Its {config.adapter} adapters are no part of transformers' BERT, so transformers "
+            f"Its {config.adapter} adapters are not part of transformers' BERT, so transformers "
             f"cannot load it."
         )
     labels = ", ".join(f"`{label}`" for label in parts.task.labels) or "none"

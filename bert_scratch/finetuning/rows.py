@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bert_scratch.batch import TokenBatch
-from bert_scratch.config import BertConfig, InputError
+from bert_scratch.batch import EXAMPLES_NAMED, TokenBatch
+from bert_scratch.config import BertConfig, InputError, first_few
 from bert_scratch.data.wordpiece import SpecialIds
 from bert_scratch.model.losses import IGNORED_LABEL
 
@@ -144,7 +144,7 @@ class RowBatch(TokenBatch):
 
     def describe_examples(self) -> str:
         """Return the places of the first few examples."""
-        return f"Examples {', '.join(row.place for row in self.rows[:4])}, ..."
+        return f"Examples {first_few([row.place for row in self.rows], EXAMPLES_NAMED)}"
 
 
 def _labels(rows: Sequence[Row], width: int) -> Tensor | None:

@@ -76,7 +76,14 @@ class SentenceEmbedding(Regression):
 
     def read(self, file: str, *, labels_needed: bool) -> list[LabelledText]:
         """Read texts, pairs, triples or scored pairs."""
-        return list(read_sentence_examples(file, self.settings, labels_needed=labels_needed))
+        return list(
+            read_sentence_examples(
+                file,
+                self.settings,
+                labels_needed=labels_needed,
+                columns_asked=bool(self.columns_asked),
+            )
+        )
 
     def learn(self, examples: Sequence[LabelledText]) -> None:
         """Take the largest score, which stands for the same meaning: it becomes a cosine of 1."""
@@ -84,7 +91,7 @@ class SentenceEmbedding(Regression):
             if len(examples) < 2:
                 raise InputError(
                     f"{examples[0].place}: is the only example; a text is told apart from the "
-                    f"others of its batch, so two are needed at least"
+                    f"others of its batch, so at least two are needed"
                 )
             return
         scores = [self.target(example) for example in examples]

@@ -30,7 +30,7 @@ from bert_scratch.finetuning.tagging_schemes import (
     tags_of_spans,
 )
 from bert_scratch.finetuning.task import Example
-from bert_scratch.finetuning.task_settings import TaskSettings
+from bert_scratch.finetuning.task_settings import TaskSettings, no_columns
 
 TAG_COLUMNS = ("label", "labels", "tags", "ner_tags", "pos_tags")
 _DOCUMENT_START = "-DOCSTART-"
@@ -68,17 +68,19 @@ def read_tagged_texts(
     *,
     labels_needed: bool,
     labels: Collection[str] = (),
-    columns_asked: bool = False,
+    columns_asked: Sequence[str] = (),
 ) -> list[TaggedText]:
     """Read the examples of a file, and report the scheme of its tags on standard error.
 
     Args:
         file: a path, or - for standard input.
-        settings: text_column and label_column choose among a CoNLL file's columns.
+        settings: text_column and label_column choose among a table's columns by name, and among
+            those of a CoNLL file by number.
         labels_needed: whether an example without tags or spans is an error; if not, lines that
             are not columns are texts.
         labels: the known tags, if any; they tell columns from texts.
-        columns_asked: whether JSON objects, which have no columns to choose from, are an error.
+        columns_asked: flags of columns that the file must have. Without them, a file without
+            labels may also be of another kind than the one of training.
 
     Raises:
         InputError: naming file:line.
@@ -90,42 +92,43 @@ def read_tagged_texts(
     header = lines[0].split("\t")
     if text.lstrip().startswith("{"):
         if columns_asked:
-            raise InputError(
-                f"{name}: holds JSON objects, so --text-column has no effect; leave it out"
-            )
+            raise no_columns(f"{name}: holds JSON objects", columns_asked)
         examples = [_of_object(record) for record in json_table(name, text).records]
-    elif len(header) > 1 and any(cell.lower() in TAG_COLUMNS for cell in header):
-        examples = list(_of_table(name, lines, header, settings))
-    elif not labels_needed and not _are_columns(lines, settings, labels):
+    elif _is_header(header, settings):
+        examples = list(_of_table(name, lines, header, settings, labels_needed=labels_needed))
+    elif not labels_needed and not columns_asked and not _are_columns(lines, settings, labels):
         places = ((f"{name}:{number}", line) for number, line in enumerate(lines, start=1))
         examples = [TaggedText(place=at, text=line.strip()) for at, line in places if line.strip()]
     else:
-        examples = list(_of_columns(name, lines, settings))
+        if not labels_needed and not columns_asked and not (settings.text_column or "").isdecimal():
+            settings = settings.replace(text_column=None)  # of a table, named in training
+        examples = list(_of_columns(name, lines, settings, labels_needed=labels_needed))
     if not examples:
         raise InputError(f"{name}: holds no examples")
     for example in examples if labels_needed else ():
         if example.tags is None and example.spans is None:
-            raise InputError(f"{example.place}: has no tags; a word and its tag a line are needed")
+            raise InputError(f"{example.place}: has no tags; each line needs a word and its tag")
     return _in_iob2(name, examples)
 
 
 def _are_columns(lines: Sequence[str], settings: TaskSettings, labels: Collection[str]) -> bool:
     """Tell lines of a word and its tag, or of single words, from lines of text."""
-    if settings.text_column is not None or settings.label_column:
-        return True
     rows = [cells for line in lines if (cells := line.split())]
     words = [line.partition("\t")[0].split() for line in lines if "\t" in line]
     if 2 * sum(len(word) == 1 for word in words) > len(rows):
         return True
     if all(len(cells) == 1 for cells in rows):  # words, or text written without spaces
         return sum(has_text for has_text, _ in groupby(lines, lambda line: bool(line.strip()))) > 1
-    tagged = [
-        cells[-1] == OUTSIDE or is_entity_tag(cells[-1]) or cells[-1] in labels for cells in rows
-    ]
+    asked = settings.label_column[0] if settings.label_column else ""
+    column = int(asked) - 1 if asked.isdecimal() else -1
+    tags = [cells[column] for cells in rows if column < len(cells)]
+    tagged = [tag == OUTSIDE or is_entity_tag(tag) or tag in labels for tag in tags]
     return 2 * sum(tagged) > len(rows)
 
 
-def _of_columns(name: str, lines: Sequence[str], settings: TaskSettings) -> Iterator[TaggedText]:
+def _of_columns(
+    name: str, lines: Sequence[str], settings: TaskSettings, *, labels_needed: bool
+) -> Iterator[TaggedText]:
     """Yield the sentences of a CoNLL file."""
     sentence: list[list[str]] = []
     num_columns, first_line = 0, 0
@@ -133,7 +136,8 @@ def _of_columns(name: str, lines: Sequence[str], settings: TaskSettings) -> Iter
         cells = line.split("\t") if "\t" in line else line.split()
         if not line.strip() or cells[0] == _DOCUMENT_START:
             if sentence:
-                yield _sentence(f"{name}:{number - len(sentence)}", sentence, settings)
+                place = f"{name}:{number - len(sentence)}"
+                yield _sentence(place, sentence, settings, labels_needed=labels_needed)
             sentence = []
             continue
         if not num_columns:
@@ -146,13 +150,18 @@ def _of_columns(name: str, lines: Sequence[str], settings: TaskSettings) -> Iter
         sentence.append(cells)
 
 
-def _sentence(place: str, rows: Sequence[Sequence[str]], settings: TaskSettings) -> TaggedText:
+def _sentence(
+    place: str, rows: Sequence[Sequence[str]], settings: TaskSettings, *, labels_needed: bool
+) -> TaggedText:
     num_columns = len(rows[0])
     word = _column(settings.text_column, "--text-column", num_columns, 0)
-    asked = settings.label_column[0] if settings.label_column else None
-    tag = _column(asked, "--label-column", num_columns, num_columns - 1)
     text, words = joined([row[word] for row in rows])
-    tags = None if num_columns == 1 else tuple(row[tag].strip() for row in rows)
+    asked = settings.label_column[0] if settings.label_column else None
+    has_asked = asked is None or (asked.isdecimal() and int(asked) <= num_columns)
+    if num_columns == 1 or not (has_asked or labels_needed):
+        return ColumnsText(place=place, text=text, words=words)
+    tag = _column(asked, "--label-column", num_columns, num_columns - 1)
+    tags = tuple(row[tag].strip() for row in rows)
     return ColumnsText(place=place, text=text, words=words, tags=tags)
 
 
@@ -168,24 +177,48 @@ def _columns(count: int) -> str:
     return f"{count} column{'s' if count > 1 else ''}"
 
 
+def _is_header(cells: Sequence[str], settings: TaskSettings) -> bool:
+    """Tell whether a first line names a column of tags, or one that the user or training named."""
+    asked = {settings.text_column, *settings.label_column}
+    named = {cell for cell in cells if cell in asked and not cell.isdecimal()}
+    if settings.text_column in named:
+        return True
+    return len(cells) > 1 and (bool(named) or any(cell.lower() in TAG_COLUMNS for cell in cells))
+
+
 def _of_table(
-    name: str, lines: Sequence[str], header: Sequence[str], settings: TaskSettings
+    name: str,
+    lines: Sequence[str],
+    header: Sequence[str],
+    settings: TaskSettings,
+    *,
+    labels_needed: bool,
 ) -> Iterator[TaggedText]:
     """Yield the texts of a table with all words of a text in one cell, and all tags in another.
 
     If no cell has more than one, it is a CoNLL file with a header.
     """
     asked = settings.label_column[0] if settings.label_column else None
-    tag_column = next((i for i, cell in enumerate(header) if cell.lower() in TAG_COLUMNS), 0)
-    tag_column = _named(asked, "--label-column", header, name, tag_column)
-    others = [i for i in range(len(header)) if i != tag_column]
-    word_column = _named(settings.text_column, "--text-column", header, name, others[0])
+    if not labels_needed and asked not in header:  # of the training file
+        asked = None
+    tag_column = _named(asked, "--label-column", header, name)
+    if tag_column is None:
+        tag_column = next((i for i, c in enumerate(header) if c.lower() in TAG_COLUMNS), None)
+    if tag_column is None and labels_needed:
+        raise InputError(
+            f"{name}: has columns {', '.join(header)}; name that of the tags with --label-column"
+        )
+    word_column = _named(settings.text_column, "--text-column", header, name)
+    if word_column is None:
+        word_column = next((i for i in range(len(header)) if i != tag_column), 0)
+    columns = [column for column in (word_column, tag_column) if column is not None]
     rows = [cells for line in lines[1:] if len(cells := line.split("\t")) == len(header)]
-    if all(
-        len(cells[column].split()) < 2 for cells in rows for column in (word_column, tag_column)
-    ):
-        places = {"text_column": str(word_column + 1), "label_column": (str(tag_column + 1),)}
-        yield from _of_columns(name, ["", *lines[1:]], settings.replace(**places))
+    if all(len(cells[column].split()) < 2 for cells in rows for column in columns):
+        tags_at = len(header) if tag_column is None else tag_column  # one that no line has
+        places = {"text_column": str(word_column + 1), "label_column": (str(tags_at + 1),)}
+        yield from _of_columns(
+            name, ["", *lines[1:]], settings.replace(**places), labels_needed=labels_needed
+        )
         return
     for number, line in enumerate(lines[1:], start=2):
         if not line.strip():
@@ -195,15 +228,18 @@ def _of_table(
             raise InputError(
                 f"{name}:{number}: has {_columns(len(cells))}, the header {len(header)}"
             )
-        words, tags = cells[word_column].split(), cells[tag_column].split()
-        yield _of_words(f"{name}:{number}", words, tags)
+        tags = None if tag_column is None else cells[tag_column].split()
+        yield _of_words(f"{name}:{number}", cells[word_column].split(), tags)
 
 
-def _named(asked: str | None, flag: str, header: Sequence[str], name: str, default: int) -> int:
+def _named(asked: str | None, flag: str, header: Sequence[str], name: str) -> int | None:
+    """Return the place of the column a flag names; None if it was not given."""
     if asked is None:
-        return default
+        return None
     if asked not in header:
-        raise InputError(f"{name}: has columns {', '.join(header)}; {flag} {asked} is none of them")
+        raise InputError(
+            f"{name}: has columns {', '.join(header)}; {flag} {asked} is not among them"
+        )
     return header.index(asked)
 
 
@@ -330,7 +366,7 @@ def _without_overlaps(name: str, examples: Sequence[TaggedText]) -> list[TaggedT
         dropped += len(example.spans) - len(spans)
         kept.append(replace(example, spans=tuple(sorted(spans))))
     if dropped:
-        print(f"left out   {name}: {dropped} spans that lie over a longer one", file=sys.stderr)
+        print(f"left out   {name}: {dropped} spans that overlap a longer one", file=sys.stderr)
     return kept
 
 

@@ -72,9 +72,9 @@ class Task(ABC, Generic[ExampleT, AnswerT]):
     may_cut_batches: ClassVar[bool] = True
     """Whether by default the rows of a batch may go through the model in several passes."""
 
-    columns_asked: bool = False
-    """Whether `predict` was given the columns, which must then exist; those known from training may
-    be missing from lines of text."""
+    columns_asked: tuple[str, ...] = ()
+    """Flags of the columns that the user gave for the file that is read next, which must then have
+    them; columns known from training may be missing from lines of text."""
 
     @property
     def elsewhere(self) -> str:

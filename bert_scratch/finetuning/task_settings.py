@@ -7,6 +7,7 @@ group of flags is a class of its own; `TaskSettings` has them all.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bert_scratch.config import InputError, Settings, check_choice, check_range, flag_of
@@ -48,6 +49,23 @@ class TableSettings(Settings):
     multi_label: bool = False
     """Several labels can hold together, with commas between them. Lists in JSON always can."""
 
+    @property
+    def column_flags(self) -> tuple[str, ...]:
+        """The flags of the columns that are named."""
+        names = ("text_column", "text_pair_column", "label_column")
+        return tuple(flag_of(name) for name in names if getattr(self, name))
+
+
+def no_columns(place: str, flags: Sequence[str]) -> InputError:
+    """Return the error that flags of columns have no effect on a file without any.
+
+    Args:
+        place: the file, and what it holds instead.
+        flags: as the user gave them, at least one.
+    """
+    have, them = ("have", "them") if len(flags) > 1 else ("has", "it")
+    return InputError(f"{place}, so {' and '.join(flags)} {have} no effect; leave {them} out")
+
 
 @dataclass(frozen=True, kw_only=True)
 class WindowSettings(Settings):
@@ -73,7 +91,7 @@ class TaskSettings(TableSettings, WindowSettings):
     negative_column: str | None = None
     """For sentence-embedding: the column of a text that does not mean what the pair means."""
     max_seq_length: int | None = None
-    """Tokens of a row, [CLS] and [SEP] included. Left out: 128, or all that the model can take."""
+    """Tokens per row, [CLS] and [SEP] included. Left out: 128, or all that the model can take."""
     long_text: str = "truncate"
     """For texts longer than a row: truncate, head-tail, or window (rows that are averaged)."""
     class_weights: str = "none"
@@ -140,3 +158,14 @@ def reads(task: str, name: str) -> bool:
         name: a field of `TaskSettings`.
     """
     return task not in _TASKS or task in _READ_BY.get(name, _TASKS)
+
+
+def answered_with(task: str) -> list[str]:
+    """Return the settings, row length apart, that decide how a trained model reads and answers.
+
+    A text's label is not read then; among columns of words, that of the tags tells them from text.
+    """
+    names = [name for name in _READ_BY if name not in ("class_weights", "negative_column")]
+    if task in _TABLES and task != "token-classification":
+        names.remove("label_column")
+    return [name for name in names if reads(task, name)]

@@ -41,7 +41,7 @@ class ConvertConfig(Settings):
     """Turn a BERT folder of any age into one with safetensors and tokenizer.json."""
 
     input: str
-    """A model folder, a hub id, or a pytorch_model.bin beside its config.json."""
+    """A model folder, a hub id, or a pytorch_model.bin next to its config.json."""
     output_dir: str
     """The folder to make; must not exist, or be empty."""
     allow_pickle: bool = False

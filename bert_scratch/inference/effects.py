@@ -130,7 +130,7 @@ def causal_trace(
         length, mask = row.input_ids.shape[1], int(row.positions)
         if (length, mask) != (clean_row.input_ids.shape[1], int(clean_row.positions)):
             raise InputError(
-                f"both texts need as many tokens and the {MASK} in the same place; got "
+                f"both texts need the same number of tokens and the {MASK} in the same place; got "
                 f"{clean_row.input_ids.shape[1]} with it at {int(clean_row.positions)} and "
                 f"{length} with it at {mask}"
             )

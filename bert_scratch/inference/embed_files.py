@@ -23,7 +23,7 @@ class EmbedConfig(ModelOptions, EmbedOptions):
     """Write a vector for each text of a file, or for each of its words or tokens."""
 
     input: str
-    """Texts, one a line; or .jsonl, objects with "text"; - reads lines from standard input."""
+    """Texts, one per line; or .jsonl, objects with "text"; - reads lines from standard input."""
     output: str
     """Vectors, float32: .npy (of texts), .npz, .jsonl or .parquet."""
     whitening: str | None = None
@@ -45,7 +45,7 @@ class EmbedConfig(ModelOptions, EmbedOptions):
             raise InputError(f"--output {self.output}: must end in one of {known}")
         if suffix == ".npy" and self.unit != "text":
             raise InputError(
-                f"--output {self.output}: an .npy file holds one vector a text; with --unit "
+                f"--output {self.output}: an .npy file holds one vector per text; with --unit "
                 f"{self.unit} write .npz, .jsonl or .parquet"
             )
 

@@ -136,13 +136,13 @@ class FillMaskConfig(ModelOptions):
     """Guess the words behind [MASK]."""
 
     text: tuple[str, ...] = ()
-    """One or more texts with [MASK]; - reads texts from standard input, one a line."""
+    """One or more texts with [MASK]; - reads texts from standard input, one per line."""
     input: str | None = None
-    """A file of texts with [MASK], one a line; or .jsonl, objects with "text"."""
+    """A file of texts with [MASK], one per line; or .jsonl, objects with "text"."""
     top_k: int = 5
     """Guesses for each mask."""
     json: bool = False
-    """Print one JSON object a text."""
+    """Print one JSON object per text."""
 
     def __post_init__(self) -> None:
         """Check what does not depend on the model.

@@ -63,7 +63,7 @@ class ModelOptions(ComputeSettings):
         """
         device = take_device(self)
         if self.dtype == INT8 and device.type != "cpu":
-            raise InputError(f"--dtype int8 is for a CPU, got --device {device}: take bfloat16")
+            raise InputError(f"--dtype int8 is for a CPU; with --device {device} use bfloat16")
         model, tokenizer = load_with_tokenizer(cls, self.model)
         if self.dtype == INT8:
             return with_int8_products(model.float().eval()), tokenizer

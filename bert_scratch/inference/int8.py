@@ -46,7 +46,7 @@ class Int8Linear(nn.Module):
         product = sums.float().mul_(scale).mul_(self.scale)
         if self.bias is not None:
             product += self.bias
-        return product.view(*hidden_states.shape[:-1], -1)
+        return product.view(*hidden_states.shape[:-1], len(self.scale))
 
 
 def _whole_numbers(rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -156,8 +156,8 @@ def mlm_report(
     )
     if not len(tokens.loss):
         raise InputError(
-            f"--text {config.text}: no token of its sentences can be masked, for all are [UNK] in "
-            f"the vocabulary of --model {config.model}; give a text in the model's language"
+            f"--text {config.text}: no token of its sentences can be masked, because all are [UNK] "
+            f"in the vocabulary of --model {config.model}; give a text in the model's language"
         )
     has_counts = tokens.count_loss is not None
     return MlmReport(

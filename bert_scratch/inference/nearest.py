@@ -108,15 +108,15 @@ class NearestConfig(TextVectorOptions):
     """What is searched: a file embed wrote (.npy, .npz, .jsonl with vectors, .parquet) with the
     same options, or texts: lines, or .jsonl with "text" only."""
     query: tuple[str, ...] = ()
-    """One or more texts to look for; - reads texts from standard input, one a line."""
+    """One or more texts to look for; - reads texts from standard input, one per line."""
     queries: str | None = None
-    """A file of texts to look for, one a line; or .jsonl, objects with "text"."""
+    """A file of texts to look for, one per line; or .jsonl, objects with "text"."""
     texts: str | None = None
-    """The texts that an .npy or .npz file was made of, to show them beside their numbers."""
+    """The texts that an .npy or .npz file was made of, to show next to their numbers."""
     top_k: int = 5
     """Neighbours of each query."""
     json: bool = False
-    """Print one JSON object a query."""
+    """Print one JSON object per query."""
 
     def __post_init__(self) -> None:
         """Check what does not depend on the model.

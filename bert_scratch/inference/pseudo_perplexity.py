@@ -89,16 +89,16 @@ class PseudoPerplexityConfig(ModelOptions):
     """Tell how surprising texts are: the exponential of the mean loss of each token, masked."""
 
     text: tuple[str, ...] = ()
-    """One or more texts; - reads texts from standard input, one a line."""
+    """One or more texts; - reads texts from standard input, one per line."""
     input: str | None = None
-    """A file of texts, one a line; or .jsonl, objects with "text"."""
+    """A file of texts, one per line; or .jsonl, objects with "text"."""
     within_word_left_to_right: bool = True
     """Hide the later pieces of a token's word too: else a rare word's pieces give each other
     away. False is the original definition."""
     tokens_per_batch: int = TOKENS_PER_BATCH
-    """Positions of a pass: a text of n tokens takes n rows."""
+    """Positions per pass: a text of n tokens takes n rows."""
     json: bool = False
-    """Print one JSON object a text."""
+    """Print one JSON object per text."""
 
     def __post_init__(self) -> None:
         """Check what does not depend on the model.

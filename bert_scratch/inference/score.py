@@ -31,7 +31,7 @@ class ScoreConfig(ComputeSettings):
     text: str
     """A file, folder or glob, as prepare's --corpus; best one that no model has seen."""
     num_lines: int = 320
-    """Sentences to ask about; bits per character, which cost most, are of a quarter of them."""
+    """Sentences to ask about; bits per character, the slowest to compute, use a quarter of them."""
     documents: str = "auto"
     """What separates documents: auto, blank-lines, files, lines or titles."""
     sentences: str = "auto"
@@ -76,7 +76,9 @@ class Score:
     @property
     def verdicts(self) -> list[str]:
         """What to do, in words: one sentence per model, then one for all."""
-        return verdict.verdicts(self.models, self.references)
+        return verdict.verdicts(
+            self.models, self.references, has_counts=self.num_other_characters > 0
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""

@@ -118,8 +118,8 @@ def make_questions(
     hidden = hide_words(sample.sentences, seed=seed)
     if not hidden.words():
         raise InputError(
-            f"{source}: no token of its sentences can be masked, for they hold no word or number, "
-            f"only marks and symbols; give a text in the models' language"
+            f"{source}: no token of its sentences can be masked, because they hold no word or "
+            f"number, only marks and symbols; give a text in the models' language"
         )
     for_pairs = [c for c in contestants if c.config.type_vocab_size > 1]
     pairs = pair_sentences(sample, fits=lambda a, b: all(c.fits(a, b) for c in for_pairs))

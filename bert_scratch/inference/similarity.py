@@ -39,7 +39,7 @@ def similarity(
         InputError: if a and b have different lengths.
     """
     if len(a) != len(b):
-        raise InputError(f"a and b must have equally many texts; got {len(a)} and {len(b)}")
+        raise InputError(f"a and b must have the same number of texts; got {len(a)} and {len(b)}")
     vectors = np.asarray(embed(model, tokenizer, [*a, *b], normalize=True))
     cosines: npt.NDArray[np.float32] = (vectors[: len(a)] * vectors[len(a) :]).sum(axis=1)
     return cosines
@@ -47,7 +47,7 @@ def similarity(
 
 @dataclass(frozen=True, kw_only=True)
 class SimilarityConfig(PairOptions, TextVectorOptions):
-    """Tell how near two texts are: the cosine of their vectors, -1 to 1."""
+    """Tell how similar two texts are: the cosine of their vectors, -1 to 1."""
 
     def __post_init__(self) -> None:
         """Check what does not depend on the model.

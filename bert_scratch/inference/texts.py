@@ -198,8 +198,8 @@ def _refuse_table(source: str, flag: str) -> None:
     """Refuse a table, whose columns would be read as one text."""
     for kind in TABLES & set(Path(source).suffixes):
         raise InputError(
-            f"{flag} {source}: is a table by its name ({kind}); give a file with a text a line, or "
-            f'a .jsonl file of objects with "text"'
+            f"{flag} {source}: is a table by its name ({kind}); give a file with one text per "
+            f'line, or a .jsonl file of objects with "text"'
         )
 
 
@@ -237,7 +237,9 @@ def _strings(line: str, place: str, keys: list[str]) -> list[str]:
     try:
         value: Any = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: is not valid JSON: {error}; give one object a line") from error
+        raise InputError(
+            f"{place}: is not valid JSON: {error}; give one object per line"
+        ) from error
     read = [value.get(key) for key in keys] if isinstance(value, dict) else []
     found = [text for text in read if isinstance(text, str)]
     if len(found) < len(keys):
@@ -248,5 +250,5 @@ def _strings(line: str, place: str, keys: list[str]) -> list[str]:
 
 def _whole(text: str, place: str) -> str:
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise InputError(f"{place}: holds half of a surrogate pair, which is no character")
+        raise InputError(f"{place}: holds half of a surrogate pair, which is not a character")
     return text

@@ -180,14 +180,14 @@ def read_vectors(path: str) -> Read:
     try:
         for vectors, texts in _READERS[Path(path).suffix](Path(path)):
             if vectors.ndim != 2 or size not in (None, vectors.shape[1]):
-                raise ValueError("its vectors are not one row of equally many numbers a text")
+                raise ValueError("its vectors are not one row per text, all of the same length")
             size = vectors.shape[1]
             yield np.asarray(vectors, np.float32), texts
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"--input {path}: is no file of text vectors that embed wrote: {error}"
+            f"--input {path}: is not a file of text vectors that embed wrote: {error}"
         ) from error
 
 

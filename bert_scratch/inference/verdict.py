@@ -15,23 +15,28 @@ from bert_scratch.inference.score_questions import References
 
 NOTHING, LITTLE, USEFUL = range(3)
 _MANY_UNKNOWN = 0.01
+_MOSTLY_UNKNOWN = 0.5
 _MANY_PIECES = 2.0
 
 
-def verdicts(models: Sequence[ModelScore], references: References) -> list[str]:
+def verdicts(
+    models: Sequence[ModelScore], references: References, *, has_counts: bool = True
+) -> list[str]:
     """Return a sentence for each model, then what to do.
 
     Args:
         models: at least one.
         references: baselines on the same questions.
+        has_counts: whether the text has a rest to count in; otherwise no model can be judged by
+            the counts.
     """
-    lines = [f"{model.model}: {_judged(model, references)}" for model in models]
+    lines = [f"{m.model}: {_judged(m, references, has_counts=has_counts)}" for m in models]
     ranked = sorted(
         (model for model in models if model.bits is not None), key=lambda m: _total_bits(m)
     )
     if not ranked:
         return [*lines, "No model has a masked language model head: only its vectors can be used."]
-    return [*lines, _advice(ranked, references)]
+    return [*lines, _advice(ranked, references, has_counts=has_counts)]
 
 
 def grade(model: ModelScore, references: References) -> int:
@@ -44,7 +49,7 @@ def grade(model: ModelScore, references: References) -> int:
     return NOTHING
 
 
-def _judged(model: ModelScore, references: References) -> str:
+def _judged(model: ModelScore, references: References, *, has_counts: bool) -> str:
     if model.masked_words is None:
         return "has no masked language model head, so only its vectors were looked at."
     words = {
@@ -52,6 +57,8 @@ def _judged(model: ModelScore, references: References) -> str:
         LITTLE: "knows more than word frequencies, but no more than counts of neighbouring words",
         USEFUL: "knows more than counts of neighbouring words",
     }[grade(model, references)]
+    if not has_counts:
+        words = "cannot be judged, since the text is one document and leaves none to count words in"
     remarks = []
     if model.unknown_words > _MANY_UNKNOWN:
         remarks.append(
@@ -68,18 +75,23 @@ def _judged(model: ModelScore, references: References) -> str:
     return "; ".join([words, *remarks]) + "."
 
 
-def _advice(ranked: Sequence[ModelScore], references: References) -> str:
+def _advice(ranked: Sequence[ModelScore], references: References, *, has_counts: bool) -> str:
     """Say what to do, given the models sorted by bits, fewest first."""
     best = ranked[0]
     assert best.bits is not None
     best_grade = grade(best, references)
     longer = f"bert-scratch pretrain --init-checkpoint {best.model} --corpus YOUR_CORPUS"
-    if best_grade == NOTHING:
+    if best_grade == NOTHING and min(model.unknown_words for model in ranked) > _MOSTLY_UNKNOWN:
         return (
-            "Train longer: no model here has learned the text's language yet. A run goes on with "
-            "its own command and --extend."
+            "Pretrain another model on such text: most words are [UNK] to every model here, "
+            "which training longer does not change."
         )
-    if best_grade == LITTLE and len(ranked) == 1:
+    if has_counts and best_grade == NOTHING:
+        return (
+            "Train longer: no model here has learned the text's language yet. To train a run "
+            "longer, repeat its command with --extend."
+        )
+    if has_counts and best_grade == LITTLE and len(ranked) == 1:
         return f"Train longer: with --extend, or on more text with `{longer}`."
     rivals = [model for model in ranked[1:] if model.bits is not None]
     alike = [m.model for m in rivals if m.bits and not _is_sure(best.bits.better_by(m.bits))]
@@ -88,6 +100,12 @@ def _advice(ranked: Sequence[ModelScore], references: References) -> str:
         gain = best.bits.better_by(rivals[0].bits)
         margin = f", {gain.mean:.2f} +- {gain.standard_error:.2f} bits per character below the next"
     same = f" ({', '.join(alike)} cannot be told from it on this text)" if alike else ""
+    if not has_counts:
+        fewest = f"{best.model} has the fewest bits per character{margin}{same}. " if rivals else ""
+        return (
+            f"{fewest}To learn whether a model is any good, give a text of several documents, with "
+            f"a blank line between them, or --documents lines."
+        )
     if best_grade == LITTLE:
         return f"Continue from {best.model}{margin}{same}: `{longer}`."
     return (

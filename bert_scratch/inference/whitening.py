@@ -62,7 +62,7 @@ class Whitening:
             return cls(mean=tensors["mean"], matrix=tensors["matrix"])
         except (OSError, SafetensorError, KeyError) as error:
             raise InputError(
-                f"--whitening {path}: is no file of the command whiten: {error}"
+                f"--whitening {path}: is not a file that the command whiten wrote: {error}"
             ) from error
 
 
@@ -74,8 +74,8 @@ def fit_whitening(chunks: Iterable[Vectors], num_dimensions: int | None = None) 
         num_dimensions: K, the directions of largest variance to keep. None: all that vary.
 
     Raises:
-        InputError: if there are fewer than two vectors, or fewer directions vary than are
-            requested.
+        InputError: if there are fewer than two different vectors, a number is not finite, or
+            fewer directions vary than are requested.
 
     Source:
         Su et al. 2021, "Whitening Sentence Representations for Better Semantics and Faster
@@ -84,6 +84,8 @@ def fit_whitening(chunks: Iterable[Vectors], num_dimensions: int | None = None) 
     """
     count, total, products = 0, np.zeros(0), np.zeros((0, 0))
     for chunk in filter(len, chunks):
+        if not np.isfinite(chunk).all():
+            raise InputError("whitening needs finite numbers; some vectors have NaN or infinity")
         values = chunk.astype(np.float64)
         if not count:
             # Subtracted from every vector for numerical precision of the products.
@@ -99,8 +101,10 @@ def fit_whitening(chunks: Iterable[Vectors], num_dimensions: int | None = None) 
     variances, directions = np.linalg.eigh(products / count - np.outer(mean, mean))
     variances, directions = variances[::-1], directions[:, ::-1]
     rank = int((variances > _SMALLEST_VARIANCE * variances[0]).sum())
+    if not rank:
+        raise InputError(f"all {count:,} vectors are equal; whitening needs different texts")
     size = rank if num_dimensions is None else num_dimensions
-    if size > rank or not rank:
+    if size > rank:
         raise InputError(
             f"only {rank} directions of the {count:,} vectors vary, too few for {size}; use "
             f"more texts or fewer dimensions"
@@ -142,4 +146,4 @@ def run_whiten(config: WhitenConfig) -> None:
     whitening = fit_whitening(chunks, config.num_dimensions)
     whitening.save(Path(config.output))
     before, after = whitening.matrix.shape
-    print(f"{before} numbers a vector to {after}: {config.output}")
+    print(f"{before} numbers per vector to {after}: {config.output}")

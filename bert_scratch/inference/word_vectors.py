@@ -84,7 +84,7 @@ def static_word_vectors(
     counted = _count_words(tokenizer, read())
     kept = [word for word, count in counted.most_common() if count >= min_count]
     if not kept:
-        raise InputError(f"no word stands in the texts {min_count:,} times or more")
+        raise InputError(f"no word occurs in the texts {min_count:,} times or more")
     index = {word: number for number, word in enumerate(kept)}
     counts, sums = np.zeros(len(kept), np.int64), None
     normalized = _Normalized(tokenizer)
@@ -99,8 +99,14 @@ def static_word_vectors(
             np.add.at(sums, rows[rows >= 0], found.vectors[rows >= 0])
             np.add.at(counts, rows[rows >= 0], 1)
     assert sums is not None
-    # If texts were cut off at the end of a row, a word may have been counted but never seen.
-    seen = np.flatnonzero(counts)
+    # If texts were cut off at the end of a row, a word may have been seen less often than counted.
+    order = np.argsort(-counts, kind="stable")
+    seen = order[counts[order] >= min_count]
+    if not len(seen):
+        raise InputError(
+            f"no word occurs {min_count:,} times or more in what is read of the texts, which are "
+            f"cut off at the end of a row; give --stride, or a lower --min-count"
+        )
     means = np.asarray(sums[seen] / counts[seen, None], np.float32)
     return WordVectors([kept[row] for row in seen.tolist()], counts[seen], means)
 
@@ -144,7 +150,7 @@ class WordVectorsConfig(ModelOptions, ReadingOptions):
     """Write one vector for each word: the mean over all its contexts in a file of texts."""
 
     input: str
-    """Texts, one a line; or .jsonl, objects with "text". Read twice."""
+    """Texts, one per line; or .jsonl, objects with "text". Read twice."""
     output: str
     """The vectors in word2vec's text format, which gensim and others load."""
     min_count: int = 5

@@ -6,12 +6,14 @@ Letters: B batch, S sequence, H heads, K head size, T packed tokens, R packed ro
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from bert_scratch.model.layers import Dropout
 
 BACKENDS = ("auto", "explicit", "sdpa")
 
@@ -23,8 +25,7 @@ def attention(
     bias: Tensor | None = None,
     *,
     backend: str = "auto",
-    dropout: Callable[[Tensor], Tensor] | None = None,
-    dropout_prob: float = 0.0,
+    dropout: Dropout | None = None,
     need_weights: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """Mix the values of every position, weighted by how well its key answers each query.
@@ -39,8 +40,7 @@ def attention(
         bias: added to the scaled scores before the softmax; broadcasts to [B, H, S, S] and has
             the query's dtype; None adds nothing.
         backend: auto, explicit or sdpa; need_weights forces explicit.
-        dropout: applied to the weights by `explicit`; None for no dropout.
-        dropout_prob: the same dropout as a probability, for `sdpa`.
+        dropout: of the weights; `sdpa` draws its own bits at the same rate. None for no dropout.
         need_weights: also return the weights.
 
     Returns:
@@ -53,9 +53,8 @@ def attention(
     if backend == "auto":
         backend = "sdpa" if query.is_cuda else "explicit"
     if backend == "sdpa" and not need_weights:
-        mixed = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=bias, dropout_p=dropout_prob
-        )
+        rate = dropout.p if dropout is not None and dropout.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=rate)
         return mixed, None
     weights = _scores(query, key, bias).softmax(dim=-1)
     kept = weights if dropout is None else dropout(weights)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from bert_scratch.batch import SIZE_MULTIPLE
 from bert_scratch.config import BertConfig, InputError
 from bert_scratch.model.attention import RowBounds, combined_bias, row_of_token
 from bert_scratch.model.initial_weights import initialize
@@ -25,10 +26,6 @@ from bert_scratch.model.layers import (
     MultiHeadAttention,
     gather_positions,
 )
-
-SIZE_STEP = 64
-"""The number of output positions is padded to a multiple of this, so that steps have few different
-sizes and reuse memory and kernels."""
 
 
 class EncoderLayer(nn.Module):
@@ -252,6 +249,8 @@ class BertModel(PretrainedModel):
             InputError: if the inputs contradict each other or are too long.
         """
         shape = batch_shape(input_ids, inputs_embeds)
+        # With position ids of their own, rows may be longer than the kernel's usual bound; so this
+        # must be asked before they are filled in.
         others = (position_ids, attention_mask, attention_bias)
         by_kernel = not output_attentions and all(other is None for other in others)
         if row_starts is not None and position_ids is None:
@@ -273,13 +272,9 @@ class BertModel(PretrainedModel):
             dtype=hidden.dtype,
         )
         starts = _first_positions(shape, row_starts, hidden.device)
-        # The states needed: first positions for the pooler, then those requested, then padding. In
-        # training the last layer computes only these; otherwise they are picked afterwards.
-        wanted = None
-        if output_positions is not None:
-            starts = starts[: 0 if self.pooler is None else None]
-            wanted = torch.cat([starts, output_positions])
-            wanted = F.pad(wanted, (0, -len(wanted) % SIZE_STEP))
+        starts = starts[: 0 if self.pooler is None else None]
+        wanted = _wanted(starts, output_positions)
+        # in training the last layer computes only these; otherwise they are picked afterwards
         in_last_layer = wanted if self.training and not output_hidden_states else None
         hidden_states, attentions = self._layers(
             hidden, bias, rows, in_last_layer, output_attentions
@@ -287,8 +282,10 @@ class BertModel(PretrainedModel):
         hidden = hidden_states[-1]
         if wanted is not None and in_last_layer is None:
             hidden = gather_positions(hidden, wanted)
-        first = hidden[: len(starts)] if wanted is not None else gather_positions(hidden, starts)
-        pooled = None if self.pooler is None else self.pooler(first[:, None])
+        pooled = None
+        if self.pooler is not None:
+            first = gather_positions(hidden, starts) if wanted is None else hidden[: len(starts)]
+            pooled = self.pooler(first[:, None])
         if output_positions is not None:
             hidden = hidden[len(starts) :][: len(output_positions)]
         return EncoderOutput(
@@ -358,6 +355,17 @@ def _positions_in_rows(row_starts: Tensor, num_tokens: int) -> Tensor:
     """Return [1, T], each token's position in its packed row."""
     starts = row_starts.index_select(0, row_of_token(row_starts, num_tokens))
     return (torch.arange(num_tokens, device=starts.device) - starts)[None]
+
+
+def _wanted(starts: Tensor, output_positions: Tensor | None) -> Tensor | None:
+    """Return the flat positions whose last state is needed: starts, those requested, padding.
+
+    None is all. Padding to a multiple gives few different sizes, which reuse memory and kernels.
+    """
+    if output_positions is None:
+        return None
+    wanted = torch.cat([starts, output_positions])
+    return F.pad(wanted, (0, -len(wanted) % SIZE_MULTIPLE))
 
 
 def _first_positions(

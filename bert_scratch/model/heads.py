@@ -20,7 +20,7 @@ from bert_scratch.model.encoder import (
     batch_shape,
 )
 from bert_scratch.model.initial_weights import initialize
-from bert_scratch.model.layers import ACTIVATIONS, LayerNorm
+from bert_scratch.model.layers import ACTIVATION_FUNCTIONS, LayerNorm
 from bert_scratch.model.losses import IGNORED_LABEL, cross_entropy_mean
 
 
@@ -40,7 +40,7 @@ class MaskedLMHead(nn.Module):
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
-        self.activation = ACTIVATIONS[config.hidden_act]
+        self.activation = ACTIVATION_FUNCTIONS[config.hidden_act]
         self.layer_norm = LayerNorm(config)
         self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
 

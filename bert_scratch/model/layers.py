@@ -21,7 +21,7 @@ from bert_scratch.model.attention import (
     packed_attention,
 )
 
-ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+ACTIVATION_FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_new": partial(F.gelu, approximate="tanh"),
     "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
@@ -271,7 +271,6 @@ class MultiHeadAttention(nn.Module):
             None if attention_bias is None else attention_bias.to(query.dtype),
             backend=self.attention_backend,
             dropout=self.dropout,
-            dropout_prob=self.dropout.p if self.training else 0.0,
             need_weights=output_attentions,
         )
         output = self._output(mixed.transpose(1, 2).reshape(batch, length, size), positions)
@@ -298,7 +297,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.widen = nn.Linear(config.hidden_size, config.intermediate_size)
         self.narrow = nn.Linear(config.intermediate_size, config.hidden_size)
-        self.activation = ACTIVATIONS[config.hidden_act]
+        self.activation = ACTIVATION_FUNCTIONS[config.hidden_act]
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Map [..., D] to [..., D], each position on its own."""

@@ -136,7 +136,7 @@ def _read_shards(folder: Path) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = {}
     for name in sorted({str(name) for name in files.values()}):
         if not _SHARD_NAME.fullmatch(name):
-            raise InputError(f"{index}: {name!r} is not the name of a .safetensors file beside it")
+            raise InputError(f"{index}: {name!r} is not the name of a .safetensors file next to it")
         shard = read_safetensors(folder / name)
         for key in shard.keys() & weights.keys():
             raise InputError(f"{folder / name}: holds {key} a second time")

@@ -64,7 +64,7 @@ def _read(asked: Sequence[str]) -> Iterator[tuple[str, str]]:
         name, text = read_text(value)
         lines = text.splitlines()
         if not lines:
-            raise InputError(f"{name}: holds no words; --add-tokens wants one a line")
+            raise InputError(f"{name}: holds no words; --add-tokens wants one per line")
         for number, line in enumerate(lines, start=1):
             yield f"{name}:{number}", line
 
@@ -72,7 +72,9 @@ def _read(asked: Sequence[str]) -> Iterator[tuple[str, str]]:
 def _check_word(tokenizer: Tokenizer, token: str, place: str) -> None:
     """Refuse a word that the tokenizer's normaliser or pre-tokenizer would change or cut."""
     if not token.strip():
-        raise InputError(f"{place}: is empty; --add-tokens wants words, or a file with one a line")
+        raise InputError(
+            f"{place}: is empty; --add-tokens wants words, or a file with one per line"
+        )
     if any(letter.isspace() for letter in token):
         raise InputError(f"{place}: {token[:100]!r} has spaces; only single words can be added")
     normal = token if tokenizer.normalizer is None else tokenizer.normalizer.normalize_str(token)

@@ -56,13 +56,13 @@ def announce(parts: Parts, trial: Trial, folder: PretrainRunFolder) -> None:
     )
     memory = step_memory(config, shape, parts.runtime, world_size=parts.ranks.world_size)
     print(
-        f"memory     {describe_bytes(memory.state_bytes)} of weights, gradients and moments, and "
-        f"{describe_bytes(memory.token_bytes)} a token of a forward pass of "
-        f"{config.micro_batch_size} examples (by the shapes)"
+        f"memory     {describe_bytes(memory.state_bytes)} for weights, gradients and moments, plus "
+        f"{describe_bytes(memory.token_bytes)} per token in a forward pass of "
+        f"{config.micro_batch_size} examples (computed from shapes)"
     )
     print(
-        f"checkpoint {describe_bytes(rehearsal.num_bytes)}, one was written and verified in "
-        f"{rehearsal.write_s:.2f} s and read back in {rehearsal.read_s:.2f} s",
+        f"checkpoint {describe_bytes(rehearsal.num_bytes)}; a trial one was written and verified "
+        f"in {rehearsal.write_s:.2f} s and read back in {rehearsal.read_s:.2f} s",
         flush=True,
     )
 
@@ -101,8 +101,8 @@ def describe_mixture(loader: ExampleLoader, num_drawn: int) -> list[str]:
         )
         if passes > PASSES_WORTH_DROPOUT >= average:
             line += (
-                f", more than the {PASSES_WORTH_DROPOUT} from which dropout pays, though the "
-                f"average of {average:.1f}, which decides dropout and verdict, is not"
+                f", above the {PASSES_WORTH_DROPOUT} passes from which dropout helps; dropout and "
+                f"verdict follow the average, {average:.1f}"
             )
         lines.append(line)
     return lines

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from bert_scratch.batch import Batch
 from bert_scratch.config import BertConfig
 from bert_scratch.data.loader import ExampleLoader, evaluation_batches
+from bert_scratch.data.mask_settings import MaskSettings
 from bert_scratch.data.segmenter import continuing_ids, ideograph_ids
 from bert_scratch.data.store import TokenStore
 from bert_scratch.data.wordpiece import (
@@ -29,10 +30,8 @@ from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.pretraining.corpus_facts import CorpusFacts, corpus_facts
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.resolve import (
-    arrangement_of,
     filled,
     micro_batch_size,
-    objective_of,
     resolve,
 )
 from bert_scratch.pretraining.same_vocabulary import check_same_vocabulary
@@ -50,6 +49,7 @@ from bert_scratch.pretraining.step_probe import (
     probe_step,
 )
 from bert_scratch.training.all_reduce import IN_ONE_PROCESS, AllReduce
+from bert_scratch.training.compiled import Compiled, FewShapes
 from bert_scratch.training.distributed import (
     ALONE,
     Ranks,
@@ -58,9 +58,10 @@ from bert_scratch.training.distributed import (
 )
 from bert_scratch.training.loop import Plan
 from bert_scratch.training.loss_scale import LossScale
-from bert_scratch.training.memory import free_bytes, peak_bytes, reset_peak
-from bert_scratch.training.objective import PRETRAINING
+from bert_scratch.training.memory import free_bytes, measured_peak_bytes, reset_peak
+from bert_scratch.training.objective import PRETRAINING, Objective
 from bert_scratch.training.optimizer import build_optimizer
+from bert_scratch.training.packing import PackedRows
 from bert_scratch.training.rehearsal import rehearse_checkpoint
 from bert_scratch.training.runtime import (
     Runtime,
@@ -69,7 +70,7 @@ from bert_scratch.training.runtime import (
     set_up,
     train_flops_per_token,
 )
-from bert_scratch.training.step import Updater, sums_of
+from bert_scratch.training.step import Updater, evaluation_sums
 
 BEFORE_HORIZON_INTERVAL = 25
 WORTH_SEGMENTING = 0.1
@@ -138,12 +139,12 @@ class Parts:
         return Updater(
             model=model,
             optimizer=self.build_optimizer(model),
-            objective=objective_of(config),
+            objective=_objective_of(config),
             runtime=self.runtime,
             seed=config.seed,
             micro_batch_size=micro_batch_size(config),
             max_grad_norm=config.max_grad_norm,
-            arrange=arrangement_of(config),
+            arrange=_arrangement_of(config),
             all_reduce=all_reduce,
             loss_scale=loss_scale,
         )
@@ -152,7 +153,7 @@ class Parts:
         """Return the loop's plan."""
         return plan_of(self.config)
 
-    def held_out(self, max_examples: int | None) -> Iterator[Batch]:
+    def eval_batches(self, max_examples: int | None) -> Iterator[Batch]:
         """Yield this rank's share of the first max_examples held-out examples, or all."""
         return evaluation_batches(
             self.store,
@@ -166,14 +167,14 @@ class Parts:
             world_size=self.ranks.world_size,
         )
 
-    def token_s_at_peak(self) -> float:
-        """Return the seconds that all ranks at their peak need per training token."""
+    def peak_tokens_per_s(self) -> float:
+        """Return the training tokens per second of all ranks at their peak."""
         flops_per_token = train_flops_per_token(
             self.bert_config,
             seq_length=filled(self.config.max_seq_length),
             masked_lm_prob=filled(self.config.masked_lm_prob),
         )
-        return flops_per_token / (self.peak_flops_per_s * self.ranks.world_size)
+        return self.peak_flops_per_s * self.ranks.world_size / flops_per_token
 
     def try_out(self, rehearsal: Path) -> Trial:
         """Measure time and memory of updates, an evaluation batch and a checkpoint on a new model.
@@ -187,18 +188,33 @@ class Parts:
         # Stands in for the buffers of sums over ranks, which a trial in one process lacks.
         sums = [torch.empty_like(p) for p in model.parameters() if self.ranks.world_size > 1]
         probe = probe_step(updater, self.loader.batch_at(0))
-        one_batch = islice(self.held_out(None), 1)
-        sums_of(model.eval(), one_batch, objective=PRETRAINING, runtime=self.runtime)
+        one_batch = islice(self.eval_batches(None), 1)
+        evaluation_sums(model.eval(), one_batch, objective=PRETRAINING, runtime=self.runtime)
         checkpoint = rehearse_checkpoint(
             rehearsal, model=model, optimizer=updater.optimizer, tokenizer=self.tokenizer
         )
-        peak = peak_bytes(self.runtime.device)
+        peak = measured_peak_bytes(self.runtime.device)
         del sums
         return Trial(step=probe, checkpoint=checkpoint, peak_memory_bytes=peak)
 
     def with_config(self, config: PretrainConfig) -> Parts:
         """Return the same parts under changed settings."""
         return replace(self, config=config)
+
+
+def _objective_of(config: PretrainConfig) -> Objective[Batch]:
+    """Return the objective of a run, compiled if so chosen."""
+    return Compiled(PRETRAINING) if config.compile else PRETRAINING
+
+
+def _arrangement_of(config: PretrainConfig) -> PackedRows | FewShapes | None:
+    """Return what packs micro-batches, or pads them to few shapes for the compiler, or None."""
+    length, share = filled(config.max_seq_length), filled(config.masked_lm_prob)
+    if config.packed:
+        return PackedRows(
+            max_seq_length=length, masked_lm_prob=share, for_compiler=bool(config.compile)
+        )
+    return FewShapes(max_seq_length=length, masked_lm_prob=share) if config.compile else None
 
 
 def plan_of(config: PretrainConfig) -> Plan:
@@ -290,12 +306,14 @@ def _loader(
         pair_task=filled(config.pair_task),
         pair_sampling=config.pair_sampling,
         short_seq_prob=config.short_seq_prob,
-        mask_unit=config.mask_unit,
+        masks=MaskSettings(
+            unit=config.mask_unit,
+            masked_lm_prob=filled(config.masked_lm_prob),
+            mask_token_prob=config.mask_token_prob,
+            random_token_prob=config.random_token_prob,
+            mask_special=filled(config.mask_special),
+        ),
         continuing_ids=continuing_ids(tokenizer),
-        masked_lm_prob=filled(config.masked_lm_prob),
-        mask_token_prob=config.mask_token_prob,
-        random_token_prob=config.random_token_prob,
-        mask_special=filled(config.mask_special),
         rank=ranks.rank,
         world_size=ranks.world_size,
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from bert_scratch.config import BertConfig
 from bert_scratch.pretraining.corpus_facts import CorpusFacts
-from bert_scratch.pretraining.plan_loss import encoder_parameters, expected_loss
+from bert_scratch.pretraining.plan_loss import expected_loss, layer_matrix_parameters
 
 if TYPE_CHECKING:
     from bert_scratch.training.memory import StepMemory
@@ -42,7 +42,7 @@ For a wide model, the rules below choose Hugging Face's initial weights and mask
 
 DEFAULT_PASSES = 40
 CPU_TOKENS_PER_PASS = 16384
-TOKENS_PER_PARAMETER = 20
+LEAST_TOKENS_PER_PARAMETER = 20
 SENTENCES_WORTH_PAIRS = 2
 """Average sentences per document from which pairs are made."""
 TOKENS_WORTH_LONG_SEQUENCES = 30e6
@@ -120,8 +120,8 @@ def choose_preset(budget: Budget, facts: CorpusFacts) -> Choice:
 
     Sizes are tried smallest first. Of two with similar loss the larger is taken, because at equal
     loss it is the better start for other tasks (Liu et al. 2023, "Same pre-training loss, better
-    downstream"). Without a time limit, the largest that sees `TOKENS_PER_PARAMETER` tokens per
-    parameter is taken.
+    downstream"). Without a time limit, the largest that sees `LEAST_TOKENS_PER_PARAMETER` tokens
+    for each parameter is taken.
     """
     chosen = Choice("tiny", "the smallest: no larger one sees enough tokens")
     lowest = math.inf
@@ -129,19 +129,22 @@ def choose_preset(budget: Budget, facts: CorpusFacts) -> Choice:
         shape = preset_shape(preset, facts)
         tokens = expected_tokens(budget, facts, shape)
         if budget.max_train_seconds is None:
-            ratio = tokens / count_encoder_parameters(shape)
-            if ratio < TOKENS_PER_PARAMETER:
+            ratio = tokens / count_bert_parameters(shape)
+            if ratio < LEAST_TOKENS_PER_PARAMETER:
                 break
-            rule = f"at least {TOKENS_PER_PARAMETER} tokens seen for each parameter"
+            rule = f"at least {LEAST_TOKENS_PER_PARAMETER} tokens seen per parameter"
             chosen = Choice(preset, f"the largest with {rule}; here about {ratio:,.0f}")
             continue
         loss = loss_by_default(shape, tokens=tokens, facts=facts)
         learns = loss < facts.unigram_entropy or lowest == math.inf
         if loss >= lowest + ALIKE or not learns:
-            return Choice(chosen.value, f"{chosen.reason}, {loss:.2f} of {preset}")
-        reason = f"about {tokens / 1e6:,.0f} M tokens fit the time, {loss:.2f} nats expected"
+            return Choice(chosen.value, f"{chosen.reason}; {preset} would reach {loss:.2f}")
+        reason = f"about {tokens / 1e6:,.0f} M tokens fit in the time, {loss:.2f} nats expected"
         if loss >= lowest:
-            reason += f" as of {chosen.value}, within {ALIKE:g}: the larger does more afterwards"
+            reason += (
+                f", about the same as {chosen.value} (within {ALIKE:g}); at equal loss the larger "
+                f"model transfers better"
+            )
         lowest = min(lowest, loss)
         chosen = Choice(preset, reason)
     return chosen
@@ -166,8 +169,9 @@ def choose_seq_length(tokens: float) -> Choice:
     """
     limit = f"{TOKENS_WORTH_LONG_SEQUENCES / 1e6:,.0f} M"
     if tokens < TOKENS_WORTH_LONG_SEQUENCES:
-        return Choice(64, f"about {tokens / 1e6:,.0f} M tokens fit the budget, below {limit}")
-    return Choice(128, f"the usual length; {limit} tokens or more fit the budget")
+        seen = f"the budget allows about {tokens / 1e6:,.0f} M tokens"
+        return Choice(64, f"{seen}; longer rows pay off from {limit}")
+    return Choice(128, f"the usual length; the budget allows {limit} tokens or more")
 
 
 def preset_shape(preset: str, facts: CorpusFacts) -> BertConfig:
@@ -183,7 +187,7 @@ def choose_initializer_range(hidden_size: int) -> Choice:
     if hidden_size >= PUBLISHED_WIDTH:
         return Choice(PUBLISHED_INITIALIZER_RANGE, "as published")
     spread = float(f"{(2 * hidden_size) ** -0.5:.3g}")
-    reason = "1 / sqrt(2 width): a model narrower than the published ones learns sooner from it"
+    reason = "1 / sqrt(2 width): narrow models learn sooner with wider initial weights"
     return Choice(spread, reason)
 
 
@@ -191,16 +195,16 @@ def choose_initializer(hidden_size: int) -> Choice:
     """Choose how initial weights are drawn: a narrow model gets help to attend to neighbours."""
     if hidden_size >= PUBLISHED_WIDTH:
         return Choice("normal", "as published")
-    reason = "a model narrower than the published ones learns sooner when near tokens attend"
-    return Choice("mimetic", f"{reason} to each other from the start")
+    reason = "narrow models learn sooner if neighbouring tokens attend to each other from the start"
+    return Choice("mimetic", reason)
 
 
 def choose_word_vectors(hidden_size: int) -> Choice:
     """Choose how word embeddings start: a narrow model's are counted from the corpus."""
     if hidden_size >= PUBLISHED_WIDTH:
         return Choice(NO_VECTORS, "as published")
-    reason = "a model narrower than the published ones learns sooner when words that stand between"
-    return Choice(CORPUS_VECTORS, f"{reason} the same words are alike from the start")
+    reason = "vectors counted from the corpus: words used alike start alike, so narrow models learn"
+    return Choice(CORPUS_VECTORS, f"{reason} sooner")
 
 
 def choose_masked_lm_prob(hidden_size: int) -> Choice:
@@ -211,7 +215,7 @@ def choose_masked_lm_prob(hidden_size: int) -> Choice:
     """
     if hidden_size >= PUBLISHED_WIDTH:
         return Choice(PUBLISHED_MASKED_LM_PROB, "as published")
-    reason = "a model narrower than the published ones learns more in a time from twice as many"
+    reason = "twice the published share: narrow models learn more per second from it"
     return Choice(NARROW_MASKED_LM_PROB, reason)
 
 
@@ -220,12 +224,13 @@ def choose_dropout(tokens: float, facts: CorpusFacts, shape: BertConfig) -> Choi
     passes = tokens / max(1, facts.train_tokens)
     if passes <= PASSES_WORTH_DROPOUT:
         return Choice(
-            0.0, f"about {passes:.0f} passes over the text, {PASSES_WORTH_DROPOUT} at most"
+            0.0,
+            f"about {passes:.0f} passes over the text; dropout helps above {PASSES_WORTH_DROPOUT}",
         )
-    size = encoder_parameters(shape) / max(1, facts.train_tokens)
-    sized = f"the encoder has {size:.1f} parameters for each token of the text"
+    size = layer_matrix_parameters(shape) / max(1, facts.train_tokens)
+    sized = f"the encoder has {size:.1f} parameters per token of the text"
     if size <= PARAMETERS_WORTH_DROPOUT:
-        return Choice(0.0, f"{sized}, {PARAMETERS_WORTH_DROPOUT} at most")
+        return Choice(0.0, f"{sized}; dropout helps above {PARAMETERS_WORTH_DROPOUT}")
     return Choice(0.1, f"about {passes:.0f} passes over the text, and {sized}")
 
 
@@ -233,7 +238,8 @@ def choose_batch_size(tokens: float, *, seq_length: int) -> Choice:
     """Choose the examples per update: small batches learn fastest while updates are few."""
     ladder = ((300e6, 2048), (1e9, 4096), (5e9, 16384), (20e9, 65536))
     tokens_per_step = next((size for limit, size in ladder if tokens < limit), 131072)
-    reason = f"{tokens_per_step:,} tokens an update for a run of about {tokens / 1e6:,.0f} M tokens"
+    run = f"a run of about {tokens / 1e6:,.0f} M tokens"
+    reason = f"{tokens_per_step:,} tokens per update for {run}"
     return Choice(max(8, tokens_per_step // seq_length), reason)
 
 
@@ -250,12 +256,12 @@ def choose_micro_batch(batch_size: int, memory: StepMemory, free_bytes: int) -> 
     if memory.runtime.device.type == "cpu":
         wanted = min(wanted, max(1, CPU_TOKENS_PER_PASS // memory.seq_length))
     if fit >= wanted and wanted == batch_size:
-        return Choice(wanted, "the whole batch at once fits the memory")
+        return Choice(wanted, "the whole batch fits in memory")
     if fit >= wanted:
         return Choice(wanted, f"{CPU_TOKENS_PER_PASS:,} tokens; more are not faster on a CPU")
     reason = (
-        f"what fits {free_bytes / 1e9:,.1f} GB of free memory, by {memory.token_bytes / 1e3:,.1f} "
-        f"KB a token beside {memory.state_bytes / 1e9:,.1f} GB"
+        f"what fits in {free_bytes / 1e9:,.1f} GB of free memory: {memory.state_bytes / 1e9:,.1f} "
+        f"GB for weights, gradients and moments, then {memory.token_bytes / 1e3:,.1f} KB per token"
     )
     return Choice(fit, reason)
 
@@ -266,7 +272,8 @@ def choose_learning_rate(shape: BertConfig, tokens_per_step: int) -> Choice:
     A model as deep as the published ones uses their rate, whatever the batch.
     """
     if shape.num_hidden_layers >= PUBLISHED_DEPTH:
-        return Choice(PUBLISHED_LEARNING_RATE, "as published for so many layers")
+        deep = f"models of {PUBLISHED_DEPTH} layers or more"
+        return Choice(PUBLISHED_LEARNING_RATE, f"the published rate, for {deep}")
     rate = PEAK_LEARNING_RATE * (128 / shape.hidden_size) * (tokens_per_step / 2048) ** 0.5
     rate *= min(1.0, SHALLOW / shape.num_hidden_layers)
     rate = min(PEAK_LEARNING_RATE, max(PUBLISHED_LEARNING_RATE, rate))
@@ -282,11 +289,11 @@ def choose_warmup_steps(num_train_steps: float) -> Choice:
     shortest = min(10, int(num_train_steps) // 3)
     steps = min(10_000, max(round(WARMUP_SHARE * num_train_steps), shortest))
     share = f"{WARMUP_SHARE:.0%} of about {num_train_steps:,.0f} expected steps"
-    return Choice(steps, f"{share}, 10 where they allow")
+    return Choice(steps, f"{share}, at least 10 in runs of 30 or more, at most 10,000")
 
 
-def count_encoder_parameters(config: BertConfig) -> int:
-    """Count the parameters of the encoder with its embeddings, leaving out the heads."""
+def count_bert_parameters(config: BertConfig) -> int:
+    """Count the parameters of `BertModel`: embeddings, layers and pooler."""
     d, f = config.hidden_size, config.intermediate_size
     rows = config.vocab_size + config.max_position_embeddings + config.type_vocab_size
     layer = 4 * d * d + 2 * d * f + 9 * d + f

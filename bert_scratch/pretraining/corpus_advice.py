@@ -115,14 +115,14 @@ def _on_repeats(report: CorpusReport) -> Iterator[str]:
     documents, lines = report.repeated_documents, report.repeated_lines
     if documents.byte_share > MAX_REPEATED_BYTE_SHARE:
         yield (
-            f"{documents.byte_share:.0%} of the text stands in documents that came before; leave "
-            f"one of each: `awk -v RS= -v ORS='\\n\\n' '!seen[$0]++' FILE` for documents between "
-            f"blank lines, `awk '!seen[$0]++' FILE` for lines, `fdupes FOLDER` for files"
+            f"{documents.byte_share:.0%} of the text is in documents that repeat earlier ones; "
+            f"keep one of each: `awk -v RS= -v ORS='\\n\\n' '!seen[$0]++' FILE` for documents "
+            f"between blank lines, `awk '!seen[$0]++' FILE` for lines, `fdupes FOLDER` for files"
         )
     elif lines.byte_share > MAX_REPEATED_BYTE_SHARE:
         yield (
-            f"{lines.byte_share:.0%} of the text stands in lines that came before; if that is "
-            f"boilerplate, take it out: `awk '!NF || !seen[$0]++' FILE` keeps the first of each"
+            f"{lines.byte_share:.0%} of the text is in lines that repeat earlier ones; if that is "
+            f"boilerplate, remove it: `awk '!NF || !seen[$0]++' FILE` keeps the first of each"
         )
 
 

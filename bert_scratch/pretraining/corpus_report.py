@@ -53,7 +53,7 @@ class CorpusReportConfig(CorpusSettings):
     compare_tokenizer: tuple[str, ...] = ()
     """More tokenizers (folder, tokenizer.json or vocab.txt) to compare by pieces per word."""
     max_seq_length: int | None = None
-    """Tokens of an example, for what an epoch would be. Left out: as pretrain would choose."""
+    """Tokens per example, for what an epoch would be. Left out: as pretrain would choose."""
     json: bool = False
     """Print one JSON object instead of lines."""
     output_html: str | None = None

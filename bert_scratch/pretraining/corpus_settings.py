@@ -24,13 +24,13 @@ class CorpusSettings(Settings):
     sentences: str = "auto"
     """How documents are split: auto, rules, lines (one each), pysbd or a function MODULE:NAME."""
     encoding_errors: str = "strict"
-    """What to do with bytes that are not UTF-8: strict stops, replace goes on."""
+    """What to do with bytes that are not UTF-8: strict stops, replace continues."""
     mixture: tuple[str, ...] = ()
-    """How often each --corpus path is drawn: share^0.7, or a weight each. Left out: as they are."""
+    """How often each --corpus path is drawn: share^0.7, or a weight for each. Left out: by size."""
     tokenizer: str | None = None
     """Use this tokenizer (a folder, tokenizer.json or vocab.txt). Left out: one is learned."""
     add_tokens: tuple[str, ...] = ()
-    """Add words to the vocabulary of --tokenizer or --init-checkpoint: a file with one a line, or the words."""  # noqa: E501
+    """Add words to the vocabulary of --tokenizer or --init-checkpoint: a file with one per line, or the words."""  # noqa: E501
     vocab_size: int | None = None
     """Entries of the vocabulary to be learned. Left out: by the amount of text and its script."""
     lowercase: bool | None = None
@@ -40,7 +40,7 @@ class CorpusSettings(Settings):
     word_segmenter: str | None = None
     """Store where words start, told by jieba or by a function MODULE:NAME from text to words."""
     eval_fraction: float | None = None
-    """Share of documents held out. Left out: about 500 KB of text, between 0.1 and 10 %, more of a corpus of few documents."""  # noqa: E501
+    """Share of documents held out. Left out: about 500 KB of text, between 0.1 and 10 %, more if there are few documents."""  # noqa: E501
     num_processes: int | None = None
     """Processes that tokenise. Left out: as many as there are cores. Never changes a byte."""
 

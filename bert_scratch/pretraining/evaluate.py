@@ -24,7 +24,7 @@ from bert_scratch.pretraining.same_vocabulary import check_same_vocabulary
 from bert_scratch.training.all_reduce import IN_ONE_PROCESS, AllReduce
 from bert_scratch.training.objective import PRETRAINING
 from bert_scratch.training.runtime import Runtime, set_up
-from bert_scratch.training.step import sums_of
+from bert_scratch.training.step import evaluation_sums
 
 INTERVAL_EXAMPLES = 1024
 """Number of examples in an evaluation during training; the last evaluation uses all."""
@@ -39,11 +39,11 @@ class EvaluateConfig(ComputeSettings):
     data: str
     """The prepared corpus: a folder from `prepare`, or the corpus/ folder of a run."""
     max_seq_length: int | None = None
-    """Tokens of an example. Left out: of those that the model was trained on, 128 where it does not say."""  # noqa: E501
+    """Tokens per example. Left out: as in the model's training, or 128 if it does not say."""
     pair_task: str | None = None
-    """nsp, sop or none. Left out: what the model was trained for; nsp where it does not say."""
+    """nsp, sop or none. Left out: what the model was trained for; nsp if it does not say."""
     eval_batch_size: int = 64
-    """Examples of a forward pass."""
+    """Examples per forward pass."""
     num_examples: int | None = None
     """Use only this many examples, the first ones. Left out: all of them."""
     dtype: str = "auto"
@@ -173,7 +173,7 @@ def evaluate_model(
             num_examples += batch.input_ids.shape[0]
             yield batch
 
-    sums = sums_of(
+    sums = evaluation_sums(
         model,
         noted(),
         objective=PRETRAINING,

@@ -48,8 +48,8 @@ def extend(
     newest, _ = find_checkpoint(folder.checkpoints)
     if newest is None and (model := folder.newest_model()) is not None:
         raise InputError(
-            f"--extend: {folder.path} has a model and no whole checkpoint to go on from; train its "
-            f"weights in a new run: --init-checkpoint {shlex.quote(str(model))} "
+            f"--extend: {folder.path} has a model but no complete checkpoint to resume from; start "
+            f"a new run from its weights: --init-checkpoint {shlex.quote(str(model))} "
             f"--output-dir ANOTHER"
         )
     steps = _new_horizon(stored, asked, newest)
@@ -64,7 +64,10 @@ def extend(
     if newest is not None and steps is not None and stored.num_train_steps is not None:
         start = _start_again_from(folder, newest, plan_of(stored))
         old, new = (plan_of(config).learning_rate_at(start) for config in (stored, longer))
-        print(f"extended   from {stored.num_train_steps:,} to {steps:,} steps, from step {start:,}")
+        print(
+            f"extended   from {stored.num_train_steps:,} to {steps:,} steps, "
+            f"resuming at step {start:,}"
+        )
         if old != new:
             print(
                 f"note       the {stored.lr_schedule} schedule of the longer run has learning rate "

@@ -201,7 +201,7 @@ def plan(config: PlanConfig) -> PretrainPlan:
         candidates=candidates,
         parameters=parameters,
         outlook=outlook,
-        memory_bytes=memory.peak_bytes(micro_batch_size(settings)),
+        memory_bytes=memory.predicted_peak_bytes(micro_batch_size(settings)),
         disk_bytes=disk_bytes(settings, parameters),
         command=_command(config, report, outlook, filled(settings.pair_task)),
     )
@@ -298,9 +298,9 @@ def describe_plan(made: PretrainPlan) -> list[str]:
     free = shutil.disk_usage(Path.cwd()).free
     return [
         *lines,
-        f"needs      {describe_bytes(made.memory_bytes)} of memory beside the program's own (by "
-        f"the shapes), {describe_bytes(made.disk_bytes)} on disk for checkpoints and models "
-        f"({describe_bytes(free)} free)",
+        f"needs      {describe_bytes(made.memory_bytes)} of memory on top of the program itself "
+        f"(computed from shapes), {describe_bytes(made.disk_bytes)} on disk for checkpoints and "
+        f"models ({describe_bytes(free)} free)",
         f"command    {made.command}",
     ]
 

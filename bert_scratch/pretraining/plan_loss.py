@@ -1,7 +1,7 @@
 """The expected held-out loss of a model of a given size, by a law fitted to measured runs.
 
     loss = unigram entropy x (FLOOR + SEEN / learned ** POWER)
-    1 / learned = (1 / (tokens + head start) + 1 / (TOKENS_PER_PARAMETER x encoder's parameters))
+    1 / learned = (1 / (tokens + head start) + 1 / (USEFUL_TOKENS_PER_PARAMETER x encoder's parameters))
                   x sqrt(0.15 / share of the tokens that is predicted x vocabulary / 8192)
 
 The form is that of Kaplan et al. 2020 (equation 1.5): while a model sees few tokens for its size,
@@ -34,7 +34,7 @@ USUAL_SHARE, USUAL_VOCABULARY = 0.15, 8192
 best-fitting exponent is 0.50 for the vocabulary."""
 POWER = 0.28
 """Exponent from Hoffmann et al. 2022, equation 10."""
-TOKENS_PER_PARAMETER = 20 / 0.15
+USEFUL_TOKENS_PER_PARAMETER = 20 / 0.15
 """Tokens per parameter beyond which size limits learning: the 20 of Hoffmann et al. 2022, counting
 only the 15 % of tokens that give a loss. Not measured here."""
 PASSES_WORTH_MORE = 15.4
@@ -44,7 +44,7 @@ LARGEST_MISS = 0.29
 """Largest error of the expected loss, in nats, on the runs it was fitted to."""
 
 
-def encoder_parameters(shape: BertConfig) -> int:
+def layer_matrix_parameters(shape: BertConfig) -> int:
     """Count the weights of the encoder's matrices, which process each token."""
     d, f = shape.hidden_size, shape.intermediate_size
     return shape.num_hidden_layers * (4 * d * d + 2 * d * f)
@@ -100,7 +100,7 @@ def tokens_learned(
     start = head_start * min(shape.hidden_size, WIDEST) / USUAL_WIDTH
     start = min(start, EARNED * tokens)
     worth = max(1.0, tokens_worth(tokens, distinct_tokens) + start)
-    seen = 1 / (1 / worth + 1 / (TOKENS_PER_PARAMETER * encoder_parameters(shape)))
+    seen = 1 / (1 / worth + 1 / (USEFUL_TOKENS_PER_PARAMETER * layer_matrix_parameters(shape)))
     return seen * math.sqrt(masked_lm_prob / USUAL_SHARE * USUAL_VOCABULARY / vocab_size)
 
 

@@ -27,9 +27,9 @@ def verdict(facts: CorpusFacts, *, passes: float, loss: float | None) -> list[st
     lines = []
     if min(facts.train_documents, facts.eval_documents) < MIN_DOCUMENTS:
         lines.append(
-            f"too few documents: {facts.train_documents} to learn from and "
-            f"{facts.eval_documents} to hold out, and prepare needs two of each; give more "
-            f"text, say what a document is with --documents, or raise --eval-fraction"
+            f"too few documents: {facts.train_documents} for training, {facts.eval_documents} held "
+            f"out; at least two of each are needed: give more text, say what a document is with "
+            f"--documents, or raise --eval-fraction"
         )
     if facts.train_tokens < MIN_TRAIN_TOKENS and loss is not None:
         lines.append(
@@ -39,7 +39,7 @@ def verdict(facts: CorpusFacts, *, passes: float, loss: float | None) -> list[st
     if loss is not None and loss > LITTLE_LEARNED * facts.unigram_entropy:
         lines.append(
             f"too short: the model is expected to learn little more than word frequencies "
-            f"({facts.unigram_entropy:.2f} nats); train longer or take a smaller --preset"
+            f"({facts.unigram_entropy:.2f} nats); train longer or use a smaller --preset"
         )
     if passes > MAX_PASSES:
         lines.append(
@@ -48,7 +48,7 @@ def verdict(facts: CorpusFacts, *, passes: float, loss: float | None) -> list[st
         )
     if lines:
         return lines
-    seen = f"{passes:,.1f} passes over the text ({MAX_PASSES} at most)"
+    seen = f"{passes:,.1f} passes over the text (up to {MAX_PASSES} is fine)"
     pairs = choose_pair_task(facts)
     if pairs.value == "none":
         return [f"train without pairs (--pair-task none): {pairs.reason}; {seen}"]

@@ -96,7 +96,7 @@ def prepare(settings: CorpusSettings, folder: str | Path, *, verify: bool = Fals
     folder = Path(folder)
     with joined_ranks() as ranks:
         if ranks.rank > 0:
-            return _follow(settings, folder, ranks, verify=verify)
+            return _prepare_as_other_rank(settings, folder, ranks, verify=verify)
         text = find_text(settings)
         if (folder / MANIFEST).exists():
             store = _reuse(settings, text, folder, verify=verify)
@@ -106,11 +106,13 @@ def prepare(settings: CorpusSettings, folder: str | Path, *, verify: bool = Fals
             print(f"corpus     {source.evidence}")
         make_output_folder(folder)
         with alone_in(folder):
-            _make(settings, text, folder, ranks)
+            _prepare_as_first_rank(settings, text, folder, ranks)
         return TokenStore(folder)
 
 
-def _make(settings: CorpusSettings, text: Text, folder: Path, ranks: Ranks) -> None:
+def _prepare_as_first_rank(
+    settings: CorpusSettings, text: Text, folder: Path, ranks: Ranks
+) -> None:
     """Plan a corpus, make this rank's shards, and write the manifest when all ranks are done."""
     _open_libraries(settings)
     plan = make_plan(settings, text, folder)
@@ -127,7 +129,7 @@ def _make(settings: CorpusSettings, text: Text, folder: Path, ranks: Ranks) -> N
     _tokenise(settings, folder, text, ranks, finished)
     for other in range(1, ranks.world_size):
         ranks.wait_for(f"rank {other} is done")
-    _finish(folder, text, plan)
+    _write_manifest(folder, text, plan)
     ranks.tell("manifest")
 
 
@@ -139,17 +141,19 @@ def _open_libraries(settings: CorpusSettings) -> None:
         split_document(["A sentence."], settings.sentences)
 
 
-def _follow(settings: CorpusSettings, folder: Path, ranks: Ranks, *, verify: bool) -> TokenStore:
+def _prepare_as_other_rank(
+    settings: CorpusSettings, folder: Path, ranks: Ranks, *, verify: bool
+) -> TokenStore:
     """Make this rank's share of the shards once the first rank has made the plan."""
     if ranks.wait_for("plan") == "made":
         text, plan = find_text(settings), read_json_object(folder / PLAN)
         if corpus_plan.describe_slices(text.slices, text.sources) != plan["slices"]:
             raise InputError(
-                "--corpus: this rank finds other files than the first one; give every machine "
-                "the same"
+                "--corpus: this rank does not find the same files as rank 0; every machine must "
+                "see the same ones"
             )
         text = with_held_out(text, plan)
-        finished = finished_shards(folder, _share(ranks, text))
+        finished = finished_shards(folder, _shards_of_rank(ranks, text))
         _tokenise(settings, folder, text, ranks, finished)
         ranks.tell(f"rank {ranks.rank} is done")
         ranks.wait_for("manifest")
@@ -177,16 +181,16 @@ def _reuse(settings: CorpusSettings, text: Text, folder: Path, *, verify: bool) 
     if differences:
         listing = "\n  ".join(differences)
         raise InputError(
-            f"{folder} holds a corpus prepared otherwise:\n  {listing}\ngive the settings it was "
-            f"prepared with, choose another output folder, or delete {folder}"
+            f"{folder} holds a corpus prepared from other text or settings:\n  {listing}\ngive "
+            f"the settings it was prepared with, choose another output folder, or delete {folder}"
         )
     with suppress(OSError):  # it may be read only
         remove_temporary(folder)  # a kill after writing the manifest may have left them
-    print(f"corpus     prepared already, used as it is: {folder}")
+    print(f"corpus     already prepared in {folder}; reusing it")
     return TokenStore(folder, verify=verify)
 
 
-def _share(ranks: Ranks, text: Text) -> range:
+def _shards_of_rank(ranks: Ranks, text: Text) -> range:
     """Return the shards that this rank makes."""
     return range(ranks.rank, len(text.slices), ranks.world_size)
 
@@ -200,7 +204,7 @@ def _tokenise(
 ) -> None:
     """Make this rank's shards, with a progress bar on a terminal and plain lines otherwise."""
     is_shown = ranks.rank == 0
-    slices = {index: text.slices[index] for index in _share(ranks, text)}
+    slices = {index: text.slices[index] for index in _shards_of_rank(ranks, text)}
     sizes = {index: corpus_plan.text_bytes(part) for index, part in slices.items()}
     total = sum(sizes.values())
     done = sum(size for index, size in sizes.items() if index in finished)
@@ -229,14 +233,14 @@ def _tokenise(
                 print(f"tokenising {done / total:.0%} of {total / 1e6:,.1f} MB", flush=True)
 
 
-def _finish(folder: Path, text: Text, plan: dict[str, Any]) -> None:
+def _write_manifest(folder: Path, text: Text, plan: dict[str, Any]) -> None:
     """Write the manifest once every shard exists and the text has not changed since."""
     records = read_records(folder, len(text.slices))
     _check_split(text, records)
     changed = changed_text(plan, text)
     if changed:
         raise InputError(
-            f"--corpus: changed while it was read: {'; '.join(changed)}; give the command again"
+            f"--corpus: changed while being read: {'; '.join(changed)}; run the command again"
         )
     vocab_size = plan["resolved"]["vocab_size"]
     write_manifest(folder, records, vocab_size=vocab_size, facts=manifest_facts(plan))

@@ -14,6 +14,7 @@ from bert_scratch.pretraining.checkpoint_space import check_disk_space
 from bert_scratch.pretraining.choose_step import fix_length_and_step
 from bert_scratch.pretraining.extend import extend
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
+from bert_scratch.pretraining.resolve import check_warmup
 from bert_scratch.pretraining.result import PretrainResult
 from bert_scratch.pretraining.resume import (
     check_corpus_unchanged,
@@ -40,6 +41,9 @@ from bert_scratch.training.interruption import (
 from bert_scratch.training.run_folder import OnChange, nobody
 from bert_scratch.training.writers import check_writers_installed
 
+_NOTHING = "nothing to do"
+"""What the first rank tells the others when there is no step to make."""
+
 
 def pretrain(asked: PretrainConfig, on_change: OnChange = nobody) -> PretrainResult | None:
     """Start or resume the pretraining that the settings describe; None after a dry run.
@@ -60,7 +64,7 @@ def pretrain(asked: PretrainConfig, on_change: OnChange = nobody) -> PretrainRes
         folder = PretrainRunFolder(Path(asked.output_dir or default_output_dir(asked)), on_change)
         if not ranks.is_first:
             with ending_together(folder, ranks):
-                return _follow_in(folder, asked, ranks)
+                return _run_as_other_rank(folder, asked, ranks)
         folder.create()
         with folder.locked(), ending_together(folder, ranks):
             return _pretrain_in(folder, asked, ranks)
@@ -74,8 +78,8 @@ def _pretrain_in(
     if stored is not None:
         if asked.dry_run:
             raise InputError(
-                f"--dry-run: {folder.path} holds a run already, which would go on; give another "
-                f"--output-dir"
+                f"--dry-run: {folder.path} already holds a run, which this command would resume; "
+                f"give another --output-dir"
             )
         check_corpus_unchanged(asked, folder)
         check_word_vectors_unchanged(asked, folder)
@@ -83,29 +87,29 @@ def _pretrain_in(
             stored = extend(folder, stored, asked)
         if folder.is_done(stored.num_train_steps):
             ranks.tell("start", _NOTHING)
-            print(f"{folder.path}: this run is done; its model is in {folder.model}")
+            print(f"{folder.path}: this run is already finished; the model is in {folder.model}")
             steps = stored.num_train_steps or 0
             return PretrainResult(folder=folder.model, num_train_steps=steps, evaluation=None)
     is_shared = ranks.world_size > 1 and not asked.dry_run
     if is_shared:
         folder.write_end("running", code=0, message="")  # no end of an earlier start is this one's
     try:
-        return _lead_in(folder, asked, stored, ranks)
+        return _run_as_first_rank(folder, asked, stored, ranks)
     except InputError as error:
         if is_shared:
             folder.write_end("failed", code=INPUT_ERROR_EXIT_CODE, message=str(error))
         raise
 
 
-def _lead_in(
+def _run_as_first_rank(
     folder: PretrainRunFolder, asked: PretrainConfig, stored: PretrainConfig | None, ranks: Ranks
 ) -> PretrainResult | None:
     """Do the first rank's part of a run that has something to do, and tell the others theirs."""
     ranks.tell("start", "prepare")
     try:
-        parts = _ready(folder, asked, stored, ranks)
+        parts = _prepare_first_step(folder, asked, stored, ranks)
     except KeyboardInterrupt:
-        message = "stopped before the first step; the same command goes on with what is finished"
+        message = "stopped before the first step; run the same command again to resume"
         # torchrun stops this rank too when it has lost another one, and starts all again.
         state = "stopped" if ranks.world_size == 1 else "interrupted"
         folder.write_end(state, code=Interrupted.exit_code, message=message)
@@ -114,15 +118,14 @@ def _lead_in(
     return None if parts is None else _run(parts, folder)
 
 
-_NOTHING = "nothing to do"
-
-
-def _ready(
+def _prepare_first_step(
     folder: PretrainRunFolder, asked: PretrainConfig, stored: PretrainConfig | None, ranks: Ranks
 ) -> Parts | None:
     """Prepare and resolve everything needed before the first step; None after a dry run."""
     if stored is None:
         _check_machine(asked)
+        if asked.num_train_steps is not None:  # before the corpus is prepared
+            check_warmup(asked, steps=asked.num_train_steps)
         check_word_vectors_exist(asked)
     parts = assemble(stored or asked, prepared_corpus(asked, folder), ranks)
     if stored is not None:
@@ -152,7 +155,7 @@ def _check_machine(asked: PretrainConfig) -> None:
         raise InputError("--packed: its kernels are for GPUs, this run is on a CPU; leave it out")
 
 
-def _follow_in(
+def _run_as_other_rank(
     folder: PretrainRunFolder, asked: PretrainConfig, ranks: Ranks
 ) -> PretrainResult | None:
     """Do another rank's part of what `pretrain` does, with the first rank's settings."""

@@ -51,7 +51,7 @@ class ExampleSettings(Settings):
     """How text becomes training examples."""
 
     max_seq_length: int | None = None
-    """Tokens of an example, [CLS] and [SEP] included. Left out: 64 or 128, by the budget."""
+    """Tokens per example, [CLS] and [SEP] included. Left out: 64 or 128, by the budget."""
     short_seq_prob: float = 0.1
     """Share of examples cut short on purpose, so that short inputs are seen too."""
     pair_task: str | None = None
@@ -117,15 +117,15 @@ class OptimizationSettings(Settings):
     train_batch_size: int | None = None
     """Examples per update. Left out: chosen by the budget."""
     micro_batch_size: int | Literal["auto"] | None = None
-    """Examples per forward pass; fewer need less memory, the result is the same. auto, or left out: as many as fit the free memory (on a CPU no more than are faster together)."""  # noqa: E501
+    """Examples per forward pass; fewer need less memory, the result is the same. auto, or left out: as many as fit in free memory (on a CPU, only while more are faster)."""  # noqa: E501
     learning_rate: float | None = None
     """The peak learning rate. Left out: chosen by width and batch."""
     num_train_steps: int | None = None
-    """Updates in all. Left out, with no time limit: 40 passes over the corpus."""
+    """Total number of updates. Left out, with no time limit: 40 passes over the corpus."""
     num_warmup_steps: int | None = None
-    """Updates of linear climb at the start. Left out: 8 % of the expected updates."""
+    """Updates of linear warm-up at the start. Left out: 8 % of the expected updates."""
     max_train_seconds: float | None = None
-    """Train for about this long: the steps that fit are fixed in the middle of the warm-up. With --num-train-steps too, that many are made."""  # noqa: E501
+    """Train for about this long: the steps that fit are fixed in the middle of the warm-up. If --num-train-steps is given too, it decides."""  # noqa: E501
     lr_schedule: str | None = None
     """linear (continuous), google (drops a little when the warm-up ends) or wsd (stays at the peak, falls at the end; made to be extended)."""  # noqa: E501
     lr_decay_share: float = DECAY_SHARE
@@ -150,18 +150,18 @@ class OptimizationSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings(ComputeSettings):
-    """How the run runs; nothing here changes what is learned but device, dtype and threads."""
+    """How the run runs; only device, dtype and threads change what is learned."""
 
     output_dir: str | None = None
     """The run's folder. Left out: runs/<corpus>-<preset>, or -auto where --preset is left out."""
     resume: str = "auto"
-    """auto continues a run found in the folder, never refuses one, must demands one."""
+    """auto resumes a run found in the folder, never refuses to, must refuses to start a new one."""
     extend: bool = False
     """Make the run in the folder longer: with a larger --num-train-steps or --max-train-seconds."""
     save_steps: int | None = None
-    """Updates between checkpoints. Left out: a fifth of the run, 15 minutes at most."""
+    """Updates between checkpoints. Left out: a fifth of the run, at most 15 minutes."""
     keep_checkpoints: int = 2
-    """How many of the newest checkpoints stay."""
+    """How many of the newest checkpoints are kept."""
     eval_steps: int | None = None
     """Updates between evaluations. Left out: a tenth of the run."""
     logging_steps: int | None = None
@@ -169,9 +169,9 @@ class RunSettings(ComputeSettings):
     dtype: str = "auto"
     """Dtype of matrix products: auto, float32, bfloat16 or float16; weights are always float32."""
     packed: bool | None = None
-    """Lay the rows of a forward pass one behind the other, without padding. Left out: on a GPU if it measures faster; not for a CPU."""  # noqa: E501
+    """Lay the rows of a forward pass one behind the other, without padding. Left out: on a GPU if measured to be faster. Not available on a CPU."""  # noqa: E501
     compile: bool | None = None
-    """Compile the steps: fewer and larger kernels, for few shapes of a micro-batch. Left out: on a GPU if it measures faster, on a CPU never."""  # noqa: E501
+    """Compile the steps: fewer and larger kernels, for few shapes of a micro-batch. Left out: on a GPU if measured to be faster, never on a CPU."""  # noqa: E501
     activation_checkpointing: bool = False
     """Recompute each layer in the backward pass: less memory, a third more time, the same bits."""
     deterministic: bool = False
@@ -185,7 +185,7 @@ class RunSettings(ComputeSettings):
     report_to: tuple[str, ...] = ()
     """Send the curves to tensorboard, wandb or trackio too; several at once are possible."""
     profile: int = 0
-    """Profile so many updates, after five: prints where a step goes and writes profile.json.gz for Chrome's tracing or Perfetto; the run goes on."""  # noqa: E501
+    """Profile this many updates, after the first five: prints where a step's time goes and writes profile.json.gz for Chrome's tracing or Perfetto; the run continues."""  # noqa: E501
     dry_run: bool = False
     """Print what the run would be, with one real step's time and memory, and stop."""
 

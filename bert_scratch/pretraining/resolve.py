@@ -9,7 +9,6 @@ from typing import TypeVar
 
 import torch
 
-from bert_scratch.batch import Batch
 from bert_scratch.config import BertConfig, InputError, flag_of
 from bert_scratch.model.attention import has_packed_attention
 from bert_scratch.model.devices import DTYPES
@@ -17,10 +16,7 @@ from bert_scratch.pretraining import choices
 from bert_scratch.pretraining.choices import Budget, Choice
 from bert_scratch.pretraining.corpus_facts import CorpusFacts
 from bert_scratch.pretraining.pretrain_config import ModelSettings, PretrainConfig
-from bert_scratch.training.compiled import Compiled, FewShapes
 from bert_scratch.training.memory import StepMemory
-from bert_scratch.training.objective import PRETRAINING, Objective
-from bert_scratch.training.packing import PackedRows
 from bert_scratch.training.runtime import Runtime
 from bert_scratch.training.schedule import DECAY_SHARE
 
@@ -96,8 +92,8 @@ def _check_together(config: PretrainConfig, shape: BertConfig, *, shape_is_fixed
         )
     if config.optimizer == "muon" and not config.adam_bias_correction:
         raise InputError(
-            "--optimizer muon goes with torch's AdamW, which corrects its moments; leave it out "
-            "with --recipe google and with --no-adam-bias-correction"
+            "--optimizer muon works only with torch's AdamW, which corrects its moments; leave it "
+            "out with --recipe google and with --no-adam-bias-correction"
         )
     if config.compile and config.deterministic and config.device != "cpu":
         raise InputError(
@@ -200,6 +196,9 @@ def resolve_length(
         config: from `resolve`.
         num_examples: examples in one pass over the corpus.
         step_s: measured seconds of one update.
+
+    Raises:
+        InputError: if the warm-up that the user gave is longer than the run.
     """
     reasons = []
     if config.num_train_steps is None and config.max_train_seconds is None:
@@ -212,6 +211,7 @@ def resolve_length(
         expected = float(config.num_train_steps)
     else:
         expected = max(1.0, filled(config.max_train_seconds) / step_s)
+    check_warmup(config, steps=expected, step_s=step_s)
     if config.num_warmup_steps is None:
         warmup = choices.choose_warmup_steps(expected)
         config = config.replace(num_warmup_steps=warmup.value)
@@ -219,6 +219,32 @@ def resolve_length(
     if config.num_train_steps is not None:
         config = with_intervals(config, step_s=step_s)
     return config, reasons
+
+
+def check_warmup(config: PretrainConfig, *, steps: float, step_s: float | None = None) -> None:
+    """Refuse a warm-up longer than the run: its learning rate would never reach the peak.
+
+    Args:
+        config: settings of a new run; a warm-up that was left out is not checked.
+        steps: updates that the run makes, or is expected to make in its time.
+        step_s: measured seconds of one update; None if not needed.
+
+    Raises:
+        InputError: naming both lengths.
+    """
+    warmup = config.num_warmup_steps
+    if warmup is None or warmup <= steps:
+        return
+    length = f"the run's {steps:,.0f} steps"
+    if config.num_train_steps is None and step_s is not None:
+        length = (
+            f"the {steps:,.0f} steps that fit in --max-train-seconds {config.max_train_seconds:g} "
+            f"at {step_s * 1e3:.1f} ms per step"
+        )
+    raise InputError(
+        f"--num-warmup-steps {warmup:,} is more than {length}, so the learning rate would never "
+        f"reach its peak; lower it, or leave it out"
+    )
 
 
 def with_intervals(config: PretrainConfig, *, step_s: float) -> PretrainConfig:
@@ -244,28 +270,13 @@ def micro_batch_size(config: PretrainConfig) -> int:
     return config.micro_batch_size
 
 
-def objective_of(config: PretrainConfig) -> Objective[Batch]:
-    """Return the objective of a run, compiled if so chosen."""
-    return Compiled(PRETRAINING) if config.compile else PRETRAINING
-
-
-def arrangement_of(config: PretrainConfig) -> PackedRows | FewShapes | None:
-    """Return what packs micro-batches, or pads them to few shapes for the compiler, or None."""
-    length, share = filled(config.max_seq_length), filled(config.masked_lm_prob)
-    if config.packed:
-        return PackedRows(
-            max_seq_length=length, masked_lm_prob=share, for_compiler=bool(config.compile)
-        )
-    return FewShapes(max_seq_length=length, masked_lm_prob=share) if config.compile else None
-
-
 def why_not_packed(config: PretrainConfig, shape: BertConfig) -> str | None:
     """Return why `packed_attention` cannot compute a run with these settings; None if it can."""
     device, dtype = torch.device(config.device), DTYPES[config.dtype]
     if not has_packed_attention(device, dtype, shape.head_size):
         return (
             "its attention kernels are for GPUs of compute capability 8.0 and newer, float16 or "
-            "bfloat16, and head sizes that are multiples of 8, 256 at most; here "
+            "bfloat16, and head sizes that are multiples of 8, at most 256; here "
             f"{device}, {config.dtype} and {shape.head_size}"
         )
     if config.deterministic:

@@ -81,7 +81,7 @@ def unused_time(asked: PretrainConfig, progress: Progress) -> list[str]:
     if limit_s is None or asked.num_train_steps is not None or used_s > WELL_USED * limit_s:
         return []
     return [
-        f"time       {duration(used_s)} of {duration(limit_s)} were used: a step took longer when "
-        f"their number was fixed; the same command with --extend --num-train-steps "
-        f"{int(limit_s * progress.step / used_s)} goes on"
+        f"time       only {duration(used_s)} of {duration(limit_s)} used: steps became faster "
+        f"after their number was fixed. To use the rest, add --extend --num-train-steps "
+        f"{int(limit_s * progress.step / used_s)} to the same command"
     ]

@@ -37,16 +37,17 @@ def stored_run(folder: PretrainRunFolder, asked: PretrainConfig) -> PretrainConf
     if stored is None:
         if asked.resume == "must" or asked.extend:
             flag = "--extend" if asked.extend else "--resume must"
-            raise InputError(f"{flag}: {folder.path} holds no run to go on with")
+            raise InputError(f"{flag}: there is no run to resume in {folder.path}")
         return None
     if asked.resume == "never":
         raise InputError(
-            f"--resume never: {folder.path} holds a run; give another --output-dir or remove it"
+            f"--resume never: {folder.path} already holds a run; give another "
+            f"--output-dir or delete it"
         )
     may_change = MAY_CHANGE_ON_RESUME | (HORIZON if asked.extend else set())
     changes = folder.changes(asked, may_change=may_change)
     if changes:
-        raise changed_world(folder, "other settings", changes)
+        raise run_differs(folder, "other settings", changes)
     if stored.lr_schedule != "wsd":  # older versions took a share with every schedule
         stored = stored.replace(lr_decay_share=DECAY_SHARE)
     if stored.init_word_vectors is None and stored.init_checkpoint is None:
@@ -64,7 +65,7 @@ def check_corpus_unchanged(asked: PretrainConfig, folder: PretrainRunFolder) -> 
         return
     changes = check_same_corpus(folder.corpus, corpus_settings(asked))
     if changes:
-        raise changed_world(folder, "another corpus", changes)
+        raise run_differs(folder, "another corpus", changes)
 
 
 def check_word_vectors_exist(asked: PretrainConfig) -> None:
@@ -99,7 +100,7 @@ def check_word_vectors_unchanged(asked: PretrainConfig, folder: PretrainRunFolde
     stored = read_json_object(folder.word_vectors)
     if not file.is_file() or durable.file_digest(file) != stored:
         change = f"--init-word-vectors {file}: is not the file the run began with"
-        raise changed_world(folder, "other word vectors", [change])
+        raise run_differs(folder, "other word vectors", [change])
 
 
 def _word_vectors_file(asked: PretrainConfig) -> Path | None:
@@ -107,7 +108,7 @@ def _word_vectors_file(asked: PretrainConfig) -> Path | None:
     return None if value in (None, CORPUS_VECTORS, NO_VECTORS) else Path(value)
 
 
-def changed_world(folder: PretrainRunFolder, what: str, changes: list[str]) -> InputError:
+def run_differs(folder: PretrainRunFolder, what: str, changes: list[str]) -> InputError:
     """Return the error: what differs, and the three commands that make sense.
 
     Args:
@@ -118,17 +119,17 @@ def changed_world(folder: PretrainRunFolder, what: str, changes: list[str]) -> I
     listing = "\n  ".join(changes)
     model = folder.newest_model()
     lines = [
-        f"{folder.path} holds a run with {what}:\n  {listing}\nWhat makes sense instead:",
-        "  a new run               the same command with --output-dir ANOTHER",
+        f"{folder.path} holds a run with {what}:\n  {listing}\nYou can instead:",
+        "  start a new run                   the same command with --output-dir ANOTHER",
     ]
     if model is not None:
         lines += [
-            f"  its weights, new world  the same command with "
+            f"  start a new run from its weights  the same command with "
             f"--init-checkpoint {shlex.quote(str(model))} --output-dir ANOTHER,",
-            "                          without the flags of the model's shape and vocabulary",
+            f"{'':36}without the flags of the model's shape and vocabulary",
         ]
     lines.append(
-        f"  the old run, longer     bert-scratch pretrain --config "
+        f"  train the old run longer          bert-scratch pretrain --config "
         f"{shlex.quote(str(folder.asked))} --extend --num-train-steps MORE"
     )
     return InputError("\n".join(lines))
@@ -148,11 +149,14 @@ def check_same_store(checkpoint: Path, corpus_sha256: str, folder: PretrainRunFo
     state = read_json_object(checkpoint / STATE)
     if state.get("corpus_sha256", corpus_sha256) != corpus_sha256:
         change = "--data: the prepared corpus is not the one the run was trained on"
-        raise changed_world(folder, "another corpus", [change])
+        raise run_differs(folder, "another corpus", [change])
     then, now = state.get("versions", {}), versions()
     for name in sorted(then.keys() & now.keys()):
         if then[name] != now[name]:
-            print(f"note       {name} was {then[name]}, is {now[name]}: the bits may differ")
+            print(
+                f"note       {name} was {then[name]} and is now {now[name]}: results may "
+                f"differ in the last bits"
+            )
 
 
 def with_run_settings(stored: PretrainConfig, asked: PretrainConfig) -> PretrainConfig:
@@ -173,11 +177,11 @@ def newest_checkpoint(folder: PretrainRunFolder) -> Path | None:
     if problems and checkpoint is None:
         listing = "\n  ".join(problems)
         raise InputError(
-            f"{folder.path} has no whole checkpoint to go on from:\n  {listing}\n"
-            f"remove {folder.checkpoints} to begin this run again, or give another --output-dir"
+            f"{folder.path} has no complete checkpoint to resume from:\n  {listing}\n"
+            f"delete {folder.checkpoints} to start this run over, or give another --output-dir"
         )
     for problem in problems:
-        print(f"not used: {problem}", file=sys.stderr)
+        print(f"warning    checkpoint ignored: {problem}", file=sys.stderr)
     return checkpoint
 
 

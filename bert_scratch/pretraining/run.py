@@ -20,7 +20,11 @@ from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.pretraining.assemble import Parts
 from bert_scratch.pretraining.choices import CORPUS_VECTORS
 from bert_scratch.pretraining.evaluate import INTERVAL_EXAMPLES, Evaluation, evaluate_model
-from bert_scratch.pretraining.held_out import LOSS, HeldOut, strange_first_loss
+from bert_scratch.pretraining.evaluation_history import (
+    LOSS,
+    EvaluationHistory,
+    strange_first_loss,
+)
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.resolve import with_intervals
 from bert_scratch.pretraining.result import PretrainResult, unused_time, write_result
@@ -41,7 +45,7 @@ from bert_scratch.training.metrics import Display, MetricsLog
 from bert_scratch.training.objective import PRETRAINING
 from bert_scratch.training.peers import PeerEnded
 from bert_scratch.training.profiling import profiled
-from bert_scratch.training.step import NonFinite, sums_of
+from bert_scratch.training.step import NonFinite, evaluation_sums
 from bert_scratch.training.versions import versions
 from bert_scratch.training.watchdog import Watchdog
 from bert_scratch.training.writers import Writers
@@ -58,8 +62,7 @@ class Run:
     def __init__(self, parts: Parts, folder: PretrainRunFolder, all_reduce: AllReduce) -> None:
         self.parts, self.folder, self.all_reduce = parts, folder, all_reduce
         self.ranks, self.stop = all_reduce.ranks, all_reduce.stop
-        found = self.ranks.from_first("checkpoint", lambda: str(newest_checkpoint(folder)))
-        checkpoint = None if found == str(None) else Path(found)
+        checkpoint = self._checkpoint()
         self.corpus_sha256 = corpus_digest(parts.store.folder)
         if checkpoint is not None:
             check_same_store(checkpoint, self.corpus_sha256, folder)
@@ -93,7 +96,7 @@ class Run:
             folder.metrics if is_first else None, keep_through_step=kept, writers=writers
         )
         self.display = Display(first_step=self.progress.step, has_bar=is_first)
-        self.held_out: HeldOut | None = None  # only on the first rank
+        self.history: EvaluationHistory | None = None  # only on the first rank
         self.fill_ins = FillIns(
             folder.fill_ins if is_first else None,
             parts.store,
@@ -101,10 +104,22 @@ class Run:
             keep_through_step=kept,
         )
         if is_first:
-            self.held_out = HeldOut(self.log, self.display, folder.best, step=self.progress.step)
-        self.interval_examples = list(parts.held_out(INTERVAL_EXAMPLES))
+            self.history = EvaluationHistory(
+                self.log, self.display, folder.best, step=self.progress.step
+            )
+        self.interval_examples = list(parts.eval_batches(INTERVAL_EXAMPLES))
         self.watchdog = Watchdog(parts.config.hang_timeout_s)
         self.evaluation_s = 0.0
+
+    def _checkpoint(self) -> Path | None:
+        """Return the checkpoint to go on from, the same on all ranks; None at the start."""
+
+        def say() -> str:
+            newest = newest_checkpoint(self.folder)
+            return json.dumps(None if newest is None else str(newest))
+
+        path = json.loads(self.ranks.from_first("checkpoint", say))
+        return None if path is None else Path(path)
 
     @torch.no_grad()
     def _start_alike(self) -> None:
@@ -133,7 +148,7 @@ class Run:
                 log=self.log,
                 display=self.display,
                 stop=self.stop,
-                token_s_at_peak=self.parts.token_s_at_peak(),
+                peak_tokens_per_s=self.parts.peak_tokens_per_s(),
             )
             if self.stop:
                 self._stop()
@@ -175,7 +190,7 @@ class Run:
 
     def _evaluate(self, model: nn.Module) -> dict[str, float]:
         start = time.perf_counter()
-        sums = sums_of(
+        sums = evaluation_sums(
             model,
             self.watchdog.watch(self.interval_examples),
             objective=PRETRAINING,
@@ -189,7 +204,7 @@ class Run:
     def _evaluate_if_due(self) -> None:
         """Evaluate fresh weights, or catch up on an evaluation that a stop interrupted."""
         step, every = self.progress.step, self.parts.plan().eval_steps
-        is_done = self._first_knows("evaluated", lambda held_out: int(held_out.is_evaluated(step)))
+        is_done = self._first_knows("evaluated", lambda history: history.is_evaluated(step))
         if is_done or step == self.parts.config.num_train_steps or step % every:
             return
         self.model.eval()
@@ -204,8 +219,8 @@ class Run:
 
     def _on_evaluated(self, progress: Progress, values: dict[str, float]) -> bool:
         # After a stop only part of the examples were evaluated.
-        if self.held_out is not None and not self.stop:
-            self.held_out.add(
+        if self.history is not None and not self.stop:
+            self.history.add(
                 progress,
                 values,
                 num_train_steps=self.parts.config.num_train_steps,
@@ -233,9 +248,14 @@ class Run:
         config = with_intervals(config.replace(num_train_steps=steps), step_s=step_s)
         self.folder.store_resolved(config)
         self.display.line(
-            f"horizon    {steps:,} steps fit {config.max_train_seconds:g} s at "
-            f"{step_s * 1e3:.1f} ms a step; fixed and stored"
+            f"horizon    {steps:,} steps fit in {config.max_train_seconds:g} s at "
+            f"{step_s * 1e3:.1f} ms per step; the number is now fixed"
         )
+        if (config.num_warmup_steps or 0) > steps:
+            self.display.line(
+                f"warning    --num-warmup-steps {config.num_warmup_steps:,} is more than these "
+                f"steps: the learning rate never reaches its peak"
+            )
         return config
 
     def _save(self, progress: Progress) -> None:
@@ -266,9 +286,9 @@ class Run:
         """Save a checkpoint to resume from, then raise `Interrupted`."""
         reason = f"stopped by {self.stop.signal_name} after {self.progress.step:,} steps"
         if self.parts.config.num_train_steps is None:
-            message = f"{reason}, before anything worth saving; the same command starts again"
+            message = f"{reason}; nothing was saved yet, so the same command starts over"
         else:
-            message = f"{reason}; the same command goes on"
+            message = f"{reason}; run the same command again to resume"
 
         def save() -> None:
             if self.parts.config.num_train_steps is not None:
@@ -294,8 +314,8 @@ class Run:
         model, step = self._best_model()
         if step != progress.step:
             self.display.line(
-                f"best       the model of step {step:,}: its held-out loss was lower than that "
-                f"of the last step"
+                f"best       keeping the model of step {step:,}: its held-out loss is lower than "
+                f"the last step's"
             )
             evaluation = self._evaluate_all(model)
         self.ranks.leave_together(lambda: self._write_result(model, step, evaluation))
@@ -323,7 +343,7 @@ class Run:
         sys.stdout.flush()
 
     def _evaluate_all(self, model: BertForPreTraining) -> Evaluation:
-        examples = takewhile(lambda _: not self.stop, self.parts.held_out(None))
+        examples = takewhile(lambda _: not self.stop, self.parts.eval_batches(None))
         evaluation = evaluate_model(
             model,
             self.watchdog.watch(examples),
@@ -338,23 +358,26 @@ class Run:
     def _best_model(self) -> tuple[BertForPreTraining, int]:
         """Return the model with the lowest held-out loss (the last on a tie), and its step."""
         last = (self.model, self.progress.step)
-        best_step = self._first_knows("best", lambda held_out: held_out.best_step())
+        best_step = self._first_knows("best", lambda history: history.best_step())
         if best_step < 0:
             return last
         loss = self._evaluate(self.model)[LOSS]
         if self.stop:
             self._stop()
-        if self._first_knows("last", lambda held_out: int(loss <= held_out.best_loss())):
+        if self._first_knows("last", lambda history: loss <= history.best_loss()):
             return last
         best = BertForPreTraining.from_pretrained(self.folder.best).to(self.parts.runtime.device)
         return best, best_step
 
-    def _first_knows(self, event: str, number: Callable[[HeldOut], int]) -> int:
-        """Return on every rank a number that only the first rank, with `held_out`, knows."""
-        held_out = self.held_out
-        return int(
-            self.ranks.from_first(event, lambda: "" if held_out is None else str(number(held_out)))
-        )
+    def _first_knows(self, event: str, answer: Callable[[EvaluationHistory], int]) -> int:
+        """Return on every rank a number or truth that only the first rank's history tells."""
+
+        def say() -> str:
+            assert self.history is not None  # the first rank has one
+            return json.dumps(answer(self.history))
+
+        found: int = json.loads(self.ranks.from_first(event, say))
+        return found
 
     def _status(self, state: str, code: int, message: str) -> None:
         if self.ranks.is_first:

@@ -15,13 +15,14 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
-from bert_scratch.config import BertConfig, InputError
+from bert_scratch.config import BertConfig, InputError, first_few
 from bert_scratch.data.store import TokenStore
 from bert_scratch.data.wordpiece import has_tokenizer, load_tokenizer, vocab_size_of
 from bert_scratch.inference.word_embeddings import (
     InitialEmbeddings,
     word_embeddings_from_vectors,
 )
+from bert_scratch.model.folder import read_config
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.model.weight_files import find_folder
 from bert_scratch.pretraining.added_tokens import pieces_of_added
@@ -163,11 +164,11 @@ def initial_shape(
         added: from `new_tokens`.
 
     Raises:
-        InputError: if the checkpoint has too few rows for the corpus.
+        InputError: if the checkpoint is not a BERT, or has too few rows for the corpus.
     """
     if config.init_checkpoint is None:
         return None
-    shape = BertForPreTraining.from_pretrained(config.init_checkpoint, new_head=True).config
+    shape = read_config(find_folder(config.init_checkpoint))
     needed = vocab_size_of(tokenizer)
     if shape.vocab_size < needed and not added:
         raise InputError(
@@ -187,14 +188,10 @@ def describe_new_rows(
     def token(number: int) -> str:
         return str(tokenizer.id_to_token(number))
 
-    words = [
-        f"{token(number)} ({' '.join(map(token, ids))})"
-        for number, ids in list(pieces.items())[:_SHOWN]
-    ]
-    more = ", ..." if len(pieces) > _SHOWN else ""
-    line = f"{len(pieces)} new rows, the means of their pieces: {', '.join(words)}{more}"
+    words = [f"{token(number)} ({' '.join(map(token, ids))})" for number, ids in pieces.items()]
+    line = f"{len(pieces)} new rows, the means of their pieces: {first_few(words, _SHOWN)}"
     unseen = [token(number) for number in pieces if not store.token_counts[number]]
     if unseen:
-        shown = ", ".join(unseen[:_SHOWN]) + (", ..." if len(unseen) > _SHOWN else "")
+        shown = first_few(unseen, _SHOWN)
         line += f"; {len(unseen)} do not occur in the text and learn nothing: {shown}"
     return line

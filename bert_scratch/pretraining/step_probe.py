@@ -133,6 +133,6 @@ def _probe_made_up(config: BertConfig, batch: Batch, runtime: Runtime) -> StepPr
 def does_not_fit(micro_batch_size: int, device: torch.device) -> InputError:
     """Return the error for a forward pass too large for a GPU, saying what to do."""
     return InputError(
-        f"--micro-batch-size {micro_batch_size} does not fit the memory of {device}; "
+        f"--micro-batch-size {micro_batch_size} does not fit in the memory of {device}; "
         f"lower it, --max-seq-length or the model's size, or use --activation-checkpointing"
     )

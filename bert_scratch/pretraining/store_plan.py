@@ -46,7 +46,7 @@ def make_plan(settings: CorpusSettings, text: Text, folder: Path) -> dict[str, A
     stored = read_json_object(path) if path.exists() else {}
     read_at = time.time() - _CLOCK_S
     if stored and _still_holds(stored, settings, text, folder):
-        print(f"corpus     going on with what is finished in {folder}")
+        print(f"corpus     resuming the preparation in {folder}")
         remove_temporary(folder)
         return stored
     _remove_unfinished(path)
@@ -54,7 +54,8 @@ def make_plan(settings: CorpusSettings, text: Text, folder: Path) -> dict[str, A
     eval_fraction = settings.eval_fraction
     if eval_fraction is None:
         eval_fraction = corpus_plan.choose_eval_fraction(text)
-        print(f"chosen     --eval-fraction {eval_fraction:.4g}: of about {text.num_bytes:,} bytes")
+        size = f"about {text.num_bytes:,} bytes of text"
+        print(f"chosen     --eval-fraction {eval_fraction:.4g}: for {size}")
     rules = replace(text.rules, eval_fraction=eval_fraction)
     tokenizer, report = given_tokenizer(settings), None
     if tokenizer is None:
@@ -88,8 +89,8 @@ def _remove_unfinished(plan: Path) -> None:
     whole = [path for path in left if path.suffix != ".tmp"]  # a kill may leave .tmp files
     if whole and plan not in whole:
         raise InputError(
-            f"{whole[0]}: is named as a prepared corpus names its files, but there is no {PLAN} "
-            f"beside it; choose another --output-dir, or delete it"
+            f"{whole[0]}: has a name that prepared corpora use, but there is no {PLAN} next to "
+            f"it; choose another --output-dir, or delete it"
         )
     for path in sorted(left, key=plan.__eq__):
         path.unlink()

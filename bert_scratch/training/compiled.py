@@ -15,9 +15,9 @@ from bert_scratch.training.objective import BatchT, Objective
 from bert_scratch.training.packing import NUM_SIZES
 
 NUM_WIDTHS = 4
-MAX_SHAPES = 2 * NUM_WIDTHS
+MAX_PADDED_SHAPES = 2 * NUM_WIDTHS
 """Most shapes of padded micro-batches: a step's last one may have fewer rows, of any width."""
-MOST_PACKED = 4 * NUM_SIZES
+MAX_PACKED_SHAPES = 4 * NUM_SIZES
 """Most shapes of packed micro-batches; a few have room for more predictions than usual."""
 
 
@@ -80,7 +80,7 @@ class Compiled(Generic[BatchT]):
         )
         dynamo = torch._dynamo.config
         # a trial before the run may already have compiled the same shapes for another model
-        dynamo.recompile_limit = max(dynamo.recompile_limit, 2 * MOST_PACKED)
+        dynamo.recompile_limit = max(dynamo.recompile_limit, 2 * MAX_PACKED_SHAPES)
 
     def loss(self, model: nn.Module, micro_batch: BatchT, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the objective's `loss` returns."""

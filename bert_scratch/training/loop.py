@@ -129,8 +129,9 @@ class Hooks(Generic[BatchT]):
     on_evaluated: Callable[[Progress, dict[str, float]], bool]
     """(progress, result of evaluate) -> whether to continue; False ends training early."""
     save: Callable[[Progress], None]
-    fix_horizon: Callable[[Progress, float], Plan]
-    """(progress, seconds per step) -> the plan with its number of steps."""
+    fix_horizon: Callable[[Progress, float], Plan] | None = None
+    """(progress, seconds per step) -> the plan with its number of steps; needed if the plan that
+    the loop starts with has none."""
 
 
 def train(
@@ -142,7 +143,7 @@ def train(
     log: MetricsLog,
     display: Display,
     stop: StopRequest,
-    token_s_at_peak: float,
+    peak_tokens_per_s: float,
 ) -> None:
     """Train from `progress.step` to the plan's last step, or until a stop is requested.
 
@@ -154,7 +155,7 @@ def train(
         log: receives a train line every `logging_steps` and an eval line every `eval_steps`.
         display: what the person at the terminal sees.
         stop: polled between steps; with several ranks, that of the updater's `all_reduce`.
-        token_s_at_peak: seconds per token if all its computation ran at the machine's peak, for
+        peak_tokens_per_s: tokens per second if all computation ran at the machine's peak, for
             `mfu`.
 
     Raises:
@@ -182,9 +183,10 @@ def train(
         progress.step += 1
         unread.append(made)
         # A GPU computes this update while the host reads the one before.
-        num_may_wait = updater.runtime.reads_late and not plan.pauses_after(progress.step)
-        while len(unread) > num_may_wait:
-            grad_norms = _count(unread.popleft(), progress, plan, display) or grad_norms
+        reads_late = updater.runtime.reads_late and not plan.pauses_after(progress.step)
+        num_left_unread = 1 if reads_late else 0
+        while len(unread) > num_left_unread:
+            grad_norms = _read_result(unread.popleft(), progress, plan, display) or grad_norms
         progress.window.data_wait_s += data_wait_s
         step_s = time.perf_counter() - step_start
         progress.window.step_s += step_s
@@ -194,12 +196,13 @@ def train(
         if plan.num_train_steps is None:
             step_seconds.append(step_s)
             if progress.step == plan.calibration_steps:
+                assert hooks.fix_horizon is not None
                 plan = hooks.fix_horizon(progress, settled_step_s(step_seconds))
         last = progress.step == plan.num_train_steps
         if plan.logs_after(progress.step) and progress.window.steps:
             values = updater.objective.means(progress.window.sums)
             values |= {"learning_rate": learning_rate} | grad_norms | module_norms.of_weights()
-            values = _log_window(progress, plan, log, values, token_s_at_peak)
+            values = _log_window(progress, plan, log, values, peak_tokens_per_s)
             display.line(metrics.describe(progress.step, plan.num_train_steps, values))
         if progress.step % plan.eval_steps == 0 and not last:
             model.eval()
@@ -211,7 +214,7 @@ def train(
         if last:
             break
     while unread:  # a stop came before the last result was read
-        _count(unread.popleft(), progress, plan, display)
+        _read_result(unread.popleft(), progress, plan, display)
     batches.close()
 
 
@@ -224,7 +227,7 @@ def settled_step_s(seconds: Sequence[float]) -> float:
     return fmean(settled[: len(settled) - len(settled) // 20])
 
 
-def _count(
+def _read_result(
     made: PendingUpdate, progress: Progress, plan: Plan, display: Display
 ) -> dict[str, float]:
     """Add the result of an update to the progress; return its gradient norms, if any.
@@ -240,7 +243,9 @@ def _count(
             raise
         progress.skipped += 1
         progress.tokens += error.num_tokens
-        display.line(f"skipped    {progress.skipped} of {plan.skip_non_finite}: {error}")
+        display.line(
+            f"skipped    {progress.skipped} of at most {plan.skip_non_finite} updates: {error}"
+        )
         return {}
     progress.window.add(result.sums)
     progress.window.tokens += result.num_tokens
@@ -257,7 +262,7 @@ def _log_window(
     plan: Plan,
     log: MetricsLog,
     values: dict[str, float],
-    token_s_at_peak: float,
+    peak_tokens_per_s: float,
 ) -> dict[str, float]:
     """Write a train line of values averaged since the last one, and start a new window."""
     window = progress.window
@@ -270,7 +275,7 @@ def _log_window(
         **values,
         tokens=progress.tokens,
         elapsed_s=progress.elapsed_s,
-        mfu=values["tokens_per_s"] * token_s_at_peak,
+        mfu=values["tokens_per_s"] / peak_tokens_per_s,
     )
     if plan.num_train_steps is not None and window.steps:
         remaining = plan.num_train_steps - progress.step

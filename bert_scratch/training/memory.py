@@ -116,7 +116,7 @@ class StepMemory:
         left = USABLE_SHARE * free_bytes - self.state_bytes
         return max(1, int(left / (self.seq_length * self.token_bytes)))
 
-    def peak_bytes(self, rows: int) -> int:
+    def predicted_peak_bytes(self, rows: int) -> int:
         """Return the memory that updates need on top of the process without a model."""
         return self.state_bytes + round(rows * self.seq_length * self.token_bytes)
 
@@ -162,7 +162,7 @@ def _left_in_container(root: str = "/sys/fs/cgroup") -> int:
 
 
 def reset_peak(device: torch.device) -> None:
-    """Make `peak_bytes` measure from here on (on Linux and on a GPU)."""
+    """Make `measured_peak_bytes` measure from here on (on Linux and on a GPU)."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
@@ -170,7 +170,7 @@ def reset_peak(device: torch.device) -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def peak_bytes(device: torch.device) -> int:
+def measured_peak_bytes(device: torch.device) -> int:
     """Return the peak memory, of the process or on a GPU of its allocator."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)

@@ -8,11 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 
-from bert_scratch.batch import WIDTH_MULTIPLE, Batch, rounded_up
+from bert_scratch.batch import SIZE_MULTIPLE, WIDTH_MULTIPLE, Batch, rounded_up
 from bert_scratch.model.losses import IGNORED_LABEL
 
-STEP = 64
-"""Sizes are multiples of this many tokens: a few sizes can reuse memory and kernels."""
 NUM_SIZES = 16
 """Number of sizes of full micro-batches for the compiler, which compiles each anew."""
 
@@ -28,7 +26,7 @@ class PackedRows:
 
     def __call__(self, batch: Batch) -> Batch:
         """Return the same examples packed into one row; losses and gradients do not change."""
-        step = STEP
+        step = SIZE_MULTIPLE
         if self.for_compiler:
             most_tokens = len(batch.input_ids) * self.max_seq_length
             step = rounded_up(math.ceil(most_tokens / NUM_SIZES), WIDTH_MULTIPLE)

@@ -34,7 +34,7 @@ _UNWINDING_S = 15.0
 _FAILURE = "failure"
 _LEFT = "left"
 _GONE = "gone"
-AGAIN = "the same command goes on with what is finished"
+AGAIN = "run the same command again to resume"
 
 
 class PeerEnded(Exception):
@@ -182,7 +182,7 @@ class Watch:
         if heard == _LEFT or now - self._since <= SILENCE_S:
             return None
         return PeerEnded(
-            f"rank {self._rank} ends because rank {self._next} has not been heard of for "
+            f"rank {self._rank} ends because rank {self._next} has not been heard from for "
             f"{SILENCE_S:.0f} s: it was killed or its machine is gone; {AGAIN}",
             STOPPED_EXIT_CODE,
             was_lost=True,

@@ -21,8 +21,8 @@ from bert_scratch.training.step import BACKWARD, FORWARD, UPDATE
 
 WARMUP_STEPS = 5
 _NOTHING = (
-    f"profile    no update was profiled: the first {WARMUP_STEPS} only warm up, and no more were "
-    "made; give more updates"
+    f"profile    nothing was profiled: the first {WARMUP_STEPS} updates only warm up, and the run "
+    "made no more; give it more updates"
 )
 DATA, REST = "data", "log and all else"
 FORWARD_REST = f"{FORWARD}: residuals, LayerNorm, loss"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from bert_scratch.training.module_norms import ModuleNorms
 from bert_scratch.training.objective import BatchT, Objective, StepBatch
 from bert_scratch.training.optimizer import clip_and_step
 from bert_scratch.training.runtime import Runtime, seed_dropout
+
+ValueT = TypeVar("ValueT")
 
 FORWARD, BACKWARD, UPDATE = "forward", "backward", "clip and optimizer"
 """Names of the parts of a step in a profile."""
@@ -56,6 +58,16 @@ class StepResult:
     """Whether gradients overflowed float16: the update was skipped and the scale lowered."""
 
 
+class _AfterSums(NamedTuple, Generic[ValueT]):
+    """What is added up over the ranks, in this order, after the sums of an objective."""
+
+    grad_norm: ValueT
+    is_lowest: ValueT
+    """Whether the loss scale is the lowest."""
+    num_tokens: ValueT
+    num_positions: ValueT
+
+
 @dataclass(frozen=True, kw_only=True)
 class PendingUpdate:
     """An update, made or still running on the device, whose sums have not been read yet."""
@@ -64,7 +76,7 @@ class PendingUpdate:
     batch: StepBatch
     objective: Objective[Any]
     totals: Totals
-    """The sums, the gradient norm, whether the loss scale is the lowest, and the sizes."""
+    """The objective's sums, then `_AfterSums`."""
     own_sums: Tensor
     """The sums of this rank."""
     own_norm: Tensor
@@ -81,17 +93,18 @@ class PendingUpdate:
             NonFinite: on all ranks, if a loss or gradient is not finite; the update was not
                 made. With a loss scale, only if lowering it cannot help.
         """
-        *sums, norm, is_lowest, num_tokens, num_positions = self.totals.read()
+        totals, num_sums = self.totals.read(), len(self.objective.sum_names)
+        sums, after = totals[:num_sums], _AfterSums(*totals[num_sums:])
         result = StepResult(
             sums=sums,
-            grad_norm=norm / self.ranks.world_size,
-            num_tokens=int(num_tokens),
-            num_positions=int(num_positions),
+            grad_norm=after.grad_norm / self.ranks.world_size,
+            num_tokens=int(after.num_tokens),
+            num_positions=int(after.num_positions),
             module_grad_norms=self.module_grad_norms,
         )
-        if _are_finite(*sums, norm):
+        if _are_finite(*sums, after.grad_norm):
             return result
-        if self.is_scaled and not is_lowest and _are_finite(*sums):
+        if self.is_scaled and not after.is_lowest and _are_finite(*sums):
             return replace(result, overflowed=True)
         own = dict(zip(self.objective.sum_names, self.own_sums.tolist(), strict=True))
         own["gradient norm"] = self.own_norm.item()
@@ -161,7 +174,7 @@ class Updater(Generic[BatchT]):
             step=step,
             batch=batch,
             objective=self.objective,
-            totals=self.all_reduce.totals(self._vector(total, norm, batch, num_positions)),
+            totals=self.all_reduce.totals(self._summands(total, norm, batch, num_positions)),
             own_sums=total,
             own_norm=norm if own_norm is None else own_norm,
             ranks=self.all_reduce.ranks,
@@ -192,18 +205,18 @@ class Updater(Generic[BatchT]):
             num_positions += micro_batch.num_positions
         return total, num_positions
 
-    def _vector(self, sums: Tensor, norm: Tensor, batch: BatchT, num_positions: int) -> Tensor:
-        """Return what to sum over the ranks, in float64, as `PendingUpdate.result` reads it."""
+    def _summands(self, sums: Tensor, norm: Tensor, batch: BatchT, num_positions: int) -> Tensor:
+        """Return what to sum over the ranks, in float64: the sums, then `_AfterSums`."""
         scale = self.loss_scale
-        is_lowest = torch.zeros_like(norm) if scale is None else scale.is_lowest()
         sizes = torch.tensor([batch.num_tokens, num_positions], dtype=torch.float64)
-        return torch.cat(
-            [
-                sums.double(),
-                torch.stack([norm, is_lowest.to(norm.dtype)]).double(),
-                sizes.to(self.runtime.device, non_blocking=True),
-            ]
+        sizes = sizes.to(self.runtime.device, non_blocking=True)
+        after = _AfterSums(
+            grad_norm=norm,
+            is_lowest=torch.zeros_like(norm) if scale is None else scale.is_lowest(),
+            num_tokens=sizes[0],
+            num_positions=sizes[1],
         )
+        return torch.cat([sums.double(), torch.stack([value.double() for value in after])])
 
 
 def _are_finite(*values: float) -> bool:
@@ -232,7 +245,7 @@ def _non_finite_message(own: dict[str, float], step: int, batch: StepBatch, rank
     )
 
 
-def sums_of(
+def evaluation_sums(
     model: nn.Module,
     batches: Iterable[BatchT],
     *,

@@ -49,7 +49,6 @@ class GoogleAdamW(torch.optim.Optimizer):
             for p in parameters:
                 if not self.state[p]:
                     self.state[p] = {
-                        "step": torch.zeros(()),
                         "exp_avg": torch.zeros_like(p),
                         "exp_avg_sq": torch.zeros_like(p),
                     }

@@ -162,7 +162,7 @@ class Writers:
 
 def _warn(name: str, error: Exception) -> None:
     reason = str(error) or type(error).__name__
-    print(f"warning    no curves to {name} any more, the run goes on: {reason}", file=sys.stderr)
+    print(f"warning    {name} gets no more curves; the run continues: {reason}", file=sys.stderr)
 
 
 def _import_tracker(name: str) -> Any:

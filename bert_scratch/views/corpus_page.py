@@ -211,7 +211,7 @@ def _vocabulary(report: CorpusReport) -> str:
         ]
         for use in (report.vocabulary, *report.compared)
     ]
-    head = ["vocabulary", "tokens", "pieces a word", "words [UNK]", "tokens [UNK]"]
+    head = ["vocabulary", "tokens", "pieces per word", "words [UNK]", "tokens [UNK]"]
     text = (
         f"<p>{unknown.num_characters:,} different characters are not in it, {share(unknown.share)} "
         f"of the text. <bdi>{escape(' '.join(unknown.commonest))}</bdi></p>"

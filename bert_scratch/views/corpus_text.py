@@ -140,15 +140,15 @@ def _vocabulary(report: CorpusReport) -> Iterator[tuple[str, str]]:
     name = "learned" if report.vocabulary_is_learned else use.name
     yield (
         "vocabulary",
-        f"{use.vocab_size:,} tokens ({name}); {use.pieces_per_word:.2f} pieces a word; [UNK] for "
+        f"{use.vocab_size:,} tokens ({name}); {use.pieces_per_word:.2f} pieces per word; [UNK] for "
         f"{share(use.unknown_word_share)} of words; {unknown.num_characters:,} characters unknown "
         f"({share(unknown.share)})",
     )
     for other in report.compared:
         yield (
             "",
-            f"beside {other.name}: {other.vocab_size:,} tokens; {other.pieces_per_word:.2f} "
-            f"pieces a word; [UNK] for {share(other.unknown_word_share)} of words",
+            f"{other.name}: {other.vocab_size:,} tokens; {other.pieces_per_word:.2f} "
+            f"pieces per word; [UNK] for {share(other.unknown_word_share)} of words",
         )
 
 

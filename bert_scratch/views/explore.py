@@ -19,7 +19,7 @@ from bert_scratch.views.explorer import Explorer, NamedModel, check_same_words
 
 @dataclass(frozen=True, kw_only=True)
 class ExploreConfig(ComputeSettings):
-    """Open a page on this machine that shows, while one types, what happens inside a model."""
+    """Open a page on this machine that shows, as you type, what happens inside a model."""
 
     model: tuple[str, ...]
     """A model folder, a checkpoint or a hub id; or two of one run, to see them side by side."""

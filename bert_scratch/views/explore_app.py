@@ -124,7 +124,7 @@ class _Request:
         text = self.get(name, str)
         if any("\ud800" <= character <= "\udfff" for character in text):
             raise InputError(
-                f"{name!r} holds half of a surrogate pair, which is no character; remove it"
+                f"{name!r} holds half of a surrogate pair, which is not a character; remove it"
             )
         return text
 

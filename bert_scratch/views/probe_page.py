@@ -94,7 +94,7 @@ def _meaning(report: ProbeReport) -> list[str]:
     return [
         f"most right: layer {best.layer}, {best.accuracy.mean:.1%}; the most frequent label alone "
         f"gives {report.most_frequent_label.mean:.1%}. Most selective: layer {selective.layer}.",
-        f"control task: {what} has a label drawn at random, which a probe can only learn by heart; "
+        f"control task: {what} has a label drawn at random, which a probe can only memorise; "
         "selectivity is how much better it does on the real labels, in points.",
         "layer 0 is the embeddings, which know no context.",
     ]

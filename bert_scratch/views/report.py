@@ -30,7 +30,7 @@ _FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig(Settings):
-    """Show what happened in a run, or in several beside each other, as one page."""
+    """Show what happened in a run, or in several side by side, as one page."""
 
     run: tuple[str, ...]
     """Folders of runs, of pretrain or finetune; up to 6."""

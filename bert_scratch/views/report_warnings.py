@@ -109,7 +109,7 @@ def _rising(run: RunRecord) -> str | None:
         return None
     return (
         f"The held-out loss has risen since step {best_step:,}, from {best:.3f} to {last:.3f} at "
-        f"step {step:,}: the model learns its text by heart. {_result(run)}; more text, dropout "
+        f"step {step:,}: the model is overfitting. {_result(run)}; more text, dropout "
         f"or fewer steps help."
     )
 
@@ -122,8 +122,8 @@ def _result(run: RunRecord) -> str:
     if run.kind == PRETRAINING or metric == "loss":
         return "The model of the lowest loss is the result"
     return (
-        f"The model of the best {measure(metric)} is the result (--metric {metric}), which may be "
-        f"one of a higher loss"
+        f"The model of the best {measure(metric)} is the result (--metric {metric}), which may "
+        f"have a higher loss"
     )
 
 

@@ -31,8 +31,8 @@ class ReportAlong:
         except Exception as error:
             self._works = False
             print(
-                f"warning    no {REPORT}, the run goes on: {str(error) or type(error).__name__}; "
-                f"`bert-scratch report --run {folder}` tries again",
+                f"warning    {REPORT} was not written; the run continues: "
+                f"{str(error) or type(error).__name__}; try `bert-scratch report --run {folder}`",
                 file=sys.stderr,
             )
 

@@ -158,7 +158,8 @@ def _meanings(found: Score) -> list[str]:
         "words out of place: words changed places; a linear probe of the best layer tells which.",
         f"next sentence: of {found.num_pairs:,} pairs, half of which follow each other."
         if found.num_pairs
-        else "next sentence: the text has too few sentences that follow each other.",
+        else "next sentence: the text has too few sentences that follow each other, or only one "
+        "document.",
         "nearest sentence: how many others are farther away than the one behind it, by the mean "
         "of the last layer's vectors.",
         "+-: one standard error; differences below two of them are chance.",

@@ -23,7 +23,7 @@ _TABLES = ("scores", "weights")
 
 @dataclass(frozen=True, kw_only=True)
 class TraceConfig(Settings):
-    """Print a whole forward pass: a formula, a shape and real numbers a line."""
+    """Print a whole forward pass: a formula, a shape and real numbers per line."""
 
     model: str
     """A model folder or a hub id."""

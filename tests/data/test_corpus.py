@@ -158,27 +158,31 @@ def test_named_file_may_have_any_extension(tmp_path: Path) -> None:
         ("utf32.txt", "text\n".encode("utf-32"), "is UTF-32"),
         ("a.parquet.gz", gzip.compress(b"PAR1", mtime=0), "compressed twice"),
         ("mac.txt", b"one\rtwo\r", "carriage returns"),
-        ("broken.txt.gz", b"not gzip at all", "cannot be read: .*: fetch or pack it again"),
-        ("broken.txt.zst", b"not Zstandard at all", "cannot be read: .*: fetch or pack it again"),
+        ("broken.txt.gz", b"not gzip at all", "cannot be read: .*: fetch or compress it again"),
+        (
+            "broken.txt.zst",
+            b"not Zstandard at all",
+            "cannot be read: .*: fetch or compress it again",
+        ),
         (
             "cut.txt.gz",
             gzip.compress(b"some text\n" * 1000, mtime=0)[:-20],
-            "cut short, .*: fetch or pack it",
+            "cut short, .*: fetch or compress it",
         ),
         (
             "cut.txt.bz2",
             bz2.compress(b"some text\n" * 1000)[:-20],
-            "cut short, .*: fetch or pack it",
+            "cut short, .*: fetch or compress it",
         ),
         (
             "cut.jsonl.xz",
             lzma.compress(b"some text\n" * 1000)[:-20],
-            "cut short, .*: fetch or pack it",
+            "cut short, .*: fetch or compress it",
         ),
         (
             "cut.txt.zst",
             zstandard.compress(b"some text\n" * 1000)[:-2],
-            "cut short, .*: fetch or pack it",
+            "cut short, .*: fetch or compress it",
         ),
     ],
 )

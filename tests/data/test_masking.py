@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import pad
 
 from bert_scratch.config import InputError
-from bert_scratch.data.mask_settings import MASK_UNITS
+from bert_scratch.data.mask_settings import MASK_UNITS, MaskSettings
 from bert_scratch.data.masking import Masker
 from bert_scratch.data.philox import Purpose, philox4x32
 
@@ -27,9 +27,15 @@ V = 211
 SPECIAL = SimpleNamespace(pad=PAD, unk=UNK, cls=CLS, sep=SEP, mask=MASK)
 
 
-def masker(**choices) -> Masker:
-    fixed = {"vocab_size": V, "special_ids": SPECIAL, "unselectable_ids": UNSELECTABLE, "seed": 4}
-    return Masker(**fixed | choices)
+def masker(*, seed: int = 4, max_predictions: int | None = None, **choices) -> Masker:
+    return Masker(
+        vocab_size=V,
+        special_ids=SPECIAL,
+        unselectable_ids=UNSELECTABLE,
+        seed=seed,
+        settings=MaskSettings(**choices),
+        max_predictions=max_predictions,
+    )
 
 
 def rows(num_rows: int, width: int, *, low: int = 10, seed: int = 0) -> torch.Tensor:

@@ -13,6 +13,7 @@ import torch
 from bert_scratch.batch import Batch
 from bert_scratch.config import InputError
 from bert_scratch.data.loader import ExampleLoader, evaluation_batches
+from bert_scratch.data.mask_settings import MaskSettings
 from bert_scratch.data.mixed_examples import MixedExamples
 from bert_scratch.data.mixture import BLOCK_PLACES, mixture_components
 from bert_scratch.data.shard import SPLITS, write_shard
@@ -192,7 +193,7 @@ def test_a_component_that_cannot_make_pairs_is_named(make_store) -> None:
 @pytest.mark.parametrize("unit", ["word", "span"])
 @pytest.mark.parametrize("choices", [{}, {"pair_task": "none"}, {"pair_sampling": "google"}])
 def test_words_are_those_of_the_store(store, unit: str, choices: dict) -> None:
-    batch = loader_of(store, mask_unit=unit, **choices).batch_at(0)
+    batch = loader_of(store, masks=MaskSettings(unit=unit), **choices).batch_at(0)
     tokens = unmasked(batch)
     chosen = torch.zeros(tokens.numel(), dtype=torch.bool)
     chosen[batch.masked_positions] = True
@@ -204,12 +205,12 @@ def test_words_are_those_of_the_store(store, unit: str, choices: dict) -> None:
 
 
 def test_pieces_tell_where_words_start_in_a_store_that_does_not(store, monkeypatch) -> None:
-    told = loader_of(store, mask_unit="word").batch_at(0)
+    told = loader_of(store, masks=MaskSettings(unit="word")).batch_at(0)
     monkeypatch.setattr(store, "has_word_starts", False)
     pieces = range(5, V, 2)
-    found = loader_of(store, mask_unit="word", continuing_ids=pieces).batch_at(0)
+    found = loader_of(store, masks=MaskSettings(unit="word"), continuing_ids=pieces).batch_at(0)
     assert torch.equal(told.input_ids, found.input_ids)
-    without = loader_of(store, mask_unit="word").batch_at(0)
+    without = loader_of(store, masks=MaskSettings(unit="word")).batch_at(0)
     assert not torch.equal(told.input_ids, without.input_ids)
 
 

@@ -109,7 +109,7 @@ def test_shares_are_of_equal_size_and_length(seed: int, batch_size: int, world_s
 
 
 def test_more_ranks_than_examples_are_refused(loader_of) -> None:
-    with pytest.raises(InputError, match="--train-batch-size 8 .*9 ranks"):
+    with pytest.raises(InputError, match="--train-batch-size 8 .* 9; start at most 8 ranks"):
         loader_of(world_size=9)
 
 

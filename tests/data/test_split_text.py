@@ -44,15 +44,15 @@ def test_rows_find_sentences_and_documents(shape: list[Documents], seed: int) ->
     text = SplitText([shard_of(documents) for documents in shape])
     shards = rng.integers(0, len(shape), 20)
     tokens = rng.integers(0, text.num_tokens[shards])
-    rows = text.rows(shards)
-    sentences = rows.sentence_at(tokens)
-    found = rows.document_of(sentences)
+    lookup = text.lookup(shards)
+    sentences = lookup.sentence_at(tokens)
+    found = lookup.document_of(sentences)
     ranges = [
-        rows.sentence_start(sentences),
-        rows.sentence_end(sentences),
-        *rows.document_range(found),
-        *rows.document_sentences(found),
-        rows.next_document_of_two(found),
+        lookup.sentence_start(sentences),
+        lookup.sentence_end(sentences),
+        *lookup.document_range(found),
+        *lookup.document_sentences(found),
+        lookup.next_document_of_two(found),
     ]
     for row, (shard, token) in enumerate(zip(shards.tolist(), tokens.tolist(), strict=True)):
         sizes = [len(document) for document in shape[shard]]
@@ -77,7 +77,7 @@ def test_rows_find_sentences_and_documents(shape: list[Documents], seed: int) ->
 
 def test_no_rows_have_no_answers() -> None:
     text = SplitText([shard_of([[3, 4], [5]])])
-    assert len(text.rows(np.empty(0, np.int64)).sentence_at(np.empty(0, np.int64))) == 0
+    assert len(text.lookup(np.empty(0, np.int64)).sentence_at(np.empty(0, np.int64))) == 0
 
 
 def test_places_count_through_all_shards_and_skip_empty_ones() -> None:

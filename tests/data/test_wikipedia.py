@@ -100,8 +100,8 @@ def test_folder_holds_dumps_but_no_other_xml(articles: Path) -> None:
     ("content", "message"),
     [
         (dump(page("A", "x" * 100))[:-40], "ends inside the dump"),
-        (dump(page("A", "x")).replace(b"</title>", b"</titel>"), "no well-formed XML.*byte offset"),
-        (dump(page("A", "x")).replace(b"x<", b"\xe9<"), "no well-formed XML"),
+        (dump(page("A", "x")).replace(b"</title>", b"</titel>"), "not well-formed.*byte offset"),
+        (dump(page("A", "x")).replace(b"x<", b"\xe9<"), "not well-formed XML"),
         (dump(page("A", "&undefined;")).replace(b"&amp;undef", b"&undef"), "undefined entity"),
         (HEAD.encode() + b"<a>" * 100, "nested deeper"),
         (HEAD.encode() + b"".join(b"<a%d/>" % n for n in range(2000)), "more names"),

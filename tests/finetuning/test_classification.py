@@ -43,7 +43,7 @@ def test_numbers_are_ordered_by_value_and_names_by_letter() -> None:
 
 
 def test_one_label_alone_is_refused() -> None:
-    with pytest.raises(InputError, match=r"needs two labels at least; it has x"):
+    with pytest.raises(InputError, match=r"needs at least two labels; it has x"):
         learnt("x", "x")
 
 

@@ -3,11 +3,13 @@ Runs anywhere: `pytest tests/finetuning/test_custom_head.py`."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
 
-from bert_scratch.config import InputError
+from bert_scratch.cli import run_command
+from bert_scratch.config import InputError, flag_of
 from bert_scratch.finetuning.assemble import assemble
 from bert_scratch.finetuning.custom_head import load_head
 from bert_scratch.finetuning.finetune import finetune
@@ -49,7 +51,7 @@ def test_a_head_of_ones_own_is_trained_saved_and_answers(settings: Make, write: 
     assert asked.test_file is not None
     records = predict(PredictConfig(model=(str(result.folder),), task=name, input=asked.test_file))
     assert [record["label"] for record in records] == ["1", "0"]
-    with pytest.raises(InputError, match=r"head of its maker's own; name it with --task"):
+    with pytest.raises(InputError, match=r"user-defined head; give --task"):
         predict(PredictConfig(model=(str(result.folder),), input=asked.test_file))
 
 
@@ -107,3 +109,39 @@ def test_a_metric_of_ones_own_is_given_the_tags_of_each_text(settings: Make, wri
     )
     values = finetune(asked).results["evaluations"][-1]
     assert values["metric"] == values["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "what"),
+    [
+        ("config.hidden_size", "config.hidden_sise", "be made: .*AttributeError"),
+        ("(hidden_states * mask)", "hidden_states[0, 0, 0]", "compute its logits: .*IndexError"),
+        ("batch.labels,", "batch.label,", "compute its loss: .*AttributeError"),
+        ("/ len(labels)", "/ len(labels[0][0][0:0])", "compute its metric: .*ZeroDivisionError"),
+    ],
+)
+def test_an_error_of_a_head_names_its_line(
+    settings: Make,
+    write: Write,
+    capsys: pytest.CaptureFixture[str],
+    right: str,
+    wrong: str,
+    what: str,
+) -> None:
+    file = write("my_head.py", HEAD.replace(right, wrong))
+    (line,) = (n for n, text in enumerate(HEAD.splitlines(), start=1) if right in text)
+    flags = settings(task=f"{file}:MeanHead", num_train_epochs=1).to_dict()
+    code = run_command(
+        "finetune", [f"{flag_of(name)}={value}" for name, value in flags.items() if name in GIVEN]
+    )
+    (error,) = (e for e in capsys.readouterr().err.splitlines() if e.startswith("error: "))
+    assert code == 2
+    place = re.escape(f"{file}:{line}: ")
+    assert re.match(f"error: --task: MeanHead cannot {what}".replace(": .*", f": {place}"), error)
+
+
+GIVEN = (
+    *("task", "model", "train_file", "eval_file", "output_dir", "num_train_epochs", "device"),
+    *("train_batch_size", "max_seq_length", "dtype", "num_threads"),
+)
+"""The flags of a run with a broken head."""

@@ -40,7 +40,9 @@ def test_a_run_learns_and_leaves_results_model_and_predictions(
 ) -> None:
     asked = settings(num_train_epochs=12, learning_rate=5e-3)
     finetune(asked)
-    assert "no metrics: 2 of 2 examples" in capsys.readouterr().out  # the test file has no labels
+    assert (
+        "no metrics: no label for 2 of 2 examples" in capsys.readouterr().out
+    )  # the test file has no labels
     out = Path(asked.output_dir)
     results = json.loads((out / "results.json").read_text())
     assert results["accuracy"] > 0.9
@@ -161,7 +163,7 @@ def test_a_finished_run_says_so(settings: Make, capsys: pytest.CaptureFixture[st
     again = finetune(settings(num_train_epochs=1))
     assert again.results == json.loads(json.dumps(first.results))
     assert (first.folder / "model.safetensors").stat().st_mtime_ns == written
-    assert "this run is done" in capsys.readouterr().out
+    assert "this run is already finished" in capsys.readouterr().out
 
 
 def test_changed_settings_and_changed_files_are_refused(settings: Make) -> None:
@@ -193,7 +195,7 @@ def test_one_seed_and_several_do_not_share_a_folder(settings: Make) -> None:
     with pytest.raises(InputError, match="holds a run of one seed; give --seeds another"):
         finetune(settings("one", num_train_epochs=1, seeds=(1, 2)))
     finetune(settings("several", num_train_epochs=1, seeds=(1, 2)))
-    with pytest.raises(InputError, match=r"holds a results.json of another run"):
+    with pytest.raises(InputError, match=r"holds results.json of another run"):
         finetune(settings("several", num_train_epochs=1))
 
 
@@ -214,7 +216,7 @@ def test_a_run_killed_at_its_very_end_is_done(
     checkpoints = Path(asked.output_dir) / "checkpoints"
     assert checkpoints.is_dir()
     assert finetune(asked).results["accuracy"] > 0
-    assert "this run is done" in capsys.readouterr().out and not checkpoints.exists()
+    assert "this run is already finished" in capsys.readouterr().out and not checkpoints.exists()
 
 
 def test_a_changed_file_in_a_folder_for_each_label_is_refused(
@@ -260,7 +262,11 @@ def test_the_model_is_that_of_the_best_evaluation(settings: Make) -> None:
         ("train_file", "sentence\tlabel\n", r"bad.tsv: holds no examples"),
         ("train_file", "", r"bad.tsv: holds no examples"),
         ("train_file", "sentence\tlabel\ngood\t1\nbad\t\n", r"bad.tsv:3: has no label"),
-        ("train_file", "sentence\tlabel\ngood\t1\nfine\t1\n", r"needs two labels.*it has 1"),
+        (
+            "train_file",
+            "sentence\tlabel\ngood\t1\nfine\t1\n",
+            r"needs at least two labels.*it has 1",
+        ),
         ("train_file", "sentence\tkind\ngood\t1\n", r"columns sentence, kind; name the label's"),
         ("train_file", "sentence\tlabel\ngood\t1\nbad\n", r"bad.tsv:3: has 1 cells, the header 2"),
         ("eval_file", "sentence\tlabel\ngood\t1\nbad\t7\n", r"bad.tsv:3: label '7' is not one of"),
@@ -289,13 +295,13 @@ def test_an_unknown_metric_is_answered_with_those_there_are(settings: Make) -> N
 def test_a_gpu_without_bfloat16_computes_in_float32(
     settings: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(InputError, match="--dtype float16: fine-tuning has float32 and bfloat16"):
+    with pytest.raises(InputError, match="--dtype float16 is not supported in fine-tuning"):
         finetune(settings(dtype="float16"))
     old = ("float16", "compute capability 7.5")
     monkeypatch.setattr("bert_scratch.finetuning.assemble.resolve_dtype", lambda *_: old)
     parts = assemble(settings(dtype="auto"))
     assert parts.config.dtype == "float32" and parts.runtime.dtype == torch.float32
-    assert "--dtype float32: compute capability 7.5: none for bfloat16" in parts.reasons
+    assert "--dtype float32: compute capability 7.5 has no bfloat16" in parts.reasons
 
 
 def test_rows_longer_than_the_model_takes_are_refused(settings: Make) -> None:
@@ -335,7 +341,9 @@ def test_few_shot_takes_so_many_of_each_label(settings: Make) -> None:
     chosen = [assemble(settings(few_shot=5, seed=seed)).train.examples for seed in (1, 1, 2)]
     assert [example.label for example in chosen[0]].count("0") == 5 == len(chosen[0]) - 5
     assert chosen[0] == chosen[1] != chosen[2]
-    with pytest.raises(InputError, match=r"--few-shot 90: the training file has \d+ of label"):
+    with pytest.raises(
+        InputError, match=r"--few-shot 90: label '.*' has only \d+ training examples"
+    ):
         assemble(settings(few_shot=90))
 
 
@@ -396,3 +404,34 @@ def test_flags_without_effect_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         settings(**flags)
+
+
+@pytest.mark.parametrize("task", ["classification", "token-classification"])
+def test_flags_of_columns_are_refused_where_the_training_file_has_none(
+    settings: Make, write: Callable[[str, str], str], tmp_path: Path, task: str
+) -> None:
+    train = write("spans.jsonl", '{"text": "a good film", "spans": [[2, 6, "WORD"]]}')
+    if task == "classification":
+        for label in ("good", "bad"):
+            (tmp_path / "texts" / label).mkdir(parents=True)
+            (tmp_path / "texts" / label / "1.txt").write_text(f"a {label} film")
+        train = str(tmp_path / "texts")
+    asked = settings(
+        task=task, train_file=train, eval_file=train, test_file=None, num_train_epochs=1
+    )
+    flags = "--text-column and --label-column"
+    with pytest.raises(InputError, match=f"{train}: .*, so {flags} have no effect; leave them"):
+        assemble(asked.replace(text_column="foo", label_column=("bar",)))
+    with pytest.raises(InputError, match=r"so --label-column has no effect; leave it out"):
+        assemble(asked.replace(label_column=("bar",)))
+    # a file to answer may lack the columns of the training file
+    table = "sentence\tlabel\na good film\tgood\na bad film\tbad\n"
+    if task == "token-classification":
+        table = "sentence\tlabel\na good film\tO B-WORD O\n"
+    files = {"train_file": write("t.tsv", table), "test_file": write("in.txt", "a good film\nbad")}
+    columns = {"text_column": "sentence", "label_column": ("label",)}
+    parts = assemble(asked.replace(**files, **columns, eval_file=files["train_file"]))
+    assert parts.test is not None and [e.text for e in parts.test.examples] == [
+        "a good film",
+        "bad",
+    ]

@@ -54,7 +54,10 @@ def test_other_labels_get_a_fresh_head_and_one_line_says_so(
     file = write("other.tsv", "sentence\tlabel\n" + "".join(f"a film\t{n}\n" for n in labels))
     asked = settings("second", model=str(trained), train_file=file, eval_file=file, test_file=None)
     announce(assemble(asked))
-    assert f"a fresh head: that of {trained} is for 2 labels: 0, 1\n" in capsys.readouterr().out
+    assert (
+        f"a new head, because the one in {trained} was trained for 2 labels: 0, 1\n"
+        in capsys.readouterr().out
+    )
     old = assemble(settings()).task.load_model(trained, new_head=False)
     head = head_of(asked)
     assert len(head) == len(labels) and not torch.equal(
@@ -73,7 +76,7 @@ def test_another_task_and_a_head_of_one_s_own_get_a_fresh_one(
     files = {"train_file": words, "eval_file": words, "test_file": None}
     asked = settings("third", model=str(trained), task="token-classification", **files)
     parts = assemble(asked)
-    assert parts.has_fresh_head and "is for the task classification" in parts.reasons[0]
+    assert parts.has_fresh_head and "was trained for the task classification" in parts.reasons[0]
     assert finetune(asked.replace(num_train_epochs=1)).results["num_train_steps"] == 1
 
 

@@ -168,7 +168,7 @@ def test_a_number_that_is_none_is_no_label(write: Write, value: str) -> None:
     with pytest.raises(InputError, match=r"a.jsonl:1: has no label \(column 'label' is"):
         read(file)
     several = write("b.jsonl", f'{{"text": "a", "label": ["x", {value}]}}\n')
-    with pytest.raises(InputError, match=r"b.jsonl:1: has .* for 'label', which is no label"):
+    with pytest.raises(InputError, match=r"b.jsonl:1: has .* for 'label', which is not a label"):
         read(several)
 
 
@@ -196,6 +196,7 @@ def test_columns_that_were_asked_for_must_be_in_lines_of_text_too(
     asked = TaskSettings(task="classification", text_column="review")
     assert len(read_labelled_texts(lines, asked, labels_needed=False)) == 2
     with pytest.raises(InputError, match=r"a.txt: has no header .*--text-column review is not"):
-        read_labelled_texts(lines, asked, labels_needed=False, columns_asked=True)
-    with pytest.raises(InputError, match=r"has a text in each file and no columns; leave out --t"):
-        read_labelled_texts(str(tmp_path), asked, labels_needed=False, columns_asked=True)
+        read_labelled_texts(lines, asked, labels_needed=False, columns_asked=("--text-column",))
+    given = ("--text-column", "--label-column")
+    with pytest.raises(InputError, match=rf"no columns, so {' and '.join(given)} have no effect"):
+        read_labelled_texts(str(tmp_path), asked, labels_needed=False, columns_asked=given)

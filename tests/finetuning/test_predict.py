@@ -4,6 +4,7 @@ Runs anywhere: `pytest tests/finetuning/test_predict.py`."""
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import shutil
 import sys
@@ -100,8 +101,8 @@ def test_two_models_together_are_between_them(settings: Make, write: Write) -> N
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"max_seq_length": 12}, r"trained on rows of \d+ tokens, .* on rows of \d+; answer"),
-        ({"has_pairs": True}, r"one is trained on pairs of texts, the other on single texts"),
+        ({"max_seq_length": 12}, r"trained on rows of \d+ tokens, .* on rows of \d+; predict"),
+        ({"has_pairs": True}, r"was trained on pairs of texts, the other on single texts"),
     ],
 )
 def test_models_whose_rows_differ_are_refused_in_either_order(
@@ -154,5 +155,97 @@ def test_columns_are_refused_by_a_task_that_reads_none(
 
 
 def test_a_model_that_was_not_fine_tuned_is_refused(folder: Path, write: Write) -> None:
-    with pytest.raises(InputError, match=r"is no fine-tuned model"):
+    with pytest.raises(InputError, match=r"is not a fine-tuned model"):
         predict(PredictConfig(model=(str(folder),), input=write("in.txt", "a film")))
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize(
+    ("task", "changes", "shown"),
+    [
+        ("classification", {"long_text": "window"}, ("with --long-text window", "truncate")),
+        ("classification", {"text_column": "b"}, ("with --text-column b", "without --text-column")),
+        ("classification", {"multi_label": True}, ("with --multi-label", "without --multi-label")),
+        ("token-classification", {"doc_stride": 3}, ("with --doc-stride 3", "without --doc")),
+        ("token-classification", {"label_column": ["2"]}, ("with --label-column 2", "without --l")),
+        ("question-answering", {"max_answer_length": 5}, ("with --max-answer-length 5", "without")),
+        ("question-answering", {"null_score_threshold": 0.0}, ("threshold 0.0", "without --null")),
+        ("question-answering", {"n_best_size": 3}, ("with --n-best-size 3", "--n-best-size 20")),
+    ],
+)
+def test_models_that_read_or_answer_differently_are_refused_in_either_order(
+    folder: Path,
+    write: Write,
+    tmp_path: Path,
+    task: str,
+    changes: dict[str, Any],
+    shown: tuple[str, str],
+    is_first: bool,
+) -> None:
+    models = []
+    for name, values in (("changed", changes), ("plain", {})):
+        model = shutil.copytree(folder, tmp_path / name)
+        (model / "task.json").write_text(json.dumps({"task": task} | values))
+        models.append(str(model))
+    asked = PredictConfig(
+        model=tuple(models if is_first else reversed(models)), input=write("in.txt", "a film")
+    )
+    with pytest.raises(
+        InputError, match="predict with each separately, train both alike"
+    ) as refused:
+        predict(asked)
+    assert all(part in str(refused.value) for part in (*models, *shown))
+
+
+def test_differences_without_effect_on_answers_are_no_obstacle(
+    model: str, write: Write, tmp_path: Path
+) -> None:
+    other = shutil.copytree(model, tmp_path / "other")
+    kept = json.loads((other / "task.json").read_text())
+    changes = {"label_column": ["stars"], "class_weights": "balanced", "text_column": "review"}
+    (other / "task.json").write_text(json.dumps(kept | changes))
+    file = write("in.tsv", "words\nlabel\na film\n")
+    for models in ((str(other), model), (model, str(other))):
+        assert predict(PredictConfig(model=models, input=file, text_column="words"))
+        with pytest.raises(InputError, match=r"train both alike, or give both --text-column"):
+            predict(PredictConfig(model=models, input=file))
+
+
+def test_pairs_known_to_any_of_the_models_count_in_any_order(
+    model: str, write: Write, tmp_path: Path
+) -> None:
+    models = {}
+    for name, has_pairs in (("older", None), ("single", False), ("pairs", True)):
+        models[name] = str(shutil.copytree(model, tmp_path / name))
+        file = Path(models[name]) / "task.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"has_pairs": has_pairs}))
+    file_of_pairs = write("in.tsv", "sentence1\tsentence2\na\tfilm\n")
+    for names in (("older", "single"), ("single", "older")):
+        asked = PredictConfig(model=tuple(models[n] for n in names), input=file_of_pairs)
+        with pytest.raises(InputError, match=r"has pairs of texts, but the model is trained on s"):
+            predict(asked)
+    for names in itertools.permutations(models):
+        asked = PredictConfig(model=tuple(models[n] for n in names), input=file_of_pairs)
+        with pytest.raises(InputError, match=r"was trained on pairs of texts, the other on s"):
+            predict(asked)
+
+
+def test_a_tagger_of_a_table_answers_lines_of_text(settings: Make, write: Write) -> None:
+    table = write("t.tsv", "words\tner\na good film\tO B-WORD O\nbad plot\tB-WORD O\n")
+    asked = settings(
+        task="token-classification",
+        train_file=table,
+        eval_file=table,
+        test_file=None,
+        num_train_epochs=1,
+        text_column="words",
+        label_column=("ner",),
+    )
+    model = (str(finetune(asked).folder),)
+    lines = write("in.txt", "a good film\nthe plot was bad\n")
+    records = predict(PredictConfig(model=model, input=lines))
+    assert [record["text"] for record in records] == ["a good film", "the plot was bad"]
+    assert [record["text"] for record in predict(PredictConfig(model=model, input=table))] == [
+        "a good film",
+        "bad plot",
+    ]

@@ -51,6 +51,13 @@ def test_labels_of_tokens_are_ignored_beyond_a_rows_end() -> None:
     assert batch.labels.tolist() == [[0, 1, 2, -100, -100], [0, 1, 2, 3, 4]]
 
 
+def test_examples_are_named_as_far_as_there_is_room() -> None:
+    rows = [row(i, 2, label=0) for i in range(5)]
+    names = ", ".join(each.place for each in rows[:4])
+    assert RowBatch.of(rows[:4], pad_id=0).describe_examples() == f"Examples {names}"
+    assert RowBatch.of(rows, pad_id=0).describe_examples() == f"Examples {names}, ..."
+
+
 def test_labels_keep_their_kind() -> None:
     whole = RowBatch.of([row(0, 2, label=3)], pad_id=0).labels
     several = RowBatch.of([row(0, 2, label=[1.0, 0.0])], pad_id=0).labels

@@ -193,7 +193,7 @@ def test_the_result_gives_equal_cosines_everywhere(
     np.testing.assert_allclose((vectors[0] * vectors[1]).sum(axis=1), given, atol=2e-6)
     config = json.loads((result.folder / "config.json").read_text())
     assert config["architectures"] == ["BertModel"]
-    with pytest.raises(InputError, match=r"gives vectors, no answers; use embed"):
+    with pytest.raises(InputError, match=r"gives vectors, not answers; use embed"):
         predict(PredictConfig(model=(str(result.folder),), input=test_file))
 
 
@@ -270,3 +270,13 @@ def test_columns_are_found_or_named(tmp_path: Path) -> None:
     assert read("x,y,z\na,b,c\n", **named) == ("a", "b", "c", None)
     with pytest.raises(InputError, match=r"--negative-column w is not among them"):
         read("x,y,z\na,b,c\n", **named | {"negative_column": "w"})
+
+
+def test_columns_that_were_asked_for_must_be_in_the_training_file(
+    embedding: Make, write: Write
+) -> None:
+    lines = {"train_file": write("texts.txt", texts(8, 0))}
+    with pytest.raises(InputError, match=r"--text-column review is not among them"):
+        assemble(embedding(**lines, text_column="review"))
+    with pytest.raises(InputError, match=r"--label-column stars is not among them"):
+        assemble(embedding(label_column=("stars",)))

@@ -129,7 +129,7 @@ def test_the_forms_of_json(tmp_path):
 def test_of_spans_over_each_other_the_longer_is_kept_and_said(tmp_path, capsys):
     text = '{"text": "abcdef", "spans": [[0, 2, "x"], [1, 5, "y"], [5, 6, "x"]]}\n'
     assert reading(tmp_path, text)[0].spans == ((1, 5, "y"), (5, 6, "x"))
-    assert "1 spans that lie over a longer one" in capsys.readouterr().err
+    assert "1 spans that overlap a longer one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -206,5 +206,46 @@ def test_a_column_asked_for_is_refused_where_objects_have_none(tmp_path):
             str(tmp_path / "some.jsonl"),
             SETTINGS.replace(text_column="1"),
             labels_needed=False,
-            columns_asked=True,
+            columns_asked=("--text-column",),
         )
+
+
+TABLE = {"text_column": "words", "label_column": ("ner",)}
+"""The columns of a table that a model was trained on."""
+
+
+def test_lines_of_text_are_texts_whatever_the_columns_of_training(tmp_path):
+    text = "John lives in Berlin\nMary likes Rome very much\n"
+    for columns in (TABLE, {"text_column": "1", "label_column": ("2",)}):
+        examples = reading(tmp_path, text, "some.txt", labels_needed=False, **columns)
+        assert [example.text for example in examples] == text.splitlines()
+        assert all(example.words is None for example in examples)
+
+
+def test_columns_without_a_header_are_read_whatever_the_table_of_training(tmp_path):
+    for columns in (TABLE, {"text_column": "1", "label_column": ("4",)}):
+        words = reading(tmp_path, "EU\nrejects\n\nPeter\n", labels_needed=False, **columns)
+        assert [example.text for example in words] == ["EU rejects", "Peter"]
+    tagged = reading(tmp_path, CONLL, labels_needed=False, **TABLE)
+    assert [example.text for example in tagged] == ["EU rejects German calls", "Peter Blackburn"]
+
+
+def test_tags_in_the_column_of_training_tell_columns_from_texts(tmp_path):
+    text = "B-ORG EU\nO rejects\n\nB-PER Peter\nI-PER Blackburn\n"
+    columns = {"text_column": "2", "label_column": ("1",)}
+    examples = reading(tmp_path, text, labels_needed=False, **columns)
+    assert [example.text for example in examples] == ["EU rejects", "Peter Blackburn"]
+
+
+def test_a_table_is_told_by_the_columns_named_with_or_without_tags(tmp_path):
+    text = "number\twords\tner\n1\tEU rejects\tB-ORG O\n"
+    (tagged,) = reading(tmp_path, text, "some.tsv", **TABLE)
+    assert (tagged.text, tagged.tags) == ("EU rejects", ("B-ORG", "O"))
+    for bare in ("number\twords\n1\tEU rejects\n", "words\nEU rejects\n"):
+        (example,) = reading(tmp_path, bare, "some.tsv", labels_needed=False, **TABLE)
+        assert (example.text, example.tags) == ("EU rejects", None)
+    bare = "number\twords\n1\tEU\n2\trejects\n\n1\tPeter\n"
+    examples = reading(tmp_path, bare, "some.tsv", labels_needed=False, **TABLE)
+    assert [(e.text, e.tags) for e in examples] == [("EU rejects", None), ("Peter", None)]
+    with pytest.raises(InputError, match=r"number, words, ner; name that of the tags with --label"):
+        reading(tmp_path, text, "some.tsv", text_column="words")

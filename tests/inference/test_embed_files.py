@@ -134,7 +134,7 @@ def test_texts_cut_off_are_counted(
     [
         ("", [], "a.npy", "holds no text"),
         ("cat\n", [], "a.txt", "--output"),
-        ("cat\n", ["--unit", "word"], "a.npy", "one vector a text"),
+        ("cat\n", ["--unit", "word"], "a.npy", "one vector per text"),
         ("cat\n", ["--layers", "7"], "a.npy", "layers"),
         ("cat\n", ["--dtype", "float8"], "a.npy", "--dtype"),
         ("cat\n", [], "texts.txt/a.npy", "cannot be written"),

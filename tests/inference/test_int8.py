@@ -56,6 +56,11 @@ def test_int8_product_of_zeros_is_the_bias() -> None:
     assert torch.equal(found, linear.bias.detach().expand(2, 3, 5))
 
 
+def test_int8_product_of_no_rows_is_empty() -> None:
+    with torch.no_grad():
+        assert Int8Linear(nn.Linear(6, 5))(torch.zeros(0, 6)).shape == (0, 5)
+
+
 def test_int8_vectors_are_near_and_written_as_float32(
     folder: Path, tmp_path: Path, model: BertForPreTraining, tokenizer: Tokenizer
 ) -> None:

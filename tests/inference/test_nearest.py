@@ -121,7 +121,7 @@ def test_texts_as_json_lines_are_embedded_and_queries_read(
         (["--query", "x", "--input", "none.npy"], "none.npy: does not exist"),
         (["--query", "x", "--input", "EMPTY"], "holds nothing to search"),
         (["--query", "x", "--input", "WORDS"], "vectors are of words or tokens"),
-        (["--query", "x", "--input", "BROKEN"], "is no file of text vectors that embed wrote"),
+        (["--query", "x", "--input", "BROKEN"], "is not a file of text vectors that embed wrote"),
         (["--query", "x", "--input", "WIDE"], "the vectors have 7 numbers, those of the queries"),
     ],
 )
@@ -181,5 +181,5 @@ def test_vectors_stored_by_column_are_never_read_in_another_order(
     np.savez(tmp_path / "a.npz", vectors=np.asfortranarray(vectors))
     assert run(folder, "--input", tmp_path / "a.npz", "--query", "x") == 2
     error = capsys.readouterr().err
-    assert "a.npz: is no file of text vectors" in error and "column by column" in error
+    assert "a.npz: is not a file of text vectors" in error and "column by column" in error
     assert error.count("\n") == 1

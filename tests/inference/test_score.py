@@ -116,6 +116,26 @@ def test_lines_without_documents_have_no_pairs(folder: Path, text: Path) -> None
     assert answers.masked_words is not None
 
 
+def test_a_text_of_one_document_judges_no_model_by_counts(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "one.txt"
+    lines = [
+        f"The {NOUNS[s % 4]} {VERBS[s % 2]} a {NOUNS[s // 4 % 4]} in the house {s}."
+        for s in range(60)
+    ]
+    path.write_text("\n".join(lines))
+    found = score(ScoreConfig(model=(str(folder),), text=str(path), num_lines=24))
+    assert found.num_other_characters == 0 and found.num_pairs == 0
+    judged, advice = found.verdicts
+    assert "cannot be judged, since the text is one document" in judged
+    assert advice.startswith("To learn whether a model is any good, give a text of several")
+
+
+def test_without_counts_the_fewest_bits_still_decide_between_models() -> None:
+    models = [model_score(f"model-{n}", masked=0.4, bits=1.5 + n) for n in range(2)]
+    advice = verdicts(models, LINES, has_counts=False)[-1]
+    assert advice.startswith("model-0 has the fewest bits per character, 1.00 +-")
+
+
 def test_json_has_each_figure_and_each_question(
     folder: Path, text: Path, capsys: pytest.CaptureFixture[str], scored: Score
 ) -> None:
@@ -225,6 +245,11 @@ def test_models_alike_are_said_to_be() -> None:
 def test_vocabulary_that_does_not_fit_is_named() -> None:
     lines = verdicts([model_score("one", masked=0.4, bits=1.5, unknown=0.07)], LINES)
     assert "7% of the words are [UNK]" in lines[0]
+
+
+def test_training_longer_is_not_advised_to_a_model_that_cannot_read_the_text() -> None:
+    lines = verdicts([model_score("one", masked=0.0, bits=9.0, unknown=1.0)], LINES)
+    assert lines[-1].startswith("Pretrain another model") and "Train longer" not in lines[-1]
 
 
 def test_standard_errors_are_those_of_repeated_sampling() -> None:

@@ -31,7 +31,7 @@ def test_function_gives_the_cosine_of_vectors(
         vectors = embed(model, tokenizer, [a, b])
         assert abs(value - cosine(vectors[0], vectors[1])) < 1e-6
     assert abs(found[2] - 1) < 1e-6
-    with pytest.raises(InputError, match="equally many texts; got 1 and 0"):
+    with pytest.raises(InputError, match="same number of texts; got 1 and 0"):
         similarity(model, tokenizer, ["a"], [])
 
 

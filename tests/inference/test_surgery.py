@@ -247,7 +247,12 @@ def test_causal_trace_agrees_with_layers_called_by_hand(
 @pytest.mark.parametrize(
     ("clean", "corrupted", "answer", "message"),
     [
-        ("the [MASK]", "the cat [MASK]", "cat", "as many tokens and the .MASK. in the same place"),
+        (
+            "the [MASK]",
+            "the cat [MASK]",
+            "cat",
+            "same number of tokens and the .MASK. in the same place",
+        ),
         ("the [MASK] cat", "the dog [MASK]", "cat", "with it at 2 and 5 with it at 3"),
         ("the cat", "the dog", "cat", "each text needs one .MASK.; got 'the cat'"),
         ("the [MASK]", "a [MASK]", "unbelievable", "the answer must be one token"),

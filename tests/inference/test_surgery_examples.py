@@ -37,7 +37,7 @@ def test_heads_prints_the_rise_of_the_loss(
 ) -> None:
     printed = run("heads.py", "--text", "the cat sees a dog")
     whole = masked_loss(model, tokenizer, "the cat sees a dog")
-    assert printed[0] == f"loss of the whole model: {whole:.3f} nats a token"
+    assert printed[0] == f"loss of the whole model: {whole:.3f} nats per token"
     rises = loss_without_heads(model, tokenizer, "the cat sees a dog") - whole
     shown = [[float(rise) for rise in line.split()] for line in printed[3:5]]
     torch.testing.assert_close(torch.tensor(shown), rises, atol=1e-3, rtol=0)

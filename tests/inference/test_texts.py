@@ -100,7 +100,7 @@ def test_json_files_hold_an_object_a_line_compressed_or_not(name: str, tmp_path:
 def test_pretty_printed_json_is_told_to_be_an_object_a_line(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('[\n  {"text": "one"}\n]\n')
     with pytest.raises(
-        InputError, match=r"a\.json, line 1: is not valid JSON: .*one object a line"
+        InputError, match=r"a\.json, line 1: is not valid JSON: .*one object per line"
     ):
         list(read_texts(str(tmp_path / "a.json")))
 

@@ -49,8 +49,16 @@ def test_too_few_vectors_or_directions_are_refused(vectors: Vectors) -> None:
         fit_whitening([vectors[:1]])
     with pytest.raises(InputError, match="only 5 directions of the 300 vectors vary"):
         fit_whitening([vectors], 6)
-    with pytest.raises(InputError, match="only 0 directions"):
+    with pytest.raises(InputError, match="all 3 vectors are equal"):
         fit_whitening([np.ones((3, 4), np.float32)])
+
+
+def test_vectors_that_are_not_finite_are_refused(vectors: Vectors) -> None:
+    for bad in (np.nan, np.inf):
+        broken = vectors.copy()
+        broken[7, 2] = bad
+        with pytest.raises(InputError, match="finite"):
+            fit_whitening([broken])
 
 
 def test_another_size_is_refused(vectors: Vectors) -> None:
@@ -84,7 +92,10 @@ def test_commands_whiten_what_they_embed(suffix: str, folder: Path, tmp_path: Pa
             "none.npy: does not exist",
         ),
         (["whiten", "--input", "a.npy", "--output", "w.npz"], "must end in .safetensors"),
-        (["whiten", "--input", "BAD", "--output", "w.safetensors"], "is no file of text vectors"),
+        (
+            ["whiten", "--input", "BAD", "--output", "w.safetensors"],
+            "is not a file of text vectors",
+        ),
     ],
 )
 def test_wrong_input_is_one_line(
@@ -98,7 +109,7 @@ def test_wrong_input_is_one_line(
 
 
 def test_a_file_that_is_no_whitening_is_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no file of the command whiten"):
+    with pytest.raises(InputError, match="is not a file that the command whiten wrote"):
         Whitening.load(str(folder / "model.safetensors"))
-    with pytest.raises(InputError, match="is no file of the command whiten"):
+    with pytest.raises(InputError, match="is not a file that the command whiten wrote"):
         Whitening.load(str(folder / "config.json"))

@@ -49,10 +49,21 @@ def test_words_beyond_a_row_have_no_vector(model: BertForPreTraining, tokenizer:
     )
 
 
+def test_only_contexts_within_a_row_count(model: BertForPreTraining, tokenizer: Tokenizer) -> None:
+    texts = ["the cat dog dog dog"] * 3 + ["cat dog"] * 2 + ["dog dog"]
+    options = ReadingOptions(max_seq_length=4)
+    found = static_word_vectors(model, tokenizer, lambda: texts, options, min_count=3)
+    assert found.words == ["cat", "dog", "the"] and found.counts.tolist() == [5, 4, 3]
+    found = static_word_vectors(model, tokenizer, lambda: texts, options, min_count=5)
+    assert found.words == ["cat"]
+    with pytest.raises(InputError, match="cut off at the end of a row; give --stride"):
+        static_word_vectors(model, tokenizer, lambda: texts, options, min_count=6)
+
+
 def test_nothing_frequent_enough_is_refused(
     model: BertForPreTraining, tokenizer: Tokenizer
 ) -> None:
-    with pytest.raises(InputError, match="no word stands in the texts 9 times or more"):
+    with pytest.raises(InputError, match="no word occurs in the texts 9 times or more"):
         static_word_vectors(model, tokenizer, lambda: TEXTS, min_count=9)
     with pytest.raises(InputError, match="choose --layer-combine"):
         static_word_vectors(model, tokenizer, lambda: TEXTS, ReadingOptions(layers=("all",)))

@@ -46,14 +46,14 @@ def test_wsd_run_made_longer_ends_with_the_bits_of_one_that_was_so_long(
     result = pretrain(longer)
     assert result is not None and result.num_train_steps == 20
     out = capsys.readouterr().out
-    assert "from 10 to 20 steps, from step 8" in out and "note" not in out
+    assert "from 10 to 20 steps, resuming at step 8" in out and "note" not in out
     asked_then = Path(str(longer.output_dir)) / "asked_config.json"
     assert not PretrainConfig.from_json_file(asked_then).extend
     assert weights(longer) == weights(whole)
     models = [Path(str(c.output_dir)) / "model" / "model.safetensors" for c in (whole, longer)]
     assert models[0].read_bytes() == models[1].read_bytes()
     pretrain(longer)
-    assert "this run is done" in capsys.readouterr().out
+    assert "this run is already finished" in capsys.readouterr().out
 
 
 def test_broken_checkpoint_is_not_extended_from(
@@ -67,7 +67,7 @@ def test_broken_checkpoint_is_not_extended_from(
     (stable / "manifest.json").unlink()
     result = pretrain(short.replace(num_train_steps=20, extend=True))
     assert result is not None and result.num_train_steps == 20
-    assert "from 10 to 20 steps, from step 10" in capsys.readouterr().out
+    assert "from 10 to 20 steps, resuming at step 10" in capsys.readouterr().out
 
 
 def test_linear_run_made_longer_goes_on_with_a_higher_rate_and_says_so(
@@ -82,7 +82,7 @@ def test_linear_run_made_longer_goes_on_with_a_higher_rate_and_says_so(
     result = pretrain(asked.replace(num_train_steps=9, extend=True))
     assert result is not None and result.num_train_steps == 9
     out = capsys.readouterr().out
-    assert "from 6 to 9 steps, from step 6" in out
+    assert "from 6 to 9 steps, resuming at step 6" in out
     assert "the linear schedule of the longer run has learning rate 4.29e-04 there, not 0" in out
 
 
@@ -103,13 +103,13 @@ def test_run_is_made_longer_by_seconds(settings: MakeSettings) -> None:
 
 
 def test_there_must_be_a_run_and_a_horizon_to_extend(settings: MakeSettings) -> None:
-    with pytest.raises(InputError, match="--extend: .* holds no run"):
+    with pytest.raises(InputError, match="--extend: there is no run to resume in"):
         pretrain(settings(extend=True))
     with pytest.raises(InputError, match="--extend needs a larger"):
         settings(num_train_steps=None, extend=True)
 
 
-def test_changed_world_is_told_three_commands_that_work(
+def test_a_run_that_differs_is_told_three_commands_that_work(
     settings: MakeSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = settings(num_train_steps=4)
@@ -178,7 +178,9 @@ def test_run_without_a_whole_checkpoint_is_not_begun_again(settings: MakeSetting
     folder = Path(str(asked.output_dir))
     model = (folder / "model" / "model.safetensors").read_bytes()
     shutil.rmtree(folder / "checkpoints")
-    with pytest.raises(InputError, match=r"--extend: .* no whole checkpoint .*--init-checkpoint"):
+    with pytest.raises(
+        InputError, match=r"--extend: .* no complete checkpoint .*--init-checkpoint"
+    ):
         pretrain(asked.replace(num_train_steps=9, extend=True))
     assert (folder / "model" / "model.safetensors").read_bytes() == model
     assert (folder / "metrics.jsonl").stat().st_size
@@ -192,4 +194,4 @@ def test_other_spellings_of_a_path_are_the_same_run(
     (corpus,) = asked.corpus
     relative = os.path.relpath(corpus)
     pretrain(asked.replace(corpus=(os.path.join(".", relative),)))
-    assert "this run is done" in capsys.readouterr().out
+    assert "this run is already finished" in capsys.readouterr().out

@@ -99,7 +99,7 @@ def test_terminated_process_exits_75_and_the_same_command_finishes(
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 75, error
-    assert "the same command goes on" in error
+    assert "run the same command again" in error
     status = json.loads((Path(str(asked.output_dir)) / "status.json").read_text())
     assert status["state"] == "stopped" and 50 <= status["step"] < 3000
     ended = subprocess.run(arguments, capture_output=True, text=True)

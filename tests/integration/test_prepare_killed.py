@@ -84,7 +84,7 @@ def test_killed_preparation_goes_on_without_touching_what_is_finished(
     assert len(kept) >= 8
     ended = subprocess.run(command(corpus, killed, num_processes), capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    assert "going on with what is finished" in ended.stdout
+    assert "resuming the preparation" in ended.stdout
     assert "vocabulary joining" not in ended.stdout
     names = kept.keys()
     assert {n: (s.st_ino, s.st_mtime_ns) for n in names for s in [(killed / n).stat()]} == kept

@@ -181,7 +181,7 @@ def test_killed_rank_ends_the_others(killed: int, sources: list[str], tmp_path: 
     assert time.monotonic() - start < 60
     assert ranks[1 - killed].returncode == 75, error
     assert error.count("\n") == 1 and f"rank {1 - killed} ends because" in error
-    assert "the same command goes on" in error
+    assert "run the same command again" in error
 
 
 def test_stopped_rank_stops_the_others_and_the_command_goes_on(

@@ -184,7 +184,7 @@ def test_new_pair_task_of_a_continued_model_is_recorded(
     shape = {"hidden_size": None, "num_hidden_layers": None, "num_attention_heads": None}
     shape |= {"intermediate_size": None, "max_position_embeddings": None, "vocab_size": None}
     given = {"init_checkpoint": str(finished_run / "model"), "pair_task": "sop"}
-    result = pretrain(settings(**shape, **given, num_train_steps=1))
+    result = pretrain(settings(**shape, **given, num_train_steps=1, num_warmup_steps=0))
     assert result is not None
     assert BertForPreTraining.from_pretrained(finished_run / "model").config.pair_task == "nsp"
     assert BertForPreTraining.from_pretrained(result.folder).config.pair_task == "sop"
@@ -199,7 +199,7 @@ def test_finished_run_says_so_and_changes_nothing(
     capsys.readouterr()
     result = pretrain(asked)
     assert result is not None and result.num_train_steps == 12
-    assert "this run is done" in capsys.readouterr().out
+    assert "this run is already finished" in capsys.readouterr().out
     assert digest(Path(str(asked.output_dir))) == before
 
 
@@ -316,7 +316,9 @@ def test_run_whose_checkpoints_are_all_broken_is_not_begun_again(
         manifest.unlink()
     before = (folder / "metrics.jsonl").read_bytes()
     stop_at(-1)
-    with pytest.raises(InputError, match=r"no whole checkpoint (.|\n)*remove .*checkpoints to beg"):
+    with pytest.raises(
+        InputError, match=r"no complete checkpoint (.|\n)*delete .*checkpoints to sta"
+    ):
         pretrain(asked)
     assert (folder / "metrics.jsonl").read_bytes() == before
 
@@ -462,7 +464,7 @@ def test_dry_run_never_goes_on_with_a_run_that_is_there(settings: MakeSettings) 
     before = digest(Path(str(asked.output_dir)))
     longer = asked.replace(num_train_steps=20, extend=True, dry_run=True)
     for again in (asked.replace(dry_run=True), longer):
-        with pytest.raises(InputError, match="--dry-run: .* holds a run already"):
+        with pytest.raises(InputError, match="--dry-run: .* already holds a run"):
             pretrain(again)
     assert digest(Path(str(asked.output_dir))) == before
 
@@ -492,10 +494,37 @@ def test_run_with_time_left_tells_how_to_go_on(
         slow_start.setattr(loop, "settled_step_s", lambda _: 60.0)
         pretrain(asked)
     (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("time ")]
-    assert "of 5 min 00 s were used" in line
+    assert "of 5 min 00 s used" in line
     steps = int(line.split("--num-train-steps ")[1].split()[0])
     assert steps > 100
     shorter = asked.replace(extend=True, num_train_steps=20)
     result = pretrain(shorter)
     assert result is not None and result.num_train_steps == 20
     assert "were used" not in capsys.readouterr().out
+
+
+def test_a_warm_up_longer_than_the_run_is_refused_unless_the_run_has_begun(
+    settings: MakeSettings, stop_at: Callable[[int], None]
+) -> None:
+    asked = settings(num_warmup_steps=13)
+    with pytest.raises(InputError, match=r"--num-warmup-steps 13 is more than the run's 12 steps"):
+        pretrain(asked)
+    folder = Path(str(asked.output_dir))
+    assert not (folder / "corpus").exists()
+    stop_at(3)
+    with pytest.raises(Interrupted):
+        pretrain(settings())
+    for name in ("asked_config.json", "pretrain_config.json"):  # as an older version let it begin
+        stored = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(stored | {"num_warmup_steps": 13}))
+    result = pretrain(asked)
+    assert result is not None and result.num_train_steps == 12
+
+
+def test_a_warm_up_longer_than_the_time_turned_out_to_be_is_told(
+    settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(loop, "settled_step_s", lambda _: 600.0)
+    pretrain(settings(num_train_steps=None, max_train_seconds=600.0, num_warmup_steps=80))
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if "never reaches" in x]
+    assert line.startswith("warning    --num-warmup-steps 80 is more than these steps")

@@ -165,7 +165,7 @@ def test_killed_rank_ends_the_others_with_code_75(killed: int, settings: MakeSet
     assert codes == [-signal.SIGKILL if rank == killed else 75 for rank in range(3)], errors
     assert (run.status()["state"], run.status()["code"]) == ("lost", 75)
     left = [error for rank, error in enumerate(errors) if rank != killed]
-    assert all(error.count("\n") == 1 and "the same command goes on" in error for error in left)
+    assert all(error.count("\n") == 1 and "run the same command again" in error for error in left)
 
 
 def test_an_input_error_after_the_start_is_in_the_status(settings: MakeSettings) -> None:
@@ -178,7 +178,7 @@ def test_an_input_error_after_the_start_is_in_the_status(settings: MakeSettings)
     assert codes == [2, 2], errors
     status = run.status()
     assert (status["state"], status["code"]) == ("failed", 2)
-    assert "no whole checkpoint" in str(status["message"])
+    assert "no complete checkpoint" in str(status["message"])
 
 
 def test_signalled_rank_stops_all_and_other_numbers_of_ranks_go_on(

@@ -116,7 +116,7 @@ def test_time_limited_run_stopped_before_its_horizon_is_stored_starts_again(
 ) -> None:
     asked = settings(num_train_steps=None, max_train_seconds=1.0, num_warmup_steps=6)
     record.stop_after = 2
-    with pytest.raises(Interrupted, match="starts again"):
+    with pytest.raises(Interrupted, match="starts over"):
         pretrain(asked)
     assert checkpoint_folders(Path(str(asked.output_dir)) / "checkpoints") == []
     record.stop_after = None
@@ -132,7 +132,7 @@ def test_stop_within_an_evaluation_changes_nothing(
 
     through, stopped = settings("through"), settings("stopped")
     pretrain(through)
-    real, calls = module.sums_of, 0
+    real, calls = module.evaluation_sums, 0
 
     def evaluated(model: Any, batches: Any, **options: Any) -> list[float]:
         nonlocal calls
@@ -141,7 +141,7 @@ def test_stop_within_an_evaluation_changes_nothing(
             os.kill(os.getpid(), signal.SIGTERM)
         return real(model, batches, **options)
 
-    monkeypatch.setattr(module, "sums_of", evaluated)
+    monkeypatch.setattr(module, "evaluation_sums", evaluated)
     with pytest.raises(Interrupted, match="after 6 steps"):
         pretrain(stopped)
     pretrain(stopped)
@@ -160,7 +160,7 @@ def test_best_model_is_the_result_when_the_last_is_worse(
     pretrain(asked)
     folder = Path(str(asked.output_dir))
     out = capsys.readouterr().out
-    assert "best       the model of step" in out
+    assert "best       keeping the model of step" in out
     result, best = (folder / name / "model.safetensors" for name in ("model", "best"))
     assert result.read_bytes() == best.read_bytes()
     assert "the lowest held-out loss" in (folder / "model" / "README.md").read_text()

@@ -14,12 +14,11 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bert_scratch.config import ACTIVATIONS as NAMED_ACTIVATIONS
-from bert_scratch.config import BertConfig, InputError
+from bert_scratch.config import ACTIVATIONS, BertConfig, InputError
 from bert_scratch.model import layers
 from bert_scratch.model.encoder import BertModel, EncoderLayer, Pooler
 from bert_scratch.model.layers import (
-    ACTIVATIONS,
+    ACTIVATION_FUNCTIONS,
     Dropout,
     Embeddings,
     FeedForward,
@@ -98,11 +97,13 @@ BY_HAND = {
 }
 
 
-@pytest.mark.parametrize("name", NAMED_ACTIVATIONS)
+@pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activation_is_its_formula(name):
     values = torch.linspace(-9, 9, 4001)
     expected = BY_HAND[name](values.double())
-    torch.testing.assert_close(ACTIVATIONS[name](values).double(), expected, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(
+        ACTIVATION_FUNCTIONS[name](values).double(), expected, atol=1e-6, rtol=1e-6
+    )
 
 
 def test_feed_forward_is_its_formula(config, randomize):

@@ -105,7 +105,7 @@ def test_shard_index_may_not_name_files_elsewhere(folder: Path, name: object) ->
     (folder / WEIGHTS).rename(outside)
     index = {"weight_map": {"bert.pooler.dense.bias": name}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert "is not the name of a .safetensors file beside it" in refusal(folder)
+    assert "is not the name of a .safetensors file next to it" in refusal(folder)
 
 
 def test_shard_index_must_be_true(folder: Path) -> None:

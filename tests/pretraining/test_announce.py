@@ -42,8 +42,8 @@ def test_each_component_is_told_with_its_share_and_passes(tmp_path: Path) -> Non
     assert "large.txt: 50.0% of the examples, " in large and "dropout" not in large
     passes = float(small.partition(" passes")[0].rpartition(" ")[2])
     assert 40 < passes < 70
-    assert "more than the 20 from which dropout pays" in small
-    assert "average of 10.0" in small
+    assert "above the 20 passes from which dropout helps" in small
+    assert "the average, 10.0" in small
 
 
 def test_passes_below_the_border_and_runs_without_a_mixture_need_no_warning(

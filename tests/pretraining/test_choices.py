@@ -33,8 +33,8 @@ def budget(
     *, steps: int | None = None, seconds: float | None = None, tokens_per_s: float = 60_000.0
 ) -> Budget:
     def speed(config: BertConfig) -> float:
-        tiny = choices.count_encoder_parameters(BertConfig.preset("tiny", vocab_size=8192))
-        return tokens_per_s * tiny / choices.count_encoder_parameters(config)
+        tiny = choices.count_bert_parameters(BertConfig.preset("tiny", vocab_size=8192))
+        return tokens_per_s * tiny / choices.count_bert_parameters(config)
 
     return Budget(num_train_steps=steps, max_train_seconds=seconds, tokens_per_s=speed)
 
@@ -149,7 +149,7 @@ def test_dropout_is_for_models_that_could_learn_the_text_by_heart(
 
 
 def test_counted_parameters_are_those_of_the_published_base() -> None:
-    assert choices.count_encoder_parameters(BertConfig.preset("base")) == 109_482_240
+    assert choices.count_bert_parameters(BertConfig.preset("base")) == 109_482_240
 
 
 def test_unigram_loss_is_the_cross_entropy_of_smoothed_counts() -> None:

@@ -14,9 +14,11 @@ from bert_scratch.config import BertConfig
 from bert_scratch.model import attention
 from bert_scratch.pretraining import choose_step
 from bert_scratch.pretraining.assemble import Parts
-from bert_scratch.pretraining.choose_step import fix_length_and_step, judge
+from bert_scratch.pretraining.choose_step import fix_length_and_step, judge, shapes_to_compile
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.step_probe import StepProbe, Trial
+from bert_scratch.training.compiled import MAX_PADDED_SHAPES
+from bert_scratch.training.packing import NUM_SIZES
 from bert_scratch.training.runtime import Runtime
 from bert_scratch.training.step import NonFinite
 
@@ -31,57 +33,71 @@ PLAIN = StepProbe(
         (replace(PLAIN, step_s=0.1), True, "2.00x as fast"),
         (replace(PLAIN, step_s=0.3), False, "1.50x the time"),
         (replace(PLAIN, step_s=0.1, sums=[905.0, 4.0, 100.0, 22.1, 19.0, 32.0]), True, "as fast"),
-        (replace(PLAIN, step_s=0.1, first_s=20.0), True, "2.00x as fast"),
-        (replace(PLAIN, step_s=0.1, first_s=30.0), False, "make up for the 4 min 00 s of starting"),
-        (replace(PLAIN, step_s=0.1, grad_norm=2.5), False, "does not compute the same"),
-        (replace(PLAIN, sums=[990.0, *PLAIN.sums[1:]]), False, "does not compute the same"),
-        (replace(PLAIN, grad_norm=float("nan")), False, "does not compute the same"),
+        (replace(PLAIN, step_s=0.1, grad_norm=2.5), False, "gives other results"),
+        (replace(PLAIN, sums=[990.0, *PLAIN.sums[1:]]), False, "gives other results"),
+        (replace(PLAIN, grad_norm=float("nan")), False, "gives other results"),
     ],
 )
 def test_the_faster_step_is_taken_if_it_computes_the_same(
     compiled: StepProbe, is_taken: bool, why: str
 ) -> None:
-    choice, reason = judge(PLAIN, compiled, run_s=400.0)
+    choice, reason = judge(PLAIN, compiled, run_s=400.0, compiling_s=0.0)
     assert choice is is_taken
     assert why in reason
+
+
+def test_a_faster_step_is_taken_if_the_run_makes_up_for_compiling_it() -> None:
+    faster = replace(PLAIN, step_s=0.1)
+    assert judge(PLAIN, faster, run_s=400.0, compiling_s=160.0)[0]
+    is_taken, reason = judge(PLAIN, faster, run_s=400.0, compiling_s=240.0)
+    assert not is_taken
+    assert "the 4 min 00 s it takes to start are not won back" in reason
 
 
 def decide(
     monkeypatch: pytest.MonkeyPatch,
     step_s: dict[tuple[bool, bool], float | Exception],
     *,
+    first_s: dict[tuple[bool, bool], float] | None = None,
     device: str = "cuda",
     kernels_are_right: bool = True,
     **settings: Any,
 ) -> Parts:
-    """Decide on a machine where a step takes so long, by (packed, compiled)."""
+    """Decide on a machine where a step, and the first one, take so long, by (packed, compiled)."""
     parts = Parts(
         config=PretrainConfig(
-            dtype="bfloat16", device=device, max_seq_length=128, num_train_steps=1000, **settings
+            dtype="bfloat16",
+            device=device,
+            max_seq_length=128,
+            num_train_steps=1000,
+            num_warmup_steps=10,
+            **settings,
         ),
         bert_config=BertConfig.preset("mini", vocab_size=99, attention_probs_dropout_prob=0.0),
         runtime=Runtime(device=torch.device(device), dtype=torch.bfloat16, num_threads=1),
         reasons=[],
         **dict.fromkeys(
-            ("facts", "store", "tokenizer", "peak_flops_per_s", "ranks", "loader", "added_tokens"),
+            ("facts", "store", "tokenizer", "peak_flops_per_s", "ranks", "added_tokens"),
             mock.sentinel.unused,
         ),
+        loader=mock.Mock(num_examples=100),
         word_vectors=None,
     )
 
     def probe(parts: Parts) -> StepProbe:
-        found = step_s[bool(parts.config.packed), bool(parts.config.compile)]
+        way = bool(parts.config.packed), bool(parts.config.compile)
+        found = step_s[way]
         if isinstance(found, Exception):
             raise found
-        return replace(PLAIN, step_s=found)
+        return replace(PLAIN, step_s=found, first_s=(first_s or {}).get(way, 0.2))
 
-    def fix_length(parts: Parts, *_: object, **__: object) -> tuple[Parts, Trial]:
+    def measure(parts: Parts, *_: object, **__: object) -> tuple[Parts, Trial]:
         return parts, Trial(step=probe(parts), checkpoint=mock.Mock(), peak_memory_bytes=1)
 
     monkeypatch.setattr(choose_step, "_probe", probe)
     monkeypatch.setattr(choose_step, "kernels_agree", lambda *_, **__: kernels_are_right)
     monkeypatch.setattr(attention, "_is_ampere_or_newer", lambda _: True)
-    monkeypatch.setattr(choose_step, "fix_length", fix_length)
+    monkeypatch.setattr(choose_step, "measure", measure)
     return fix_length_and_step(parts, mock.Mock(), may_halve=True)[0]
 
 
@@ -112,6 +128,40 @@ def test_each_way_is_tried_on_top_of_those_taken(
     assert flags == [f"--{'' if compiled else 'no-'}compile", f"--{'' if packed else 'no-'}packed"]
 
 
+@pytest.mark.parametrize(
+    ("first_s", "packed", "compiled"),
+    [
+        ([100.0, 1.0, 1.0], True, True),  # a packed step alone compiles nothing
+        ([1.0, 70.0, 1.0], True, False),  # 8 shapes cost more than the 500 s saved
+        ([1.0, 20.0, 20.0], False, True),  # 8 more shapes cost more than the 100 s saved
+    ],
+)
+def test_a_way_is_charged_for_what_it_compiles(
+    first_s: list[float], packed: bool, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only_packed, only_compiled, both = first_s
+    parts = decide(
+        monkeypatch,
+        {(False, False): 1.0, (True, False): 0.4, (False, True): 0.5, (True, True): 0.4},
+        first_s={(True, False): only_packed, (False, True): only_compiled, (True, True): both},
+    )
+    assert (parts.config.packed, parts.config.compile) == (packed, compiled)
+
+
+def test_only_compiled_steps_have_shapes_to_compile() -> None:
+    shapes = {
+        (packed, compiled): shapes_to_compile(PretrainConfig(packed=packed, compile=compiled))
+        for packed in (False, True)
+        for compiled in (False, True)
+    }
+    assert shapes == {
+        (False, False): 0,
+        (True, False): 0,
+        (False, True): MAX_PADDED_SHAPES,
+        (True, True): NUM_SIZES,
+    }
+
+
 def test_a_way_that_does_not_run_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     broken: dict[tuple[bool, bool], float | Exception] = {
         (False, False): 1.0,
@@ -121,8 +171,8 @@ def test_a_way_that_does_not_run_is_not_taken(monkeypatch: pytest.MonkeyPatch) -
     parts = decide(monkeypatch, broken)
     assert (parts.config.packed, parts.config.compile) == (False, False)
     assert parts.reasons == [
-        "--no-compile: such a step does not fit the GPU's memory",
-        "--no-packed: such a step does not run here (NonFinite: the loss is nan)",
+        "--no-compile: with --compile a step does not fit in GPU memory",
+        "--no-packed: with --packed a step does not run here (NonFinite: the loss is nan)",
     ]
 
 
@@ -143,7 +193,7 @@ def test_kernels_that_do_not_agree_are_not_taken(monkeypatch: pytest.MonkeyPatch
     }
     parts = decide(monkeypatch, much_faster, kernels_are_right=False)
     assert parts.config.packed is False
-    assert "do not compute the same as the formula" in parts.reasons[1]
+    assert "give other results than the formula" in parts.reasons[1]
 
 
 def test_what_was_asked_for_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,7 +174,7 @@ def test_repeated_lines_and_documents_are_counted(tmp_path: Path) -> None:
     most = report.repeated_lines.most_frequent
     assert (most[0].count, most[0].text) == (30, "All rights reserved.")
     assert [repeated.count for repeated in most[1:]] == 4 * [11]
-    assert "awk" in warning(report, "documents that came before")
+    assert "awk" in warning(report, "documents that repeat earlier ones")
 
 
 def test_repeats_are_estimated_well_in_bounded_memory() -> None:

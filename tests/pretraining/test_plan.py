@@ -130,7 +130,7 @@ def test_chinese_is_continued_from_the_chinese_model(tmp_path: Path) -> None:
 
 def test_single_document_cannot_be_held_out(tmp_path: Path) -> None:
     single = plan_for(write(tmp_path / "one.txt", [["Only one here.", "And a second line."]]))
-    assert single.outlook.verdict[0].startswith("too few documents: 1 to learn from")
+    assert single.outlook.verdict[0].startswith("too few documents: 1 for training")
 
 
 def test_documents_of_one_sentence_are_trained_on_without_pairs(tmp_path: Path) -> None:

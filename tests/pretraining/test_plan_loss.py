@@ -12,8 +12,8 @@ from bert_scratch.config import BertConfig
 from bert_scratch.pretraining.corpus_facts import CorpusFacts
 from bert_scratch.pretraining.plan_loss import (
     LARGEST_MISS,
-    encoder_parameters,
     expected_loss,
+    layer_matrix_parameters,
     tokens_worth,
 )
 
@@ -50,8 +50,8 @@ def expected(
     )
 
 
-def test_encoder_parameters_are_those_of_the_published_base() -> None:
-    assert encoder_parameters(BertConfig.preset("base")) == 12 * 12 * 768 * 768
+def test_layer_matrix_parameters_are_those_of_the_published_base() -> None:
+    assert layer_matrix_parameters(BertConfig.preset("base")) == 12 * 12 * 768 * 768
 
 
 def test_more_tokens_more_text_and_more_parameters_all_lower_the_loss() -> None:

@@ -32,7 +32,7 @@ FACTS = CorpusFacts(
         ({"train_tokens": 100_000}, 20, 4.0, "too small: 100,000 train tokens"),
         ({}, 20, 6.9, "too short: "),
         ({}, 200, 4.0, "repetitive: 200 passes"),
-        ({"eval_documents": 0}, 20, 4.0, "too few documents: 500 to learn from and 0 to hold out"),
+        ({"eval_documents": 0}, 20, 4.0, "too few documents: 500 for training, 0 held out"),
     ],
 )
 def test_verdict_names_what_is_wrong_and_what_to_do(

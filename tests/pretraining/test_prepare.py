@@ -198,7 +198,7 @@ def test_prepared_corpus_is_used_again(
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in prepared.iterdir()}
     store = prepare(settings_for(corpus, num_processes=2), prepared)
-    assert "prepared already" in capsys.readouterr().out
+    assert "already prepared in" in capsys.readouterr().out
     assert store.folder == prepared
     assert {path: path.stat().st_mtime_ns for path in prepared.iterdir()} == before
 
@@ -294,7 +294,7 @@ tokenise.wait = wait_and_stop
         script, corpus, folder, num_processes, int(signal.SIGTERM), repository=repository
     )
     assert stopped.returncode == 75, stopped.stderr
-    assert stopped.stderr.count("\n") == 1 and "the same command goes on" in stopped.stderr
+    assert stopped.stderr.count("\n") == 1 and "run the same command again" in stopped.stderr
     for name, content in contents(folder).items():
         if re.fullmatch(r"\d+\.(train|eval)\.\w+", name):
             assert content == contents(prepared)[name]
@@ -341,7 +341,7 @@ def test_text_that_changes_while_it_is_read_is_refused(
         (text / "2.txt").write_text((text / "2.txt").read_text().replace("river", "RIVER"))
 
     monkeypatch.setattr(prepare_module, "tokenise", tokenise_and_change)
-    with pytest.raises(InputError, match=r"changed while it was read.*2\.txt has changed"):
+    with pytest.raises(InputError, match=r"changed while being read.*2\.txt has changed"):
         prepare(settings_for(text), tmp_path / "out")
     monkeypatch.undo()
     prepare(settings_for(text), tmp_path / "out")
@@ -508,7 +508,9 @@ def test_one_document_is_named_in_the_singular(tmp_path: Path) -> None:
 def test_output_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("One thing is here.\n")
-    with pytest.raises(InputError, match=r"--output-dir .*a\.txt: is a file; give a folder"):
+    with pytest.raises(
+        InputError, match=r"--output-dir .*a\.txt: is a file; give a new or existing folder"
+    ):
         prepare(CorpusSettings(corpus=(str(path),)), path)
 
 
@@ -865,7 +867,7 @@ def test_another_corpus_in_the_folder_is_named_as_such(
 
 def test_files_of_somebody_else_are_left_alone(corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "00001.json").write_text("mine")
-    with pytest.raises(InputError, match=r"00001\.json: is named as a prepared corpus names"):
+    with pytest.raises(InputError, match=r"00001\.json: has a name that prepared corpora use"):
         prepare(settings_for(corpus), tmp_path)
     assert (tmp_path / "00001.json").read_text() == "mine"
 
@@ -895,4 +897,4 @@ def test_a_corpus_is_gone_on_with_that_was_prepared_inside_its_own_text(
     corpus = write_corpus(tmp_path / "texts")
     prepare(settings_for(corpus), corpus / "prepared")
     prepare(settings_for(corpus), corpus / "prepared")
-    assert "prepared already, used as it is" in capsys.readouterr().out
+    assert "already prepared in" in capsys.readouterr().out

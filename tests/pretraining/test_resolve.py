@@ -191,7 +191,7 @@ def test_checkpoints_are_a_quarter_of_an_hour_apart_at_most() -> None:
 
 def test_settings_that_contradict_each_other_are_refused() -> None:
     for settings in ({"recipe": "google"}, {"adam_bias_correction": False}):
-        with pytest.raises(InputError, match="--optimizer muon goes with"):
+        with pytest.raises(InputError, match="--optimizer muon works only with"):
             resolved(optimizer="muon", **settings)
     with pytest.raises(InputError, match="--compile on a GPU"):
         resolved(on="cuda", compile=True, deterministic=True, preset="tiny")
@@ -202,3 +202,16 @@ def test_share_of_the_decay_is_refused_with_a_schedule_that_has_none() -> None:
     for settings, schedule in (({}, "linear"), ({"recipe": "google"}, "google")):
         with pytest.raises(InputError, match=f"no effect with --lr-schedule {schedule}; leave"):
             resolved(lr_decay_share=0.5, **settings)
+
+
+def test_a_warm_up_longer_than_the_run_is_refused() -> None:
+    given = resolved(num_train_steps=10, num_warmup_steps=10).config
+    assert resolve_length(given, num_examples=100, step_s=0.1)[0].num_warmup_steps == 10
+    for settings, length in (
+        ({"num_train_steps": 10}, "the run's 10 steps"),
+        ({"max_train_seconds": 100.0}, "the 1,000 steps that fit"),
+        ({"train_batch_size": 8}, "the run's 500 steps"),
+    ):
+        config = resolved(**settings, num_warmup_steps=2000).config
+        with pytest.raises(InputError, match=f"--num-warmup-steps 2,000 is more than {length}"):
+            resolve_length(config, num_examples=100, step_s=0.1)

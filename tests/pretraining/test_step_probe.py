@@ -27,5 +27,5 @@ def test_a_size_beyond_the_memory_has_no_speed(monkeypatch: pytest.MonkeyPatch) 
 
 def test_what_does_not_fit_is_said_with_what_to_do() -> None:
     error = str(step_probe.does_not_fit(8, torch.device("cuda")))
-    assert "--micro-batch-size 8 does not fit the memory of cuda" in error
+    assert "--micro-batch-size 8 does not fit in the memory of cuda" in error
     assert "--activation-checkpointing" in error

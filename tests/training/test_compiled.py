@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bert_scratch.batch import Batch
 from bert_scratch.model.heads import BertForPreTraining
-from bert_scratch.training.compiled import MAX_SHAPES, NUM_WIDTHS, Compiled, FewShapes
+from bert_scratch.training.compiled import MAX_PADDED_SHAPES, NUM_WIDTHS, Compiled, FewShapes
 from bert_scratch.training.objective import PRETRAINING, Objective, PretrainingObjective
 from bert_scratch.training.packing import PackedRows
 from bert_scratch.training.runtime import Runtime, set_up
@@ -147,7 +147,7 @@ def test_there_are_no_more_shapes_than_may_be_compiled() -> None:
     fill_ups = [FewShapes(max_seq_length=length, masked_lm_prob=0.15) for length in longest]
     for fill_up in fill_ups:
         widths = {fill_up._width(width) for width in range(1, fill_up.max_seq_length + 1)}
-        assert len(widths) <= NUM_WIDTHS == MAX_SHAPES / 2
+        assert len(widths) <= NUM_WIDTHS == MAX_PADDED_SHAPES / 2
         assert max(widths) == fill_up.max_seq_length
 
 

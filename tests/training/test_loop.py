@@ -101,7 +101,7 @@ class Run:
             log=MetricsLog(self.folder / "metrics.jsonl", keep_through_step=-1),
             display=Display(first_step=0),
             stop=self.stop,
-            token_s_at_peak=1.0,
+            peak_tokens_per_s=1.0,
         )
 
 
@@ -122,7 +122,7 @@ def test_so_many_non_finite_updates_are_left_out_and_said(
 ) -> None:
     run.go(replace(PLAN, skip_non_finite=2), InfiniteAt(3, 5))
     assert (run.progress.step, run.progress.skipped) == (10, 2)
-    assert "skipped    2 of 2: step 5" in capsys.readouterr().out
+    assert "skipped    2 of at most 2 updates: step 5" in capsys.readouterr().out
     assert all(torch.isfinite(p).all() for p in run.model.parameters())
     first = next(iter(run.optimizer.state.values()))
     assert first["step"] == 8

@@ -99,7 +99,7 @@ def test_rows_that_fit_need_no_more_than_the_usable_share() -> None:
     step = of_base()
     rows = step.rows_that_fit(20 * 10**9)
     usable = memory.USABLE_SHARE * 20 * 10**9
-    assert step.peak_bytes(rows) <= usable < step.peak_bytes(rows + 1)
+    assert step.predicted_peak_bytes(rows) <= usable < step.predicted_peak_bytes(rows + 1)
     assert step.rows_that_fit(0) == 1
 
 
@@ -124,15 +124,15 @@ def test_free_memory_is_a_part_of_the_machine() -> None:
 
 PEAKS = """
 import torch
-from bert_scratch.training.memory import peak_bytes, reset_peak
+from bert_scratch.training.memory import measured_peak_bytes, reset_peak
 
 CPU = torch.device("cpu")
 torch.ones(2**26).sum()
-high = peak_bytes(CPU)
+high = measured_peak_bytes(CPU)
 reset_peak(CPU)
-low = peak_bytes(CPU)
+low = measured_peak_bytes(CPU)
 torch.ones(2**24).sum()
-print(high, low, peak_bytes(CPU))
+print(high, low, measured_peak_bytes(CPU))
 """
 
 

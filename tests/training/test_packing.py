@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bert_scratch.batch import Batch
+from bert_scratch.batch import SIZE_MULTIPLE, Batch
 from bert_scratch.config import BertConfig
 from bert_scratch.model import encoder
 from bert_scratch.model.attention import has_packed_attention
@@ -20,7 +20,7 @@ from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.training.compiled import Compiled
 from bert_scratch.training.objective import PRETRAINING, Objective
 from bert_scratch.training.optimizer import build_optimizer
-from bert_scratch.training.packing import NUM_SIZES, STEP, PackedRows
+from bert_scratch.training.packing import NUM_SIZES, PackedRows
 from bert_scratch.training.runtime import Runtime
 from bert_scratch.training.step import Updater
 
@@ -184,7 +184,7 @@ def test_packed_batches_have_few_sizes_and_little_filler(for_compiler: bool) -> 
         assert packed.row_starts is not None
         shapes.add((packed.num_positions, len(packed.masked_positions), len(packed.row_starts)))
         filler = packed.num_positions - batch.num_tokens
-        assert filler <= (64 * 128 / NUM_SIZES if for_compiler else STEP) + 7
+        assert filler <= (64 * 128 / NUM_SIZES if for_compiler else SIZE_MULTIPLE) + 7
         assert number or filler == 8  # full rows need next to none
     assert len(shapes) == len({size for size, _, _ in shapes})
     assert not for_compiler or len(shapes) <= NUM_SIZES

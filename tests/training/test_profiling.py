@@ -94,5 +94,5 @@ def test_a_run_that_ends_early_is_profiled_as_far_as_it_got(
 @pytest.mark.parametrize("num_steps", [1, 5])
 def test_a_run_without_a_profiled_step_says_so_in_a_line(num_steps: int, tmp_path: Path) -> None:
     (line,) = run_of(num_steps, tmp_path / "trace.json.gz")
-    assert "no update was profiled" in line
+    assert "nothing was profiled" in line
     assert not (tmp_path / "trace.json.gz").exists()

@@ -31,7 +31,7 @@ from bert_scratch.training.step import (
     NonFinite,
     StepResult,
     Updater,
-    sums_of,
+    evaluation_sums,
 )
 
 RUNTIME = Runtime(device=torch.device("cpu"), dtype=torch.float32, num_threads=1)
@@ -165,12 +165,12 @@ def test_sums_are_those_of_all_batches_and_a_stop_ends_them(
     model: BertForPreTraining, batch: Batch
 ) -> None:
     model.eval()
-    once = sums_of(model, [batch], objective=PRETRAINING, runtime=RUNTIME)
-    twice = sums_of(model, [batch, batch], objective=PRETRAINING, runtime=RUNTIME)
+    once = evaluation_sums(model, [batch], objective=PRETRAINING, runtime=RUNTIME)
+    twice = evaluation_sums(model, [batch, batch], objective=PRETRAINING, runtime=RUNTIME)
     assert twice == pytest.approx([2 * value for value in once])
     stop = StopRequest()
     stop.signal_name = "SIGTERM"
-    stopped = sums_of(model, [batch], objective=PRETRAINING, runtime=RUNTIME, stop=stop)
+    stopped = evaluation_sums(model, [batch], objective=PRETRAINING, runtime=RUNTIME, stop=stop)
     assert stopped == [0.0] * len(once)
 
 
@@ -200,7 +200,7 @@ def test_evaluation_computes_in_the_dtype_of_the_runtime(
             return super().loss(*arguments)
 
     runtime = Runtime(device=torch.device("cpu"), dtype=torch.bfloat16, num_threads=1)
-    assert any(sums_of(model.eval(), [batch], objective=Noting(), runtime=runtime))
+    assert any(evaluation_sums(model.eval(), [batch], objective=Noting(), runtime=runtime))
 
 
 def test_muon_multiplies_in_the_dtype_it_is_given(model: BertForPreTraining) -> None:

@@ -68,7 +68,10 @@ def test_report_that_fails_is_said_once_and_the_run_ends_well(
     monkeypatch.setattr(reported, "report_page", fail)
     result = bert_scratch.pretrain(config)
     assert result is not None and result.num_train_steps == 4
-    assert capsys.readouterr().err.count("no report.html, the run goes on: no room") == 1
+    assert (
+        capsys.readouterr().err.count("report.html was not written; the run continues: no room")
+        == 1
+    )
 
 
 def test_missing_tracker_is_refused_before_any_work(config: PretrainConfig) -> None:

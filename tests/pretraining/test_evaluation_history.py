@@ -1,5 +1,5 @@
 """Pins what is made of the held-out loss: the best model kept, a rise told, a strange start told.
-CPU only: `pytest tests/pretraining/test_held_out.py`."""
+CPU only: `pytest tests/pretraining/test_evaluation_history.py`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from torch.nn.functional import cross_entropy
 
 from bert_scratch.config import BertConfig
 from bert_scratch.model.heads import BertForPreTraining
-from bert_scratch.pretraining.held_out import HeldOut, expected_first_loss, strange_first_loss
+from bert_scratch.pretraining.evaluation_history import (
+    EvaluationHistory,
+    expected_first_loss,
+    strange_first_loss,
+)
 from bert_scratch.training.loop import Progress
 from bert_scratch.training.metrics import Display, MetricsLog
 
@@ -31,19 +35,19 @@ Evaluate = Callable[[int, float], None]
 
 
 @pytest.fixture
-def held_out(tmp_path: Path) -> Callable[[int], HeldOut]:
-    def at(step: int) -> HeldOut:
+def history_at(tmp_path: Path) -> Callable[[int], EvaluationHistory]:
+    def at(step: int) -> EvaluationHistory:
         log = MetricsLog(tmp_path / "metrics.jsonl", keep_through_step=step)
-        return HeldOut(log, Display(first_step=step), tmp_path / "best", step=step)
+        return EvaluationHistory(log, Display(first_step=step), tmp_path / "best", step=step)
 
     return at
 
 
-def add(held_out: HeldOut, step: int, loss: float) -> None:
+def add(history: EvaluationHistory, step: int, loss: float) -> None:
     model = BertForPreTraining(CONFIG)
     with torch.no_grad():
         model.bert.embeddings.word_embeddings.weight.fill_(step)
-    held_out.add(
+    history.add(
         Progress(step=step),
         {"loss": loss, "mlm_loss": loss},
         num_train_steps=100,
@@ -58,64 +62,66 @@ def weight(folder: Path) -> float:
 
 
 def test_model_of_the_lowest_loss_is_kept_but_not_the_untrained(
-    held_out: Callable[[int], HeldOut],
+    history_at: Callable[[int], EvaluationHistory],
 ) -> None:
-    judge = held_out(0)
-    add(judge, 0, 1.0)
-    assert not judge.best.exists()
+    history = history_at(0)
+    add(history, 0, 1.0)
+    assert not history.best.exists()
     for step, loss in ((10, 4.0), (20, 3.0), (30, 3.5), (40, 3.0)):
-        add(judge, step, loss)
-    assert (judge.best_step(), judge.best_loss()) == (20, 3.0)
-    assert weight(judge.best) == 20.0
-    assert [path.name for path in judge.best.parent.glob("best*")] == ["best"]
+        add(history, step, loss)
+    assert (history.best_step(), history.best_loss()) == (20, 3.0)
+    assert weight(history.best) == 20.0
+    assert [path.name for path in history.best.parent.glob("best*")] == ["best"]
 
 
 def test_best_model_is_kept_before_its_evaluation_is_logged(
-    held_out: Callable[[int], HeldOut], monkeypatch: pytest.MonkeyPatch
+    history_at: Callable[[int], EvaluationHistory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge = held_out(0)
+    history = history_at(0)
 
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(MetricsLog, "append", killed)
-        add(judge, 10, 4.0)
-    again = held_out(10)
+        add(history, 10, 4.0)
+    again = history_at(10)
     assert again.best_step() == 10 and not again.is_evaluated(10)
     add(again, 10, 4.0)
-    assert held_out(10).is_evaluated(10) and weight(again.best) == 10.0
+    assert history_at(10).is_evaluated(10) and weight(again.best) == 10.0
 
 
 def test_resumed_run_judges_as_before_and_forgets_what_comes_later(
-    held_out: Callable[[int], HeldOut],
+    history_at: Callable[[int], EvaluationHistory],
 ) -> None:
-    judge = held_out(0)
+    history = history_at(0)
     for step, loss in ((10, 4.0), (20, 3.0)):
-        add(judge, step, loss)
-    resumed = held_out(25)
+        add(history, step, loss)
+    resumed = history_at(25)
     assert resumed.best_step() == 20 and resumed.is_evaluated(20)
-    earlier = held_out(15)
+    earlier = history_at(15)
     assert earlier.best_step() == -1 and earlier.is_evaluated(10) and not earlier.is_evaluated(20)
     add(earlier, 20, 3.0)
     assert earlier.best_step() == 20
 
 
 def test_rising_loss_is_told_once_for_every_three_rises(
-    held_out: Callable[[int], HeldOut], capsys: pytest.CaptureFixture[str]
+    history_at: Callable[[int], EvaluationHistory], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    judge = held_out(0)
+    history = history_at(0)
     told = []
     for step, loss in enumerate((3.0, 3.1, 3.2, 3.3, 3.4, 3.2, 3.3, 3.4), start=1):
-        add(judge, step, loss)
+        add(history, step, loss)
         told.append("has risen 3 evaluations" in capsys.readouterr().out)
     assert told == [False, False, False, True, False, False, False, False]
 
 
-def test_last_line_over_all_examples_is_not_compared(held_out: Callable[[int], HeldOut]) -> None:
-    judge = held_out(0)
-    judge.log.append(step=10, split="eval", mlm_loss=1.0, unigram_loss=5.0)
-    assert not held_out(10).is_evaluated(10)
+def test_last_line_over_all_examples_is_not_compared(
+    history_at: Callable[[int], EvaluationHistory],
+) -> None:
+    history = history_at(0)
+    history.log.append(step=10, split="eval", mlm_loss=1.0, unigram_loss=5.0)
+    assert not history_at(10).is_evaluated(10)
 
 
 def first_losses(config: BertConfig, seed: int) -> dict[str, float]:

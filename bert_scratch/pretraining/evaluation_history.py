@@ -23,7 +23,7 @@ LOWEST_COUNTED = 0.5
 """Lowest share of the expected first loss with counted vectors: small texts repeat themselves."""
 
 
-class HeldOut:
+class EvaluationHistory:
     """The evaluations of a run so far, and the folder of its best model.
 
     A model is kept when its loss is lower than at every earlier evaluation. The state depends only
@@ -111,7 +111,7 @@ class HeldOut:
         if rises and rises % RISES_WORTH_A_WARNING == 0:
             self.display.line(
                 f"warning    the held-out loss has risen {rises} evaluations in a row, to "
-                f"{losses[-1]:.3f}: the model learns the text by heart; the result will be that "
+                f"{losses[-1]:.3f}: the model is overfitting; the result will be that "
                 f"of step {self.best_step():,} ({self.best_loss():.3f}). More text, dropout or "
                 f"fewer steps help"
             )
@@ -161,6 +161,6 @@ def strange_first_loss(
     return (
         f"the loss of fresh weights is {values['loss']:.3f}; about {expected:.3f} was expected "
         f"({by_words}, half of width x spread of the word embeddings squared, ln 2 for pairs); "
-        f"below {lowest:.0%} or above {1 + FIRST_LOSS_TOLERANCE:.0%} of it is a sign of wrong "
+        f"below {lowest:.0%} or above {1 + FIRST_LOSS_TOLERANCE:.0%} of that is a sign of wrong "
         f"weights or labels"
     )
