@@ -30,7 +30,14 @@ from measure import print_table
 from bert_scratch.config import BertConfig, read_json_object
 from bert_scratch.pretraining.choices import CORPUS_VECTORS
 from bert_scratch.pretraining.corpus_facts import CorpusFacts
-from bert_scratch.pretraining.plan_loss import FLOOR, HEAD_START, POWER, SEEN, tokens_learned
+from bert_scratch.pretraining.plan_loss import (
+    FLOOR,
+    HEAD_START,
+    POWER,
+    SEEN,
+    effective_vocabulary,
+    tokens_learned,
+)
 from bert_scratch.pretraining.pretrain import pretrain
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 
@@ -105,6 +112,7 @@ def run_point(point: dict[str, Any], num_threads: int) -> dict[str, Any]:
         "tokens": evaluations[-1]["tokens"],
         "distinct_tokens": facts.train_tokens,
         "unigram_entropy": facts.unigram_entropy,
+        "ideograph_share": facts.ideograph_share,
         "mlm_loss": evaluations[-1]["mlm_loss"],
         "nsp_accuracy": evaluations[-1].get("nsp_accuracy"),
         "curve": [(line["step"], round(line["mlm_loss"], 4)) for line in evaluations],
@@ -163,7 +171,7 @@ def learned(point: dict[str, Any], head_start: float) -> float:
         BertConfig.preset("tiny", num_hidden_layers=point["layers"], hidden_size=point["width"]),
         tokens=point["tokens"],
         distinct_tokens=point["distinct_tokens"],
-        vocab_size=point["vocab_size"],
+        vocabulary=effective_vocabulary(point["vocab_size"], point.get("ideograph_share", 0.0)),
         masked_lm_prob=point["masked_lm_prob"],
         head_start=head_start if counted else 0.0,
     )

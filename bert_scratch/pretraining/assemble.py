@@ -15,7 +15,7 @@ from bert_scratch.batch import Batch
 from bert_scratch.config import BertConfig
 from bert_scratch.data.loader import ExampleLoader, evaluation_batches
 from bert_scratch.data.mask_settings import MaskSettings
-from bert_scratch.data.segmenter import continuing_ids, ideograph_ids
+from bert_scratch.data.segmenter import continuing_ids
 from bert_scratch.data.store import TokenStore
 from bert_scratch.data.wordpiece import (
     TokenizerFolder,
@@ -255,7 +255,7 @@ def assemble(basis: PretrainConfig, store: TokenStore, ranks: Ranks = ALONE) -> 
     tokenizer = load_tokenizer(store.folder / "tokenizer")
     added_tokens = new_tokens(basis.init_checkpoint, tokenizer) if basis.init_checkpoint else {}
     specials = special_ids(tokenizer)
-    facts = corpus_facts(store, specials.unk)
+    facts = corpus_facts(store, tokenizer)
     set_up(runtime, deterministic=basis.deterministic)
     peak_flops_per_s = measure_peak_flops_per_s(runtime)
     resolved = resolve(
@@ -286,7 +286,7 @@ def assemble(basis: PretrainConfig, store: TokenStore, ranks: Ranks = ALONE) -> 
         word_vectors=word_vectors_of(resolved.config, resolved.bert_config, tokenizer, store),
         reasons=[
             *resolved.reasons,
-            *words_of_ideographs(resolved.config.mask_unit, store, tokenizer),
+            *words_of_ideographs(resolved.config.mask_unit, store, facts.ideograph_share),
             f"--dtype {dtype}: {dtype_reason}",
         ],
     )
@@ -319,13 +319,15 @@ def _loader(
     )
 
 
-def words_of_ideographs(mask_unit: str, store: TokenStore, tokenizer: Tokenizer) -> list[str]:
-    """Return a line that says that words of several ideographs are unknown, if they matter."""
-    if mask_unit == "token" or store.has_word_starts:
-        return []
-    counts = store.token_counts
-    share = counts[ideograph_ids(tokenizer)].sum() / max(1, counts.sum())
-    if share < WORTH_SEGMENTING:
+def words_of_ideographs(mask_unit: str, store: TokenStore, share: float) -> list[str]:
+    """Return a line that says that words of several ideographs are unknown, if they matter.
+
+    Args:
+        mask_unit: of the run.
+        store: its corpus.
+        share: of ideographs among the tokens.
+    """
+    if mask_unit == "token" or store.has_word_starts or share < WORTH_SEGMENTING:
         return []
     return [
         f"--mask-unit {mask_unit}: each ideograph is a word by itself ({share:.0%} of the "

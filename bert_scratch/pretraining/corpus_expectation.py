@@ -128,6 +128,7 @@ def _facts(tally: CorpusTally, use: VocabularyUse, scale: float) -> CorpusFacts:
         unknown_share=use.unknown_token_share,
         uniform_loss=math.log(use.vocab_size),
         unigram_entropy=use.unigram_entropy,
+        ideograph_share=use.ideograph_share,
     )
 
 

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from bert_scratch.config import Settings, counted
 from bert_scratch.data.alphabet import ALPHABET_COVERAGE
 from bert_scratch.data.mixture import BLOCK_PLACES, mixture_components
+from bert_scratch.data.segmenter import ideograph_ids
 from bert_scratch.data.shard import SPLITS
 from bert_scratch.data.store import TokenStore
 from bert_scratch.data.wordpiece import load_tokenizer, special_ids
@@ -44,6 +46,8 @@ class CorpusFacts(Settings):
     """ln V: the masked-token loss of a model that knows nothing, in nats."""
     unigram_entropy: float
     """Entropy of the train tokens' frequencies, in nats."""
+    ideograph_share: float = 0.0
+    """Share of single ideographs among the train tokens; 0 in files of older runs."""
 
     @property
     def pairs_possible(self) -> bool:
@@ -56,8 +60,8 @@ class CorpusFacts(Settings):
         )
 
 
-def corpus_facts(store: TokenStore, unknown_id: int) -> CorpusFacts:
-    """Return the facts of a prepared corpus."""
+def corpus_facts(store: TokenStore, tokenizer: Tokenizer) -> CorpusFacts:
+    """Return the facts of a prepared corpus, whose tokenizer is given."""
     train, held_out = store.shards("train"), store.shards("eval")
     counts = store.token_counts.astype(np.float64)
     share = counts / max(1.0, counts.sum())
@@ -70,16 +74,16 @@ def corpus_facts(store: TokenStore, unknown_id: int) -> CorpusFacts:
         eval_documents=sum(shard.num_documents for shard in held_out),
         eval_sentences=sum(shard.num_sentences for shard in held_out),
         eval_tokens=sum(shard.num_tokens for shard in held_out),
-        unknown_share=float(share[unknown_id]),
+        unknown_share=float(share[special_ids(tokenizer).unk]),
         uniform_loss=math.log(store.vocab_size),
         unigram_entropy=float(-(seen * np.log(seen)).sum()),
+        ideograph_share=float(share[ideograph_ids(tokenizer)].sum()),
     )
 
 
 def describe_store(store: TokenStore) -> list[str]:
     """Describe a prepared corpus in a few lines to print."""
-    tokenizer = load_tokenizer(store.folder / "tokenizer")
-    facts = corpus_facts(store, special_ids(tokenizer).unk)
+    facts = corpus_facts(store, load_tokenizer(store.folder / "tokenizer"))
     shards = [shard[split] for shard in store.manifest["shards"] for split in SPLITS]
     single = sum(shard["one_sentence_documents"] for shard in shards)
     empty = sum(shard["empty_documents"] for shard in shards)

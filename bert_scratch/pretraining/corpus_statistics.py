@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from bert_scratch.data.encoding import TextEncoder
-from bert_scratch.data.segmenter import continuing_ids
+from bert_scratch.data.segmenter import continuing_ids, ideograph_ids
 from bert_scratch.data.wordpiece import special_ids
 from bert_scratch.pretraining.characters import CharacterTally
 from bert_scratch.pretraining.reading import ReadingRules, pieces_of
@@ -80,6 +80,8 @@ class VocabularyUse:
     """The share of [UNK] among the tokens."""
     unigram_entropy: float
     """The entropy of the tokens' frequencies, in nats."""
+    ideograph_share: float
+    """The share of single ideographs among the tokens."""
 
 
 @dataclass
@@ -120,6 +122,7 @@ class TokenTally:
         self.counts = np.zeros(self.vocab_size, dtype=np.int64)
         self._begins_word = np.ones(self.vocab_size, dtype=bool)
         self._begins_word[continuing_ids(tokenizer)] = False
+        self._ideographs = ideograph_ids(tokenizer)
 
     def encode(self, texts: Sequence[str]) -> list[npt.NDArray[np.int32]]:
         """Return the ids of each text, and count them."""
@@ -142,6 +145,7 @@ class TokenTally:
             unknown_word_share=num_unknown / max(1, num_words),
             unknown_token_share=num_unknown / max(1, num_tokens),
             unigram_entropy=float(-(share * np.log(share)).sum()),
+            ideograph_share=int(self.counts[self._ideographs].sum()) / max(1, num_tokens),
         )
 
 

@@ -22,6 +22,7 @@ from bert_scratch.data import store as store_module
 from bert_scratch.data.encoding import encode_texts
 from bert_scratch.data.shard import PAGE_BYTES, SPLITS, token_dtype, write_shard
 from bert_scratch.data.store import TokenStore, write_manifest
+from bert_scratch.data.wordpiece import SPECIAL_TOKENS, build_tokenizer
 from bert_scratch.pretraining.corpus_facts import corpus_facts
 
 MANY_TOKENS = [[np.arange(start, start + 50) % 1000] for start in range(0, 20_000, 50)]
@@ -250,7 +251,13 @@ def test_opening_and_counting_reads_no_shard(array: str, tmp_path: Path) -> None
     flip_bit(tmp_path / f"00000.train.{array}", 1)
     store = TokenStore(tmp_path)
     shard = store.shards("train")[0]
-    facts = corpus_facts(store, unknown_id=1)
+    tokenizer = build_tokenizer(
+        {token: number for number, token in enumerate(SPECIAL_TOKENS)},
+        lowercase=False,
+        strip_accents=False,
+        nfc=True,
+    )
+    facts = corpus_facts(store, tokenizer)
     assert facts.train_tokens == int(store.token_counts.sum())
     assert facts.train_sentences == sum(part.num_sentences for part in store.shards("train"))
     with pytest.raises(InputError, match=rf"00000\.train\.{array}: is damaged"):

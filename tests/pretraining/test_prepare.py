@@ -851,7 +851,8 @@ def test_a_vocabulary_that_does_not_fit_the_text_is_warned_of(
 def test_warning_of_unknown_text_says_what_mends_it(
     learned: dict[str, float], mend: str, prepared: Path
 ) -> None:
-    facts = corpus_facts(TokenStore(prepared), 1).replace(unknown_share=0.3)
+    tokenizer = load_tokenizer(prepared / "tokenizer")
+    facts = corpus_facts(TokenStore(prepared), tokenizer).replace(unknown_share=0.3)
     (line,) = _warn_of_unknown(facts, {"requested_vocab_size": 100, **learned})
     assert line.endswith(mend)
 
