@@ -214,10 +214,7 @@ def assemble(config: FinetuneConfig) -> Parts:
         config = config.replace(max_seq_length=row_length_for(bert_config))
     _check_model(config, folder, bert_config, tokenizer)
     task = load_task(config)
-    # The other files may have no columns: lines of text to be answered, for example.
-    task.columns_asked = config.column_flags
     train = task.read(config.train_file, labels_needed=True)
-    task.columns_asked = ()
     if config.few_shot is not None:
         train = few_of_each_label(train, config.few_shot, seed=config.seed)
     task.learn(train)

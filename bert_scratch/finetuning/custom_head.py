@@ -9,7 +9,8 @@ The class is an `nn.Module` built from the model's `BertConfig`. It needs `forwa
   entities a list of tags each, for questions the answer and all right answers); by default there
   are only the task's metrics.
 
-An error that any of these raises is an `InputError` that names the file, the line and the error.
+An error that any of these raises, but a lack of memory, is an `InputError` that names the file, the
+line and the error.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from bert_scratch.finetuning.rows import RowBatch
 from bert_scratch.finetuning.task import Task
 from bert_scratch.model.encoder import BertModel, PretrainedModel
 from bert_scratch.model.heads import ModelWithHeads
+from bert_scratch.training.memory import is_lack_of_memory
 from bert_scratch.user_code import describe_error, file_of, load_from_file
 
 METRIC = "metric"
@@ -54,9 +56,11 @@ def _named_errors(head: type[nn.Module], what: str) -> Iterator[None]:
     """Turn an error of the user's code into one that names the line that failed."""
     try:
         yield
-    except torch.OutOfMemoryError:  # no fault of that line
+    except torch.AcceleratorError:  # raised late, so that line may not be the guilty one
         raise
     except Exception as error:  # whatever the user's code raises
+        if is_lack_of_memory(error):
+            raise
         raise InputError(
             f"--task: {head.__name__} cannot {what}: {describe_error(error, file_of(head))}; "
             f"correct it"
@@ -99,7 +103,12 @@ def with_head(base: type[Task[Any, Any]], head: type[nn.Module]) -> type[Task[An
             encoded = encoder(batch.input_ids, batch.token_type_ids, batch.attention_mask)
             classifier = model.get_submodule("classifier")
             with _named_errors(head, "compute its logits"):
-                logits: Tensor = classifier(encoded.last_hidden_state, batch)
+                logits = classifier(encoded.last_hidden_state, batch)
+            if not isinstance(logits, Tensor):
+                raise InputError(
+                    f"--task: {head.__name__}.forward must return a tensor of logits; it returned "
+                    f"a {type(logits).__name__}"
+                )
             return logits
 
         def loss(self, logits: Tensor, batch: RowBatch) -> Tensor:
@@ -108,7 +117,15 @@ def with_head(base: type[Task[Any, Any]], head: type[nn.Module]) -> type[Task[An
                 return total
             assert self._head is not None
             with _named_errors(head, "compute its loss"):
-                mean: Tensor = self._head.loss(logits, batch)  # type: ignore[operator]
+                mean = self._head.loss(logits, batch)  # type: ignore[operator]
+            if not isinstance(mean, Tensor) or mean.ndim:
+                what = (
+                    f"one of shape {list(mean.shape)}" if isinstance(mean, Tensor) else repr(mean)
+                )
+                raise InputError(
+                    f"--task: {head.__name__}.loss must return a tensor of one number; it returned "
+                    f"{what}"
+                )
             total = mean * self.loss_weight(batch)
             return total
 

@@ -22,6 +22,7 @@ from bert_scratch.finetuning.rows import Row, check_token_types
 from bert_scratch.finetuning.scoring import score_rows
 from bert_scratch.finetuning.task import Task, load_task
 from bert_scratch.finetuning.task_settings import (
+    CHOOSING_ANSWERS,
     TASK_FILE,
     TaskSettings,
     TrainedSettings,
@@ -173,6 +174,8 @@ def _guessed(folder: Path, config: BertConfig) -> TrainedSettings:
 def _alike(folders: Sequence[Path], task: Task[Any, Any], config: PredictConfig) -> TrainedSettings:
     """Return the settings that all models read with; refuse scores that cannot be averaged.
 
+    Among answers, the largest of the models' limits choose: training found them in its file.
+
     Args:
         folders: of the models.
         task: that of the first.
@@ -183,6 +186,7 @@ def _alike(folders: Sequence[Path], task: Task[Any, Any], config: PredictConfig)
     """
     first = tokenizer_hash(load_tokenizer(folders[0]))
     settings = task.settings.for_prediction()
+    given: dict[str, list[Any]] = {name: [getattr(settings, name)] for name in CHOOSING_ANSWERS}
     for folder in folders[1:]:
         other = load_trained_task(folder, config.task)
         if other.labels != task.labels or other.settings.task != settings.task:
@@ -198,12 +202,18 @@ def _alike(folders: Sequence[Path], task: Task[Any, Any], config: PredictConfig)
         if settings.has_pairs is None:  # not recorded by every model
             settings = settings.replace(has_pairs=are_pairs)
         _check_settings(folders[0], settings, folder, other.settings, config)
+        for name, values in given.items():
+            values.append(getattr(other.settings, name))
         if tokenizer_hash(load_tokenizer(folder)) != first:
             raise InputError(
                 f"--model {folder}: has a different tokenizer from {folders[0]}; their scores "
                 f"cannot be averaged"
             )
-    return settings
+    largest = {
+        name: max((value for value in values if value is not None), default=None)
+        for name, values in given.items()
+    }
+    return settings.replace(**largest)
 
 
 def _check_settings(
@@ -213,7 +223,7 @@ def _check_settings(
     other: TaskSettings,
     config: PredictConfig,
 ) -> None:
-    """Refuse two models that read their input differently, or choose answers differently."""
+    """Refuse two models that read their input differently."""
     lengths = other.row_length, settings.row_length
     if lengths[0] != lengths[1]:
         raise InputError(
@@ -226,7 +236,7 @@ def _check_settings(
             continue  # a column that `predict` was given
         values = getattr(other, name), getattr(settings, name)
         if values[0] != values[1]:
-            remedy = f", or give both {flag_of(name)}" if hasattr(config, name) else ""
+            remedy = f", or name it here with {flag_of(name)}" if hasattr(config, name) else ""
             raise InputError(
                 f"--model {other_folder}: was trained {_shown(name, values[0])}, {folder} "
                 f"{_shown(name, values[1])}; predict with each separately, train both alike{remedy}"

@@ -76,14 +76,7 @@ class SentenceEmbedding(Regression):
 
     def read(self, file: str, *, labels_needed: bool) -> list[LabelledText]:
         """Read texts, pairs, triples or scored pairs."""
-        return list(
-            read_sentence_examples(
-                file,
-                self.settings,
-                labels_needed=labels_needed,
-                columns_asked=bool(self.columns_asked),
-            )
-        )
+        return list(read_sentence_examples(file, self.settings, labels_needed=labels_needed))
 
     def learn(self, examples: Sequence[LabelledText]) -> None:
         """Take the largest score, which stands for the same meaning: it becomes a cosine of 1."""

@@ -33,7 +33,7 @@ class SentenceExample(LabelledText):
 
 
 def read_sentence_examples(
-    file: str, settings: TaskSettings, *, labels_needed: bool, columns_asked: bool = False
+    file: str, settings: TaskSettings, *, labels_needed: bool
 ) -> list[SentenceExample]:
     """Read texts, pairs, triples or scored pairs; a file holds one kind.
 
@@ -41,7 +41,6 @@ def read_sentence_examples(
         file: see `records.read_table`.
         settings: settings with the columns the user named.
         labels_needed: whether, in a file with scores, a pair without one is an error.
-        columns_asked: whether the file must have the columns the user named.
 
     Raises:
         InputError: naming the file, its line and its columns.
@@ -51,12 +50,7 @@ def read_sentence_examples(
     pairs = (name for pair in (*POSITIVES, *PAIRS) for name in pair)
     known = {*pairs, *NEGATIVES, *TEXTS, *LABELS, *(name for name in named if not name.isdigit())}
     table = read_table(file, is_header=lambda cells: any(c.lower() in known for c in cells))
-    columns = find_columns(
-        table,
-        _with_pair(table, settings),
-        labels_needed=columns_asked and bool(settings.label_column),
-        columns_asked=columns_asked,
-    )
+    columns = find_columns(table, _with_pair(table, settings), labels_needed=False)
     pair, labels = columns.pair, columns.labels if columns.pair is not None else ()
     negative = _negative_column(table, settings) if pair is not None else None
     if negative is not None and labels:

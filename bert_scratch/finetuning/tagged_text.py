@@ -101,7 +101,9 @@ def read_tagged_texts(
         examples = [TaggedText(place=at, text=line.strip()) for at, line in places if line.strip()]
     else:
         if not labels_needed and not columns_asked and not (settings.text_column or "").isdecimal():
-            settings = settings.replace(text_column=None)  # of a table, named in training
+            # of a table, named in training; here the last column has the tags, if any has
+            numbered = tuple(filter(str.isdecimal, settings.label_column))
+            settings = settings.replace(text_column=None, label_column=numbered)
         examples = list(_of_columns(name, lines, settings, labels_needed=labels_needed))
     if not examples:
         raise InputError(f"{name}: holds no examples")
@@ -117,9 +119,13 @@ def _are_columns(lines: Sequence[str], settings: TaskSettings, labels: Collectio
     words = [line.partition("\t")[0].split() for line in lines if "\t" in line]
     if 2 * sum(len(word) == 1 for word in words) > len(rows):
         return True
+    groups = sum(has_text for has_text, _ in groupby(lines, lambda line: bool(line.strip())))
     if all(len(cells) == 1 for cells in rows):  # words, or text written without spaces
-        return sum(has_text for has_text, _ in groupby(lines, lambda line: bool(line.strip()))) > 1
+        return groups > 1
     asked = settings.label_column[0] if settings.label_column else ""
+    is_numbered = any(name and name.isdecimal() for name in (settings.text_column, asked))
+    if is_numbered and groups > 1 and len({len(cells) for cells in rows}) == 1:
+        return True  # columns as in training, but perhaps without tags
     column = int(asked) - 1 if asked.isdecimal() else -1
     tags = [cells[column] for cells in rows if column < len(cells)]
     tagged = [tag == OUTSIDE or is_entity_tag(tag) or tag in labels for tag in tags]

@@ -73,8 +73,8 @@ class Task(ABC, Generic[ExampleT, AnswerT]):
     """Whether by default the rows of a batch may go through the model in several passes."""
 
     columns_asked: tuple[str, ...] = ()
-    """Flags of the columns that the user gave for the file that is read next, which must then have
-    them; columns known from training may be missing from lines of text."""
+    """Flags of the columns that `predict` was given, which must then exist; those known from
+    training may be missing from lines of text."""
 
     @property
     def elsewhere(self) -> str:

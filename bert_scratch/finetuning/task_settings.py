@@ -34,6 +34,8 @@ _READ_BY = {
     "class_weights": ("classification",),
 }
 _TASKS = (*_TABLES, "question-answering", "multiple-choice")
+CHOOSING_ANSWERS = ("n_best_size", "max_answer_length", "null_score_threshold")
+"""Settings that choose among answers once their scores are known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +50,6 @@ class TableSettings(Settings):
     """The column of the label. Several, of 0 and 1 each, are labels that can hold together."""
     multi_label: bool = False
     """Several labels can hold together, with commas between them. Lists in JSON always can."""
-
-    @property
-    def column_flags(self) -> tuple[str, ...]:
-        """The flags of the columns that are named."""
-        names = ("text_column", "text_pair_column", "label_column")
-        return tuple(flag_of(name) for name in names if getattr(self, name))
 
 
 def no_columns(place: str, flags: Sequence[str]) -> InputError:
@@ -161,11 +157,11 @@ def reads(task: str, name: str) -> bool:
 
 
 def answered_with(task: str) -> list[str]:
-    """Return the settings, row length apart, that decide how a trained model reads and answers.
+    """Return the settings, row length apart, that decide what a trained model computes.
 
     A text's label is not read then; among columns of words, that of the tags tells them from text.
     """
-    names = [name for name in _READ_BY if name not in ("class_weights", "negative_column")]
-    if task in _TABLES and task != "token-classification":
-        names.remove("label_column")
-    return [name for name in names if reads(task, name)]
+    unread = {"class_weights", "negative_column", *CHOOSING_ANSWERS}
+    if task != "token-classification":
+        unread.add("label_column")
+    return [name for name in _READ_BY if name not in unread and reads(task, name)]

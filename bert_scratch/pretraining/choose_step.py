@@ -10,6 +10,7 @@ from bert_scratch.pretraining.assemble import Parts
 from bert_scratch.pretraining.kernel_check import kernels_agree
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.resolve import (
+    check_warmup,
     expected_steps,
     filled,
     micro_batch_size,
@@ -49,11 +50,22 @@ def fix_length_and_step(
         InputError: if even the smallest forward pass, or the requested one, does not fit, or the
             requested warm-up is longer than the run.
     """
+    parts, trial = _decide_ways(parts, folder, may_halve=may_halve)
+    parts = with_length(parts, trial)
+    step_s = trial.step.step_s
+    check_warmup(parts.config, steps=expected_steps(parts.config, step_s), step_s=step_s)
+    return parts, trial
+
+
+def _decide_ways(
+    parts: Parts, folder: PretrainRunFolder, *, may_halve: bool
+) -> tuple[Parts, Trial]:
+    """Decide on --compile and --packed if they were left out, and measure a step that way."""
     parts, trial = measure(parts, folder, may_halve=may_halve)
     open_ways = [name for name in WAYS if getattr(parts.config, name) is None]
     if parts.runtime.device.type != "cuda":  # a CPU gains little, so nothing is tried or reported
         not_taken = dict.fromkeys(open_ways, False)
-        return with_length(parts.with_config(parts.config.replace(**not_taken)), trial), trial
+        return parts.with_config(parts.config.replace(**not_taken)), trial
     best = trial.step
     for name in open_ways:
         run_s = best.step_s * expected_steps(with_length(parts, trial).config, best.step_s)
@@ -61,8 +73,8 @@ def fix_length_and_step(
         best = best if probe is None else probe
         parts = _with_way(parts, name, probe is not None, reason)
     if best is not trial.step:
-        parts, trial = measure(parts, folder, may_halve=may_halve)
-    return with_length(parts, trial), trial
+        return measure(parts, folder, may_halve=may_halve)
+    return parts, trial
 
 
 def measure(parts: Parts, folder: PretrainRunFolder, *, may_halve: bool) -> tuple[Parts, Trial]:
@@ -84,11 +96,7 @@ def measure(parts: Parts, folder: PretrainRunFolder, *, may_halve: bool) -> tupl
 
 
 def with_length(parts: Parts, trial: Trial) -> Parts:
-    """Fill in steps and warm-up from what was measured; a time limit leaves the steps open.
-
-    Raises:
-        InputError: if the warm-up that the user gave is longer than the run.
-    """
+    """Fill in steps and warm-up from what was measured; a time limit leaves the steps open."""
     config, reasons = resolve_length(
         parts.config, num_examples=parts.loader.num_examples, step_s=trial.step.step_s
     )

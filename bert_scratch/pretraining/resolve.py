@@ -196,9 +196,6 @@ def resolve_length(
         config: from `resolve`.
         num_examples: examples in one pass over the corpus.
         step_s: measured seconds of one update.
-
-    Raises:
-        InputError: if the warm-up that the user gave is longer than the run.
     """
     reasons = []
     if config.num_train_steps is None and config.max_train_seconds is None:
@@ -211,7 +208,6 @@ def resolve_length(
         expected = float(config.num_train_steps)
     else:
         expected = max(1.0, filled(config.max_train_seconds) / step_s)
-    check_warmup(config, steps=expected, step_s=step_s)
     if config.num_warmup_steps is None:
         warmup = choices.choose_warmup_steps(expected)
         config = config.replace(num_warmup_steps=warmup.value)
@@ -225,7 +221,7 @@ def check_warmup(config: PretrainConfig, *, steps: float, step_s: float | None =
     """Refuse a warm-up longer than the run: its learning rate would never reach the peak.
 
     Args:
-        config: settings of a new run; a warm-up that was left out is not checked.
+        config: settings of a new run.
         steps: updates that the run makes, or is expected to make in its time.
         step_s: measured seconds of one update; None if not needed.
 
@@ -243,7 +239,7 @@ def check_warmup(config: PretrainConfig, *, steps: float, step_s: float | None =
         )
     raise InputError(
         f"--num-warmup-steps {warmup:,} is more than {length}, so the learning rate would never "
-        f"reach its peak; lower it, or leave it out"
+        f"reach its peak; lower it, leave it out, or make the run longer"
     )
 
 

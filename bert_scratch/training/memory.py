@@ -197,12 +197,19 @@ def within_memory(attempt: Callable[[], ResultT]) -> ResultT | None:
     try:
         return attempt()
     except RuntimeError as error:
-        # The driver and Triton say it in these words, cuBLAS in its own.
-        is_lack = "out of memory" in str(error).lower() or "ALLOC_FAILED" in str(error)
-        if not isinstance(error, torch.OutOfMemoryError) and not is_lack:
+        if not is_lack_of_memory(error):
             raise
     release_memory()
     return None
+
+
+def is_lack_of_memory(error: Exception) -> bool:
+    """Tell whether an error says that memory, of a GPU or of the machine, has run out."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    # The driver and Triton say it in these words; cuBLAS and torch on a CPU in their own.
+    words = ("out of memory", "alloc_failed", "can't allocate memory")
+    return isinstance(error, RuntimeError) and any(each in str(error).lower() for each in words)
 
 
 def release_memory() -> None:

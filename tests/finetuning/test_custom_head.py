@@ -140,6 +140,28 @@ def test_an_error_of_a_head_names_its_line(
     assert re.match(f"error: --task: MeanHead cannot {what}".replace(": .*", f": {place}"), error)
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong", "what"),
+    [
+        ("return ", "return 0, ", "forward must return a tensor of logits; it returned a tuple"),
+        ("loss(self", "loss(*_): pass\n\n    def unused(self", "loss must return .* None"),
+    ],
+)
+def test_a_head_that_returns_something_else_is_told(
+    settings: Make, write: Write, right: str, wrong: str, what: str
+) -> None:
+    file = write("my_head.py", HEAD.replace(right, wrong, 1))
+    with pytest.raises(InputError, match=f"MeanHead.{what}"):
+        finetune(settings(task=f"{file}:MeanHead", num_train_epochs=1))
+
+
+def test_lack_of_memory_is_not_called_a_mistake_of_the_head(settings: Make, write: Write) -> None:
+    broken = HEAD.replace("(hidden_states * mask)", "(hidden_states * torch.zeros(10**15))")
+    file = write("my_head.py", broken)
+    with pytest.raises(RuntimeError, match="allocate memory"):
+        finetune(settings(task=f"{file}:MeanHead", num_train_epochs=1))
+
+
 GIVEN = (
     *("task", "model", "train_file", "eval_file", "output_dir", "num_train_epochs", "device"),
     *("train_batch_size", "max_seq_length", "dtype", "num_threads"),

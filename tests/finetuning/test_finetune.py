@@ -407,31 +407,33 @@ def test_flags_without_effect_are_refused(
 
 
 @pytest.mark.parametrize("task", ["classification", "token-classification"])
-def test_flags_of_columns_are_refused_where_the_training_file_has_none(
+def test_flags_of_columns_may_be_of_one_file_only(
     settings: Make, write: Callable[[str, str], str], tmp_path: Path, task: str
 ) -> None:
-    train = write("spans.jsonl", '{"text": "a good film", "spans": [[2, 6, "WORD"]]}')
+    """A folder per label, JSON of spans and lines of text have no columns to name."""
+    table = "words\tmark\na good film\tgood\na bad film\tbad\n"
+    other = write("spans.jsonl", '{"text": "a good film", "spans": [[2, 6, "WORD"]]}')
     if task == "classification":
         for label in ("good", "bad"):
             (tmp_path / "texts" / label).mkdir(parents=True)
             (tmp_path / "texts" / label / "1.txt").write_text(f"a {label} film")
-        train = str(tmp_path / "texts")
+        other = str(tmp_path / "texts")
+    else:
+        table = "words\tmark\na good film\tO B-WORD O\n"
     asked = settings(
-        task=task, train_file=train, eval_file=train, test_file=None, num_train_epochs=1
+        task=task,
+        train_file=write("t.tsv", table),
+        eval_file=other,
+        test_file=write("in.txt", "a good film\nbad"),
+        num_train_epochs=1,
+        text_column="words",
+        label_column=("mark",),
     )
-    flags = "--text-column and --label-column"
-    with pytest.raises(InputError, match=f"{train}: .*, so {flags} have no effect; leave them"):
-        assemble(asked.replace(text_column="foo", label_column=("bar",)))
-    with pytest.raises(InputError, match=r"so --label-column has no effect; leave it out"):
-        assemble(asked.replace(label_column=("bar",)))
-    # a file to answer may lack the columns of the training file
-    table = "sentence\tlabel\na good film\tgood\na bad film\tbad\n"
-    if task == "token-classification":
-        table = "sentence\tlabel\na good film\tO B-WORD O\n"
-    files = {"train_file": write("t.tsv", table), "test_file": write("in.txt", "a good film\nbad")}
-    columns = {"text_column": "sentence", "label_column": ("label",)}
-    parts = assemble(asked.replace(**files, **columns, eval_file=files["train_file"]))
+    parts = assemble(asked)
+    assert [len(part.examples) for part in (parts.train, parts.eval)] in ([2, 2], [1, 1])
     assert parts.test is not None and [e.text for e in parts.test.examples] == [
         "a good film",
         "bad",
     ]
+    swapped = assemble(asked.replace(train_file=other, eval_file=asked.train_file))
+    assert len(swapped.train.examples) == len(parts.eval.examples)

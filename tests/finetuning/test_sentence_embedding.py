@@ -272,11 +272,13 @@ def test_columns_are_found_or_named(tmp_path: Path) -> None:
         read("x,y,z\na,b,c\n", **named | {"negative_column": "w"})
 
 
-def test_columns_that_were_asked_for_must_be_in_the_training_file(
+def test_lines_of_text_may_train_where_columns_of_the_evaluation_are_named(
     embedding: Make, write: Write
 ) -> None:
-    lines = {"train_file": write("texts.txt", texts(8, 0))}
-    with pytest.raises(InputError, match=r"--text-column review is not among them"):
-        assemble(embedding(**lines, text_column="review"))
-    with pytest.raises(InputError, match=r"--label-column stars is not among them"):
-        assemble(embedding(label_column=("stars",)))
+    named = {"text_column": "x", "text_pair_column": "y", "label_column": ("z",)}
+    files = {
+        "train_file": write("texts.txt", texts(8, 0)),
+        "eval_file": write("eval.tsv", "x\ty\tz\nthe cat\ta cat\t4\nthe cat\ta house\t1\n"),
+    }
+    parts = assemble(embedding(**files, **named))
+    assert (len(parts.train.examples), len(parts.eval.examples)) == (8, 2)

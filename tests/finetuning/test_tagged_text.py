@@ -222,6 +222,22 @@ def test_lines_of_text_are_texts_whatever_the_columns_of_training(tmp_path):
         assert all(example.words is None for example in examples)
 
 
+def test_columns_without_tags_are_columns_if_training_had_numbered_ones(tmp_path):
+    text = "1 EU\n2 rejects\n\n1 Peter\n"
+    numbered = {"text_column": "2", "label_column": ("3",)}
+    for columns in (numbered, {"text_column": "2"}, {"label_column": ("3",)}):
+        examples = reading(tmp_path, text, "some.txt", labels_needed=False, **columns)
+        words = [example.text for example in examples]
+        assert words == (["EU rejects", "Peter"] if "text_column" in columns else ["1 2", "1"])
+    one_line_each = reading(tmp_path, "a cat\na dog\n", "t.txt", labels_needed=False, **numbered)
+    assert [example.text for example in one_line_each] == ["a cat", "a dog"]
+
+
+def test_tags_of_columns_without_a_header_are_read_after_a_table_of_training(tmp_path):
+    (example,) = reading(tmp_path, "EU O\nrejects O\n", labels_needed=False, **TABLE)
+    assert example.tags == ("O", "O")
+
+
 def test_columns_without_a_header_are_read_whatever_the_table_of_training(tmp_path):
     for columns in (TABLE, {"text_column": "1", "label_column": ("4",)}):
         words = reading(tmp_path, "EU\nrejects\n\nPeter\n", labels_needed=False, **columns)

@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 import torch
 
-from bert_scratch.config import BertConfig
+from bert_scratch.config import BertConfig, InputError
 from bert_scratch.model import attention
 from bert_scratch.pretraining import choose_step
 from bert_scratch.pretraining.assemble import Parts
@@ -69,9 +69,7 @@ def decide(
             dtype="bfloat16",
             device=device,
             max_seq_length=128,
-            num_train_steps=1000,
-            num_warmup_steps=10,
-            **settings,
+            **{"num_train_steps": 1000, "num_warmup_steps": 10, **settings},
         ),
         bert_config=BertConfig.preset("mini", vocab_size=99, attention_probs_dropout_prob=0.0),
         runtime=Runtime(device=torch.device(device), dtype=torch.bfloat16, num_threads=1),
@@ -210,3 +208,16 @@ def test_deterministic_runs_try_nothing(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_cpu_tries_nothing_and_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = decide(monkeypatch, {(False, False): 1.0}, device="cpu")
     assert (parts.config.packed, parts.config.compile, parts.reasons) == (False, False, [])
+
+
+def test_a_warm_up_is_compared_with_the_steps_of_the_way_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """100 plain steps fit in the time, 200 compiled ones."""
+    step_s: dict[tuple[bool, bool], float | Exception]
+    step_s = {(False, False): 1.0, (False, True): 0.5, (True, True): 2.0}
+    timed = {"num_train_steps": None, "max_train_seconds": 100.0}
+    parts = decide(monkeypatch, step_s, num_warmup_steps=150, **timed)
+    assert parts.config.compile and parts.config.num_warmup_steps == 150
+    with pytest.raises(InputError, match=r"250 is more than the 200 steps .* 500\.0 ms per step"):
+        decide(monkeypatch, step_s, num_warmup_steps=250, **timed)

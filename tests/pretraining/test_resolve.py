@@ -16,6 +16,8 @@ from bert_scratch.pretraining.corpus_facts import CorpusFacts
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.resolve import (
     Resolved,
+    check_warmup,
+    expected_steps,
     resolve,
     resolve_length,
     why_not_packed,
@@ -205,13 +207,14 @@ def test_share_of_the_decay_is_refused_with_a_schedule_that_has_none() -> None:
 
 
 def test_a_warm_up_longer_than_the_run_is_refused() -> None:
-    given = resolved(num_train_steps=10, num_warmup_steps=10).config
-    assert resolve_length(given, num_examples=100, step_s=0.1)[0].num_warmup_steps == 10
+    check_warmup(resolved(num_train_steps=10, num_warmup_steps=10).config, steps=10)
     for settings, length in (
         ({"num_train_steps": 10}, "the run's 10 steps"),
         ({"max_train_seconds": 100.0}, "the 1,000 steps that fit"),
         ({"train_batch_size": 8}, "the run's 500 steps"),
     ):
-        config = resolved(**settings, num_warmup_steps=2000).config
+        given = resolved(**settings, num_warmup_steps=2000).config
+        config = resolve_length(given, num_examples=100, step_s=0.1)[0]
+        assert config.num_warmup_steps == 2000
         with pytest.raises(InputError, match=f"--num-warmup-steps 2,000 is more than {length}"):
-            resolve_length(config, num_examples=100, step_s=0.1)
+            check_warmup(config, steps=expected_steps(config, 0.1), step_s=0.1)

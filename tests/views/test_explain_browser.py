@@ -56,7 +56,7 @@ def opened(browser: Any, page_path: Path) -> Iterator[Any]:
     page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
     page.on("request", lambda request: wrong.append(request.url))
     page.goto(page_path.as_uri())
-    page.wait_for_function("document.querySelectorAll('#lens-grid td').length > 0")
+    page.locator("#lens-grid td").first.wait_for(state="attached")
     yield page
     assert wrong == [page_path.as_uri()]
     context.close()
@@ -185,12 +185,12 @@ def test_page_of_a_base_model_is_small_and_opens_at_once(
     assert path.stat().st_size < 2_000_000
     page = browser.new_page(viewport={"width": 1200, "height": 900})
     page.goto(path.as_uri())
-    page.wait_for_function("document.querySelectorAll('#lens-grid td').length > 0")
+    page.locator("#lens-grid td").first.wait_for(state="attached")
     # Script, layout and style in this thread; a wall clock would measure the machine's other work.
     session = page.context.new_cdp_session(page)
     session.send("Performance.enable", {"timeDomain": "threadTicks"})
     page.reload()
-    page.wait_for_function("document.querySelectorAll('#lens-grid td').length > 0")
+    page.locator("#lens-grid td").first.wait_for(state="attached")
     metrics = {m["name"]: m["value"] for m in session.send("Performance.getMetrics")["metrics"]}
     page.close()
     assert metrics["TaskDuration"] < 2
