@@ -139,7 +139,7 @@ def test_narrow_models_predict_twice_as_many_tokens() -> None:
 
 @pytest.mark.parametrize(
     ("preset", "passes", "dropout"),
-    [("small", 20, 0.0), ("small", 21, 0.1), ("mini", 100, 0.0), ("tiny", 100, 0.0)],
+    [("small", 40, 0.0), ("small", 41, 0.1), ("mini", 100, 0.0), ("tiny", 100, 0.0)],
 )
 def test_dropout_is_for_models_that_could_learn_the_text_by_heart(
     preset: str, passes: int, dropout: float
