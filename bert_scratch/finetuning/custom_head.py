@@ -67,6 +67,20 @@ def _named_errors(head: type[nn.Module], what: str) -> Iterator[None]:
         ) from error
 
 
+def _checked(value: Any, name: str, expected: str, *, size: int | None = None) -> Tensor:
+    """Return what a method of the user returned, if it is a tensor, of that many numbers if told.
+
+    Raises:
+        InputError: naming the method, and what it returned.
+    """
+    if isinstance(value, Tensor) and size in (None, value.numel()):
+        return value
+    what = f"a {type(value).__name__}"
+    if isinstance(value, Tensor):
+        what = f"one of shape {list(value.shape)}"
+    raise InputError(f"--task: {name} must return {expected}; it returned {what}")
+
+
 def with_head(base: type[Task[Any, Any]], head: type[nn.Module]) -> type[Task[Any, Any]]:
     """Return a task that reads and answers like another, but has a user-defined head.
 
@@ -104,12 +118,7 @@ def with_head(base: type[Task[Any, Any]], head: type[nn.Module]) -> type[Task[An
             classifier = model.get_submodule("classifier")
             with _named_errors(head, "compute its logits"):
                 logits = classifier(encoded.last_hidden_state, batch)
-            if not isinstance(logits, Tensor):
-                raise InputError(
-                    f"--task: {head.__name__}.forward must return a tensor of logits; it returned "
-                    f"a {type(logits).__name__}"
-                )
-            return logits
+            return _checked(logits, f"{head.__name__}.forward", "a tensor of logits")
 
         def loss(self, logits: Tensor, batch: RowBatch) -> Tensor:
             if not hasattr(head, "loss"):
@@ -118,14 +127,7 @@ def with_head(base: type[Task[Any, Any]], head: type[nn.Module]) -> type[Task[An
             assert self._head is not None
             with _named_errors(head, "compute its loss"):
                 mean = self._head.loss(logits, batch)  # type: ignore[operator]
-            if not isinstance(mean, Tensor) or mean.ndim:
-                what = (
-                    f"one of shape {list(mean.shape)}" if isinstance(mean, Tensor) else repr(mean)
-                )
-                raise InputError(
-                    f"--task: {head.__name__}.loss must return a tensor of one number; it returned "
-                    f"{what}"
-                )
+            mean = _checked(mean, f"{head.__name__}.loss", "a tensor of one number", size=1)
             total = mean * self.loss_weight(batch)
             return total
 

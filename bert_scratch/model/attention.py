@@ -6,14 +6,13 @@ Letters: B batch, S sequence, H heads, K head size, T packed tokens, R packed ro
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from bert_scratch.model.layers import Dropout
+from bert_scratch.model.dropout import Dropout
 
 BACKENDS = ("auto", "explicit", "sdpa")
 

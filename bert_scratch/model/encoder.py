@@ -17,9 +17,9 @@ from torch.utils.checkpoint import checkpoint
 from bert_scratch.batch import SIZE_MULTIPLE
 from bert_scratch.config import BertConfig, InputError
 from bert_scratch.model.attention import RowBounds, combined_bias, row_of_token
+from bert_scratch.model.dropout import Dropout
 from bert_scratch.model.initial_weights import initialize
 from bert_scratch.model.layers import (
-    Dropout,
     Embeddings,
     FeedForward,
     LayerNorm,

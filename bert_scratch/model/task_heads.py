@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from bert_scratch.config import InputError, check_choice
+from bert_scratch.model.dropout import Dropout
 from bert_scratch.model.encoder import EncoderOptions
 from bert_scratch.model.heads import LogitsOutput, ModelWithHeads
 from bert_scratch.model.initial_weights import initialize
-from bert_scratch.model.layers import Dropout
 from bert_scratch.model.losses import (
     IGNORED_LABEL,
     binary_cross_entropy_mean,

@@ -21,7 +21,7 @@ from bert_scratch.model.attention import (
     packed_attention,
     row_of_token,
 )
-from bert_scratch.model.layers import Dropout
+from bert_scratch.model.dropout import Dropout
 
 BATCH, HEADS, LENGTH, SIZE = 2, 3, 7, 5
 

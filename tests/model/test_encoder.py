@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from bert_scratch.config import BertConfig, InputError
 from bert_scratch.model import encoder, layers
 from bert_scratch.model.attention import attention, combined_bias
+from bert_scratch.model.dropout import Dropout
 from bert_scratch.model.encoder import BertModel
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.model.initial_weights import sinusoids
-from bert_scratch.model.layers import Dropout, MultiHeadAttention, gather_positions
+from bert_scratch.model.layers import MultiHeadAttention, gather_positions
 
 PUBLISHED = {
     "tiny": 4_385_920,

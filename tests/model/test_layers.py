@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from bert_scratch.config import ACTIVATIONS, BertConfig, InputError
 from bert_scratch.model import layers
+from bert_scratch.model.dropout import Dropout
 from bert_scratch.model.encoder import BertModel, EncoderLayer, Pooler
 from bert_scratch.model.layers import (
     ACTIVATION_FUNCTIONS,
-    Dropout,
     Embeddings,
     FeedForward,
     LayerNorm,
