@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from bert_scratch.json_values import matches, plain, type_name, typed
+
 SYSTEM_ERROR_EXIT_CODE = 1
 """The system failed: a full disk, or a file that went away."""
 INPUT_ERROR_EXIT_CODE = 2
@@ -67,7 +69,7 @@ class Settings:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON values; tuples become lists, paths strings."""
-        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
     def to_json(self) -> str:
         """Return the fields as indented JSON text that ends in a newline."""
@@ -94,8 +96,8 @@ class Settings:
         for key, value in values.items():
             if key not in fields:
                 raise InputError(f"{source}: unknown key {key!r}{did_you_mean(key, fields)}")
-            if not _matches(value, known[key]):
-                wanted = _type_name(known[key])
+            if not matches(value, known[key]):
+                wanted = type_name(known[key])
                 raise InputError(f"{source}: {key} must be {wanted}; got {value!r}")
         missing = [
             name
@@ -107,7 +109,7 @@ class Settings:
         if missing:
             raise InputError(f"{source}: missing {', '.join(missing)}")
         try:
-            return cls(**{key: _typed(value, known[key]) for key, value in values.items()})
+            return cls(**{key: typed(value, known[key]) for key, value in values.items()})
         except InputError as error:
             raise InputError(f"{source}: {error}") from error
 
@@ -304,64 +306,3 @@ class BertConfig(Settings):
     def num_labels(self) -> int:
         """C, the number of classes of a fine-tuned model: of id2label, or 2 as in transformers."""
         return 2 if self.id2label is None else len(self.id2label)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return value
-
-
-def _matches(value: Any, annotation: Any) -> bool:
-    """Tell whether a plain JSON value is valid for the annotated type."""
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (typing.Union, types.UnionType):
-        return any(_matches(value, argument) for argument in arguments)
-    if origin is typing.Literal:
-        return value in arguments
-    if origin is tuple:
-        return isinstance(value, (list, tuple)) and all(_matches(v, arguments[0]) for v in value)
-    if origin is dict:
-        return isinstance(value, Mapping) and all(
-            _is_key(key, arguments[0]) and _matches(item, arguments[1])
-            for key, item in value.items()
-        )
-    if annotation in (None, type(None)):
-        return value is None
-    if annotation is bool or isinstance(value, bool):
-        return annotation is bool and isinstance(value, bool)
-    if annotation is float:
-        return isinstance(value, (int, float))
-    if annotation is Path:
-        return isinstance(value, (str, Path))
-    return isinstance(value, annotation)
-
-
-def _is_key(key: Any, annotation: Any) -> bool:
-    """Tell whether a JSON object's key, always a string, is valid for the annotated type."""
-    if annotation is int and isinstance(key, str):
-        return key.isascii() and key.isdigit()
-    return isinstance(key, annotation)
-
-
-def _typed(value: Any, annotation: Any) -> Any:
-    """Convert a plain JSON value that matches the annotation to the field's type."""
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (typing.Union, types.UnionType):
-        chosen = next(argument for argument in arguments if _matches(value, argument))
-        return _typed(value, chosen)
-    if origin is tuple:
-        return tuple(_typed(item, arguments[0]) for item in value)
-    if origin is dict:
-        return {arguments[0](key): item for key, item in value.items()}
-    if annotation in (float, Path):
-        return annotation(value)
-    return value
-
-
-def _type_name(annotation: Any) -> str:
-    return getattr(annotation, "__name__", str(annotation)).replace("NoneType", "null")

@@ -20,16 +20,21 @@ def make_output_folder(folder: Path) -> None:
     _make_writable(folder, f"--output-dir {folder}")
 
 
-def make_place_for(file: Path, *, flag: str = "--output") -> None:
+def make_place_for(file: Path, *, flag: str = "--output", source: str | None = None) -> None:
     """Create the folder of a command's output file, and check that it is writable, before any work.
 
     Args:
         file: the file that will be written.
         flag: the flag that named it.
+        source: the command's --input, which must be another file.
 
     Raises:
-        InputError: if it is a folder, or its folder cannot be created or written to.
+        InputError: if it is a folder or the input, or its folder cannot be created or written to.
     """
+    if source is not None and file.is_file() and file.resolve() == Path(source).resolve():
+        raise InputError(
+            f"{flag} {file}: is the file of --input, which would be overwritten; name another file"
+        )
     if file.is_dir():
         raise InputError(f"{flag} {file}: is a folder; name a file in it")
     if not is_stream(file):

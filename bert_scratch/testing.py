@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 from bert_scratch.config import InputError, Settings, read_json_object
 from bert_scratch.model import heads
-from bert_scratch.model.encoder import BertModel, PretrainedModel
+from bert_scratch.model.encoder import BertModel
 from bert_scratch.model.folder import read_config
 from bert_scratch.model.huggingface import hf_module
 from bert_scratch.model.layers import FeedForward, MultiHeadAttention
 from bert_scratch.model.losses import IGNORED_LABEL
+from bert_scratch.model.pretrained_model import PretrainedModel
 from bert_scratch.model.weight_files import CONFIG, find_folder
 
 

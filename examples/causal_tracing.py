@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
         f"{given.answer!r}: {traced.clean:.4f} in the clean text, {traced.corrupted:.4f} in the "
         "corrupted one"
     )
-    names = ["embeddings", *(f"layer {n}" for n in range(model.config.num_hidden_layers))]
+    names = ["embeddings", *(f"layer {n + 1}" for n in range(model.config.num_hidden_layers))]
     print(" " * 14 + "".join(f"{name:>12}" for name in names))
     back = (traced.restored - traced.corrupted) / (traced.clean - traced.corrupted)
     for token, row in zip(traced.tokens, back.T.tolist(), strict=True):

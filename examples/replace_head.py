@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
     for layer in range(model.config.num_hidden_layers):
         for head in range(model.config.num_attention_heads):
             with operated(model, previous_token_head(layer, head)):
-                say(f"layer {layer}, head {head}")
+                say(f"layer {layer + 1}, head {head + 1}")
 
 
 if __name__ == "__main__":

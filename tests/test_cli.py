@@ -530,14 +530,29 @@ def test_stop_while_workers_start_exits_with_75(
     assert process.returncode == 75, errors
 
 
+def test_run_whose_worker_is_killed_during_a_step_ends_with_one_line(
+    corpus: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(*_arguments: object, **_options: object) -> None:  # torch raises at any line
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+    monkeypatch.setattr("bert_scratch.pretraining.run.train", train)
+    code, _, errors = run("pretrain", "--corpus", corpus, "--output-dir", tmp_path / "run", *TINY)
+    assert code == 1
+    assert one_line(errors[:-1]).startswith("error: a process of --num-workers was killed")
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert (status["state"], status["code"]) == ("failed", 1)
+
+
 def test_stopped_preparation_exits_with_75(repository: Path, tmp_path: Path) -> None:
-    fifo = tmp_path / "slow.txt"
-    os.mkfifo(fifo)  # reading from it waits, so the signal comes in the middle
-    place = ["--corpus", fifo, "--output-dir", tmp_path / "p"]
+    text = tmp_path / "long.txt"  # takes seconds, so the signal comes in the middle
+    text.write_text("".join(f"word{n} and word{n + 1} are here.\n" for n in range(200_000)))
+    place = ["--corpus", text, "--output-dir", tmp_path / "p"]
     process = start(repository, "-m", "bert_scratch", "prepare", *place)
-    with fifo.open("w"):  # returns when the other side has opened it
-        os.killpg(process.pid, signal.SIGTERM)
-        _, errors = process.communicate(timeout=60)
+    assert process.stdout is not None
+    assert any(line.startswith("vocabulary") for line in process.stdout)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 75
     assert "run the same command again" in one_line(errors[:-1])
 

@@ -71,7 +71,7 @@ def test_bad_value_is_refused_naming_the_field(field: str, value: object) -> Non
         BertConfig(**{field: value})
 
 
-@settings(derandomize=True, deadline=None)
+@settings(derandomize=True)
 @given(st.data())
 def test_misspelt_key_is_refused_with_the_right_suggestion(data: st.DataObject) -> None:
     key = data.draw(st.sampled_from([f.name for f in dataclasses.fields(BertConfig)]))

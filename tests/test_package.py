@@ -23,7 +23,7 @@ ALLOWED = {
     "finetuning": {"data", "model", "inference", "training"},
     "views": {"data", "model", "inference", "training", "pretraining", "finetuning"},
 }
-BASE = {"config", "batch", "durable", "extras", "output_places", "user_code"}
+BASE = {"config", "batch", "durable", "extras", "json_values", "output_places", "user_code"}
 TORCH_FREE = (
     "corpus",
     "documentation",

@@ -9,17 +9,20 @@ from __future__ import annotations
 import glob
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from bert_scratch.config import InputError
 from bert_scratch.data import textfile, wikipedia
 from bert_scratch.data.unpack import is_compressed
+from bert_scratch.durable import is_stream
 
 _KINDS = {".txt": "text", ".jsonl": "jsonl", ".parquet": "parquet"}
 _KIND_ORDER = ("text", "jsonl", "wikipedia", "parquet")
 _EXTRACTED = re.compile(r"wiki_\d+")
 # A large dump comes in parts: pages-articles1.xml-p1p41242.bz2
 _XML = re.compile(r"\.xml(-p\d+p\d+)?")
+_BESIDE_VOCABULARIES = frozenset({"tokenizer.json", "tokenizer_config.json", "bert_config.json"})
 _FOUND_IN_FOLDERS = (
     ".txt .jsonl (also .gz .bz2 .xz .zst of these), .parquet, Wikipedia's .xml or .xml.bz2, "
     "WikiExtractor's wiki_00"
@@ -30,9 +33,9 @@ def find_files(path: str) -> dict[str, list[Path]]:
     """Find the files that a path names.
 
     Args:
-        path: a file, a folder (searched recursively and through links, skipping hidden files and
-            this package's own output) or a glob. A file named explicitly may have any extension
-            if it holds text.
+        path: a file, a folder (searched recursively and through links, skipping hidden files,
+            vocabularies of tokenizers and this package's own output) or a glob. A file named
+            explicitly may have any extension if it holds text.
 
     Returns:
         kind (text, jsonl, wikipedia or parquet) -> files, sorted.
@@ -40,10 +43,10 @@ def find_files(path: str) -> dict[str, list[Path]]:
     Raises:
         InputError: naming the path, if nothing is there or a file cannot be read.
     """
-    place = Path(path).expanduser()
-    named = [place] if place.exists() else sorted(map(Path, glob.glob(str(place), recursive=True)))
+    named = _named(path)
     files: dict[Path, str] = {}
     for found in named:
+        _refuse_stream(found)
         if any(found.glob("0*.train.tokens")):
             raise InputError(
                 f"--corpus {path}: {found} is a prepared corpus; pretrain takes it as --data"
@@ -67,9 +70,46 @@ def find_files(path: str) -> dict[str, list[Path]]:
     }
 
 
+def check_output_apart(paths: Sequence[str], output_dir: Path) -> None:
+    """Refuse an output folder that is searched for text and holds some.
+
+    Once it holds a run or a prepared corpus, nothing in it counts as text any more.
+
+    Args:
+        paths: of `--corpus`.
+        output_dir: of a new run or corpus; need not exist.
+
+    Raises:
+        InputError: naming both, or a stream in the folder.
+    """
+    place = output_dir.resolve()
+    for path in paths:
+        searched = [found.resolve() for found in _named(path) if found.is_dir()]
+        if any(map(place.is_relative_to, searched)) and any(map(_kind, _walk(output_dir))):
+            raise InputError(
+                f"--output-dir {output_dir}: holds text of --corpus {path}, which would not be "
+                f"found again beside the output; give a new folder"
+            )
+
+
 def has_known_name(file: Path) -> bool:
     """Tell whether a file's extension says that it holds text."""
     return _extension(file) in _KINDS
+
+
+def _named(path: str) -> list[Path]:
+    """Return what a path names: itself if it exists, else what the glob finds."""
+    place = Path(path).expanduser()
+    return [place] if place.exists() else sorted(map(Path, glob.glob(str(place), recursive=True)))
+
+
+def _refuse_stream(file: Path) -> None:
+    """Refuse a pipe or device, before opening it could wait for ever."""
+    if is_stream(file):
+        raise InputError(
+            f"--corpus {file}: is a pipe or device, and text is read several times; write it to a "
+            "file"
+        )
 
 
 def _walk(folder: Path) -> list[Path]:
@@ -83,7 +123,11 @@ def _walk(folder: Path) -> list[Path]:
             continue
         seen.add(place)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(parent, name) for name in names if not name.startswith(".")]
+        found += [
+            Path(parent, name)
+            for name in names
+            if not name.startswith(".") and not _is_vocabulary(name, names)
+        ]
     return found
 
 
@@ -101,15 +145,23 @@ def _is_ours(folders: list[str], names: list[str]) -> bool:
     return is_prepared or "asked_config.json" in names
 
 
+def _is_vocabulary(name: str, names: list[str]) -> bool:
+    """Tell whether a file among the texts is the vocabulary of a tokenizer or model."""
+    return name == "vocab.txt" and not _BESIDE_VOCABULARIES.isdisjoint(names)
+
+
 def _kind(file: Path) -> str | None:
     """Return a file's kind, or None if neither name nor content tells."""
-    name = file.stem if is_compressed(file) else file.name
-    if _EXTRACTED.fullmatch(name):
+    is_extracted = _EXTRACTED.fullmatch(file.stem if is_compressed(file) else file.name)
+    is_xml = _XML.fullmatch(_extension(file))
+    kind = _KINDS.get(_extension(file))
+    if is_extracted or is_xml or kind:
+        _refuse_stream(file)
+    if is_extracted:
         is_object = textfile.read_beginning(file, 64).lstrip().startswith(b"{")
         return "jsonl" if is_object else "text"
-    if _XML.fullmatch(_extension(file)):
+    if is_xml:
         return "wikipedia" if wikipedia.is_dump(file) else None
-    kind = _KINDS.get(_extension(file))
     if kind == "parquet" and is_compressed(file):
         raise InputError(f"{file}: is compressed twice; give the .parquet file inside")
     return kind

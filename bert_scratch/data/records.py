@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bert_scratch.config import InputError
+from bert_scratch.config import InputError, counted
 from bert_scratch.data.textfile import BARE_CARRIAGE_RETURNS
 from bert_scratch.data.unpack import COMPRESSIONS, READ_ERRORS, open_bytes
 
@@ -60,8 +60,8 @@ def read_table(file: str, *, is_header: IsHeader, keep_blank: bool = False) -> T
         file: a path, packed or not, or - for standard input: JSON objects if it begins with one,
             else read as .tsv.
         is_header: tells whether the cells of the first line are column names.
-        keep_blank: read a blank line of a .txt as an empty text, so that texts keep their line
-            numbers; otherwise skip it, as in the other formats.
+        keep_blank: read a blank line of a .txt, or of standard input without tabs, as an empty
+            text, so that texts keep their line numbers; otherwise skip it, as in the other formats.
 
     Raises:
         InputError: naming file and line, if it cannot be read, is empty or is not such a file.
@@ -73,7 +73,8 @@ def read_table(file: str, *, is_header: IsHeader, keep_blank: bool = False) -> T
     else:
         if kind != "csv":  # whose reader takes any line ends
             check_line_ends(name, text)
-        lines = _lines(name, text, kind, keep_blank=keep_blank)
+        are_texts = kind == "txt" or (file == STANDARD_INPUT and "\t" not in text)
+        lines = _lines(name, text, kind, keep_blank=keep_blank and are_texts)
         table = _cell_table(name, list(lines), is_header if kind != "txt" else lambda _: False)
     if not text.strip() or not table.records:
         raise InputError(f"{name}: holds no examples")
@@ -166,7 +167,7 @@ def _lines(name: str, text: str, kind: str, *, keep_blank: bool) -> Iterator[tup
         return
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         line = line.removesuffix("\r")
-        if line.strip() or (keep_blank and kind == "txt"):
+        if line.strip() or keep_blank:
             yield f"{name}:{number}", line.split("\t") if kind == "tsv" else [line]
 
 
@@ -234,7 +235,8 @@ def _cell_table(name: str, lines: list[tuple[str, list[str]]], is_header: IsHead
             if len(columns) == 1 and _kind(name, "") == "csv":  # a line of a .tsv was cut at a tab
                 hint = separated_otherwise(name, [*first, ",".join(cells)])
             raise InputError(
-                f"{place}: has {len(cells)} cells, {_of_what(has_header)} {len(columns)}{hint}"
+                f"{place}: has {counted(len(cells), 'cell')}, {_of_what(has_header)} "
+                f"{len(columns)}{hint}"
             )
         if len(cells) < len(columns):
             short.append((place, len(cells)))
@@ -242,10 +244,15 @@ def _cell_table(name: str, lines: list[tuple[str, list[str]]], is_header: IsHead
         records.append(Record(place, dict(zip(columns, cells, strict=True))))
     if short:
         place, num_cells = short[0]
-        problem = f"{place}: has {num_cells} cells, {_of_what(has_header)} {len(columns)}"
+        problem = (
+            f"{place}: has {counted(num_cells, 'cell')}, {_of_what(has_header)} {len(columns)}"
+        )
         if len(short) > MAX_SHORT_SHARE * len(lines):
             raise InputError(problem)
-        print(f"left out   {len(short)} lines that are too short: {problem}", file=sys.stderr)
+        print(
+            f"left out   {counted(len(short), 'line')} with too few cells: {problem}",
+            file=sys.stderr,
+        )
     return Table(name, tuple(columns), has_header, records)
 
 

@@ -73,10 +73,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise InputError(
-            f"{folder}: holds no prepared corpus ({MANIFEST} is missing); make one with "
-            f"bert-scratch prepare --corpus PATH --output-dir {folder}"
-        )
+        inner = folder / "corpus"  # of a run
+        mend = f"make one with bert-scratch prepare --corpus PATH --output-dir {folder}"
+        if (inner / MANIFEST).is_file():
+            mend = f"did you mean {inner}?"
+        raise InputError(f"{folder}: holds no prepared corpus ({MANIFEST} is missing); {mend}")
     manifest = read_json_object(path)
     if manifest.get("format") != FORMAT:
         raise InputError(

@@ -26,6 +26,7 @@ _MAX_PAGE_CHARACTERS = 16 << 20
 _MAX_TAG_BYTES = 1 << 20
 _MAX_DEPTH = 32
 _MAX_NAMES = 1_000
+_FETCH_AGAIN = "the file is damaged or no Wikipedia dump; fetch it again"
 # Parsed markup takes up to 150 times its size, and much time if it is one line.
 _MAX_SECTION_CHARACTERS = 1 << 18
 _FILE_NAMESPACE, _CATEGORY_NAMESPACE = 6, 14
@@ -135,20 +136,23 @@ class _PageReader:
             raise self._error(f"is not well-formed XML ({error})") from error
         self._num_fed += len(block)
         unread = self._num_fed - self._parser.CurrentByteIndex
-        if unread > _MAX_TAG_BYTES or len(self._parser.intern or ()) > _MAX_NAMES:
-            raise self._error("has a tag or more names than a Wikipedia dump ever has")
+        if unread > _MAX_TAG_BYTES:
+            raise self._error(f"has a tag of more than {_MAX_TAG_BYTES >> 20} MiB", _FETCH_AGAIN)
+        if len(self._parser.intern or ()) > _MAX_NAMES:
+            problem = f"has more than {_MAX_NAMES:,} different names of elements and attributes"
+            raise self._error(problem, _FETCH_AGAIN)
 
     def finish(self) -> None:
         """Say that the file ends here."""
         try:
             self._parser.Parse(b"", True)
         except expat.ExpatError as error:
-            raise self._error(f"ends inside the dump ({error}); fetch it again") from error
+            raise self._error(f"ends inside the dump ({error})", "fetch it again") from error
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         self._depth += 1
         if self._depth > _MAX_DEPTH:
-            raise self._error("has elements nested deeper than a Wikipedia dump ever has")
+            raise self._error(f"has elements nested more than {_MAX_DEPTH} deep", _FETCH_AGAIN)
         self._pieces, self._num_characters = [], 0
         if name == "page":
             self._page = {}
@@ -161,7 +165,8 @@ class _PageReader:
         self._pieces.append(text)
         self._num_characters += len(text)
         if self._num_characters > _MAX_PAGE_CHARACTERS:
-            raise self._error("has a page longer than a Wikipedia dump ever has")
+            problem = f"has a page of more than {_MAX_PAGE_CHARACTERS >> 20} M characters"
+            raise self._error(problem, _FETCH_AGAIN)
 
     def _end(self, name: str) -> None:
         self._depth -= 1
@@ -179,9 +184,10 @@ class _PageReader:
     def _refuse_doctype(self, *declaration: Any) -> None:
         raise self._error("has a document type declaration, which no Wikipedia dump has")
 
-    def _error(self, problem: str) -> InputError:
+    def _error(self, problem: str, remedy: str = "") -> InputError:
         offset = self._offset + self._parser.CurrentByteIndex
-        return InputError(f"{self._file}: {problem}, at byte offset {offset}")
+        place = f"at byte offset {offset}"
+        return InputError(f"{self._file}: {problem}, {place}{remedy and f'; {remedy}'}")
 
 
 def _hidden_namespaces(file: Path) -> frozenset[str]:

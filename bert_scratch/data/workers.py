@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,26 @@ def _built_by_workers(
         yield [
             Batch(**{name: _as_tensor(value) for name, value in batch.items()}) for batch in message
         ]
+
+
+@contextmanager
+def naming_killed_workers() -> Iterator[None]:
+    """Turn torch's error about a worker that died into a plain one, around the use of batches.
+
+    torch raises it from a signal handler, so at any line that the main thread is on.
+
+    Raises:
+        OSError: if a worker is killed.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise OSError(
+            "a process of --num-workers was killed, perhaps because memory ran out; run the same "
+            "command again to resume, with a smaller --num-workers if it happens again"
+        ) from error
 
 
 class _Steps(Dataset[list[dict[str, Any]] | InputError]):

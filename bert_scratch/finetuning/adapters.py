@@ -24,8 +24,8 @@ from bert_scratch.config import BertConfig, InputError
 from bert_scratch.finetuning.adapter_settings import AdapterSettings
 from bert_scratch.finetuning.depth import freeze
 from bert_scratch.model import huggingface
-from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.model.folder import SavesPretrained, read_config
+from bert_scratch.model.pretrained_model import PretrainedModel
 from bert_scratch.model.weight_files import WEIGHTS, read_safetensors
 
 ADAPTED_WEIGHTS, ADAPTER_FILE = "adapted_model.safetensors", "adapter.json"

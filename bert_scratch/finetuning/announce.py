@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bert_scratch.config import first_few
+from bert_scratch.config import counted, first_few
 from bert_scratch.finetuning.assemble import Parts
 from bert_scratch.finetuning.labelled_rows import LabelledText
 
@@ -16,7 +16,7 @@ def announce(parts: Parts) -> None:
     labels = first_few(parts.task.labels, 10)
     print(
         f"task       {config.task}"
-        + (f", {len(parts.task.labels)} labels: {labels}" if labels else "")
+        + (f", {counted(len(parts.task.labels), 'label')}: {labels}" if labels else "")
     )
     lengths = sorted(row.num_tokens for row in parts.train.rows)
     cut = sum(length >= config.row_length for length in lengths) / len(lengths)
@@ -29,7 +29,8 @@ def announce(parts: Parts) -> None:
     if isinstance(first, LabelledText):
         texts = " | ".join(repr(text[:_SHOWN]) for text in (first.text, first.text_pair) if text)
         print(f"first      {texts}, label {first.label}")
-    print(f"model      {config.model}: {shape.num_hidden_layers} layers, width {shape.hidden_size}")
+    layers = counted(shape.num_hidden_layers, "layer")
+    print(f"model      {config.model}: {layers}, width {shape.hidden_size}")
     trained = shape.trained_seq_length
     if trained is not None and lengths[-1] > trained:
         longer = sum(length > trained for length in lengths) / len(lengths)
@@ -39,6 +40,6 @@ def announce(parts: Parts) -> None:
         )
     for reason in parts.reasons:
         print(f"chosen     {reason}")
-    steps = parts.num_train_steps
-    passes = steps / parts.steps_per_epoch
-    print(f"plan       {steps:,} steps, {passes:.1f} passes, on {parts.runtime.device}", flush=True)
+    passes = parts.num_train_steps / parts.steps_per_epoch
+    steps = counted(parts.num_train_steps, "step")
+    print(f"plan       {steps}, {passes:.1f} passes, on {parts.runtime.device}", flush=True)

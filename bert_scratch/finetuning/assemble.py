@@ -36,6 +36,7 @@ from bert_scratch.finetuning.choices import (
     num_epochs_for,
     row_length_for,
 )
+from bert_scratch.finetuning.classification import Classification
 from bert_scratch.finetuning.depth import freeze, lr_scale_of
 from bert_scratch.finetuning.finetune_config import FinetuneConfig
 from bert_scratch.finetuning.fresh_head import draw_head, why_fresh
@@ -43,8 +44,8 @@ from bert_scratch.finetuning.objective import TaskObjective
 from bert_scratch.finetuning.rows import Row, RowBatch, check_token_types
 from bert_scratch.finetuning.task import Example, Task, load_task
 from bert_scratch.model.devices import DTYPES, resolve_device, resolve_dtype
-from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.model.folder import read_config
+from bert_scratch.model.pretrained_model import PretrainedModel
 from bert_scratch.model.weight_files import WEIGHTS, find_folder
 from bert_scratch.training.loop import Plan
 from bert_scratch.training.optimizer import build_optimizer
@@ -216,6 +217,11 @@ def assemble(config: FinetuneConfig) -> Parts:
     task = load_task(config)
     train = task.read(config.train_file, labels_needed=True)
     if config.few_shot is not None:
+        if not isinstance(task, Classification):
+            raise InputError(
+                f"--few-shot {config.few_shot}: is for classification, where a few labels have "
+                f"many examples each; leave it out with --task {config.task}"
+            )
         train = few_of_each_label(train, config.few_shot, seed=config.seed)
     task.learn(train)
     held_out = task.read(config.eval_file, labels_needed=True)
@@ -268,7 +274,9 @@ def _resolved(parts: Parts) -> Parts:
     if config.num_train_epochs is None and config.num_train_steps is None:
         epochs = num_epochs_for(parts.steps_per_epoch, config.task)
         config = config.replace(num_train_epochs=float(epochs))
-        reasons.append(f"--num-train-epochs {epochs}: {parts.steps_per_epoch:,} updates each")
+        reasons.append(
+            f"--num-train-epochs {epochs}: {counted(parts.steps_per_epoch, 'update')} each"
+        )
     if config.dropout is None:
         config = config.replace(dropout=DROPOUT)
     if config.adversarial is None:

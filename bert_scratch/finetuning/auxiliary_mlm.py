@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from bert_scratch.data.masking import Masker
 from bert_scratch.finetuning.objective import TaskObjective
 from bert_scratch.finetuning.rows import RowBatch
-from bert_scratch.model.encoder import BertModel, PretrainedModel
+from bert_scratch.model.encoder import BertModel
 from bert_scratch.model.heads import BertForMaskedLM
 from bert_scratch.model.layers import gather_positions
 from bert_scratch.model.losses import cross_entropy_sum
+from bert_scratch.model.pretrained_model import PretrainedModel
 from bert_scratch.model.weight_files import read_weights
 
 _HEAD = "mlm_head"

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from bert_scratch import durable
-from bert_scratch.config import InputError, did_you_mean, read_json_object
+from bert_scratch.config import InputError, counted, did_you_mean, read_json_object
 from bert_scratch.data.records import read_text
 from bert_scratch.finetuning.finetune import finetune
 from bert_scratch.finetuning.finetune_config import FinetuneConfig
 from bert_scratch.finetuning.labelled_rows import read_labelled_texts
+from bert_scratch.finetuning.tagged_text import TAG_COLUMNS
 from bert_scratch.finetuning.tagging_schemes import OUTSIDE, is_entity_tag
 from bert_scratch.finetuning.task_settings import TaskSettings
 from bert_scratch.model.compute_settings import ComputeSettings
@@ -65,7 +66,7 @@ class DataSet:
     name: str
     task: str
     metric: str | None
-    """None for the task's default: f1 of entities and of answers."""
+    """None for the task's default: f1 of entities and of answers, accuracy of choices."""
     train_file: str
     eval_file: str
 
@@ -92,7 +93,7 @@ def run_benchmark_suite(config: BenchmarkSuiteConfig) -> None:
             "seeds": values["seeds"],
         }
         durable.write_json(out / SUITE, {"model": config.model, "sets": stored | results})
-    print(f"\n{'set':<16} {'metric':<18}   mean     std   ({len(config.seeds)} seeds)")
+    print(f"\n{'set':<16} {'metric':<18}   mean     std   ({counted(len(config.seeds), 'seed')})")
     for name, row in results.items():
         print(f"{name:<16} {row['metric']:<18} {row['mean']:7.4f} {row['std']:7.4f}")
     mean = sum(row["mean"] for row in results.values()) / len(results)
@@ -117,7 +118,7 @@ def find_sets(config: BenchmarkSuiteConfig) -> list[DataSet]:
     Raises:
         InputError: if there is none, or a requested one is missing.
     """
-    found = {data_set.name: data_set for data_set in _sets_in(Path(config.folder))}
+    found = dict(_files_of_sets(Path(config.folder)))
     if not found:
         raise InputError(
             f"--folder {config.folder}: holds no data set: a folder with train{ENDINGS[0]} and "
@@ -128,10 +129,11 @@ def find_sets(config: BenchmarkSuiteConfig) -> list[DataSet]:
             raise InputError(
                 f"--sets {name}: {config.folder} has {', '.join(found)}{did_you_mean(name, found)}"
             )
-    return [found[name] for name in config.sets or found]
+    return [_data_set(name, *found[name]) for name in config.sets or found]
 
 
-def _sets_in(folder: Path) -> Iterator[DataSet]:
+def _files_of_sets(folder: Path) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Yield each set's name with its training and evaluation file."""
     if not folder.is_dir():
         raise InputError(f"--folder {folder}: is not a folder")
     for path in sorted(inner for inner in folder.iterdir() if inner.is_dir()):
@@ -140,12 +142,16 @@ def _sets_in(folder: Path) -> Iterator[DataSet]:
             lacking = "train" if train is None else "dev"
             print(f"left out   {path}: has no {lacking} file", file=sys.stderr)
             continue
-        task, metric = _task_of(train), None
-        if task == "classification":
-            metric = METRICS.get(path.name.lower(), "accuracy")
-        elif task == "regression":
-            metric = "pearson"
-        yield DataSet(path.name, task, metric, train, held_out)
+        yield path.name, (train, held_out)
+
+
+def _data_set(name: str, train_file: str, eval_file: str) -> DataSet:
+    task, metric = _task_of(train_file), None
+    if task == "classification":
+        metric = METRICS.get(name.lower(), "accuracy")
+    elif task == "regression":
+        metric = "pearson"
+    return DataSet(name, task, metric, train_file, eval_file)
 
 
 def _file(folder: Path, names: tuple[str, ...]) -> str | None:
@@ -165,6 +171,8 @@ def _task_of(file: str) -> str:
     _, text = read_text(file)
     if Path(file).suffix in COLUMN_ENDINGS or _has_tags(text):
         return "token-classification"
+    if _has_choices(text):
+        return "multiple-choice"
     if text.lstrip().startswith("{") and _is_of_questions(text):
         return "question-answering"
     asked = TaskSettings(task="classification")
@@ -177,7 +185,9 @@ def _has_tags(text: str) -> bool:
     first, _, rest = text.partition("\n")
     if text.lstrip().startswith("{"):
         record = _object(first)
-        return isinstance(record.get("label"), dict) or bool({"tags", "spans"} & record.keys())
+        if "tokens" in record and any(isinstance(record.get(key), list) for key in TAG_COLUMNS):
+            return True
+        return isinstance(record.get("label"), dict) or "spans" in record
     tags = rest.partition("\n")[0].rpartition("\t")[2].split()
     return len(tags) > 1 and all(tag == OUTSIDE or is_entity_tag(tag) for tag in tags)
 
@@ -186,6 +196,12 @@ def _is_of_questions(text: str) -> bool:
     """Tell whether the first JSON object is a question, or the whole file a SQuAD document."""
     first = _object(text.partition("\n")[0])
     return {"question", "context"} <= first.keys() or "data" in (first or _object(text))
+
+
+def _has_choices(text: str) -> bool:
+    """Tell whether the first JSON object has choices, or a table the columns of SWAG."""
+    first = text.partition("\n")[0]
+    return "choices" in _object(first) or bool(re.search(r"\bending0\b.*\bending1\b", first))
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -102,6 +102,10 @@ class Classification(TextTask[ClassAnswer]):
             return numbers[0]
         return [float(number in numbers) for number in range(len(self.labels))]
 
+    def logits_sizes(self, batch: RowBatch) -> dict[str, int | None]:
+        """Return [R, L], a score for each label."""
+        return {"rows": len(batch.rows), "labels": len(self.labels)}
+
     def loss(self, logits: Tensor, batch: RowBatch) -> Tensor:
         """Return the summed cross-entropy; if multi-label, each row's is the mean over labels."""
         assert batch.labels is not None

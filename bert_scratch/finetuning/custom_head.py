@@ -1,7 +1,7 @@
 """A user-defined head, `--task my_head.py:MyHead`, trained, checkpointed and exported like others.
 
 The class is an `nn.Module` built from the model's `BertConfig`. It needs `forward(hidden_states
-[B, S, D], batch) -> logits`, and may have
+[B, S, D], batch) -> logits`, of the sizes that the task's own head returns, and may have
 
 - `task`, the task whose files, labels and answers it has; "classification" by default;
 - `loss(logits, batch) -> tensor []`, the mean over a batch; by default the task's loss;
@@ -15,7 +15,7 @@ line and the error.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from bert_scratch.config import InputError
 from bert_scratch.finetuning.rows import RowBatch
 from bert_scratch.finetuning.task import Task
-from bert_scratch.model.encoder import BertModel, PretrainedModel
+from bert_scratch.model.encoder import BertModel
 from bert_scratch.model.heads import ModelWithHeads
+from bert_scratch.model.pretrained_model import PretrainedModel
 from bert_scratch.training.memory import is_lack_of_memory
 from bert_scratch.user_code import describe_error, file_of, load_from_file
 
@@ -67,18 +68,52 @@ def _named_errors(head: type[nn.Module], what: str) -> Iterator[None]:
         ) from error
 
 
-def _checked(value: Any, name: str, expected: str, *, size: int | None = None) -> Tensor:
-    """Return what a method of the user returned, if it is a tensor, of that many numbers if told.
+def _checked(
+    value: Any, head: type[nn.Module], method: str, expected: str, fits: Callable[[Tensor], bool]
+) -> Tensor:
+    """Return what a method of the user returned, if it is a tensor that fits.
 
     Raises:
-        InputError: naming the method, and what it returned.
+        InputError: naming the file and the method, what is expected and what it returned.
     """
-    if isinstance(value, Tensor) and size in (None, value.numel()):
+    if isinstance(value, Tensor) and fits(value):
         return value
     what = f"a {type(value).__name__}"
     if isinstance(value, Tensor):
         what = f"one of shape {list(value.shape)}"
-    raise InputError(f"--task: {name} must return {expected}; it returned {what}")
+    raise InputError(
+        f"--task {file_of(head)}: {head.__name__}.{method} must return {expected}; it returned "
+        f"{what}"
+    )
+
+
+def _checked_logits(value: Any, head: type[nn.Module], sizes: Mapping[str, int | None]) -> Tensor:
+    """Return what a user's forward returned, if it has the sizes that `Task.logits_sizes` names."""
+    asked = [name if size is None else f"{name}={size}" for name, size in sizes.items()]
+
+    def fits(logits: Tensor) -> bool:
+        pairs = zip(logits.shape, sizes.values(), strict=False)
+        return logits.dim() == len(sizes) and all(size in (None, found) for found, size in pairs)
+
+    expected = f"a tensor of logits of shape [{', '.join(asked)}]"
+    return _checked(value, head, "forward", expected, fits)
+
+
+def _is_one_number(value: Tensor) -> bool:
+    return value.numel() == 1
+
+
+def _model_with(head: type[nn.Module]) -> type[ModelWithHeads]:
+    """Return a model class of the encoder and the user's head."""
+
+    class BertWithHead(ModelWithHeads):
+        """The encoder and the user's head, whose weights are named `classifier`."""
+
+        def _add_heads(self, initializer: str) -> None:
+            with _named_errors(head, "be made"):
+                self.classifier = head(self.config)
+
+    return BertWithHead
 
 
 def with_head(base: type[Task[Any, Any]], head: type[nn.Module]) -> type[Task[Any, Any]]:
@@ -89,17 +124,10 @@ def with_head(base: type[Task[Any, Any]], head: type[nn.Module]) -> type[Task[An
         head: the user's class.
     """
 
-    class BertWithHead(ModelWithHeads):
-        """The encoder and the user's head, whose weights are named `classifier`."""
-
-        def _add_heads(self, initializer: str) -> None:
-            with _named_errors(head, "be made"):
-                self.classifier = head(self.config)
-
     class TaskWithHead(base):  # type: ignore[misc, valid-type]
         """The task with the user's forward pass, and the user's loss and metric, if any."""
 
-        model_class = BertWithHead
+        model_class = _model_with(head)
         may_cut_batches = False  # its loss may compare rows
 
         def __init__(self, *arguments: Any) -> None:
@@ -107,8 +135,8 @@ def with_head(base: type[Task[Any, Any]], head: type[nn.Module]) -> type[Task[An
             self._head: nn.Module | None = None
 
         def load_model(self, *arguments: Any, **keywords: Any) -> PretrainedModel:
-            model: BertWithHead = super().load_model(*arguments, **keywords)
-            self._head = model.classifier
+            model: ModelWithHeads = super().load_model(*arguments, **keywords)
+            self._head = model.get_submodule("classifier")
             return model
 
         def logits(self, model: nn.Module, batch: RowBatch) -> Tensor:
@@ -118,7 +146,7 @@ def with_head(base: type[Task[Any, Any]], head: type[nn.Module]) -> type[Task[An
             classifier = model.get_submodule("classifier")
             with _named_errors(head, "compute its logits"):
                 logits = classifier(encoded.last_hidden_state, batch)
-            return _checked(logits, f"{head.__name__}.forward", "a tensor of logits")
+            return _checked_logits(logits, head, self.logits_sizes(batch))
 
         def loss(self, logits: Tensor, batch: RowBatch) -> Tensor:
             if not hasattr(head, "loss"):
@@ -127,7 +155,7 @@ def with_head(base: type[Task[Any, Any]], head: type[nn.Module]) -> type[Task[An
             assert self._head is not None
             with _named_errors(head, "compute its loss"):
                 mean = self._head.loss(logits, batch)  # type: ignore[operator]
-            mean = _checked(mean, f"{head.__name__}.loss", "a tensor of one number", size=1)
+            mean = _checked(mean, head, "loss", "a tensor of one number", _is_one_number)
             total = mean * self.loss_weight(batch)
             return total
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from bert_scratch.config import InputError
-from bert_scratch.model.encoder import PretrainedModel
+from bert_scratch.config import InputError, counted
+from bert_scratch.model.pretrained_model import PretrainedModel
 
 
 def depth_of(name: str, num_layers: int) -> int:
@@ -45,6 +45,6 @@ def freeze(model: PretrainedModel, layers: str) -> None:
     named = {"none": -1, "embeddings": 0, "all": num_layers}
     deepest = named[layers] if layers in named else int(layers)
     if deepest > num_layers:
-        raise InputError(f"--freeze-layers {layers}: the model has {num_layers} layers")
+        raise InputError(f"--freeze-layers {layers}: the model has {counted(num_layers, 'layer')}")
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(depth_of(name, num_layers) > deepest)

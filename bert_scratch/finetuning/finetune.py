@@ -27,7 +27,7 @@ from bert_scratch.finetuning.results import judge, model_card
 from bert_scratch.finetuning.several_seeds import RESOLVED, RESULTS, run_seeds
 from bert_scratch.finetuning.task import LOWER_IS_BETTER
 from bert_scratch.finetuning.task_settings import TASK_FILE
-from bert_scratch.model.encoder import PretrainedModel
+from bert_scratch.model.pretrained_model import PretrainedModel
 from bert_scratch.training.checkpoint import STATE, find_checkpoint, load_optimizer, save_checkpoint
 from bert_scratch.training.interruption import Interrupted, StopRequest, stop_on_signals
 from bert_scratch.training.loop import Hooks, Progress, train
@@ -146,7 +146,7 @@ class _Run:
             self.evaluations = state["evaluations"]
             self.progress = Progress.from_state(state)
             load_optimizer(checkpoint, self.model, self.optimizer, num_updates=self.progress.step)
-            print(f"resumed    from {checkpoint} after {self.progress.step:,} steps")
+            print(f"resumed    from {checkpoint} after {counted(self.progress.step, 'step')}")
         kept = self.progress.step if checkpoint is not None else -1
         self.log = MetricsLog(folder.metrics, keep_through_step=kept)
         self.display = Display(first_step=self.progress.step)
@@ -285,8 +285,8 @@ class _Run:
         """Save what a later run can resume from, then raise `Interrupted`."""
         self._save(self.progress)
         message = (
-            f"stopped by {self.stop.signal_name} after {self.progress.step:,} steps; run the "
-            f"same command again to resume"
+            f"stopped by {self.stop.signal_name} after {counted(self.progress.step, 'step')}; run "
+            f"the same command again to resume"
         )
         self._status("stopped", Interrupted.exit_code, message)
         raise Interrupted(message)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from bert_scratch.config import InputError, Settings, check_choice, check_range, flag_of
+from bert_scratch.data.records import STANDARD_INPUT
+from bert_scratch.durable import is_stream
 from bert_scratch.finetuning.adapter_settings import AdapterSettings
 from bert_scratch.finetuning.task_settings import TaskSettings
 from bert_scratch.model.compute_settings import ComputeSettings
@@ -110,6 +113,14 @@ class FinetuneConfig(RunSettings, AdapterSettings, LearningSettings, TaskSetting
         self.check_effects()
         AdapterSettings.__post_init__(self)
         ComputeSettings.__post_init__(self)
+        for name in ("train_file", "eval_file", "test_file"):
+            file = getattr(self, name)
+            if file is not None and (file == STANDARD_INPUT or is_stream(Path(file))):
+                raise InputError(
+                    f"{flag_of(name)} {file}: must be a file, since a run that resumes, or the "
+                    f"next of --seeds, reads it again; standard input or a pipe can be read only "
+                    f"once"
+                )
         if self.num_train_epochs is not None and self.num_train_steps is not None:
             raise InputError("give --num-train-epochs or --num-train-steps, not both")
         check_choice("--keep", self.keep, KEEP)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bert_scratch.config import BertConfig, first_few
+from bert_scratch.config import BertConfig, counted, first_few
 from bert_scratch.finetuning.task import Task
 from bert_scratch.finetuning.task_settings import TASK_FILE, TrainedSettings
-from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.model.huggingface import TASK_PARTS
+from bert_scratch.model.pretrained_model import PretrainedModel
 from bert_scratch.model.weight_files import read_weights
 
 _SHOWN = 5
@@ -38,7 +38,7 @@ def why_fresh(folder: Path, config: BertConfig, task: Task[Any, Any]) -> str | N
     unnamed = all(name.startswith("LABEL_") for name in before)
     if before == now or (unnamed and len(before) in (0, len(now))):
         return None
-    return f"{len(before)} labels: {first_few(before, _SHOWN)}"
+    return f"{counted(len(before), 'label')}: {first_few(before, _SHOWN)}"
 
 
 def _in_order(names: dict[int, str] | None) -> list[str]:

@@ -15,7 +15,7 @@ import numpy as np
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from bert_scratch.config import InputError
+from bert_scratch.config import InputError, counted
 from bert_scratch.data.records import Record, read_table
 from bert_scratch.finetuning.rows import Row, RowBatch
 from bert_scratch.finetuning.task import Example, Task
@@ -61,8 +61,9 @@ class MultipleChoice(Task[ChoiceQuestion, Choice]):
         for example in examples:
             if len(example.choices) != len(examples[0].choices):
                 raise InputError(
-                    f"{example.place}: has {len(example.choices)} choices, {examples[0].place} has "
-                    f"{len(examples[0].choices)}; all examples need the same number"
+                    f"{example.place}: has {counted(len(example.choices), 'choice')}, "
+                    f"{examples[0].place} has {len(examples[0].choices)}; all examples need the "
+                    f"same number"
                 )
             if labels_needed and example.label is None:
                 raise InputError(f"{example.place}: has no label")
@@ -101,6 +102,10 @@ class MultipleChoice(Task[ChoiceQuestion, Choice]):
             )
             for number, example in enumerate(examples)
         ]
+
+    def logits_sizes(self, batch: RowBatch) -> dict[str, int | None]:
+        """Return [R, C], a score for each choice."""
+        return {"rows": len(batch.rows), "choices": batch.input_ids.shape[1]}
 
     def loss(self, logits: Tensor, batch: RowBatch) -> Tensor:
         """Return [], the cross-entropy of [R, C] summed over rows."""

@@ -12,7 +12,13 @@ import torch
 from torch import Tensor
 
 from bert_scratch import durable
-from bert_scratch.config import BertConfig, InputError, check_choice, flag_of
+from bert_scratch.config import (
+    BertConfig,
+    InputError,
+    check_choice,
+    flag_of,
+    read_json_object,
+)
 from bert_scratch.data.records import STANDARD_INPUT
 from bert_scratch.data.wordpiece import load_tokenizer, special_ids, tokenizer_hash
 from bert_scratch.finetuning.choices import row_length_for
@@ -34,10 +40,17 @@ from bert_scratch.model.compute_settings import ComputeSettings
 from bert_scratch.model.devices import DTYPES, resolve_device, resolve_dtype
 from bert_scratch.model.folder import read_config
 from bert_scratch.model.task_heads import MULTI_LABEL, REGRESSION
-from bert_scratch.model.weight_files import find_folder
+from bert_scratch.model.weight_files import CONFIG, find_folder
 from bert_scratch.output_places import make_place_for
 from bert_scratch.training.runtime import Runtime
 
+_TASKS_OF_CLASSES = {
+    "BertForMultipleChoice": "multiple-choice",
+    "BertForQuestionAnswering": "question-answering",
+    "BertForSequenceClassification": "classification",
+    "BertForTokenClassification": "token-classification",
+}
+"""Tasks of the classes of transformers that config.json names."""
 _WRITERS = {"jsonl": json_lines, "tsv": tsv_lines, "conll": conll_lines}
 FORMATS = ("auto", *_WRITERS)
 
@@ -92,7 +105,7 @@ def run_predict(config: PredictConfig) -> None:
         sys.stdout.write(_WRITERS[kind](predict(config)))
         return
     output = Path(config.output)
-    make_place_for(output)
+    make_place_for(output, source=config.input)
     durable.write_text(output, _WRITERS[kind](predict(config)))
 
 
@@ -133,7 +146,7 @@ def load_trained_task(folder: Path, named: str | None = None) -> Task[Any, Any]:
     """Return the task of a fine-tuned model, from its task.json or its config.json.
 
     Args:
-        folder: a result of `finetune`, or a Hugging Face folder with a sequence classifier.
+        folder: a result of `finetune`, or a Hugging Face folder with a model for a task.
         named: FILE.py:CLASS of a user-defined head. A folder alone never makes code run.
 
     Raises:
@@ -154,18 +167,25 @@ def load_trained_task(folder: Path, named: str | None = None) -> Task[Any, Any]:
             f"--model {folder} for vectors of texts, or similarity --model {folder} for the cosine "
             f"of pairs"
         )
-    names = config.id2label or {}
+    unnamed = {} if path.is_file() else {n: f"LABEL_{n}" for n in range(config.num_labels)}
+    names = config.id2label or unnamed
     labels = [names[number] for number in sorted(names)]
     return load_task(settings, labels)
 
 
 def _guessed(folder: Path, config: BertConfig) -> TrainedSettings:
-    if not config.id2label:
+    """Return the settings of a folder of transformers, by its model's class and labels."""
+    (name,) = (read_json_object(folder / CONFIG).get("architectures") or [""])[:1]
+    if name not in _TASKS_OF_CLASSES and not config.id2label:
         raise InputError(
-            f"{folder}: is not a fine-tuned model: it has neither {TASK_FILE} nor id2label in "
-            f"config.json; run finetune first"
+            f"{folder}: is not a fine-tuned model: it has no {TASK_FILE}, and its config.json "
+            f"names neither labels (id2label) nor a class for a task (architectures); run finetune "
+            f"first"
         )
-    task = "regression" if config.problem_type == REGRESSION else "classification"
+    task = _TASKS_OF_CLASSES.get(name, "classification")
+    is_single = config.problem_type is None and config.num_labels == 1  # as transformers decides
+    if task == "classification" and (config.problem_type == REGRESSION or is_single):
+        task = "regression"
     longest = row_length_for(config)
     multi_label = config.problem_type == MULTI_LABEL
     return TrainedSettings(task=task, max_seq_length=longest, multi_label=multi_label)

@@ -18,13 +18,15 @@ def tsv_lines(records: Sequence[dict[str, Any]]) -> str:
     """Return a header and a line for each record; each key of an object becomes a column."""
     flat = [_flat(record) for record in records]
     names = list(dict.fromkeys(name for record in flat for name in record))
-    lines = ["\t".join(names)]
+    lines = ["\t".join(map(_cell, names))]
     lines += ["\t".join(record.get(name, "") for name in names) for record in flat]
     return "\n".join(lines) + "\n"
 
 
 def conll_lines(records: Iterable[dict[str, Any]]) -> str:
     """Return a line for each word with its tag, and an empty line after each text.
+
+    Tabs and line breaks in a word, which would end its cell or line, become spaces.
 
     Raises:
         InputError: if the answers are not tags of words.
@@ -34,7 +36,8 @@ def conll_lines(records: Iterable[dict[str, Any]]) -> str:
         if "tags" not in record:
             raise InputError("--format conll is for token-classification only")
         lines += [
-            f"{word}\t{tag}" for word, tag in zip(record["tokens"], record["tags"], strict=True)
+            f"{_cell(word)}\t{tag}"
+            for word, tag in zip(record["tokens"], record["tags"], strict=True)
         ]
         lines.append("")
     return "\n".join(lines) + "\n"

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from bert_scratch.config import InputError, check_choice, check_range
+from bert_scratch.config import InputError, check_choice, check_range, counted
 from bert_scratch.finetuning.labelled_rows import read_labelled_texts
 from bert_scratch.finetuning.tagged_text import TaggedText, read_tagged_texts
 from bert_scratch.finetuning.task_settings import TableSettings, TaskSettings
@@ -208,12 +208,12 @@ def _read(config: ProbeConfig) -> tuple[_Examples, _Examples]:
         others = read(config, config.eval_file)
         tested = [others[index] for index in random.permutation(len(others)).tolist()]
     train = _first(shuffled, config.num_examples)
-    test = _first(tested, config.num_examples // 2)
+    test = _first(tested, max(_MIN_EXAMPLES, config.num_examples // 2))
     tested_on = config.train_file if config.eval_file is None else config.eval_file
     if min(len(train.labels), len(test.labels)) < _MIN_EXAMPLES:
         raise InputError(
-            f"{config.train_file} has {len(train.labels)} labels to learn from and {tested_on} "
-            f"{len(test.labels)} to test on; each needs {_MIN_EXAMPLES}"
+            f"{config.train_file} has {counted(len(train.labels), 'label')} to learn from and "
+            f"{tested_on} {len(test.labels)} to test on; each needs {_MIN_EXAMPLES}"
         )
     if len(set(train.labels)) < 2:
         raise InputError(
@@ -265,11 +265,11 @@ def _labelled_texts(config: ProbeConfig, file: str) -> list[_Labelled]:
 
 
 def _first(examples: Sequence[_Labelled], num_labels: int) -> _Examples:
-    """Return the first examples, with at most `num_labels` labels in all."""
+    """Return the first examples with at most `num_labels` labels, or more if they are too few."""
     chosen: list[_Labelled] = []
     count = 0
     for example in examples:
-        if count + len(example.labels) > num_labels:
+        if count >= _MIN_EXAMPLES and count + len(example.labels) > num_labels:
             break
         chosen.append(example)
         count += len(example.labels)

@@ -21,7 +21,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from tokenizers import Encoding, Tokenizer
 from torch import Tensor, nn
 
-from bert_scratch.config import InputError
+from bert_scratch.config import InputError, counted
 from bert_scratch.data.encoding import TextEncoder, encode_with_offsets
 from bert_scratch.data.wordpiece import SpecialIds, special_ids
 from bert_scratch.finetuning.question_scores import is_chinese, question_scores
@@ -105,8 +105,8 @@ class QuestionAnswering(Task[Question, Ranking]):
         answers = [reference for e in examples for reference in e.references or ()]
         if answers and all(answer.start is None for answer in answers):
             raise InputError(
-                f"{examples[0].place}: none of the {len(answers)} answers is found in its "
-                f"passage, so where answers are cannot be learned"
+                f"{examples[0].place}: no answer of {len(answers):,} is found in its passage, "
+                f"so where answers are cannot be learned"
             )
         settings = self.settings
         if settings.max_answer_length is None:
@@ -141,12 +141,13 @@ class QuestionAnswering(Task[Question, Ranking]):
                 )
         if num_cut:
             print(
-                f"cut        {num_cut} of {len(examples)} questions after {longest} tokens",
+                f"cut        {num_cut:,} of {counted(len(examples), 'question')} after "
+                f"{longest} tokens",
                 file=sys.stderr,
             )
         if len(rows) > len(examples):
             print(
-                f"windows    {len(examples)} questions are {len(rows)} rows of "
+                f"windows    {counted(len(examples), 'question')} in {len(rows):,} rows of "
                 f"--max-seq-length {self.settings.row_length}",
                 file=sys.stderr,
             )
@@ -190,6 +191,10 @@ class QuestionAnswering(Task[Question, Ranking]):
         """Return [R, S, 2], the scores of start and end."""
         output = model(batch.input_ids, batch.token_type_ids, batch.attention_mask)
         return torch.stack([output.start_logits, output.end_logits], dim=-1)
+
+    def logits_sizes(self, batch: RowBatch) -> dict[str, int | None]:
+        """Return [R, S, 2], the scores of start and end."""
+        return {"rows": len(batch.rows), "tokens": batch.input_ids.shape[-1], "start and end": 2}
 
     def loss(self, logits: Tensor, batch: RowBatch) -> Tensor:
         """Return [], the mean cross-entropy of start and end, summed over rows."""

@@ -37,6 +37,10 @@ class Regression(TextTask[float]):
             raise InputError(f"{example.place}: {example.label!r} is not a number")
         return value
 
+    def logits_sizes(self, batch: RowBatch) -> dict[str, int | None]:
+        """Return [R, any], of which the first is the answer."""
+        return {"rows": len(batch.rows), "numbers": None}
+
     def loss(self, logits: Tensor, batch: RowBatch) -> Tensor:
         """Return the summed squared error."""
         assert batch.labels is not None

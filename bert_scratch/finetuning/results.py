@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from bert_scratch.config import counted
 from bert_scratch.finetuning.assemble import Examples, Parts
 from bert_scratch.finetuning.scoring import score_rows
-from bert_scratch.model.encoder import PretrainedModel
+from bert_scratch.model.pretrained_model import PretrainedModel
 from bert_scratch.training.interruption import StopRequest
 
 
@@ -57,8 +58,8 @@ tags: [bert, bert-scratch, {config.task}]
 # A BERT fine-tuned with bert_scratch
 
 Task {config.task}, labels: {labels}. Started from `{config.model}`, trained on
-`{config.train_file}` ({len(parts.train.examples):,} examples). On `{config.eval_file}`
-({len(parts.eval.examples):,} examples):
+`{config.train_file}` ({counted(len(parts.train.examples), "example")}). On `{config.eval_file}`
+({counted(len(parts.eval.examples), "example")}):
 
 | metric | value |
 |---|---|

@@ -12,7 +12,7 @@ from bert_scratch.batch import passes_by_length
 from bert_scratch.finetuning.rows import Row, RowBatch
 from bert_scratch.finetuning.task import Task
 from bert_scratch.inference.inputs import answering
-from bert_scratch.model.encoder import PretrainedModel
+from bert_scratch.model.pretrained_model import PretrainedModel
 from bert_scratch.training.interruption import StopRequest
 from bert_scratch.training.runtime import Runtime
 

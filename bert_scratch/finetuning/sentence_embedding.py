@@ -29,9 +29,10 @@ from bert_scratch.finetuning.sentence_embedding_files import (
 )
 from bert_scratch.finetuning.texts import encode_text
 from bert_scratch.inference.pooling import pool_rows
-from bert_scratch.model.encoder import BertModel, EncoderOutput, PretrainedModel
+from bert_scratch.model.encoder import BertModel, EncoderOutput
 from bert_scratch.model.heads import ModelWithHeads
 from bert_scratch.model.losses import cross_entropy_sum
+from bert_scratch.model.pretrained_model import PretrainedModel
 
 TEMPERATURE = 0.05
 """Divisor of cosines before the softmax, as in SimCSE; sentence-transformers calls it scale 20."""
@@ -200,6 +201,10 @@ class SentenceEmbedding(Regression):
             vectors.append(pool_rows(states, attention_mask, "mean"))
         back = there(np.argsort(order))
         return torch.cat(vectors).index_select(0, back).view(*batch.input_ids.shape[:2], -1)
+
+    def logits_sizes(self, batch: RowBatch) -> dict[str, int | None]:
+        """Return [R, C, D], a vector for each text."""
+        return {"rows": len(batch.rows), "texts": batch.input_ids.shape[1], "width": None}
 
     def loss(self, logits: Tensor, batch: RowBatch) -> Tensor:
         """Return the summed squared error of the cosines or, without scores, the contrastive loss.

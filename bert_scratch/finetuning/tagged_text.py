@@ -1,7 +1,6 @@
 """Read tagged words or marked spans: CoNLL columns, rows of tags, JSON objects.
 
-- CoNLL: each line has a word and its tag, in columns; an empty line ends a sentence. A header may
-  name the columns.
+- CoNLL: see `conll`; a header may name the columns.
 - Rows: a header, then in each row the words of a text and their tags, separated by spaces.
 - JSON, an object a line: {"tokens": [...], "tags": [...]}; {"text": ..., "spans": [[start, end,
   kind]]} with characters from start up to end; or CLUENER's {"text": ..., "label": {kind:
@@ -13,13 +12,13 @@ from __future__ import annotations
 
 import sys
 import unicodedata
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Any
 
 from bert_scratch.config import InputError, counted
 from bert_scratch.data.records import Record, check_line_ends, json_table, read_text
+from bert_scratch.finetuning.conll import Sentence, are_columns, read_columns
 from bert_scratch.finetuning.tagging_schemes import (
     IOB2,
     OUTSIDE,
@@ -33,7 +32,6 @@ from bert_scratch.finetuning.task import Example
 from bert_scratch.finetuning.task_settings import TaskSettings, no_columns
 
 TAG_COLUMNS = ("label", "labels", "tags", "ner_tags", "pos_tags")
-_DOCUMENT_START = "-DOCSTART-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +94,7 @@ def read_tagged_texts(
         examples = [_of_object(record) for record in json_table(name, text).records]
     elif _is_header(header, settings):
         examples = list(_of_table(name, lines, header, settings, labels_needed=labels_needed))
-    elif not labels_needed and not columns_asked and not _are_columns(lines, settings, labels):
+    elif not labels_needed and not columns_asked and not are_columns(lines, settings, labels):
         places = ((f"{name}:{number}", line) for number, line in enumerate(lines, start=1))
         examples = [TaggedText(place=at, text=line.strip()) for at, line in places if line.strip()]
     else:
@@ -104,7 +102,9 @@ def read_tagged_texts(
             # of a table, named in training; here the last column has the tags, if any has
             numbered = tuple(filter(str.isdecimal, settings.label_column))
             settings = settings.replace(text_column=None, label_column=numbered)
-        examples = list(_of_columns(name, lines, settings, labels_needed=labels_needed))
+        examples = list(
+            _of_columns(read_columns(name, lines, settings, labels_needed=labels_needed))
+        )
     if not examples:
         raise InputError(f"{name}: holds no examples")
     for example in examples if labels_needed else ():
@@ -113,74 +113,11 @@ def read_tagged_texts(
     return _in_iob2(name, examples)
 
 
-def _are_columns(lines: Sequence[str], settings: TaskSettings, labels: Collection[str]) -> bool:
-    """Tell lines of a word and its tag, or of single words, from lines of text."""
-    rows = [cells for line in lines if (cells := line.split())]
-    words = [line.partition("\t")[0].split() for line in lines if "\t" in line]
-    if 2 * sum(len(word) == 1 for word in words) > len(rows):
-        return True
-    groups = sum(has_text for has_text, _ in groupby(lines, lambda line: bool(line.strip())))
-    if all(len(cells) == 1 for cells in rows):  # words, or text written without spaces
-        return groups > 1
-    asked = settings.label_column[0] if settings.label_column else ""
-    is_numbered = any(name and name.isdecimal() for name in (settings.text_column, asked))
-    if is_numbered and groups > 1 and len({len(cells) for cells in rows}) == 1:
-        return True  # columns as in training, but perhaps without tags
-    column = int(asked) - 1 if asked.isdecimal() else -1
-    tags = [cells[column] for cells in rows if column < len(cells)]
-    tagged = [tag == OUTSIDE or is_entity_tag(tag) or tag in labels for tag in tags]
-    return 2 * sum(tagged) > len(rows)
-
-
-def _of_columns(
-    name: str, lines: Sequence[str], settings: TaskSettings, *, labels_needed: bool
-) -> Iterator[TaggedText]:
-    """Yield the sentences of a CoNLL file."""
-    sentence: list[list[str]] = []
-    num_columns, first_line = 0, 0
-    for number, line in enumerate([*lines, ""], start=1):
-        cells = line.split("\t") if "\t" in line else line.split()
-        if not line.strip() or cells[0] == _DOCUMENT_START:
-            if sentence:
-                place = f"{name}:{number - len(sentence)}"
-                yield _sentence(place, sentence, settings, labels_needed=labels_needed)
-            sentence = []
-            continue
-        if not num_columns:
-            num_columns, first_line = len(cells), number
-        if len(cells) != num_columns:
-            raise InputError(
-                f"{name}:{number}: has {_columns(len(cells))} ({line.strip()!r}), line "
-                f"{first_line} has {num_columns}; each line needs a word and its tag"
-            )
-        sentence.append(cells)
-
-
-def _sentence(
-    place: str, rows: Sequence[Sequence[str]], settings: TaskSettings, *, labels_needed: bool
-) -> TaggedText:
-    num_columns = len(rows[0])
-    word = _column(settings.text_column, "--text-column", num_columns, 0)
-    text, words = joined([row[word] for row in rows])
-    asked = settings.label_column[0] if settings.label_column else None
-    has_asked = asked is None or (asked.isdecimal() and int(asked) <= num_columns)
-    if num_columns == 1 or not (has_asked or labels_needed):
-        return ColumnsText(place=place, text=text, words=words)
-    tag = _column(asked, "--label-column", num_columns, num_columns - 1)
-    tags = tuple(row[tag].strip() for row in rows)
-    return ColumnsText(place=place, text=text, words=words, tags=tags)
-
-
-def _column(asked: str | None, flag: str, num_columns: int, default: int) -> int:
-    if asked is None:
-        return default
-    if not asked.isdecimal() or not 1 <= int(asked) <= num_columns:
-        raise InputError(f"{flag} {asked}: must be a number from 1 to {num_columns}, the columns")
-    return int(asked) - 1
-
-
-def _columns(count: int) -> str:
-    return f"{count} column{'s' if count > 1 else ''}"
+def _of_columns(sentences: Iterable[Sentence]) -> Iterator[TaggedText]:
+    for sentence in sentences:
+        text, words = joined(sentence.words)
+        tags = None if sentence.tags is None else tuple(map(str.strip, sentence.tags))
+        yield ColumnsText(place=sentence.place, text=text, words=words, tags=tags)
 
 
 def _is_header(cells: Sequence[str], settings: TaskSettings) -> bool:
@@ -222,8 +159,9 @@ def _of_table(
     if all(len(cells[column].split()) < 2 for cells in rows for column in columns):
         tags_at = len(header) if tag_column is None else tag_column  # one that no line has
         places = {"text_column": str(word_column + 1), "label_column": (str(tags_at + 1),)}
+        numbered = settings.replace(**places)
         yield from _of_columns(
-            name, ["", *lines[1:]], settings.replace(**places), labels_needed=labels_needed
+            read_columns(name, ["", *lines[1:]], numbered, labels_needed=labels_needed)
         )
         return
     for number, line in enumerate(lines[1:], start=2):
@@ -232,7 +170,7 @@ def _of_table(
         cells = line.split("\t")
         if len(cells) != len(header):
             raise InputError(
-                f"{name}:{number}: has {_columns(len(cells))}, the header {len(header)}"
+                f"{name}:{number}: has {counted(len(cells), 'column')}, the header {len(header)}"
             )
         tags = None if tag_column is None else cells[tag_column].split()
         yield _of_words(f"{name}:{number}", cells[word_column].split(), tags)
@@ -327,7 +265,7 @@ def _checked(place: str, text: str, start: int, end: int, kind: str) -> Span:
     if not 0 <= start < end <= len(text):
         raise InputError(
             f"{place}: the span from {start} up to {end} ({kind}) is not in the text, which has "
-            f"{len(text)} characters"
+            f"{counted(len(text), 'character')}"
         )
     return start, end, kind
 
@@ -344,7 +282,7 @@ def _in_iob2(name: str, examples: Sequence[TaggedText]) -> list[TaggedText]:
                         f"letter of IOB, IOBES, BMES or BILOU with a kind, such as B-PER"
                     )
         scheme, otherwise = detect_scheme(tags)
-        malformed = f", {otherwise} tags of malformed entities" if otherwise else ""
+        malformed = f", {counted(otherwise, 'tag')} of malformed entities" if otherwise else ""
         print(f"tags       {name}: {scheme}{malformed}, trained as {IOB2}", file=sys.stderr)
     else:
         scheme = None
@@ -372,7 +310,10 @@ def _without_overlaps(name: str, examples: Sequence[TaggedText]) -> list[TaggedT
         dropped += len(example.spans) - len(spans)
         kept.append(replace(example, spans=tuple(sorted(spans))))
     if dropped:
-        print(f"left out   {name}: {dropped} spans that overlap a longer one", file=sys.stderr)
+        print(
+            f"left out   {name}: {counted(dropped, 'span')} overlapping a longer one",
+            file=sys.stderr,
+        )
     return kept
 
 

@@ -24,7 +24,7 @@ from bert_scratch.config import check_choice
 from bert_scratch.finetuning.adapters import is_adapted, load_adapted
 from bert_scratch.finetuning.rows import Row, RowBatch
 from bert_scratch.finetuning.task_settings import TaskSettings
-from bert_scratch.model.encoder import PretrainedModel
+from bert_scratch.model.pretrained_model import PretrainedModel
 
 if TYPE_CHECKING:
     from bert_scratch.finetuning.finetune_config import FinetuneConfig
@@ -179,6 +179,10 @@ class Task(ABC, Generic[ExampleT, AnswerT]):
         output = model(batch.input_ids, batch.token_type_ids, batch.attention_mask)
         logits: Tensor = output.logits
         return logits
+
+    @abstractmethod
+    def logits_sizes(self, batch: RowBatch) -> dict[str, int | None]:
+        """Return the sizes of the logits of a batch, by what each counts; None is any size."""
 
     @abstractmethod
     def loss(self, logits: Tensor, batch: RowBatch) -> Tensor:

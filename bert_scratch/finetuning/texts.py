@@ -18,7 +18,7 @@ from bert_scratch.finetuning.labelled_rows import LabelledText, read_labelled_te
 from bert_scratch.finetuning.rows import Row, TokenSequence, token_sequence
 from bert_scratch.finetuning.task import AnswerT, Task
 from bert_scratch.finetuning.task_settings import had_pairs
-from bert_scratch.model.encoder import PretrainedModel
+from bert_scratch.model.pretrained_model import PretrainedModel
 from bert_scratch.model.task_heads import BertForSequenceClassification
 
 

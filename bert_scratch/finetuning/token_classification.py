@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from bert_scratch.config import InputError, did_you_mean
-from bert_scratch.data.encoding import TextEncoder, encode_with_offsets
+from bert_scratch.config import InputError, counted, did_you_mean
 from bert_scratch.data.wordpiece import special_ids
 from bert_scratch.extras import import_extra
 from bert_scratch.finetuning.entity_loss import entity_loss_sum
-from bert_scratch.finetuning.rows import Ids, Row, RowBatch, token_sequence
+from bert_scratch.finetuning.pieces import Pieces, Places, pieces_of
+from bert_scratch.finetuning.rows import Row, RowBatch, token_sequence
 from bert_scratch.finetuning.tagged_text import TaggedText, read_tagged_texts
 from bert_scratch.finetuning.tagging_schemes import (
     OUTSIDE,
@@ -39,8 +38,6 @@ from bert_scratch.finetuning.task import Task
 from bert_scratch.inference.encode import windows_of
 from bert_scratch.model.losses import IGNORED_LABEL, cross_entropy_sum
 from bert_scratch.model.task_heads import BertForTokenClassification
-
-Places = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,17 +69,6 @@ class Tagging:
             (self.places[first][0], self.places[end - 1][1], kind)
             for first, end, kind in spans_of_tags(self.tags)
         ]
-
-
-@dataclass(frozen=True)
-class _Pieces:
-    """A text as the tokenizer cuts it."""
-
-    ids: Ids
-    first: Places
-    """[W] index of each word's first piece."""
-    places: Places
-    """[W, 2] start and end of each word, in characters."""
 
 
 class TokenClassification(Task[TaggedText, Tagging]):
@@ -152,7 +138,7 @@ class TokenClassification(Task[TaggedText, Tagging]):
         room = self.settings.row_length - 2
         special, rows, num_long = special_ids(tokenizer), list[Row](), 0
         for index, (example, text) in enumerate(
-            zip(examples, _cut(examples, tokenizer), strict=True)
+            zip(examples, pieces_of(examples, tokenizer), strict=True)
         ):
             labels = self._labels(example, text, numbers)
             num_long += len(text.ids) > room
@@ -180,13 +166,13 @@ class TokenClassification(Task[TaggedText, Tagging]):
                 )
         if num_long:
             print(
-                f"windows    {num_long} of {len(examples)} texts are longer than "
-                f"--max-seq-length {self.settings.row_length}: {len(rows)} rows",
+                f"windows    {num_long} of {counted(len(examples), 'text')} longer than "
+                f"--max-seq-length {self.settings.row_length}: {counted(len(rows), 'row')}",
                 file=sys.stderr,
             )
         return rows
 
-    def _labels(self, example: TaggedText, text: _Pieces, numbers: dict[str, int]) -> Places | None:
+    def _labels(self, example: TaggedText, text: Pieces, numbers: dict[str, int]) -> Places | None:
         """Return [W], the label of each word."""
         tags = _tags(example, [(int(start), int(end)) for start, end in text.places])
         if tags is None:
@@ -203,6 +189,14 @@ class TokenClassification(Task[TaggedText, Tagging]):
                     f"{', '.join(known)}{did_you_mean(tag, known)}"
                 )
         return np.array([numbers[tag] for tag in tags], dtype=np.int64)
+
+    def logits_sizes(self, batch: RowBatch) -> dict[str, int | None]:
+        """Return [R, S, L], a score for each tag of each token."""
+        return {
+            "rows": len(batch.rows),
+            "tokens": batch.input_ids.shape[-1],
+            "labels": len(self.labels),
+        }
 
     def loss(self, logits: Tensor, batch: RowBatch) -> Tensor:
         """Return [], the cross-entropy of [R, S, L] summed over words; for entities, over rows."""
@@ -295,34 +289,6 @@ class TokenClassification(Task[TaggedText, Tagging]):
             "probabilities": [round(share, 6) for share in answer.probabilities],
             "text": example.text,
         }
-
-
-def _cut(examples: Sequence[TaggedText], tokenizer: Tokenizer) -> Iterator[_Pieces]:
-    """Yield the pieces of each text, whose words are given or else found by the tokenizer."""
-    encoder, unknown = TextEncoder(tokenizer), special_ids(tokenizer).unk
-    for example in examples:
-        if example.words is None:
-            yield _found(tokenizer, example.text)
-            continue
-        pieces = encoder.encode([example.text[start:end] for start, end in example.words])
-        # A word with only characters that the tokenizer drops still needs a position.
-        pieces = [ids if len(ids) else np.array([unknown], dtype=np.int32) for ids in pieces]
-        ends = np.cumsum([len(ids) for ids in pieces], dtype=np.int64)
-        yield _Pieces(
-            np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int32),
-            np.append(0, ends)[:-1],
-            np.array(example.words, dtype=np.int64).reshape(-1, 2),
-        )
-
-
-def _found(tokenizer: Tokenizer, text: str) -> _Pieces:
-    encoding = encode_with_offsets(tokenizer, [text])[0]
-    numbers = np.array([-1 if word is None else word for word in encoding.word_ids])
-    first = np.flatnonzero(np.diff(numbers, prepend=-2))
-    last = np.append(first[1:], len(numbers)) - 1
-    offsets = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
-    places = np.stack([offsets[first, 0], offsets[last, 1]], axis=1) if len(first) else offsets
-    return _Pieces(np.array(encoding.ids, dtype=np.int32), first, places)
 
 
 def _tags(example: TaggedText, places: Sequence[tuple[int, int]]) -> list[str] | None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from bert_scratch.data.wordpiece import special_ids
 from bert_scratch.inference.embed import encoder_of
 from bert_scratch.inference.inputs import answering, encode_pair, pad_batch
-from bert_scratch.model.encoder import PretrainedModel
+from bert_scratch.model.pretrained_model import PretrainedModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,12 +100,9 @@ def bert_score(
         vectors = _token_vectors(encoder, windows, special, layer=index)
         half = len(windows) // 2
         for candidate, reference in zip(range(half), range(half, len(windows)), strict=True):
-            cosines = vectors[candidate] @ vectors[reference].T  # [n, m]
-            matched = cosines.max(axis=1)[1:-1], cosines.max(axis=0)[1:-1]
+            cosines = vectors[candidate] @ vectors[reference].T
             tokens = windows[candidate].ids, windows[reference].ids
-            precision, recall = map(_weighted_mean, matched, tokens, [weigh, weigh])
-            is_whole = all(map(len, tokens))
-            found.append((precision, recall) if is_whole else (0.0, 0.0))
+            found.append(_precision_and_recall(cosines, tokens, weigh))
     return _scores(np.array(found, np.float32).reshape(-1, 2))
 
 
@@ -126,6 +123,23 @@ def _token_vectors(
     return vectors
 
 
+def _precision_and_recall(
+    cosines: Vectors, tokens: tuple[Sequence[int], Sequence[int]], weigh: Weigh
+) -> tuple[float, float]:
+    """Return the scores of a pair from [n, m] cosines, [CLS] and [SEP] included; 0 if one is empty.
+
+    Args:
+        cosines: of the candidate's tokens to the reference's.
+        tokens: the ids of both, without [CLS] and [SEP].
+        weigh: gives the weight of a token.
+    """
+    if not all(map(len, tokens)):
+        return 0.0, 0.0
+    matched = cosines.max(axis=1)[1:-1], cosines.max(axis=0)[1:-1]
+    precision, recall = map(_weighted_mean, matched, tokens, [weigh, weigh])
+    return precision, recall
+
+
 def _scores(found: Vectors) -> BertScores:
     precision, recall = found.T
     total = precision + recall
@@ -136,8 +150,6 @@ def _scores(found: Vectors) -> BertScores:
 def _weighted_mean(
     values: npt.NDArray[np.float32], token_ids: Sequence[int], weigh: Weigh
 ) -> float:
-    if not token_ids:
-        return 0.0
     weights = np.array([weigh(token) for token in token_ids])
     if not weights.any():  # each token is in every reference: none tells texts apart
         weights = np.ones(len(token_ids))

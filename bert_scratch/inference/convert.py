@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ _CLASSES_WITH_CLASSIFIER = (
     "BertForTokenClassification",
     "BertForMultipleChoice",
 )
+TASK_FILE = "task.json"
+"""How a fine-tuned model reads texts and chooses answers; without it `predict` has to guess."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +105,10 @@ def run_convert(config: ConvertConfig) -> Path:
     with durable.durable_folder(target) as folder:
         write_folder(folder, stored, shape, architecture=architecture)
         if tokenizer is not None:
-            TokenizerFolder(tokenizer).save_pretrained(folder)
+            length = shape.max_position_embeddings
+            TokenizerFolder(tokenizer, model_max_length=length).save_pretrained(folder)
+        if (source / TASK_FILE).is_file():
+            shutil.copyfile(source / TASK_FILE, folder / TASK_FILE)
     num_parameters = sum(tensor.numel() for tensor in stored.values())
     without = "" if tokenizer is not None else f"; no tokenizer, {source} has none"
     print(f"{target}: {architecture}, {num_parameters:,} parameters{without}")

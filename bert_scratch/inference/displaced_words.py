@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from bert_scratch.inference.embed import ALL_LAYERS, EmbedOptions, embeddings
 from bert_scratch.inference.masked_words import choose_apart, hide_words
 from bert_scratch.inference.whole_words import Span, fold, is_word, tokens_of_words
-from bert_scratch.model.encoder import PretrainedModel
+from bert_scratch.model.pretrained_model import PretrainedModel
 
 _SENTENCES_AT_ONCE = 64
 

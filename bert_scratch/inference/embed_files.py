@@ -57,7 +57,7 @@ def run_embed(config: EmbedConfig) -> None:
         InputError: if the model or the texts cannot be used, or the output cannot be written.
     """
     output = Path(config.output)
-    make_place_for(output)
+    make_place_for(output, source=config.input)
     model, tokenizer = config.load(BertModel)
     whitening = None if config.whitening is None else Whitening.load(config.whitening)
     texts = read_texts(config.input)

@@ -21,9 +21,9 @@ from bert_scratch.data.wordpiece import check_vocabulary_fits, load_tokenizer, s
 from bert_scratch.inference.int8 import with_int8_products
 from bert_scratch.model.compute_settings import ComputeSettings
 from bert_scratch.model.devices import DTYPES, take_device
-from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.model.folder import load_pretrained
 from bert_scratch.model.heads import BertForMaskedLM, BertForPreTraining, PreTrainingOutput
+from bert_scratch.model.pretrained_model import PretrainedModel
 from bert_scratch.model.weight_files import find_folder
 
 MASK = "[MASK]"

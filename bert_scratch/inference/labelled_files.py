@@ -21,7 +21,8 @@ def read_labelled_file(path: str, text_column: str) -> Table:
         text_column: the column, or key, of the text.
 
     Raises:
-        InputError: if the file cannot be read, has no examples, or one of them has no text.
+        InputError: if the file cannot be read, has no examples, or one of them has no text or
+            marks characters of it.
     """
     table = read_table(path, is_header=lambda _cells: True)
     names = table.columns
@@ -33,7 +34,31 @@ def read_labelled_file(path: str, text_column: str) -> Table:
     for record in table.records:
         if not isinstance(record.cells.get(text_column), str):
             raise InputError(f"{record.place}: needs a string under {text_column!r}")
+        key = _marking(record.cells, text_column)
+        if key is not None:
+            raise InputError(
+                f"{record.place}: {key!r} marks characters of {text_column!r}, which other words "
+                f"would move; give examples with labels of whole texts"
+            )
     return table
+
+
+def _marking(cells: Mapping[str, Any], text_column: str) -> str | None:
+    """Return the key of a JSON value that holds places, in characters, of a text; None without.
+
+    Spans, and CLUENER's label, mark the key "text"; the answers to a question mark "context".
+    """
+    if text_column == "context":
+        answers = cells.get("answers")
+        each = answers if isinstance(answers, list) else [answers]
+        starts = [answer.get("answer_start") for answer in each if isinstance(answer, dict)]
+        return "answers" if any(start not in (None, []) for start in starts) else None
+    spans, label = cells.get("spans"), cells.get("label")
+    if text_column == "text" and spans and isinstance(spans, list):
+        return "spans"
+    if text_column == "text" and isinstance(label, dict) and any(label.values()):
+        return "label"
+    return None
 
 
 def row_writer(

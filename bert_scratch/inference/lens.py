@@ -13,8 +13,8 @@ from torch import Tensor
 from bert_scratch.inference.embed import encoder_of
 from bert_scratch.inference.inputs import answering
 from bert_scratch.inference.masked_rows import MaskedRows
-from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.model.heads import MaskedLMHead
+from bert_scratch.model.pretrained_model import PretrainedModel
 
 _STATES_A_PASS = 256
 

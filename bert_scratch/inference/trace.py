@@ -27,7 +27,7 @@ class Step:
     """One line of the formula."""
 
     part: str
-    """Part of the model: embeddings, layer 0, ..., masked words, next sentence."""
+    """Part of the model: embeddings, layer 1, ..., masked words, next sentence."""
     name: str
     """Name of the step's result in later formulas."""
     formula: str
@@ -108,7 +108,7 @@ def _embeddings(encoder: BertModel, encoded: EncodedText, result: Tensor) -> Ite
 
 
 def _layer(layer: int, found: dict[Site, Tensor], activation: str) -> Iterator[Step]:
-    part = f"layer {layer}"
+    part = f"layer {layer + 1}"  # as on every page: what counts from 0 is a Python index
     at = {name: found[Site(name, layer)][0] for name in SITES}
     query, key, value, heads = (
         at[name].transpose(0, 1) for name in ("query", "key", "value", "heads")

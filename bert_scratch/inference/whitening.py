@@ -141,7 +141,7 @@ def run_whiten(config: WhitenConfig) -> None:
     Raises:
         InputError: if the file holds no vectors of texts, or too few.
     """
-    make_place_for(Path(config.output))
+    make_place_for(Path(config.output), source=config.input)
     chunks = (vectors for vectors, _ in read_vectors(config.input))
     whitening = fit_whitening(chunks, config.num_dimensions)
     whitening.save(Path(config.output))

@@ -176,7 +176,7 @@ def run_word_vectors(config: WordVectorsConfig) -> None:
     Raises:
         InputError: if the model or the texts cannot be used.
     """
-    make_place_for(Path(config.output))
+    make_place_for(Path(config.output), source=config.input)
     model, tokenizer = config.load(BertModel)
     passes = iter(("counting words", "averaging"))
 

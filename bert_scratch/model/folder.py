@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from bert_scratch import durable
 from bert_scratch.config import BertConfig, InputError, did_you_mean, read_json_object
-from bert_scratch.model.encoder import BertModel, PretrainedModel
+from bert_scratch.model.encoder import BertModel
 from bert_scratch.model.huggingface import (
     OPTIONAL_PARTS,
     TASK_PARTS,
@@ -31,6 +31,7 @@ from bert_scratch.model.huggingface import (
     place_encoder,
     to_hf,
 )
+from bert_scratch.model.pretrained_model import PretrainedModel
 from bert_scratch.model.weight_files import (
     CONFIG,
     SENTENCES,

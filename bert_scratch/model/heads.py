@@ -13,15 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from bert_scratch.config import BertConfig, InputError
-from bert_scratch.model.encoder import (
-    BertModel,
-    EncoderOptions,
-    PretrainedModel,
-    batch_shape,
-)
+from bert_scratch.model.encoder import BertModel, EncoderOptions, batch_shape
 from bert_scratch.model.initial_weights import initialize
 from bert_scratch.model.layers import ACTIVATION_FUNCTIONS, LayerNorm
 from bert_scratch.model.losses import IGNORED_LABEL, cross_entropy_mean
+from bert_scratch.model.pretrained_model import PretrainedModel
 
 
 class MaskedLMHead(nn.Module):

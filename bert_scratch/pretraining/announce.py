@@ -101,8 +101,8 @@ def describe_mixture(loader: ExampleLoader, num_drawn: int) -> list[str]:
         )
         if passes > PASSES_WORTH_DROPOUT >= average:
             line += (
-                f", above the {PASSES_WORTH_DROPOUT} passes from which dropout helps; dropout and "
-                f"verdict follow the average, {average:.1f}"
+                f", above the {PASSES_WORTH_DROPOUT} passes from which dropout may help; dropout "
+                f"and verdict follow the average, {average:.1f}"
             )
         lines.append(line)
     return lines

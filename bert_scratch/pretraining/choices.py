@@ -42,6 +42,8 @@ For a wide model, the rules below choose Hugging Face's initial weights and mask
 
 DEFAULT_PASSES = 40
 CPU_TOKENS_PER_PASS = 16384
+TOKENS_PER_STEP, SHORT_SEQ_LENGTH = 2048, 64
+"""Of a short run."""
 LEAST_TOKENS_PER_PARAMETER = 20
 SENTENCES_WORTH_PAIRS = 2
 """Average sentences per document from which pairs are made."""
@@ -73,6 +75,7 @@ class Budget:
     max_train_seconds: float | None
     tokens_per_s: Callable[[BertConfig], float]
     """Measures how fast a model of this shape trains on this machine."""
+    tokens_per_step: int = TOKENS_PER_STEP
 
 
 @dataclass(frozen=True)
@@ -86,13 +89,19 @@ class Choice:
 def expected_tokens(budget: Budget, facts: CorpusFacts, config: BertConfig) -> float:
     """Estimate how many tokens a run with this shape sees within the budget.
 
-    Without any budget a run makes `DEFAULT_PASSES` passes; a step is counted as 2,048 tokens.
+    Without any budget a run makes `DEFAULT_PASSES` passes.
     """
     if budget.num_train_steps is not None:
-        return budget.num_train_steps * 2048.0
+        return float(budget.num_train_steps * budget.tokens_per_step)
     if budget.max_train_seconds is not None:
         return budget.max_train_seconds * budget.tokens_per_s(timed_shape(config))
     return float(DEFAULT_PASSES * facts.train_tokens)
+
+
+def asked_tokens_per_step(batch_size: int | None, seq_length: int | None) -> int:
+    """Return the tokens of an update by what the user gave; a short run's where it was left out."""
+    length = seq_length or SHORT_SEQ_LENGTH
+    return (batch_size or max(8, TOKENS_PER_STEP // length)) * length
 
 
 def timed_shape(shape: BertConfig) -> BertConfig:
@@ -171,9 +180,9 @@ def choose_seq_length(tokens: float) -> Choice:
     """
     limit = f"{TOKENS_WORTH_LONG_SEQUENCES / 1e6:,.0f} M"
     if tokens < TOKENS_WORTH_LONG_SEQUENCES:
-        seen = f"the budget allows about {tokens / 1e6:,.0f} M tokens"
-        return Choice(64, f"{seen}; longer rows pay off from {limit}")
-    return Choice(128, f"the usual length; the budget allows {limit} tokens or more")
+        seen = f"the run sees about {tokens / 1e6:,.0f} M tokens"
+        return Choice(SHORT_SEQ_LENGTH, f"{seen}; longer rows pay off from {limit}")
+    return Choice(128, f"the usual length; the run sees {limit} tokens or more")
 
 
 def preset_shape(preset: str, facts: CorpusFacts) -> BertConfig:
@@ -224,21 +233,23 @@ def choose_masked_lm_prob(hidden_size: int) -> Choice:
 def choose_dropout(tokens: float, facts: CorpusFacts, shape: BertConfig) -> Choice:
     """Choose the dropout: none unless a model that could memorise the text sees it often."""
     passes = tokens / max(1, facts.train_tokens)
-    if passes <= PASSES_WORTH_DROPOUT:
-        return Choice(
-            0.0,
-            f"about {passes:.0f} passes over the text; dropout helps above {PASSES_WORTH_DROPOUT}",
-        )
     size = layer_matrix_parameters(shape) / max(1, facts.train_tokens)
-    sized = f"the encoder has {size:.1f} parameters per token of the text"
-    if size <= PARAMETERS_WORTH_DROPOUT:
-        return Choice(0.0, f"{sized}; dropout helps above {PARAMETERS_WORTH_DROPOUT}")
-    return Choice(0.1, f"about {passes:.0f} passes over the text, and {sized}")
+    found = (
+        f"about {passes:.0f} passes over the text, and the encoder has {size:.1f} parameters per "
+        f"token of it"
+    )
+    if passes > PASSES_WORTH_DROPOUT and size > PARAMETERS_WORTH_DROPOUT:
+        return Choice(0.1, found)
+    rule = (
+        f"dropout helps only above {PASSES_WORTH_DROPOUT} passes and above "
+        f"{PARAMETERS_WORTH_DROPOUT} parameters"
+    )
+    return Choice(0.0, f"{found}; {rule}")
 
 
 def choose_batch_size(tokens: float, *, seq_length: int) -> Choice:
     """Choose the examples per update: small batches learn fastest while updates are few."""
-    ladder = ((300e6, 2048), (1e9, 4096), (5e9, 16384), (20e9, 65536))
+    ladder = ((300e6, TOKENS_PER_STEP), (1e9, 4096), (5e9, 16384), (20e9, 65536))
     tokens_per_step = next((size for limit, size in ladder if tokens < limit), 131072)
     run = f"a run of about {tokens / 1e6:,.0f} M tokens"
     reason = f"{tokens_per_step:,} tokens per update for {run}"

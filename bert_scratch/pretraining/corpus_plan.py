@@ -233,6 +233,7 @@ def differing_sources(
     sources: Sequence[Source],
     sentence_rules: Sequence[str],
     since: float,
+    places: Sequence[str | None],
 ) -> Iterator[str]:
     """Yield a line for each difference between the text of a store and today's text.
 
@@ -241,12 +242,14 @@ def differing_sources(
         sources: today's.
         sentence_rules: one for each source.
         since: when the stored text was read, in seconds since the epoch; an older file of the
-            same size is taken to be the same, any other is read.
+            same size is taken to be the same, any other is read, and so are all at another place.
+        places: what `places_of` gave then, None where it is not known.
     """
     if len(stored) != len(sources):
         yield f"--corpus: was {len(stored)} sources, now {len(sources)}"
         return
-    for then, source, sentence_rule in zip(stored, sources, sentence_rules, strict=True):
+    each = zip(stored, sources, sentence_rules, places, places_of(sources), strict=True)
+    for then, source, sentence_rule, place, place_now in each:
         if not then["files"].keys() & set(_names(source)):
             yield f"--corpus: was {then['path']}, now {source.path}"
             continue
@@ -258,8 +261,11 @@ def differing_sources(
             yield f"{source.path}: {name} is gone"
         for name in files.keys() - then["files"].keys():
             yield f"{source.path}: {name} is new"
+        # Another folder may hold older files of the same names and sizes, such as a copy in lower
+        # case.
+        unread = since if place == place_now else -math.inf
         for name in files.keys() & then["files"].keys():
-            if not durable.is_same(files[name], then["files"][name], since=since):
+            if not durable.is_same(files[name], then["files"][name], since=unread):
                 yield f"{source.path}: {name} has changed"
 
 
@@ -272,10 +278,19 @@ def _reading(source: Source, sentence_rule: str) -> dict[str, Any]:
     }
 
 
+def places_of(sources: Sequence[Source]) -> list[str]:
+    """Return the absolute path of the common folder of each source's files."""
+    return [os.path.abspath(_common_folder(source)) for source in sources]
+
+
 def _names(source: Source) -> list[str]:
     """Return each file's name relative to their common folder."""
-    parent = os.path.commonpath([file.parent for file in source.files])
+    parent = _common_folder(source)
     return [file.relative_to(parent).as_posix() for file in source.files]
+
+
+def _common_folder(source: Source) -> str:
+    return os.path.commonpath([file.parent for file in source.files])
 
 
 def _shown(value: Any, resolved: Any) -> str:

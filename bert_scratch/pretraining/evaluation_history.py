@@ -8,8 +8,8 @@ from pathlib import Path
 
 from bert_scratch import durable
 from bert_scratch.config import BertConfig, InputError, read_json_object
-from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.model.folder import SavesPretrained
+from bert_scratch.model.pretrained_model import PretrainedModel
 from bert_scratch.pretraining.counted_vectors import WORD_GAIN
 from bert_scratch.training.loop import Progress
 from bert_scratch.training.metrics import Display, MetricsLog, describe

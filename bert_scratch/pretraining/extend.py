@@ -54,9 +54,14 @@ def extend(
         )
     steps = _new_horizon(stored, asked, newest)
     if steps is not None and steps < (stored.num_train_steps or 0):
+        given = f"{steps:,}"
+        if asked.num_train_steps is None:
+            given = (
+                f"--max-train-seconds {asked.max_train_seconds:g}, in which it makes about {given}"
+            )
         raise InputError(
             f"--extend: the run in {folder.path} has {stored.num_train_steps:,} steps; give more, "
-            f"not {steps:,}"
+            f"not {given}"
         )
     longer = stored.replace(num_train_steps=steps, max_train_seconds=asked.max_train_seconds)
     if longer == stored:

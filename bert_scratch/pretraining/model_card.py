@@ -39,7 +39,7 @@ tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
 ```
 
 `SentenceTransformer("path/to/this/folder")` gives the mean of the last layer's states. Positions
-past {max_seq_length} tokens were never trained.
+past {trained_seq_length} tokens were never trained.
 
 ## Settings
 
@@ -60,6 +60,7 @@ def model_card(
     sources: list[str],
     num_parameters: int,
     corpus_sha256: str,
+    trained_seq_length: int,
 ) -> str:
     """Return the text of the model folder's `README.md`.
 
@@ -72,6 +73,7 @@ def model_card(
         sources: the corpus paths as the user gave them, one line each.
         num_parameters: of the model.
         corpus_sha256: of the prepared corpus's manifest.
+        trained_seq_length: the longest rows that the model has learned from, before the run too.
     """
     rows: list[tuple[str, Any]] = [
         ("layers / width / heads", _shape(config)),
@@ -92,7 +94,7 @@ def model_card(
         table="\n".join(f"| {name} | {value} |" for name, value in rows),
         corpus="\n".join(f"- `{source}`" for source in sources),
         corpus_sha256=corpus_sha256,
-        max_seq_length=config.max_seq_length,
+        trained_seq_length=trained_seq_length,
         settings=config.to_json(),
         versions=", ".join(f"{name} {number}" for name, number in versions().items()),
     )

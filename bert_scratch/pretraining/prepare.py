@@ -19,6 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from bert_scratch.config import InputError, counted, read_json_object
+from bert_scratch.data.corpus_files import check_output_apart
 from bert_scratch.data.segmenter import open_segmenter
 from bert_scratch.data.sentences import split_document
 from bert_scratch.data.store import MANIFEST, TokenStore, write_manifest
@@ -60,9 +61,10 @@ def run_prepare(config: PrepareConfig) -> None:
     """Prepare a corpus, or verify an existing one, and print what it holds.
 
     Raises:
-        InputError: as `prepare`.
+        InputError: as `prepare`, or if the folder holds text that would be searched.
     """
     folder = Path(config.output_dir)
+    check_output_apart(config.corpus, folder)
     rank, _ = rank_and_world_size()
     store = prepare(config, folder, verify=rank == 0)
     if rank == 0:
@@ -237,7 +239,7 @@ def _write_manifest(folder: Path, text: Text, plan: dict[str, Any]) -> None:
     """Write the manifest once every shard exists and the text has not changed since."""
     records = read_records(folder, len(text.slices))
     _check_split(text, records)
-    changed = changed_text(plan, text)
+    changed = changed_text(plan, text, folder)
     if changed:
         raise InputError(
             f"--corpus: changed while being read: {'; '.join(changed)}; run the command again"

@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from bert_scratch import durable
-from bert_scratch.config import INPUT_ERROR_EXIT_CODE, InputError
+from bert_scratch.config import INPUT_ERROR_EXIT_CODE, InputError, flag_of
+from bert_scratch.data.corpus_files import check_output_apart
 from bert_scratch.model.devices import resolve_device, resolve_dtype
 from bert_scratch.pretraining.announce import announce, announce_dry_run
 from bert_scratch.pretraining.assemble import Parts, assemble
 from bert_scratch.pretraining.checkpoint_space import check_disk_space
+from bert_scratch.pretraining.choices import RECIPES
 from bert_scratch.pretraining.choose_step import fix_length_and_step
 from bert_scratch.pretraining.extend import extend
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
@@ -124,9 +126,11 @@ def _prepare_first_step(
     """Prepare and resolve everything needed before the first step; None after a dry run."""
     if stored is None:
         _check_machine(asked)
+        _check_initial_weights(asked)
         if asked.num_train_steps is not None:  # before the corpus is prepared
             check_warmup(asked, steps=asked.num_train_steps)
         check_word_vectors_exist(asked)
+        check_output_apart(asked.corpus, folder.path)
     parts = assemble(stored or asked, prepared_corpus(asked, folder), ranks)
     if stored is not None:
         return parts.with_config(with_run_settings(parts.config, asked))
@@ -153,6 +157,23 @@ def _check_machine(asked: PretrainConfig) -> None:
     resolve_dtype(asked.dtype, device)
     if asked.packed and device.type == "cpu":
         raise InputError("--packed: its kernels are for GPUs, this run is on a CPU; leave it out")
+
+
+def _check_initial_weights(asked: PretrainConfig) -> None:
+    """Refuse flags about weights that are drawn if those of a checkpoint are continued.
+
+    Raises:
+        InputError: naming the flag.
+    """
+    for name in ("initializer", "initializer_range"):
+        value = getattr(asked, name)
+        # an older version's settings, given as --config, hold what the recipe sets
+        of_recipe = RECIPES[asked.recipe].get(name)
+        if asked.init_checkpoint is not None and value not in (None, of_recipe):
+            raise InputError(
+                f"{flag_of(name)} {value} has no effect with --init-checkpoint: the weights are "
+                f"those of the checkpoint; leave it out"
+            )
 
 
 def _run_as_other_rank(

@@ -225,6 +225,19 @@ class PretrainConfig(
         check_choice("--hidden-act", self.hidden_act, ACTIVATIONS)
         check_choice("--initializer", self.initializer, INITIALIZERS)
         check_choice("--lr-schedule", self.lr_schedule, LEARNING_RATE_SCHEDULES)
+        self._check_numbers()
+        if self.extend and all(getattr(self, name) is None for name in HORIZON):
+            raise InputError("--extend needs a larger --num-train-steps or --max-train-seconds")
+        for name in self.report_to:
+            check_choice("--report-to", name, WRITERS)
+        check_range("--seed", self.seed, at_least=0, below=2**63)
+        if self.preset is not None or self.hidden_size is not None:
+            # Checked again when resolved; here it fails before the corpus is prepared.
+            given = {name: getattr(self, name) for name in _SHAPE if self._given(name)}
+            BertConfig.preset(given.pop("preset", "tiny"), **given)
+
+    def _check_numbers(self) -> None:
+        """Check each number by itself."""
         check_range("--max-seq-length", self.max_seq_length, at_least=8, at_most=65536)
         for name in ("short_seq_prob", "adam_beta1", "adam_beta2"):
             check_range(flag_of(name), getattr(self, name), at_least=0, below=1)
@@ -252,15 +265,6 @@ class PretrainConfig(
         for name in ("learning_rate", "max_train_seconds", "adam_epsilon"):
             check_range(flag_of(name), getattr(self, name), above=0)
         check_range("--lr-decay-share", self.lr_decay_share, above=0, at_most=1)
-        if self.extend and all(getattr(self, name) is None for name in HORIZON):
-            raise InputError("--extend needs a larger --num-train-steps or --max-train-seconds")
-        for name in self.report_to:
-            check_choice("--report-to", name, WRITERS)
-        check_range("--seed", self.seed, at_least=0, below=2**63)
-        if self.preset is not None or self.hidden_size is not None:
-            # Checked again when resolved; here it fails before the corpus is prepared.
-            given = {name: getattr(self, name) for name in _SHAPE if self._given(name)}
-            BertConfig.preset(given.pop("preset", "tiny"), **given)
 
     def _check_sources(self) -> None:
         if self.data is not None and self.corpus:

@@ -60,6 +60,7 @@ def resolve(
     """
     budget = Budget(
         num_train_steps=asked.num_train_steps,
+        tokens_per_step=choices.asked_tokens_per_step(asked.train_batch_size, asked.max_seq_length),
         max_train_seconds=asked.max_train_seconds,
         tokens_per_s=tokens_per_s,
     )
@@ -243,6 +244,23 @@ def check_warmup(config: PretrainConfig, *, steps: float, step_s: float | None =
     )
 
 
+def steps_that_fit(
+    left_s: float, *, step_s: float, evaluation_s: float, eval_steps: int | None
+) -> int:
+    """Return the steps that fit in the time left, evaluations included; at least 1.
+
+    Args:
+        left_s: seconds left.
+        step_s: of a step.
+        evaluation_s: of an evaluation; one over all held-out examples follows the last step.
+        eval_steps: steps between evaluations; None for ten of them.
+    """
+    left_s -= evaluation_s
+    if eval_steps is None:
+        return max(1, int((left_s - 10 * evaluation_s) / step_s))
+    return max(1, int(left_s / (step_s + evaluation_s / eval_steps)))
+
+
 def with_intervals(config: PretrainConfig, *, step_s: float) -> PretrainConfig:
     """Fill in how often to log, evaluate and save, once the number of steps is known."""
     steps = filled(config.num_train_steps)
@@ -285,7 +303,8 @@ def why_not_packed(config: PretrainConfig, shape: BertConfig) -> str | None:
 def _apply_recipe(config: PretrainConfig) -> PretrainConfig:
     recipe = dict(choices.RECIPES[config.recipe])
     if config.init_checkpoint is not None:
-        for name in ("hidden_act", "init_word_vectors"):  # the checkpoint determines these
+        # the checkpoint determines these
+        for name in ("hidden_act", "init_word_vectors", "initializer"):
             recipe.pop(name, None)
     return config.replace(**{k: v for k, v in recipe.items() if getattr(config, k) is None})
 

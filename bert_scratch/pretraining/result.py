@@ -51,6 +51,8 @@ def write_result(
         progress: of the run.
         corpus_sha256: of the prepared corpus's manifest.
     """
+    # A model that is continued may have learned longer rows before.
+    trained = model.config.trained_seq_length or parts.config.max_seq_length or 0
     card = model_card(
         config=parts.config,
         facts=parts.facts,
@@ -60,13 +62,14 @@ def write_result(
         sources=list(parts.config.corpus) or [parts.config.data or "Python's documentation"],
         num_parameters=sum(p.numel() for p in model.parameters()),
         corpus_sha256=corpus_sha256,
+        trained_seq_length=trained,
     )
     write_model_folder(
         folder.model,
         model=model,
         tokenizer=parts.tokenizer,
         model_card=card,
-        max_seq_length=parts.config.max_seq_length or 0,
+        max_seq_length=trained,
     )
 
 

@@ -41,8 +41,8 @@ def stored_run(folder: PretrainRunFolder, asked: PretrainConfig) -> PretrainConf
         return None
     if asked.resume == "never":
         raise InputError(
-            f"--resume never: {folder.path} already holds a run; give another "
-            f"--output-dir or delete it"
+            f"--resume never: {folder.path} already holds a run; leave --resume never out to "
+            f"resume it, or give another --output-dir"
         )
     may_change = MAY_CHANGE_ON_RESUME | (HORIZON if asked.extend else set())
     changes = folder.changes(asked, may_change=may_change)
@@ -126,11 +126,13 @@ def run_differs(folder: PretrainRunFolder, what: str, changes: list[str]) -> Inp
         lines += [
             f"  start a new run from its weights  the same command with "
             f"--init-checkpoint {shlex.quote(str(model))} --output-dir ANOTHER,",
-            f"{'':36}without the flags of the model's shape and vocabulary",
+            f"{'':36}without the flags of the model's shape, first weights and vocabulary",
         ]
+    # The folder may have been moved, and the run may have been begun with --resume never.
     lines.append(
         f"  train the old run longer          bert-scratch pretrain --config "
-        f"{shlex.quote(str(folder.asked))} --extend --num-train-steps MORE"
+        f"{shlex.quote(str(folder.asked))} --output-dir {shlex.quote(str(folder.path))} "
+        f"--resume auto --extend --num-train-steps MORE"
     )
     return InputError("\n".join(lines))
 

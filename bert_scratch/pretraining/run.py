@@ -15,7 +15,7 @@ from torch import nn
 
 from bert_scratch.batch import Batch
 from bert_scratch.config import exit_code_of, read_json_object
-from bert_scratch.data.workers import iterate
+from bert_scratch.data.workers import iterate, naming_killed_workers
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.pretraining.assemble import Parts
 from bert_scratch.pretraining.choices import CORPUS_VECTORS
@@ -26,7 +26,7 @@ from bert_scratch.pretraining.evaluation_history import (
     strange_first_loss,
 )
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
-from bert_scratch.pretraining.resolve import with_intervals
+from bert_scratch.pretraining.resolve import steps_that_fit, with_intervals
 from bert_scratch.pretraining.result import PretrainResult, unused_time, write_result
 from bert_scratch.pretraining.resume import (
     check_same_store,
@@ -133,23 +133,24 @@ class Run:
         """Train to the end, evaluate and write the result."""
         self._status("running", 0, "")
         try:
-            self._evaluate_if_due()
-            train(
-                self.updater,
-                plan=self.parts.plan(),
-                progress=self.progress,
-                hooks=Hooks(
-                    batches=self._batches,
-                    evaluate=self._evaluate,
-                    on_evaluated=self._on_evaluated,
-                    save=self._save,
-                    fix_horizon=self._fix_horizon,
-                ),
-                log=self.log,
-                display=self.display,
-                stop=self.stop,
-                peak_tokens_per_s=self.parts.peak_tokens_per_s(),
-            )
+            with naming_killed_workers():
+                self._evaluate_if_due()
+                train(
+                    self.updater,
+                    plan=self.parts.plan(),
+                    progress=self.progress,
+                    hooks=Hooks(
+                        batches=self._batches,
+                        evaluate=self._evaluate,
+                        on_evaluated=self._on_evaluated,
+                        save=self._save,
+                        fix_horizon=self._fix_horizon,
+                    ),
+                    log=self.log,
+                    display=self.display,
+                    stop=self.stop,
+                    peak_tokens_per_s=self.parts.peak_tokens_per_s(),
+                )
             if self.stop:
                 self._stop()
             return self._finish()
@@ -242,9 +243,12 @@ class Run:
     def _with_horizon(self, progress: Progress, step_s: float) -> PretrainConfig:
         config = self.parts.config
         assert config.max_train_seconds is not None
-        # Ten evaluations along the way, one at the end, and one over all held-out examples.
-        left_s = config.max_train_seconds - progress.elapsed_s - 11 * self.evaluation_s
-        steps = progress.step + max(1, int(left_s / step_s))
+        steps = progress.step + steps_that_fit(
+            config.max_train_seconds - progress.elapsed_s,
+            step_s=step_s,
+            evaluation_s=self.evaluation_s,
+            eval_steps=config.eval_steps,
+        )
         config = with_intervals(config.replace(num_train_steps=steps), step_s=step_s)
         self.folder.store_resolved(config)
         self.display.line(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from bert_scratch.pretraining.tokenise import (
 )
 
 PLAN = "plan.json"
+PLACES = "text_places.json"
+"""Where the text was, kept beside the manifest, which is the same wherever the text is."""
 
 _READ_AT = "read_at"
 _CLOCK_S = 1.0
@@ -61,6 +64,7 @@ def make_plan(settings: CorpusSettings, text: Text, folder: Path) -> dict[str, A
     if tokenizer is None:
         tokenizer, report = learn_tokenizer(settings, replace(text, rules=rules))
     save_tokenizer(tokenizer, folder / TOKENIZER_FOLDER)
+    durable.write_json(folder / PLACES, {"places": corpus_plan.places_of(text.sources)})
     plan = {
         "asked": _asked(settings),
         "sources": sources,
@@ -107,7 +111,7 @@ def _still_holds(plan: dict[str, Any], settings: CorpusSettings, text: Text, fol
         return False
     if plan["slices"] != corpus_plan.describe_slices(text.slices, text.sources):
         return False
-    if any(changed_text(plan, text)):
+    if any(changed_text(plan, text, folder)):
         return False
     tokenizer = load_tokenizer(folder / TOKENIZER_FOLDER)
     return bool(tokenizer_hash(tokenizer) == plan["tokenizer_sha256"])
@@ -118,11 +122,21 @@ def manifest_facts(plan: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in plan.items() if name != _READ_AT}
 
 
-def changed_text(plan: dict[str, Any], text: Text) -> list[str]:
-    """Return what has changed in the text since the plan was made."""
-    rules = text.rules.sentence_rules
-    stored, since = plan["sources"], plan[_READ_AT]
-    return list(corpus_plan.differing_sources(stored, text.sources, rules, since=since))
+def changed_text(plan: dict[str, Any], text: Text, folder: Path) -> list[str]:
+    """Return what has changed in the text since the plan in the folder was made."""
+    return list(_differing_sources(plan, text, folder, since=plan[_READ_AT]))
+
+
+def _differing_sources(
+    stored: dict[str, Any], text: Text, folder: Path, *, since: float
+) -> Iterator[str]:
+    """Yield what differs between a plan's or manifest's text and today's."""
+    sources, path = stored["sources"], folder / PLACES
+    unknown = [None] * len(sources)  # older versions did not note them
+    places = read_json_object(path).get("places", unknown) if path.exists() else unknown
+    return corpus_plan.differing_sources(
+        sources, text.sources, text.rules.sentence_rules, since=since, places=places
+    )
 
 
 def with_held_out(text: Text, plan: dict[str, Any]) -> Text:
@@ -141,12 +155,7 @@ def store_differences(folder: Path, settings: CorpusSettings, text: Text) -> lis
     return [
         *differences,
         *corpus_plan.differing_settings(manifest, _asked(settings)),
-        *corpus_plan.differing_sources(
-            manifest["sources"],
-            text.sources,
-            text.rules.sentence_rules,
-            since=(folder / MANIFEST).stat().st_mtime,
-        ),
+        *_differing_sources(manifest, text, folder, since=(folder / MANIFEST).stat().st_mtime),
     ]
 
 

@@ -15,6 +15,7 @@ import re
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.context import SpawnContext
 from multiprocessing.sharedctypes import Synchronized
@@ -43,6 +44,7 @@ _LOOK_S = 0.5
 """Seconds between checks of the workers' progress."""
 _OWN_NAME = re.compile(
     r"(\d{5,}\.((train|eval)\.\w+|json)|token_counts|manifest\.json|plan\.json)(\.\d+\.tmp)?"
+    r"|text_places\.json\.\d+\.tmp"
 )
 
 
@@ -135,6 +137,9 @@ def tokenise(
     Yields:
         Bytes of text done since the last yield, several times a second; for a packed file, which
         is one slice, they are an estimate.
+
+    Raises:
+        OSError: if one of the processes is killed.
     """
     if num_processes == 1 or len(slices) < 2:
         tokeniser = SliceTokeniser(folder, rules, word_segmenter)
@@ -226,10 +231,16 @@ def _processes(
     pool = ProcessPoolExecutor(num_processes, context, _start_worker, arguments)
     try:
         yield pool
-    except BaseException:
+    except BaseException as error:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
+        if isinstance(error, BrokenProcessPool):
+            raise OSError(
+                "a process that tokenises was killed, perhaps because memory ran out; the same "
+                "command goes on with what is finished, and with a smaller --num-processes it "
+                "needs less memory"
+            ) from error
         raise
     finally:
         pool.shutdown()

@@ -20,8 +20,8 @@ from torch import Tensor
 from bert_scratch import durable
 from bert_scratch.config import InputError, read_json_object
 from bert_scratch.model import huggingface
-from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.model.folder import SavesPretrained
+from bert_scratch.model.pretrained_model import PretrainedModel
 from bert_scratch.model.weight_files import read_safetensors
 from bert_scratch.training.optimizer import MOMENTS, load_moments, moments
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -136,13 +137,13 @@ def describe(step: int, num_train_steps: int | None, values: dict[str, float]) -
     Args:
         step: updates made.
         num_train_steps: of the whole run, if known.
-        values: as in the log; the total loss is left out if its parts are given.
+        values: as in the log; the total loss is left out if it is split into parts.
     """
     width = len(str(num_train_steps or 99999))
     of = f"/{num_train_steps}" if num_train_steps else ""
     parts = [f"step {step:>{width}}{of}"]
     names = [name for name in values if name not in _NOT_DESCRIBED and "/" not in name]
-    if any(name.endswith("_loss") for name in names):
+    if "loss" in names and is_split(names):
         names.remove("loss")
     for name in names:
         part = name.removesuffix("_accuracy")  # shown after the loss of the same part
@@ -155,6 +156,19 @@ def describe(step: int, num_train_steps: int | None, values: dict[str, float]) -
     if "eta_s" in values:
         parts.append(f"{duration(values['eta_s'])} left")
     return "  ".join(parts)
+
+
+def is_split(names: Collection[str]) -> bool:
+    """Tell whether losses are parts of the total loss, and not only stand beside it.
+
+    Parts have accuracies; the masked-token loss beside that of a task has none.
+
+    Args:
+        names: of the values in the log.
+    """
+    return any(
+        f"{name.removesuffix('_loss')}_accuracy" in names for name in names if "_loss" in name
+    )
 
 
 _NOT_DESCRIBED = frozenset(

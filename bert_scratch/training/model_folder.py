@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bert_scratch import durable
-from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.model.folder import SavesPretrained
+from bert_scratch.model.pretrained_model import PretrainedModel
 from bert_scratch.model.weight_files import SENTENCES
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from bert_scratch.model.encoder import PretrainedModel
 from bert_scratch.model.folder import SavesPretrained
+from bert_scratch.model.pretrained_model import PretrainedModel
 from bert_scratch.model.weight_files import read_safetensors
 from bert_scratch.training.checkpoint import OPTIMIZER, named_moments, save_checkpoint
 

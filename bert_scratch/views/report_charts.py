@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bert_scratch.pretraining.corpus_facts import PAIR_CHANCE_LOSS
+from bert_scratch.training.metrics import is_split
 from bert_scratch.views.report_data import Line, RunRecord, measure
 
 Json = dict[str, Any]
@@ -56,7 +57,7 @@ def charts(runs: Sequence[RunRecord]) -> dict[str, list[Json]]:
     "format": number | share, "log": whether its y axis is logarithmic, "run": an index, or null
     for all runs}.
     """
-    seen = {name for run in runs for line in (*run.train, *run.held_out) for name in line}
+    seen = {name for run in runs for name in _names(run)}
     metrics = {
         name
         for run in runs
@@ -64,7 +65,8 @@ def charts(runs: Sequence[RunRecord]) -> dict[str, list[Json]]:
         for name in line
         if name not in (*_LOSSES, *X_AXES, "split", "mlm_accuracy") and "/" not in name
     }
-    losses = [n for n in _LOSSES if n in seen and not (n == "loss" and "mlm_loss" in seen)]
+    has_total = any(names and not is_split(names) for names in map(_names, runs))
+    losses = [n for n in _LOSSES if n in seen and (n != "loss" or has_total)]
     accuracies = ["mlm_accuracy", *sorted(metrics)]
     return {
         "Losses": [_chart(n, references=_references(n, runs)) for n in losses],
@@ -84,6 +86,10 @@ def charts(runs: Sequence[RunRecord]) -> dict[str, list[Json]]:
         ],
         "Speed": [_chart(n) for n in _RATES[2:] if n in seen],
     }
+
+
+def _names(run: RunRecord) -> set[str]:
+    return {name for line in (*run.train, *run.held_out) for name in line}
 
 
 def _chart(

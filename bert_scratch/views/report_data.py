@@ -11,7 +11,7 @@ from typing import Any
 from bert_scratch.config import InputError, read_json_object
 from bert_scratch.finetuning.mistakes import MISTAKES
 from bert_scratch.training.checkpoint import STATE, checkpoint_folders
-from bert_scratch.training.metrics import duration
+from bert_scratch.training.metrics import duration, is_split
 
 METRICS = "metrics.jsonl"
 PRETRAINING = "Pretraining"
@@ -186,7 +186,7 @@ def figures(run: RunRecord) -> dict[str, str]:
     lines = (*run.train, *run.held_out)
     found["training time"] = duration(max((line.get("elapsed_s", 0) for line in lines), default=0))
     last = run.last_evaluation
-    parts = {"loss"} if "mlm_loss" in last else set()
+    parts = {"loss"} if is_split(last) else set()
     for name, value in last.items():
         if name not in _NO_RESULTS | parts:
             found[f"held-out {measure(name)}"] = (

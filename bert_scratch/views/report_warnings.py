@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import fmean, median
 
-from bert_scratch.views.report_data import PRETRAINING, RunRecord, measure
+from bert_scratch.training.metrics import is_split
+from bert_scratch.views.report_data import PRETRAINING, Line, RunRecord, measure
 
 PLATEAU_NATS = 0.15
 """With a masked-token loss this near the unigram line, a model knows no context."""
@@ -76,8 +77,7 @@ def _pairs_at_chance(run: RunRecord) -> str | None:
 
 def _spikes(run: RunRecord) -> str | None:
     warmup = run.settings.get("num_warmup_steps") or 0
-    name = "mlm_loss" if run.curve("train", "mlm_loss") else "loss"
-    curve = [point for point in run.curve("train", name) if point[0] > warmup]
+    curve = [point for point in run.curve("train", _main_loss(run.train)) if point[0] > warmup]
     # The first lines have no predecessors; they should not exceed the loss of knowing nothing.
     start = [run.facts.get("uniform_loss", math.inf)] * SPIKE_LINES
     losses = [*start, *(loss for _, loss in curve)]
@@ -98,8 +98,7 @@ def _spikes(run: RunRecord) -> str | None:
 
 
 def _rising(run: RunRecord) -> str | None:
-    name = "mlm_loss" if run.curve("eval", "mlm_loss") else "loss"
-    curve = run.curve("eval", name)
+    curve = run.curve("eval", _main_loss(run.held_out))
     if len(curve) < 4:
         return None
     best_step, best = min(curve, key=lambda point: point[1])
@@ -112,6 +111,15 @@ def _rising(run: RunRecord) -> str | None:
         f"step {step:,}: the model is overfitting. {_result(run)}; more text, dropout "
         f"or fewer steps help."
     )
+
+
+def _main_loss(lines: Sequence[Line]) -> str:
+    """Return the loss that tells most: that of masked tokens if the total is split, else the total.
+
+    Beside the loss of a task, that of masked tokens tells nothing about the task.
+    """
+    names = {name for line in lines for name in line}
+    return "mlm_loss" if "mlm_loss" in names and is_split(names) else "loss"
 
 
 def _result(run: RunRecord) -> str:

@@ -31,10 +31,10 @@ class TraceConfig(Settings):
     """The text; [MASK] in it is the mask token, which is predicted."""
     text_pair: str | None = None
     """A second text after the first."""
-    layer: int = 0
-    """The layer whose head's tables are printed, from 0."""
-    head: int = 0
-    """The head of that layer, from 0."""
+    layer: int = 1
+    """The layer whose head's tables are printed, from 1."""
+    head: int = 1
+    """The head of that layer, from 1."""
     json: bool = False
     """Print one JSON object with every number."""
 
@@ -46,8 +46,8 @@ def run_trace(config: TraceConfig) -> None:
         InputError: if the model cannot be loaded, has no such head, or cannot take the text.
     """
     model, tokenizer = load_whole_model(config.model)
-    check_range("--layer", config.layer, at_least=0, below=model.config.num_hidden_layers)
-    check_range("--head", config.head, at_least=0, below=model.config.num_attention_heads)
+    check_range("--layer", config.layer, at_least=1, at_most=model.config.num_hidden_layers)
+    check_range("--head", config.head, at_least=1, at_most=model.config.num_attention_heads)
     traced = trace(model, tokenizer, config.text, config.text_pair)
     if config.json:
         print(json.dumps(_plain(traced), ensure_ascii=False))
@@ -76,8 +76,8 @@ def lines(traced: Trace, tokenizer: Tokenizer, *, layer: int, head: int) -> Iter
     Args:
         traced: from `trace`.
         tokenizer: the model's.
-        layer: layer of the head whose tables are printed.
-        head: the head whose tables are printed.
+        layer: layer of the head whose tables are printed, from 1.
+        head: the head whose tables are printed, from 1.
     """
     watched = traced.masks[0] if traced.masks else 1
     yield "tokens  " + "  ".join(f"{i} {token}" for i, token in enumerate(traced.tokens))
@@ -102,7 +102,7 @@ def lines(traced: Trace, tokenizer: Tokenizer, *, layer: int, head: int) -> Iter
 def _line(step: Step, watched: int, head: int) -> str:
     sizes = zip(step.letters, step.value.shape, strict=True)
     shape = " ".join(f"{letter}={n}" if letter.isalpha() else str(n) for letter, n in sizes)
-    value = step.value[head] if step.letters[0] == "H" else step.value
+    value = step.value[head - 1] if step.letters[0] == "H" else step.value
     if step.letters == "S":
         numbers = value
     elif "S" in step.letters:
@@ -126,7 +126,7 @@ def _table(step: Step, tokens: list[str], head: int) -> Iterator[str]:
     short = [token if len(token) <= 7 else f"{token[:6]}…" for token in tokens[:count]]
     yield f"      {step.name} of head {head}: rows look at columns"
     yield "      " + " " * 8 + " ".join(map(_right, short))
-    for token, row in zip(short, step.value[head].tolist(), strict=False):
+    for token, row in zip(short, step.value[head - 1].tolist(), strict=False):
         yield f"      {_right(token)} " + " ".join(f"{value:>7.3f}" for value in row[:count])
     if count < len(tokens):
         yield f"      (the first {count} of {len(tokens)} tokens; --json has all)"

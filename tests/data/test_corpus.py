@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from bert_scratch.config import InputError
 from bert_scratch.data import documents, textfile, unpack
 from bert_scratch.data.corpus import Source, read_documents, resolve_sources, slices_of
+from bert_scratch.data.corpus_files import check_output_apart
 
 SENTENCES = [f"The {word} was found in a field near the old mill ." for word in "abcdefghij"]
 
@@ -96,6 +97,44 @@ def test_what_was_made_inside_the_texts_is_none_of_them(tmp_path: Path) -> None:
     (source,) = resolve_sources([str(tmp_path)])
     found = [str(file.relative_to(tmp_path)) for file in source.files]
     assert found == ["a.txt", "tokenizer/notes.txt"]
+
+
+def test_vocabulary_of_a_tokenizer_among_the_texts_is_no_text(tmp_path: Path) -> None:
+    for name in ("a.txt", "bert/vocab.txt", "bert/notes.txt", "words/vocab.txt"):
+        write(tmp_path / name, "a line\n")
+    write(tmp_path / "bert" / "tokenizer_config.json", "{}")
+    (source,) = resolve_sources([str(tmp_path)])
+    found = [file.relative_to(tmp_path).as_posix() for file in source.files]
+    assert found == ["a.txt", "bert/notes.txt", "words/vocab.txt"]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "wiki_00", "wiki_00.bz2", "dump.xml", "a.jsonl"])
+def test_pipe_is_refused_without_waiting_for_it(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    os.mkfifo(folder / name)
+    for path in (folder, folder / name):
+        with pytest.raises(InputError, match=rf"{name}: is a pipe or device, .* write it to a fi"):
+            resolve_sources([str(path)])
+    with pytest.raises(InputError, match=rf"{name}: is a pipe or device"):
+        check_output_apart([str(folder)], folder)
+
+
+def test_pipe_without_the_name_of_a_text_is_none(tmp_path: Path) -> None:
+    write(tmp_path / "a.txt", "a line\n")
+    os.mkfifo(tmp_path / "control")
+    (source,) = resolve_sources([str(tmp_path)])
+    assert [file.name for file in source.files] == ["a.txt"]
+
+
+def test_output_folder_that_holds_searched_text_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "texts" / "en" / "a.txt", "a line\n")
+    texts, inner = tmp_path / "texts", tmp_path / "texts" / "en"
+    for path, output in ((texts, texts), (texts, inner), (tmp_path / "t*", inner)):
+        with pytest.raises(InputError, match=r"--output-dir \S+: holds text of --corpus \S+,"):
+            check_output_apart([str(path)], output)
+    for path, output in ((texts, texts / "run"), (inner, texts), (inner / "a.txt", inner)):
+        check_output_apart([str(path)], output)
 
 
 def test_file_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:

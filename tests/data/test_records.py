@@ -4,7 +4,9 @@ tests/data/test_records.py`."""
 from __future__ import annotations
 
 import gzip
+import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,17 @@ def test_all_kinds_of_files_hold_the_same_records(tmp_path: Path, name: str, con
     assert read(packed) == ROWS
 
 
+@pytest.mark.parametrize(
+    ("content", "texts"), [("a\n\nb\n", ["a", "", "b"]), ("a\tx\n\nb\ty\n", ["a", "b"])]
+)
+def test_blank_lines_of_standard_input_are_texts_unless_it_is_a_table(
+    content: str, texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+    table = read_table("-", is_header=lambda _: False, keep_blank=True)
+    assert [record.cells["1"] for record in table.records] == texts
+
+
 def test_a_csv_cell_may_be_a_long_text(tmp_path: Path) -> None:
     long = "word " * 30_000
     (tmp_path / "a.csv").write_text(f'text,label\n"{long}",1\n')
@@ -57,7 +70,7 @@ def test_a_record_stands_where_it_begins(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.tsv", "text\tlabel\nx\n", "a.tsv:2: has 1 cells, the header 2"),
+        ("a.tsv", "text\tlabel\nx\n", "a.tsv:2: has 1 cell, the header 2"),
         ("a.tsv", "text\nx\ty\n", "a.tsv:2: has 2 cells, the header 1"),
         ("a.csv", 'text\n"x\n', "a.csv:2: is not CSV"),
         ("a.jsonl", '{"text": "a"}\n{"text": \n', "a.jsonl:2: is not JSON"),

@@ -210,6 +210,12 @@ def test_folder_without_manifest_is_refused_with_the_command(tmp_path: Path) -> 
         TokenStore(tmp_path)
 
 
+def test_folder_of_a_run_is_told_where_its_corpus_is(copy: Path, tmp_path: Path) -> None:
+    shutil.copytree(copy, tmp_path / "run" / "corpus")
+    with pytest.raises(InputError, match=r"run: holds no .*; did you mean \S+run/corpus\?$"):
+        TokenStore(tmp_path / "run")
+
+
 @pytest.mark.parametrize("word_starts", [False, True])
 def test_each_of_100_flipped_bits_is_found_and_its_place_named(
     word_starts: bool, copy: Path, tmp_path: Path

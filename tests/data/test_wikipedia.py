@@ -103,9 +103,9 @@ def test_folder_holds_dumps_but_no_other_xml(articles: Path) -> None:
         (dump(page("A", "x")).replace(b"</title>", b"</titel>"), "not well-formed.*byte offset"),
         (dump(page("A", "x")).replace(b"x<", b"\xe9<"), "not well-formed XML"),
         (dump(page("A", "&undefined;")).replace(b"&amp;undef", b"&undef"), "undefined entity"),
-        (HEAD.encode() + b"<a>" * 100, "nested deeper"),
-        (HEAD.encode() + b"".join(b"<a%d/>" % n for n in range(2000)), "more names"),
-        (HEAD.encode() + b"<page a='" + b"x" * (2 << 20), "has a tag"),
+        (HEAD.encode() + b"<a>" * 100, "nested more than 32 deep.*; the file is damaged"),
+        (HEAD.encode() + b"".join(b"<a%d/>" % n for n in range(2000)), "more than 1,000 .* names"),
+        (HEAD.encode() + b"<page a='" + b"x" * (2 << 20), "more than 1 MiB, .*fetch it"),
     ],
 )  # fmt: skip
 def test_broken_or_hostile_dump_is_refused(tmp_path: Path, content: bytes, message: str) -> None:

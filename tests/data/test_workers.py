@@ -22,7 +22,7 @@ from bert_scratch.config import InputError
 from bert_scratch.data.loader import ExampleLoader
 from bert_scratch.data.store import TokenStore
 from bert_scratch.data.wordpiece import special_ids, unselectable_ids
-from bert_scratch.data.workers import iterate
+from bert_scratch.data.workers import iterate, naming_killed_workers
 
 
 def loader_of(store: TokenStore, tokenizer) -> ExampleLoader:
@@ -144,3 +144,11 @@ def test_a_damaged_store_is_reported_the_same_with_workers(
         messages.append(str(raised.value))
     assert messages[0] == messages[1]
     assert "train.tokens" in messages[0]
+
+
+def test_a_killed_worker_is_told_in_one_line_wherever_the_consumer_is() -> None:
+    with pytest.raises(OSError, match="of --num-workers was killed"), naming_killed_workers():
+        # torch raises from a signal handler; a real kill in the middle of a message may hang it
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+    with pytest.raises(RuntimeError, match="another"), naming_killed_workers():
+        raise RuntimeError("another error")

@@ -100,6 +100,37 @@ def test_entities_and_questions_are_found_and_measured_by_f1(folder: Path, tmp_p
     assert {row["metric"] for row in sets.values()} == {"f1"}
 
 
+def test_choices_and_words_with_any_column_of_tags_are_found(folder: Path, tmp_path: Path) -> None:
+    ways = {
+        "choices": (
+            "jsonl",
+            '{"context": "a", "question": "b", "choices": ["c", "d"], "label": 0}',
+        ),
+        "swag": ("csv", "sent1,sent2,ending0,ending1,label\na,b,c,d,0"),
+        "hub": ("jsonl", '{"tokens": ["a", "film"], "ner_tags": ["O", "B-X"]}'),
+    }
+    for name, (ending, content) in ways.items():
+        (tmp_path / name).mkdir()
+        for part in ("train", "dev"):
+            (tmp_path / name / f"{part}.{ending}").write_text(f"{content}\n")
+    found = find_sets(config(tmp_path, folder, tmp_path / "out"))
+    assert {each.name: each.task for each in found} == {
+        "choices": "multiple-choice",
+        "swag": "multiple-choice",
+        "hub": "token-classification",
+    }
+
+
+def test_a_set_that_was_not_asked_for_is_not_read(
+    suite: Path, folder: Path, tmp_path: Path
+) -> None:
+    (suite / "broken").mkdir()
+    for part in ("train", "dev"):
+        (suite / "broken" / f"{part}.tsv").write_text("one\ttwo\n1\t2\n")
+    asked = config(suite, folder, tmp_path / "out", sets=("STS",))
+    assert [each.name for each in find_sets(asked)] == ["STS"]
+
+
 def test_a_set_that_is_not_there_is_answered_with_those_that_are(
     suite: Path, folder: Path, tmp_path: Path
 ) -> None:

@@ -143,7 +143,11 @@ def test_an_error_of_a_head_names_its_line(
 @pytest.mark.parametrize(
     ("right", "wrong", "what"),
     [
-        ("return ", "return 0, ", "forward must return a tensor of logits; it returned a tuple"),
+        (
+            "return ",
+            "return 0, ",
+            "forward must return a tensor of logits of .*; it returned a tuple",
+        ),
         ("loss(self", "loss(*_): pass\n\n    def unused(self", "loss must return .* None"),
     ],
 )
@@ -153,6 +157,27 @@ def test_a_head_that_returns_something_else_is_told(
     file = write("my_head.py", HEAD.replace(right, wrong, 1))
     with pytest.raises(InputError, match=f"MeanHead.{what}"):
         finetune(settings(task=f"{file}:MeanHead", num_train_epochs=1))
+
+
+@pytest.mark.parametrize(("given", "num_sizes"), [("hidden_states", 3), ("hidden_states[0]", 2)])
+def test_logits_of_a_wrong_shape_are_told_with_file_class_and_both_shapes(
+    settings: Make, write: Write, capsys: pytest.CaptureFixture[str], given: str, num_sizes: int
+) -> None:
+    whole = "(hidden_states * mask).sum(dim=1) / mask.sum(dim=1)"
+    assert whole in HEAD
+    file = write("my_head.py", HEAD.replace(whole, given))
+    flags = settings(task=f"{file}:MeanHead", num_train_epochs=1).to_dict()
+    code = run_command(
+        "finetune", [f"{flag_of(name)}={value}" for name, value in flags.items() if name in GIVEN]
+    )
+    (error,) = (e for e in capsys.readouterr().err.splitlines() if e.startswith("error: "))
+    assert code == 2
+    found = re.fullmatch(
+        rf"error: --task {re.escape(file)}: MeanHead.forward must return a tensor of logits of "
+        rf"shape \[rows=\d+, labels=2\]; it returned one of shape \[(.*, 2)\]",
+        error,
+    )
+    assert found and len(found[1].split(", ")) == num_sizes
 
 
 def test_lack_of_memory_is_not_called_a_mistake_of_the_head(settings: Make, write: Write) -> None:

@@ -268,7 +268,7 @@ def test_the_model_is_that_of_the_best_evaluation(settings: Make) -> None:
             r"needs at least two labels.*it has 1",
         ),
         ("train_file", "sentence\tkind\ngood\t1\n", r"columns sentence, kind; name the label's"),
-        ("train_file", "sentence\tlabel\ngood\t1\nbad\n", r"bad.tsv:3: has 1 cells, the header 2"),
+        ("train_file", "sentence\tlabel\ngood\t1\nbad\n", r"bad.tsv:3: has 1 cell, the header 2"),
         ("eval_file", "sentence\tlabel\ngood\t1\nbad\t7\n", r"bad.tsv:3: label '7' is not one of"),
         ("test_file", "sentence\tlabel\ngood\tone\n", r"bad.tsv:2: label 'one' is not one of"),
     ],
@@ -345,6 +345,22 @@ def test_few_shot_takes_so_many_of_each_label(settings: Make) -> None:
         InputError, match=r"--few-shot 90: label '.*' has only \d+ training examples"
     ):
         assemble(settings(few_shot=90))
+
+
+def test_standard_input_is_refused_since_it_cannot_be_read_twice(settings: Make) -> None:
+    with pytest.raises(InputError, match=r"--eval-file -: must be a file"):
+        settings(eval_file="-")
+
+
+def test_a_pipe_is_refused_since_it_cannot_be_read_twice(settings: Make, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.tsv")
+    with pytest.raises(InputError, match=r"--test-file \S+pipe\.tsv: must be a file"):
+        settings(test_file=str(tmp_path / "pipe.tsv"))
+
+
+def test_few_shot_is_refused_where_examples_have_no_classes(settings: Make) -> None:
+    with pytest.raises(InputError, match=r"--few-shot 1: is for classification.*--task regression"):
+        assemble(settings(task="regression", few_shot=1))
 
 
 def test_several_seeds_give_mean_and_deviation(settings: Make) -> None:

@@ -25,6 +25,12 @@ from bert_scratch.finetuning.predict import (
     run_predict,
 )
 from bert_scratch.finetuning.task_settings import TaskSettings
+from bert_scratch.model.pretrained_model import PretrainedModel
+from bert_scratch.model.task_heads import (
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+)
 
 Make = Callable[..., FinetuneConfig]
 Write = Callable[[str, str], str]
@@ -60,6 +66,34 @@ def test_lines_of_standard_input_are_answered_on_standard_output(
     run_predict(PredictConfig(model=(model,), input="-"))
     lines = capsys.readouterr().out.splitlines()
     assert [json.loads(line)["text"] for line in lines] == ["a good film", "the plot is bad"]
+
+
+@pytest.mark.parametrize(
+    ("model_class", "labels", "task", "known"),
+    [
+        (BertForSequenceClassification, None, "classification", ("LABEL_0", "LABEL_1")),
+        (BertForSequenceClassification, {0: "LABEL_0"}, "regression", ("LABEL_0",)),
+        (BertForTokenClassification, {0: "O", 1: "I-PER"}, "token-classification", ("O", "I-PER")),
+        (BertForQuestionAnswering, None, "question-answering", ("LABEL_0", "LABEL_1")),
+    ],
+)
+def test_a_folder_of_transformers_is_used_for_the_task_of_its_class(
+    model_class: type[PretrainedModel],
+    labels: dict[int, str] | None,
+    task: str,
+    known: tuple[str, ...],
+    folder: Path,
+    tmp_path: Path,
+) -> None:
+    made = model_class.from_pretrained(folder, new_head=True, id2label=labels)
+    made.save_pretrained(tmp_path / "model")
+    found = load_trained_task(tmp_path / "model")
+    assert found.settings.task == task and tuple(found.labels) == known
+
+
+def test_a_pretrained_model_has_no_task(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"is not a fine-tuned model: it has no task.json"):
+        load_trained_task(folder)
 
 
 def test_a_table_has_a_column_for_each_probability(

@@ -173,6 +173,12 @@ def test_wrong_input_is_one_line(
     assert named in error and error.count("\n") == 1
 
 
+def test_the_smallest_number_of_examples_is_enough(folder: Path, words_file: Path) -> None:
+    asked = ProbeConfig(model=str(folder), train_file=str(words_file), num_examples=20)
+    report = probe(asked)
+    assert report.num_train >= 20 and report.num_test >= 20
+
+
 def test_pairs_are_refused_naming_the_flag(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "pairs.tsv"
     path.write_text("sentence1\tsentence2\tlabel\n" + "ba\tbe\t1\n" * 40)

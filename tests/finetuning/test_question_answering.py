@@ -138,7 +138,7 @@ def test_an_answer_that_is_not_in_the_passage_is_not_learnt_from(tmp_path, token
 
 def test_answers_that_are_all_elsewhere_teach_nothing(tmp_path):
     lost = {"answers": [{"text": "a wedding", "answer_start": 3}]}
-    with pytest.raises(InputError, match=r"none of the 2 answers is found in its passage"):
+    with pytest.raises(InputError, match=r"no answer of 2 is found in its passage"):
         task_of(tmp_path / "x", lost, lost, {"answers": []})
 
 

@@ -95,7 +95,7 @@ def test_names_above_the_columns_make_no_words_sentences(tmp_path):
 def test_malformed_tags_of_iob2_are_mended_too(tmp_path, capsys):
     text = "a I-PER\nb I-PER\nc O\n\n" + "a B-PER\nb I-PER\nc O\n\n" * 3
     assert {example.tags for example in reading(tmp_path, text)} == {("B-PER", "I-PER", "O")}
-    assert "1 tags of malformed entities, trained as IOB2" in capsys.readouterr().err
+    assert "1 tag of malformed entities, trained as IOB2" in capsys.readouterr().err
 
 
 def test_rows_of_words_and_tags(tmp_path):
@@ -129,7 +129,14 @@ def test_the_forms_of_json(tmp_path):
 def test_of_spans_over_each_other_the_longer_is_kept_and_said(tmp_path, capsys):
     text = '{"text": "abcdef", "spans": [[0, 2, "x"], [1, 5, "y"], [5, 6, "x"]]}\n'
     assert reading(tmp_path, text)[0].spans == ((1, 5, "y"), (5, 6, "x"))
-    assert "1 spans that overlap a longer one" in capsys.readouterr().err
+    assert "1 span overlapping a longer one" in capsys.readouterr().err
+
+
+def test_what_there_is_one_of_is_told_in_the_singular(tmp_path, capsys):
+    reading(tmp_path, '{"text": "ab", "spans": [[0, 1, "x"], [0, 2, "y"]]}\n')
+    assert "1 span overlapping" in capsys.readouterr().err
+    with pytest.raises(InputError, match="in the text, which has 1 character$"):
+        reading(tmp_path, '{"text": "a", "spans": [[0, 2, "x"]]}\n')
 
 
 @pytest.mark.parametrize(

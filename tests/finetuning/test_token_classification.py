@@ -88,7 +88,7 @@ def test_no_word_of_a_long_text_is_lost(stride, tmp_path, tokenizer, capsys):
     rows = task.encode(examples, tokenizer)
     assert len(rows) > 1
     assert max(row.num_tokens for row in rows) == 8
-    assert "1 of 1 texts are longer than --max-seq-length 8" in capsys.readouterr().err
+    assert "1 of 1 text longer than --max-seq-length 8" in capsys.readouterr().err
     (answer,) = task.answers(examples, rows, perfect(rows, len(task.labels)))
     assert tuple(answer.tags) == examples[0].tags
     assert task.metrics(examples, [answer])["f1"] == 1.0

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from bert_scratch import Augmenter, AugmentOptions, cli
 from bert_scratch.config import InputError
+from bert_scratch.inference.labelled_files import read_labelled_file
 from bert_scratch.model.heads import BertForPreTraining
 
 TEXTS = ["The cat  sees a believers, dog!", "?! ...", "", "x y z " * 30 + "cat"]
@@ -116,11 +117,18 @@ def test_command_writes_each_row_and_its_copies(
             "no column 'text'; it has 'sentence', 'label'",
         ),
         ("a.tsv", "txt\tlabel\nx\t1\n", [], "did you mean 'txt'?"),
-        ("a.tsv", "text\tlabel\nx\n", [], "a.tsv:2: has 1 cells, the header 2"),
+        ("a.tsv", "text\tlabel\nx\n", [], "a.tsv:2: has 1 cell, the header 2"),
         ("a.csv", "text,text\nx,y\n", [], "names the column 'text' twice"),
         ("a.csv", "text,label\n", [], "holds no examples"),
         ("a.jsonl", '{"text": 1}\n', [], "a.jsonl:1: needs a string under 'text'"),
         ("a.jsonl", "{\n", [], "a.jsonl:1: is not JSON"),
+        (
+            "a.jsonl",
+            '{"text": "x", "spans": [[0, 1, "A"]]}\n',
+            [],
+            "a.jsonl:1: 'spans' marks characters of 'text'",
+        ),
+        ("a.jsonl", '{"text": "x", "label": {"A": {"x": [[0, 0]]}}}\n', [], "'label' marks"),
         ("a.txt", "x", [], "must both end in one of"),
         ("a.tsv", "text\nx\n", ["--replace-fraction", "2"], "--replace-fraction must be > 0"),
     ],
@@ -149,6 +157,45 @@ def test_a_tokenizer_of_another_model_is_refused(
     small = BertForPreTraining(model.config.replace(vocab_size=30))
     with pytest.raises(InputError, match="the tokenizer is not the model's"):
         Augmenter(small, tokenizer, AugmentOptions()).copies(["b c d f g h"])
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [{"text": "cat", "answer_start": 4}],
+        {"text": ["cat", "a"], "answer_start": [4, 8]},
+    ],
+)
+def test_only_the_text_that_places_are_marked_in_is_refused(
+    answers: object, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.jsonl"
+    row = {"question": "who?", "context": "the cat", "answers": answers}
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(InputError, match="'answers' marks characters of 'context'"):
+        read_labelled_file(str(path), "context")
+    assert read_labelled_file(str(path), "question").records[0].cells == row
+
+
+@pytest.mark.parametrize(
+    ("column", "labels"),
+    [
+        ("context", {"answers": ["a", "b"]}),
+        ("context", {"answers": {"text": [], "answer_start": []}}),
+        ("context", {"answers": [{"text": "a"}]}),
+        ("context", {"answers": None}),
+        ("text", {"answers": [{"text": "cat", "answer_start": 4}]}),
+        ("text", {"spans": []}),
+        ("text", {"label": {}}),
+        ("title", {"spans": [[0, 3, "A"]], "text": "the cat"}),
+    ],
+)
+def test_labels_without_places_in_the_text_are_taken(
+    column: str, labels: dict[str, object], tmp_path: Path
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({column: "a word", **labels}) + "\n")
+    assert len(read_labelled_file(str(path), column).records) == 1
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63])

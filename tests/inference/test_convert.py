@@ -17,8 +17,10 @@ from safetensors.torch import load_file, save_file
 from bert_scratch.cli import parse
 from bert_scratch.config import InputError
 from bert_scratch.data.wordpiece import TokenizerFolder, load_tokenizer
+from bert_scratch.finetuning import task_settings
 from bert_scratch.inference import convert
 from bert_scratch.inference.convert import ConvertConfig, run_convert
+from bert_scratch.model.folder import read_config
 
 transformers = pytest.importorskip("transformers")
 
@@ -138,6 +140,18 @@ def test_tokenizer_of_an_old_folder_comes_along(old_folder: Path, tmp_path: Path
     text = "The unbelievables é, 北京 q"
     expected = load_tokenizer(old_folder).encode(text).ids
     assert load_tokenizer(target).encode(text).ids == expected == theirs(text)["input_ids"]
+    assert theirs.model_max_length == read_config(target).max_position_embeddings
+
+
+def test_what_a_model_was_fine_tuned_for_comes_along(tmp_path: Path) -> None:
+    make_hf("BertForQuestionAnswering", tmp_path / "old")
+    (tmp_path / "old" / "task.json").write_text('{"task": "question-answering"}')
+    new = converted(tmp_path / "old", tmp_path / "new")
+    assert (new / "task.json").read_text() == '{"task": "question-answering"}'
+
+
+def test_name_of_the_file_of_a_task_is_that_which_finetune_writes() -> None:
+    assert convert.TASK_FILE == task_settings.TASK_FILE
 
 
 def test_half_precision_becomes_float32(tmp_path: Path) -> None:

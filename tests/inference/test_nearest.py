@@ -20,7 +20,7 @@ from bert_scratch.model.heads import BertForPreTraining
 LINES = ["the cat sees a dog.", "a garden", "the dog sees a cat.", "x y z", "a house in a garden"]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     seed=st.integers(0, 2**32 - 1),
     num_vectors=st.integers(1, 40),
@@ -110,6 +110,16 @@ def test_texts_as_json_lines_are_embedded_and_queries_read(
     assert run(folder, "--input", tmp_path / "a.jsonl", *flags) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines == ["x y z", "   1.0000  row 3  x y z", "a garden", "   1.0000  row 1  a garden"]
+
+
+def test_a_text_that_is_the_word_vector_is_a_text(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = ["vector", "a garden"]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
+    flags = ["--query", "a garden", "--top-k", 1]
+    assert run(folder, "--input", tmp_path / "a.jsonl", *flags) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "   1.0000  row 1  a garden"
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ def test_every_part_has_its_steps_in_order(traced: Trace) -> None:
     layer = ["Q", "K", "V", "scores", "weights", "heads", "attended", "y", "wide", "narrow", "x"]
     expected = {
         "embeddings": ["ids", "word", "position", "segment", "sum", "x"],
-        "layer 0": layer,
         "layer 1": layer,
+        "layer 2": layer,
         "masked words": ["x_m", "t", "logits", "p"],
         "next sentence": ["pooled", "n", "p_n"],
     }
@@ -48,7 +48,7 @@ def test_each_step_of_a_layer_follows_from_those_before(
 ) -> None:
     x = part(traced, "embeddings")["x"]
     for number, block in enumerate(model.bert.layers):
-        at = part(traced, f"layer {number}")
+        at = part(traced, f"layer {number + 1}")
         weights, biases = (
             tensor.chunk(3)
             for tensor in (
@@ -86,7 +86,7 @@ def test_ends_are_what_the_model_returns(
     maps = attention_maps(model, tokenizer, TEXT, PAIR)
     assert traced.tokens == maps.tokens
     for number in range(2):
-        weights = part(traced, f"layer {number}")["weights"]
+        weights = part(traced, f"layer {number + 1}")["weights"]
         torch.testing.assert_close(weights, maps.weights[number], atol=1e-6, rtol=0)
     shares = part(traced, "next sentence")["p_n"]
     ids = part(traced, "embeddings")["ids"][None]
@@ -106,5 +106,5 @@ def test_predictions_are_those_of_fill_mask(
 def test_models_without_heads_and_texts_without_masks_end_earlier(
     model: BertForPreTraining, tokenizer: Tokenizer
 ) -> None:
-    assert trace(model, tokenizer, "the cat").steps[-1].part == "layer 1"
-    assert trace(model.bert, tokenizer, TEXT, PAIR).steps[-1].part == "layer 1"
+    assert trace(model, tokenizer, "the cat").steps[-1].part == "layer 2"
+    assert trace(model.bert, tokenizer, TEXT, PAIR).steps[-1].part == "layer 2"

@@ -108,6 +108,18 @@ def test_wrong_input_is_one_line(
     assert message in error and error.count("\n") == 1
 
 
+def test_vectors_are_not_overwritten_by_their_whitening(
+    tmp_path: Path, vectors: Vectors, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, link = tmp_path / "a.npy", tmp_path / "w.safetensors"
+    np.save(file, vectors)
+    link.symlink_to(file)
+    before = file.read_bytes()
+    assert cli.main(["whiten", "--input", str(file), "--output", str(link)]) == 2
+    assert "is the file of --input" in capsys.readouterr().err
+    assert file.read_bytes() == before
+
+
 def test_a_file_that_is_no_whitening_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not a file that the command whiten wrote"):
         Whitening.load(str(folder / "model.safetensors"))

@@ -100,6 +100,8 @@ def test_run_is_made_longer_by_seconds(settings: MakeSettings) -> None:
     assert now.num_train_steps is not None and now.num_train_steps > 100
     assert now.max_train_seconds == 500.0
     assert PretrainConfig.from_json_file(stored) == now
+    with pytest.raises(InputError, match=r"give more, not --max-train-seconds 1e-06, in which it"):
+        extend(PretrainRunFolder(stored.parent), now, longer.replace(max_train_seconds=1e-6))
 
 
 def test_there_must_be_a_run_and_a_horizon_to_extend(settings: MakeSettings) -> None:

@@ -344,6 +344,15 @@ def test_finished_run_on_a_changed_corpus_is_refused(
         pretrain(asked)
 
 
+def test_run_is_not_begun_in_the_folder_of_its_own_text(
+    settings: MakeSettings, corpus: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "own.txt").write_text(corpus.read_text())
+    with pytest.raises(InputError, match="holds text of --corpus"):
+        pretrain(settings(corpus=[str(tmp_path)], output_dir=str(tmp_path)))
+    assert not (tmp_path / "corpus").exists()
+
+
 def test_pairs_without_two_token_types_are_refused(settings: MakeSettings) -> None:
     with pytest.raises(InputError, match="needs two token types"):
         pretrain(settings(type_vocab_size=1, pair_task="nsp"))

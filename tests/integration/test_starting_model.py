@@ -16,7 +16,7 @@ import torch
 from bert_scratch.config import InputError
 from bert_scratch.data.wordpiece import load_tokenizer
 from bert_scratch.model.heads import BertForPreTraining
-from bert_scratch.pretraining.pretrain import pretrain
+from bert_scratch.pretraining.pretrain import _check_initial_weights, pretrain
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.training.interruption import Interrupted
 from bert_scratch.training.metrics import Display
@@ -159,3 +159,35 @@ def test_word_vectors_that_are_nowhere_are_refused_before_the_corpus_is_read(
 def test_word_vectors_are_not_for_a_model_that_is_continued() -> None:
     with pytest.raises(InputError, match=r"--init-word-vectors cannot be combined with --init-c"):
         PretrainConfig(init_checkpoint="model", init_word_vectors="vectors.txt")
+
+
+@pytest.mark.parametrize(("name", "value"), [("initializer", "mimetic"), ("initializer_range", 1)])
+def test_flags_of_drawn_weights_are_not_for_a_model_that_is_continued(
+    name: str, value: object, settings: Make, tmp_path: Path
+) -> None:
+    changes = {**dict.fromkeys(SHAPE), "init_checkpoint": str(tmp_path), name: value}
+    with pytest.raises(InputError, match=rf"--{name.replace('_', '-')} \S+ has no effect with"):
+        pretrain(settings(**changes))
+
+
+def test_settings_that_an_older_version_stored_with_a_checkpoint_are_taken() -> None:
+    stored = PretrainConfig(
+        init_checkpoint="model", recipe="google", initializer="truncated_normal"
+    )
+    _check_initial_weights(stored)
+    with pytest.raises(InputError, match="--initializer truncated_normal has no effect with"):
+        _check_initial_weights(stored.replace(recipe="huggingface"))
+
+
+def test_a_model_continued_on_shorter_rows_still_reads_the_longer_ones(
+    settings: Make, tmp_path: Path
+) -> None:
+    pretrain(settings("long", max_seq_length=32))
+    shape = dict.fromkeys(SHAPE)
+    checkpoint = str(tmp_path / "long" / "model")
+    pretrain(settings("short", **shape, init_checkpoint=checkpoint, max_seq_length=16))
+    folder = tmp_path / "short" / "model"
+    assert json.loads((folder / "config.json").read_text())["trained_seq_length"] == 32
+    sentences = json.loads((folder / "sentence_bert_config.json").read_text())
+    assert sentences["max_seq_length"] == 32
+    assert "past 32 tokens were never trained" in (folder / "README.md").read_text()

@@ -107,7 +107,7 @@ def test_the_kernel_for_packed_rows_is_compiled_without_a_break():
     assert len(graphs) == 1 and "_varlen_attn" in graphs[0]
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, derandomize=True)
 @given(
     batch=st.integers(1, 3),
     heads=st.integers(1, 4),

@@ -310,7 +310,7 @@ def test_contradicting_inputs_are_refused(model):
         model(row_starts=torch.tensor([0, 3]))
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15, derandomize=True)
 @given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4), seed=st.integers(0, 99))
 def test_backends_agree_in_outputs_and_gradients(lengths, seed):
     torch.manual_seed(seed)

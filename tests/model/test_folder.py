@@ -16,12 +16,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bert_scratch.config import BertConfig, InputError
-from bert_scratch.model.encoder import BertModel, PretrainedModel
+from bert_scratch.model.encoder import BertModel
 from bert_scratch.model.heads import (
     BertForMaskedLM,
     BertForNextSentencePrediction,
     BertForPreTraining,
 )
+from bert_scratch.model.pretrained_model import PretrainedModel
 from bert_scratch.model.weight_files import WEIGHTS
 
 CONFIG = BertConfig(

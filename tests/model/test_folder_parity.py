@@ -17,12 +17,13 @@ from tokenizers import Tokenizer
 from bert_scratch.config import BertConfig
 from bert_scratch.data.wordpiece import TokenizerFolder, build_tokenizer, load_tokenizer
 from bert_scratch.inference.fill_mask import fill_mask
-from bert_scratch.model.encoder import BertModel, PretrainedModel
+from bert_scratch.model.encoder import BertModel
 from bert_scratch.model.heads import (
     BertForMaskedLM,
     BertForNextSentencePrediction,
     BertForPreTraining,
 )
+from bert_scratch.model.pretrained_model import PretrainedModel
 from bert_scratch.model.weight_files import WEIGHTS, find_folder
 
 transformers = pytest.importorskip("transformers")

@@ -217,7 +217,7 @@ def test_pad_row_starts_at_zero_and_stays_unless_trained(train_pad_row, config):
     assert bool((table.grad[5] != 0).any())
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(
     p=st.floats(0.0, 0.9),
     shape=st.lists(st.integers(1, 7), min_size=1, max_size=4),

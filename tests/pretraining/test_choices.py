@@ -98,6 +98,11 @@ def test_short_runs_get_short_sequences() -> None:
     assert choices.choose_seq_length(limit).value == 128
 
 
+@pytest.mark.parametrize("tokens", [1e6, 1e9])
+def test_the_reason_for_a_length_names_no_budget_where_there_may_be_none(tokens: float) -> None:
+    assert "the run sees" in choices.choose_seq_length(tokens).reason
+
+
 @pytest.mark.parametrize(("sentences", "task"), [(1_900, "nsp"), (1_100, "none"), (500, "none")])
 def test_pairs_need_documents_of_two_sentences(sentences: int, task: str) -> None:
     found = facts().replace(train_documents=500 if sentences != 1_100 else 600)
@@ -148,6 +153,13 @@ def test_dropout_is_for_models_that_could_learn_the_text_by_heart(
     assert choices.choose_dropout(passes * 2e6, facts(), shape).value == dropout
 
 
+@pytest.mark.parametrize(("preset", "passes"), [("small", 40), ("tiny", 100)])
+def test_the_reason_for_no_dropout_names_both_conditions(preset: str, passes: int) -> None:
+    reason = choices.choose_dropout(passes * 2e6, facts(), BertConfig.preset(preset)).reason
+    assert f"about {passes} passes over the text" in reason
+    assert "above 40 passes and above 2 parameters" in reason
+
+
 def test_counted_parameters_are_those_of_the_published_base() -> None:
     assert choices.count_bert_parameters(BertConfig.preset("base")) == 109_482_240
 
@@ -159,3 +171,10 @@ def test_unigram_loss_is_the_cross_entropy_of_smoothed_counts() -> None:
     share = [0.5 / 10.5, 3.5 / 10.5, 6.5 / 10.5]
     expected = -(math.log(share[1]) + 2 * math.log(share[2]) + math.log(share[0])) / 4
     assert unigram_loss(counts, targets) == pytest.approx(expected)
+
+
+def test_tokens_of_a_run_of_given_steps_follow_the_given_batch_and_length() -> None:
+    assert choices.asked_tokens_per_step(None, None) == 2048
+    assert choices.asked_tokens_per_step(None, 512) == 8 * 512
+    assert choices.asked_tokens_per_step(256, None) == 256 * 64
+    assert choices.asked_tokens_per_step(4, 16) == 64

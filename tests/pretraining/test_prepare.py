@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import multiprocessing
 import os
 import random
 import re
@@ -27,6 +28,7 @@ from bert_scratch.data.store import TokenStore, read_manifest
 from bert_scratch.data.wordpiece import load_tokenizer, tokenizer_hash
 from bert_scratch.pretraining import corpus_plan, disk_space, learn_vocabulary, store_plan
 from bert_scratch.pretraining import prepare as prepare_module
+from bert_scratch.pretraining import tokenise as tokenise_module
 from bert_scratch.pretraining.corpus_facts import _warn_of_unknown, corpus_facts, describe_store
 from bert_scratch.pretraining.corpus_settings import CorpusSettings
 from bert_scratch.pretraining.prepare import (
@@ -237,6 +239,37 @@ def test_changed_new_and_missing_text_is_named(
         f"{text}: 2.txt is gone",
         f"{text}: new.txt is new",
     ]
+
+
+def test_files_of_the_same_names_and_sizes_elsewhere_are_read(
+    corpus: Path, prepared: Path, tmp_path: Path
+) -> None:
+    other = shutil.copytree(corpus, tmp_path / "lower")
+    (other / "2.txt").write_text((corpus / "2.txt").read_text().lower())
+    folder = shutil.copytree(prepared, tmp_path / "store")
+    later = time.time() + 1000  # than the files were made
+    os.utime(folder / "manifest.json", (later, later))
+    found = check_same_corpus(folder, settings_for(other))
+    assert found == [f"{other}: 2.txt has changed"]
+
+
+def test_files_of_the_same_names_and_sizes_are_read_from_another_working_folder(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = (shutil.copytree(corpus, tmp_path / name / "texts") for name in ("one", "other"))
+    (other / "2.txt").write_text((corpus / "2.txt").read_text().lower())
+    settings, folder = settings_for(Path("texts")), tmp_path / "store"
+    monkeypatch.chdir(one.parent)
+    prepare(settings, folder)
+    later = time.time() + 1000  # than the files were made
+    os.utime(folder / "manifest.json", (later, later))
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "file_digest", pytest.fail)  # where they were, none is read
+        assert check_same_corpus(folder, settings) == []
+    monkeypatch.chdir(other.parent)
+    assert check_same_corpus(folder, settings) == ["texts: 2.txt has changed"]
+    (folder / "text_places.json").unlink()  # as an older version leaves it
+    assert check_same_corpus(folder, settings) == ["texts: 2.txt has changed"]
 
 
 def test_changed_tokenizer_is_named(corpus: Path, prepared: Path, tmp_path: Path) -> None:
@@ -885,11 +918,13 @@ def test_what_a_kill_left_behind_the_manifest_is_removed(
     corpus: Path, prepared: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(prepared, tmp_path / "store")
-    left = [folder / name for name in ("plan.json", "00000.json", "manifest.json.7.tmp")]
+    names = ("plan.json", "00000.json", "manifest.json.7.tmp", "text_places.json.7.tmp")
+    left = [folder / name for name in names]
     for file in left:
         file.write_text("{}")
     prepare(settings_for(corpus), folder)
     assert not any(file.exists() for file in left)
+    assert (folder / "text_places.json").exists()
 
 
 def test_a_corpus_is_gone_on_with_that_was_prepared_inside_its_own_text(
@@ -899,3 +934,29 @@ def test_a_corpus_is_gone_on_with_that_was_prepared_inside_its_own_text(
     prepare(settings_for(corpus), corpus / "prepared")
     prepare(settings_for(corpus), corpus / "prepared")
     assert "already prepared in" in capsys.readouterr().out
+
+
+def test_a_corpus_is_not_prepared_in_the_folder_of_its_own_text(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "texts")
+    before = sorted(corpus.iterdir())
+    with pytest.raises(InputError, match=r"--output-dir .*texts: holds text of --corpus"):
+        run_prepare(PrepareConfig(corpus=(str(corpus),), output_dir=str(corpus)))
+    assert sorted(corpus.iterdir()) == before
+
+
+def test_a_killed_process_is_told_in_one_line_and_the_rest_is_gone_on_with(
+    corpus: Path, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_for(corpus).replace(num_processes=2)
+    wait = tokenise_module.wait
+
+    def kill_and_wait(*arguments: object, **options: object) -> object:
+        for process in multiprocessing.active_children():
+            process.kill()
+        return wait(*arguments, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="tokenises was killed"):
+        patch.setattr(tokenise_module, "wait", kill_and_wait)
+        prepare(settings, tmp_path / "out")
+    prepare(settings, tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(prepared)

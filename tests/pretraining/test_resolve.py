@@ -20,6 +20,7 @@ from bert_scratch.pretraining.resolve import (
     expected_steps,
     resolve,
     resolve_length,
+    steps_that_fit,
     why_not_packed,
     with_intervals,
 )
@@ -87,6 +88,7 @@ def test_googles_recipe_leaves_the_words_of_a_checkpoint_alone() -> None:
         free_bytes=8 * 10**9,
     ).config
     assert config.init_word_vectors is None and config.mask_special
+    assert config.initializer is None  # so that the stored settings can be given again
 
 
 def test_flag_wins_over_recipe() -> None:
@@ -218,3 +220,20 @@ def test_a_warm_up_longer_than_the_run_is_refused() -> None:
         assert config.num_warmup_steps == 2000
         with pytest.raises(InputError, match=f"--num-warmup-steps 2,000 is more than {length}"):
             check_warmup(config, steps=expected_steps(config, 0.1), step_s=0.1)
+
+
+def test_steps_that_fit_leave_time_for_all_evaluations() -> None:
+    usual = steps_that_fit(111.0, step_s=0.5, evaluation_s=1.0, eval_steps=None)
+    assert usual == 200  # ten evaluations on the way and one at the end
+    often = steps_that_fit(101.0, step_s=0.5, evaluation_s=1.0, eval_steps=2)
+    assert often == 100  # 50 s of steps, 50 evaluations
+    assert steps_that_fit(-5.0, step_s=0.5, evaluation_s=1.0, eval_steps=2) == 1
+
+
+def test_given_steps_count_with_the_given_batch_and_length() -> None:
+    few = resolved(preset="tiny", num_train_steps=100, train_batch_size=4, max_seq_length=16)
+    reason = next(r for r in few.reasons if r.startswith("--hidden-dropout-prob"))
+    assert "about 0 passes" in reason
+    many = resolved(preset="tiny", num_train_steps=100, train_batch_size=4096, max_seq_length=128)
+    reason = next(r for r in many.reasons if r.startswith("--hidden-dropout-prob"))
+    assert "about 0 passes" not in reason

@@ -69,6 +69,11 @@ def test_description_shows_losses_apart() -> None:
     assert text.endswith("1 min 01 s left")
 
 
+def test_description_shows_the_loss_of_a_task_beside_that_of_masked_tokens() -> None:
+    text = describe(5, 10, {"loss": 0.5, "mlm_loss": 6.0, "learning_rate": 1e-3})
+    assert text == "step  5/10  loss 0.500  mlm 6.000  lr 1.00e-03"
+
+
 def test_description_names_a_metric_that_is_no_part_s_accuracy() -> None:
     text = describe(5, 10, {"loss": 0.5, "accuracy": 0.7, "balanced_accuracy": 0.6})
     assert text.endswith("loss 0.500  accuracy 0.700  balanced_accuracy 0.600")

@@ -216,6 +216,25 @@ def test_fine_tuning_run_shows_its_metrics(tmp_path: Path) -> None:
     assert titles == ["Loss", "Accuracy", "Matthews", "Learning rate"]
 
 
+def test_loss_of_a_task_is_shown_and_watched_beside_that_of_masked_tokens(tmp_path: Path) -> None:
+    (tmp_path / "finetune_config.json").write_text('{"num_train_steps": 200}')
+    log: list[dict[str, object]] = [
+        {
+            "step": step, "split": "train", "loss": 2.0 if step == 100 else 0.5,
+            "mlm_loss": 6.0 if step == 160 else 3.0,
+        }
+        for step in range(10, 201, 10)
+    ]  # fmt: skip
+    log.append({"step": 200, "split": "eval", "loss": 0.4, "accuracy": 0.75})
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
+    run = read(tmp_path)
+    titles = [chart["title"] for chart in charts([run])["Losses"]]
+    assert titles == ["Loss", "Masked-token loss"]
+    assert figures(run)["held-out loss"] == "0.4"
+    (found,) = warnings_of(run)
+    assert "jumped once, highest at step 100 (2.00)" in found
+
+
 @pytest.mark.parametrize(
     ("chosen", "result"),
     [

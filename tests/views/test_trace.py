@@ -34,11 +34,11 @@ def run(capsys: pytest.CaptureFixture[str], model_folder: Path) -> Run:
 def test_five_tokens_have_a_table_of_real_numbers(
     run: Run, model: BertForPreTraining, tokenizer: Tokenizer
 ) -> None:
-    code, out, _ = run("--text", "the [MASK] 北", "--layer", 1, "--head", 2)
+    code, out, _ = run("--text", "the [MASK] 北", "--layer", 2, "--head", 3)
     assert code == 0
     printed = out.split("\n")
     assert max(map(len, printed)) <= 100
-    start = printed.index("      weights of head 2: rows look at columns") + 2
+    start = printed.index("      weights of head 3: rows look at columns") + 2
     assert printed[start - 1].split() == ["[CLS]", "the", "[MASK]", "北", "[SEP]"]
     weights = attention_maps(model, tokenizer, "the [MASK] 北").weights[1, 2]
     for line, row in zip(printed[start:], weights.tolist(), strict=False):
@@ -47,12 +47,21 @@ def test_five_tokens_have_a_table_of_real_numbers(
     assert out.count("rows look at columns") == 2, "tables of the chosen layer alone"
 
 
+def test_layers_and_heads_count_from_one_as_on_the_pages(run: Run) -> None:
+    _, out, _ = run("--text", "the cat")
+    parts = [line for line in out.splitlines() if line.startswith("layer ")]
+    assert parts == ["layer 1", "layer 2"]
+    first, second = out.split("\nlayer 2\n")
+    assert first.count("of head 1: rows look at columns") == 2, "by default the first of the first"
+    assert "rows look at columns" not in second
+
+
 def test_line_has_formula_shape_and_the_watched_tokens_numbers(
     model: BertForPreTraining, tokenizer: Tokenizer
 ) -> None:
     traced = trace(model, tokenizer, "the [MASK] 北")
-    printed = list(lines(traced, tokenizer, layer=0, head=1))
-    (query,) = (step.value for step in traced.steps if (step.part, step.name) == ("layer 0", "Q"))
+    printed = list(lines(traced, tokenizer, layer=1, head=2))
+    (query,) = (step.value for step in traced.steps if (step.part, step.name) == ("layer 1", "Q"))
     numbers = " ".join(f"{value:>7.3f}" for value in query[1, 2, :4].tolist())
     shape = "H=3 S=5 K=8"
     line = f"  Q        = {'x W_Q + b_Q, cut into heads':<34} {shape:<16} {numbers} ..."
@@ -91,8 +100,8 @@ def test_json_has_every_number(run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--text", "the", "--layer", "2"], "--layer must be >= 0 and < 2; got 2"),
-        (["--text", "the", "--head", "3"], "--head must be >= 0 and < 3; got 3"),
+        (["--text", "the", "--layer", "0"], "--layer must be >= 1 and <= 2; got 0"),
+        (["--text", "the", "--head", "4"], "--head must be >= 1 and <= 3; got 4"),
         (["--text", "the " * 200], "at most 160"),
     ],
 )
