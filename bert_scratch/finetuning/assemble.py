@@ -215,14 +215,7 @@ def assemble(config: FinetuneConfig) -> Parts:
         config = config.replace(max_seq_length=row_length_for(bert_config))
     _check_model(config, folder, bert_config, tokenizer)
     task = load_task(config)
-    train = task.read(config.train_file, labels_needed=True)
-    if config.few_shot is not None:
-        if not isinstance(task, Classification):
-            raise InputError(
-                f"--few-shot {config.few_shot}: is for classification, where a few labels have "
-                f"many examples each; leave it out with --task {config.task}"
-            )
-        train = few_of_each_label(train, config.few_shot, seed=config.seed)
+    train = _examples_to_learn_from(config, task)
     task.learn(train)
     held_out = task.read(config.eval_file, labels_needed=True)
     test = None if config.test_file is None else task.read(config.test_file, labels_needed=False)
@@ -262,6 +255,19 @@ def assemble(config: FinetuneConfig) -> Parts:
     for part in filter(None, (parts.train, parts.eval, parts.test)):
         check_token_types(part.rows, bert_config, model=config.model)
     return _resolved(parts)
+
+
+def _examples_to_learn_from(config: FinetuneConfig, task: Task[Any, Any]) -> list[Any]:
+    """Read the training file; with --few-shot, return only a few examples of each label."""
+    if config.few_shot is None:
+        return list(task.read(config.train_file, labels_needed=True))
+    if not isinstance(task, Classification):
+        raise InputError(
+            f"--few-shot {config.few_shot}: is for classification, where a few labels have "
+            f"many examples each; leave it out with --task {config.task}"
+        )
+    examples = task.read(config.train_file, labels_needed=True)
+    return few_of_each_label(examples, config.few_shot, seed=config.seed)
 
 
 def _resolved(parts: Parts) -> Parts:
