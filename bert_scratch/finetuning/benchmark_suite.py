@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from bert_scratch.config import InputError, counted, did_you_mean, read_json_obj
 from bert_scratch.data.records import read_text
 from bert_scratch.finetuning.finetune import finetune
 from bert_scratch.finetuning.finetune_config import FinetuneConfig
-from bert_scratch.finetuning.labelled_rows import read_labelled_texts
+from bert_scratch.finetuning.labelled_rows import UnknownColumns, read_labelled_texts
 from bert_scratch.finetuning.tagged_text import TAG_COLUMNS
 from bert_scratch.finetuning.tagging_schemes import OUTSIDE, is_entity_tag
 from bert_scratch.finetuning.task_settings import TaskSettings
@@ -71,6 +72,20 @@ class DataSet:
     eval_file: str
 
 
+@contextmanager
+def _columns_only_by_name() -> Iterator[None]:
+    """Turn an error that names the flags for columns, which only finetune has, into another."""
+    try:
+        yield
+    except UnknownColumns as error:
+        raise InputError(
+            f"{error.found}; give the set's files a header such as sentence, label or sentence1, "
+            f"sentence2, label, or leave the set out with --sets and use finetune, which has flags "
+            f"for columns"
+        ) from error
+
+
+@_columns_only_by_name()
 def run_benchmark_suite(config: BenchmarkSuiteConfig) -> None:
     """Run every set with every seed; if stopped, the same command resumes.
 

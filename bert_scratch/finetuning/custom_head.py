@@ -1,9 +1,11 @@
 """A user-defined head, `--task my_head.py:MyHead`, trained, checkpointed and exported like others.
 
 The class is an `nn.Module` built from the model's `BertConfig`. It needs `forward(hidden_states
-[B, S, D], batch) -> logits`, of the sizes that the task's own head returns, and may have
+[B, S, D], batch) -> logits`, of the sizes that the task's own head returns; of multiple choice it
+is given [B, C, S, D], as `batch.attention_mask` is [B, C, S]. It may have
 
-- `task`, the task whose files, labels and answers it has; "classification" by default;
+- `task`, the task whose files, labels and answers it has; "classification" by default, and not
+  "sentence-embedding", whose result is an encoder without a head;
 - `loss(logits, batch) -> tensor []`, the mean over a batch; by default the task's loss;
 - `metric(predictions, labels) -> float`, larger is better, of lists as they stand in the files (for
   entities a list of tags each, for questions the answer and all right answers); by default there
@@ -49,6 +51,11 @@ def load_head(name: str) -> type[nn.Module]:
     head = load_from_file(name, flag="--task")
     if not (isinstance(head, type) and issubclass(head, nn.Module)):
         raise InputError(f"--task {name}: must be a class derived from nn.Module")
+    if getattr(head, "task", None) == "sentence-embedding":
+        raise InputError(
+            f"--task {name}: its task is sentence-embedding, whose result is an encoder without a "
+            f"head; give --task sentence-embedding, or the class another task"
+        )
     return head
 
 
@@ -142,10 +149,12 @@ def with_head(base: type[Task[Any, Any]], head: type[nn.Module]) -> type[Task[An
         def logits(self, model: nn.Module, batch: RowBatch) -> Tensor:
             encoder = model.get_submodule("bert")
             assert isinstance(encoder, BertModel)
-            encoded = encoder(batch.input_ids, batch.token_type_ids, batch.attention_mask)
+            inputs = (batch.input_ids, batch.token_type_ids, batch.attention_mask)
+            encoded = encoder(*(values.flatten(0, -2) for values in inputs))
+            hidden_states = encoded.last_hidden_state.view(*batch.input_ids.shape, -1)
             classifier = model.get_submodule("classifier")
             with _named_errors(head, "compute its logits"):
-                logits = classifier(encoded.last_hidden_state, batch)
+                logits = classifier(hidden_states, batch)
             return _checked_logits(logits, head, self.logits_sizes(batch))
 
         def loss(self, logits: Tensor, batch: RowBatch) -> Tensor:

@@ -39,6 +39,18 @@ COLA = ("4", "2")
 """Columns of text and label in GLUE's CoLA, without a header: source, label, mark, sentence."""
 
 
+class UnknownColumns(InputError):
+    """A table's columns are not known by their names, and the user named none.
+
+    Attributes:
+        found: the file and its columns.
+    """
+
+    def __init__(self, found: str, remedy: str) -> None:
+        super().__init__(f"{found}; {remedy}")
+        self.found = found
+
+
 @dataclass(frozen=True, kw_only=True)
 class LabelledText(Example):
     """A text or a pair, with its label if it came with one."""
@@ -136,12 +148,13 @@ def find_columns(
             _asked(table, name, "--label-column")
         labels = settings.label_column
     if text is None:
-        raise InputError(
-            f"{_described(table)}; name the text's with --text-column, and that of a pair's "
-            f"second text with --text-pair-column"
+        raise UnknownColumns(
+            _described(table),
+            "name the text's with --text-column, and that of a pair's second text with "
+            "--text-pair-column",
         )
     if labels_needed and not labels:
-        raise InputError(f"{_described(table)}; name the label's with --label-column")
+        raise UnknownColumns(_described(table), "name the label's with --label-column")
     return Columns(text, pair, labels)
 
 

@@ -5,7 +5,8 @@
 - JSON, an object a line: {"tokens": [...], "tags": [...]}; {"text": ..., "spans": [[start, end,
   kind]]} with characters from start up to end; or CLUENER's {"text": ..., "label": {kind:
   {surface: [[first, last]]}}}.
-- Lines of text, for prediction only.
+- Lines of text, for prediction only; a blank one is an empty text, so that texts keep their line
+  numbers.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def read_tagged_texts(
     name, text = read_text(file)
     if not text.lstrip().startswith("{"):
         check_line_ends(name, text)
-    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
     header = lines[0].split("\t")
     if text.lstrip().startswith("{"):
         if columns_asked:
@@ -95,8 +96,10 @@ def read_tagged_texts(
     elif _is_header(header, settings):
         examples = list(_of_table(name, lines, header, settings, labels_needed=labels_needed))
     elif not labels_needed and not columns_asked and not are_columns(lines, settings, labels):
-        places = ((f"{name}:{number}", line) for number, line in enumerate(lines, start=1))
-        examples = [TaggedText(place=at, text=line.strip()) for at, line in places if line.strip()]
+        examples = [
+            TaggedText(place=f"{name}:{number}", text=line.strip())
+            for number, line in enumerate(lines, start=1)
+        ]
     else:
         if not labels_needed and not columns_asked and not (settings.text_column or "").isdecimal():
             # of a table, named in training; here the last column has the tags, if any has
@@ -105,7 +108,7 @@ def read_tagged_texts(
         examples = list(
             _of_columns(read_columns(name, lines, settings, labels_needed=labels_needed))
         )
-    if not examples:
+    if not text.strip() or not examples:
         raise InputError(f"{name}: holds no examples")
     for example in examples if labels_needed else ():
         if example.tags is None and example.spans is None:

@@ -3,6 +3,7 @@ Runs anywhere: `pytest tests/finetuning/test_custom_head.py`."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 
@@ -109,6 +110,56 @@ def test_a_metric_of_ones_own_is_given_the_tags_of_each_text(settings: Make, wri
     )
     values = finetune(asked).results["evaluations"][-1]
     assert values["metric"] == values["accuracy"]
+
+
+CHOICE_HEAD = """
+from torch import nn
+
+
+class ChoiceHead(nn.Module):
+    task = "multiple-choice"
+
+    def __init__(self, config):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, 1)
+
+    def forward(self, hidden_states, batch):
+        mask = batch.attention_mask[..., None]
+        mean = (hidden_states * mask).sum(dim=-2) / mask.sum(dim=-2)
+        return self.dense(mean).squeeze(-1)
+"""
+
+
+def test_a_head_of_ones_own_for_choices_learns_and_answers(settings: Make, write: Write) -> None:
+    name = write("choice_head.py", CHOICE_HEAD) + ":ChoiceHead"
+    texts = ["a good film", "a bad film", "a dull plot that was poor"]
+    lines = [
+        {"context": "the film", "choices": texts[shift:] + texts[:shift], "label": -shift % 3}
+        for shift in range(3)
+    ]
+    choices = write("choices.jsonl", "".join(json.dumps(line) + "\n" for line in lines * 8))
+    asked = settings(
+        task=name,
+        train_file=choices,
+        eval_file=choices,
+        test_file=None,
+        num_train_epochs=12,
+        learning_rate=5e-3,
+    )
+    result = finetune(asked)
+    assert result.results["accuracy"] == 1.0
+    records = predict(PredictConfig(model=(str(result.folder),), task=name, input=choices))
+    assert [record["label"] for record in records[:3]] == [0, 2, 1]
+
+
+def test_a_head_of_ones_own_for_sentence_embeddings_is_refused(
+    settings: Make, write: Write
+) -> None:
+    file = write(
+        "my_head.py", HEAD.replace("Module):", 'Module):\n    task = "sentence-embedding"')
+    )
+    with pytest.raises(InputError, match=r"MeanHead: its task is sentence-embedding, .*; give"):
+        finetune(settings(task=f"{file}:MeanHead"))
 
 
 @pytest.mark.parametrize(

@@ -298,9 +298,10 @@ def test_a_tagger_of_a_table_answers_lines_of_text(settings: Make, write: Write)
         label_column=("ner",),
     )
     model = (str(finetune(asked).folder),)
-    lines = write("in.txt", "a good film\nthe plot was bad\n")
+    lines = write("in.txt", "a good film\n\nthe plot was bad\n")
     records = predict(PredictConfig(model=model, input=lines))
-    assert [record["text"] for record in records] == ["a good film", "the plot was bad"]
+    assert [record["text"] for record in records] == ["a good film", "", "the plot was bad"]
+    assert [len(record["tags"]) for record in records] == [3, 0, 4]
     assert [record["text"] for record in predict(PredictConfig(model=model, input=table))] == [
         "a good film",
         "bad plot",

@@ -76,6 +76,15 @@ def test_lines_of_text_to_answer_are_texts(tmp_path):
         assert all(example.words is None and example.tags is None for example in examples)
 
 
+def test_a_blank_line_of_texts_to_answer_is_an_empty_text(tmp_path):
+    text = "\nJohn lives in Berlin\n \r\n\nMary likes Rome\n"
+    examples = reading(tmp_path, text, "some.txt", labels_needed=False)
+    found = {int(example.place.rpartition(":")[2]): example.text for example in examples}
+    assert found == {1: "", 2: "John lives in Berlin", 3: "", 4: "", 5: "Mary likes Rome"}
+    with pytest.raises(InputError, match=r"some\.txt: holds no examples"):
+        reading(tmp_path, "\n\n", "some.txt", labels_needed=False)
+
+
 def test_columns_to_answer_are_told_from_texts_by_their_tags(tmp_path):
     assert [e.tags for e in reading(tmp_path, CONLL, labels_needed=False)] == IOB2
     parts = "John NNP\nlives VBZ\n"
@@ -202,7 +211,7 @@ def test_white_space_around_a_tag_is_none_of_it(tmp_path):
 def test_a_tab_in_a_line_of_text_makes_no_columns(tmp_path):
     text = "John lives\tin Berlin\nMary likes Rome\n\nAnd so do I\n"
     examples = reading(tmp_path, text, "some.txt", labels_needed=False)
-    assert [example.text for example in examples] == list(filter(None, text.splitlines()))
+    assert [example.text for example in examples] == text.splitlines()
     assert all(example.words is None for example in examples)
 
 
