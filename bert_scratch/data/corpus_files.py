@@ -9,7 +9,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bert_scratch.config import InputError
@@ -82,10 +82,11 @@ def check_output_apart(paths: Sequence[str], output_dir: Path) -> None:
     Raises:
         InputError: naming both, or a stream in the folder.
     """
-    place = output_dir.resolve()
+    if not any(map(_kind, _walk(output_dir))):
+        return
     for path in paths:
-        searched = [found.resolve() for found in _named(path) if found.is_dir()]
-        if any(map(place.is_relative_to, searched)) and any(map(_kind, _walk(output_dir))):
+        named = (folder for folder in _named(path) if folder.is_dir())
+        if any(output_dir.samefile(place) for folder in named for place, _ in _searched(folder)):
             raise InputError(
                 f"--output-dir {output_dir}: holds text of --corpus {path}, which would not be "
                 f"found again beside the output; give a new folder"
@@ -113,8 +114,17 @@ def _refuse_stream(file: Path) -> None:
 
 
 def _walk(folder: Path) -> list[Path]:
-    """Return the files below a folder, through links too, each folder once."""
-    found: list[Path] = []
+    """Return the files below a folder that may be text."""
+    return [
+        place / name
+        for place, names in _searched(folder)
+        for name in names
+        if not name.startswith(".") and not _is_vocabulary(name, names)
+    ]
+
+
+def _searched(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield a folder and those below it, through links too but each once, with their files."""
     seen: set[str] = set()
     for parent, folders, names in os.walk(folder, followlinks=True):
         place = os.path.realpath(parent)
@@ -123,12 +133,7 @@ def _walk(folder: Path) -> list[Path]:
             continue
         seen.add(place)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [
-            Path(parent, name)
-            for name in names
-            if not name.startswith(".") and not _is_vocabulary(name, names)
-        ]
-    return found
+        yield Path(parent), names
 
 
 def _has_utf8_name(file: Path) -> bool:

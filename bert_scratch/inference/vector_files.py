@@ -23,6 +23,7 @@ Write = Callable[[Embedding], None]
 Read = Iterator[tuple[Vectors, list[str] | None]]
 
 _ROWS_AT_ONCE = 4096
+_OF_UNITS = "its vectors are of words or tokens; write them with --unit text"
 
 
 def open_writer(path: Path) -> AbstractContextManager[Write]:
@@ -201,7 +202,7 @@ def _read_npz(path: Path) -> Read:
     """Stream rows out of the archive, which need not fit in memory."""
     with zipfile.ZipFile(path) as archive:
         if "offsets.npy" in archive.namelist():
-            raise ValueError("its vectors are of words or tokens")
+            raise ValueError(_OF_UNITS)
         with archive.open("vectors.npy") as file:
             np.lib.format.read_magic(file)
             shape, is_by_column, dtype = np.lib.format.read_array_header_1_0(file)
@@ -239,5 +240,10 @@ _READERS: dict[str, Callable[[Path], Read]] = {
 
 
 def _arrays(records: list[dict[str, Any]]) -> tuple[Vectors, list[str]]:
+    if "units" in records[0]:
+        raise ValueError(_OF_UNITS)
+    for name in ("text", "vector"):
+        if not all(name in record for record in records):
+            raise ValueError(f'not every row has a "{name}"')
     vectors = np.array([record["vector"] for record in records], np.float32)
     return vectors, [record["text"] for record in records]

@@ -137,6 +137,16 @@ def test_output_folder_that_holds_searched_text_is_refused(tmp_path: Path) -> No
         check_output_apart([str(path)], output)
 
 
+def test_output_folder_whose_text_is_found_through_a_link_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "elsewhere" / "en" / "a.txt", "a line\n")
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "more").symlink_to(tmp_path / "elsewhere")
+    for output in ("elsewhere", "elsewhere/en", "texts/more/en"):
+        with pytest.raises(InputError, match=rf"--output-dir \S+{output}: holds text of --corpus"):
+            check_output_apart([str(tmp_path / "texts")], tmp_path / output)
+    check_output_apart([str(tmp_path / "texts")], tmp_path / "elsewhere" / "run")
+
+
 def test_file_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a line\n")
     with open(os.fsencode(tmp_path) + b"/na\xefve.txt", "w") as file:

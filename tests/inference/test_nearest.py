@@ -157,6 +157,32 @@ def test_wrong_input_is_one_line(
     assert message in error and error.count("\n") == 1
 
 
+@pytest.mark.parametrize("ending", ["npz", "jsonl", "parquet"])
+def test_vectors_of_words_are_refused_with_the_flag_that_makes_those_of_texts(
+    ending: str, folder: Path, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = str(tmp_path / f"words.{ending}")
+    flags = ["--input", str(texts), "--output", words, "--unit", "word"]
+    assert cli.main(["embed", "--model", str(folder), *flags]) == 0
+    capsys.readouterr()
+    assert run(folder, "--input", words, "--query", "x") == 2
+    assert capsys.readouterr().err == (
+        f"error: --input {words}: is not a file of text vectors that embed wrote: its vectors are "
+        f"of words or tokens; write them with --unit text\n"
+    )
+
+
+@pytest.mark.parametrize("lacking", ["text", "vector"])
+def test_a_row_without_its_text_or_vector_is_refused_by_what_it_lacks(
+    lacking: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"text": "a", "vector": [0.5] * 24} for _ in range(2)]
+    del rows[1][lacking]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run(folder, "--input", tmp_path / "a.jsonl", "--query", "x") == 2
+    assert f'embed wrote: not every row has a "{lacking}"' in capsys.readouterr().err
+
+
 def test_texts_of_earlier_groups_are_kept(
     folder: Path,
     tmp_path: Path,
