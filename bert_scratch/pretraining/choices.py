@@ -152,7 +152,10 @@ def choose_preset(budget: Budget, facts: CorpusFacts) -> Choice:
         learns = loss < facts.unigram_entropy or lowest == math.inf
         if loss >= lowest + ALIKE or not learns:
             return Choice(chosen.value, f"{chosen.reason}; {preset} would reach {loss:.2f}")
-        reason = f"about {tokens / 1e6:,.0f} M tokens fit in the time, {loss:.2f} nats expected"
+        reason = (
+            f"about {tokens / 1e6:,.0f} M tokens fit in the time by a first timing, {loss:.2f} "
+            f"nats expected"
+        )
         if loss >= lowest:
             reason += (
                 f", about the same as {chosen.value} (within {ALIKE:g}); at equal loss the larger "

@@ -103,7 +103,7 @@ def describe_outlook(outlook: Outlook, device: str) -> list[str]:
     lines = [
         f"plan       about {outlook.num_train_steps:,} steps of {outlook.tokens_per_step:,} tokens "
         f"= {outlook.tokens:,.0f} tokens, {outlook.passes:.1f} passes over the text, about "
-        f"{duration(outlook.duration_s)} on {device}"
+        f"{duration(outlook.duration_s)} on {device}, timed with these batches"
     ]
     if outlook.expected_loss is not None:
         lines.append(

@@ -51,8 +51,9 @@ def write_result(
         progress: of the run.
         corpus_sha256: of the prepared corpus's manifest.
     """
-    # A model that is continued may have learned longer rows before.
-    trained = model.config.trained_seq_length or parts.config.max_seq_length or 0
+    # A model that is continued may have learned longer rows before, at any position if it is not
+    # recorded how long they were.
+    trained = model.config.trained_seq_length or model.config.max_position_embeddings
     card = model_card(
         config=parts.config,
         facts=parts.facts,

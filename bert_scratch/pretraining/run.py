@@ -37,7 +37,12 @@ from bert_scratch.pretraining.resume import (
 from bert_scratch.pretraining.run_folder import PretrainRunFolder
 from bert_scratch.pretraining.show import FillIns
 from bert_scratch.training.all_reduce import AllReduce
-from bert_scratch.training.checkpoint import STATE, load_optimizer, save_checkpoint
+from bert_scratch.training.checkpoint import (
+    STATE,
+    checkpoint_folders,
+    load_optimizer,
+    save_checkpoint,
+)
 from bert_scratch.training.interruption import Interrupted
 from bert_scratch.training.loop import Hooks, Plan, Progress, train
 from bert_scratch.training.loss_scale import LossScale
@@ -287,15 +292,16 @@ class Run:
         self.watchdog.alive()
 
     def _stop(self) -> None:
-        """Save a checkpoint to resume from, then raise `Interrupted`."""
+        """Save a checkpoint to resume from if the horizon is fixed, then raise `Interrupted`."""
         reason = f"stopped by {self.stop.signal_name} after {self.progress.step:,} steps"
-        if self.parts.config.num_train_steps is None:
-            message = f"{reason}; nothing was saved yet, so the same command starts over"
-        else:
+        is_horizon_fixed = self.parts.config.num_train_steps is not None
+        if is_horizon_fixed or checkpoint_folders(self.folder.checkpoints):
             message = f"{reason}; run the same command again to resume"
+        else:
+            message = f"{reason}; nothing was saved yet, so the same command starts over"
 
         def save() -> None:
-            if self.parts.config.num_train_steps is not None:
+            if is_horizon_fixed:
                 self._save(self.progress)
             self._status("stopped", Interrupted.exit_code, message)
 

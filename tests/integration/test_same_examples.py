@@ -17,7 +17,7 @@ import pytest
 from bert_scratch.pretraining import run
 from bert_scratch.pretraining.pretrain import pretrain
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
-from bert_scratch.training.checkpoint import checkpoint_folders
+from bert_scratch.training.checkpoint import checkpoint_folders, step_of
 from bert_scratch.training.interruption import Interrupted
 from bert_scratch.training.loop import train
 from bert_scratch.training.step import Updater
@@ -123,6 +123,22 @@ def test_time_limited_run_stopped_before_its_horizon_is_stored_starts_again(
     result = pretrain(asked)
     assert result is not None and result.num_train_steps > 6
     assert sorted(record.examples) == list(range(result.num_train_steps))
+
+
+def test_time_limited_run_stopped_after_a_checkpoint_before_its_horizon_says_that_it_goes_on(
+    settings: MakeSettings, record: Record
+) -> None:
+    asked = settings(num_train_steps=None, max_train_seconds=1.0, num_warmup_steps=6, save_steps=1)
+    record.stop_after = 2
+    with pytest.raises(Interrupted, match="run the same command again to resume"):
+        pretrain(asked)
+    newest = checkpoint_folders(Path(str(asked.output_dir)) / "checkpoints")[-1]
+    first = step_of(newest)
+    record.examples.clear()
+    record.stop_after = None
+    result = pretrain(asked)
+    assert result is not None
+    assert sorted(record.examples) == list(range(first, result.num_train_steps))
 
 
 def test_stop_within_an_evaluation_changes_nothing(

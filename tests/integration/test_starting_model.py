@@ -15,6 +15,7 @@ import torch
 
 from bert_scratch.config import InputError
 from bert_scratch.data.wordpiece import load_tokenizer
+from bert_scratch.model.folder import read_config
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.pretraining.pretrain import _check_initial_weights, pretrain
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
@@ -190,4 +191,22 @@ def test_a_model_continued_on_shorter_rows_still_reads_the_longer_ones(
     assert json.loads((folder / "config.json").read_text())["trained_seq_length"] == 32
     sentences = json.loads((folder / "sentence_bert_config.json").read_text())
     assert sentences["max_seq_length"] == 32
+    assert "past 32 tokens were never trained" in (folder / "README.md").read_text()
+
+
+def test_a_continued_model_whose_rows_are_not_recorded_reads_as_much_as_before(
+    settings: Make, tmp_path: Path
+) -> None:
+    pretrain(settings("long", max_seq_length=32))
+    checkpoint = tmp_path / "long" / "model"
+    (checkpoint / "sentence_bert_config.json").unlink()
+    values = json.loads((checkpoint / "config.json").read_text())
+    del values["trained_seq_length"]
+    (checkpoint / "config.json").write_text(json.dumps(values))
+    shape = dict.fromkeys(SHAPE)
+    pretrain(settings("short", **shape, init_checkpoint=str(checkpoint), max_seq_length=16))
+    folder = tmp_path / "short" / "model"
+    sentences = json.loads((folder / "sentence_bert_config.json").read_text())
+    assert sentences["max_seq_length"] == values["max_position_embeddings"] == 32
+    assert read_config(folder).trained_seq_length == 32
     assert "past 32 tokens were never trained" in (folder / "README.md").read_text()

@@ -105,6 +105,10 @@ def test_time_limit_is_kept_and_handed_on(corpus: Path) -> None:
     assert short.outlook.duration_s == 30.0
     assert "--max-train-seconds 30" in short.command
     assert short.outlook.num_train_steps >= 1 and short.config.num_train_steps is None
+    chosen, planned = lines_of("\n".join(describe_plan(short)), "chosen     --preset", "plan ")
+    # the two counts of tokens differ, as the second is of the run's own batches
+    assert "M tokens fit in the time by a first timing," in chosen
+    assert planned.endswith(" on cpu, timed with these batches")
 
 
 @pytest.mark.parametrize(
