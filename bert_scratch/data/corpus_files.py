@@ -82,11 +82,12 @@ def check_output_apart(paths: Sequence[str], output_dir: Path) -> None:
     Raises:
         InputError: naming both, or a stream in the folder.
     """
-    if not any(map(_kind, _walk(output_dir))):
+    if not output_dir.is_dir():
         return
     for path in paths:
         named = (folder for folder in _named(path) if folder.is_dir())
-        if any(output_dir.samefile(place) for folder in named for place, _ in _searched(folder)):
+        places = (place for folder in named for place, _ in _searched(folder))
+        if any(map(output_dir.samefile, places)) and any(map(_kind, _walk(output_dir))):
             raise InputError(
                 f"--output-dir {output_dir}: holds text of --corpus {path}, which would not be "
                 f"found again beside the output; give a new folder"

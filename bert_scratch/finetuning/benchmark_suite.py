@@ -6,7 +6,6 @@ import json
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,20 +71,6 @@ class DataSet:
     eval_file: str
 
 
-@contextmanager
-def _columns_only_by_name() -> Iterator[None]:
-    """Turn an error that names the flags for columns, which only finetune has, into another."""
-    try:
-        yield
-    except UnknownColumns as error:
-        raise InputError(
-            f"{error.found}; give the set's files a header such as sentence, label or sentence1, "
-            f"sentence2, label, or leave the set out with --sets and use finetune, which has flags "
-            f"for columns"
-        ) from error
-
-
-@_columns_only_by_name()
 def run_benchmark_suite(config: BenchmarkSuiteConfig) -> None:
     """Run every set with every seed; if stopped, the same command resumes.
 
@@ -94,6 +79,16 @@ def run_benchmark_suite(config: BenchmarkSuiteConfig) -> None:
     """
     out = Path(config.output_dir)
     make_output_folder(out)
+    try:
+        _run_sets(config, out)
+    except UnknownColumns as error:  # its remedy is a flag of finetune
+        raise InputError(
+            f"{error.found}; call them (in JSON the keys) sentence, label or sentence1, sentence2, "
+            f"label, or use finetune for this set, which has flags for columns"
+        ) from error
+
+
+def _run_sets(config: BenchmarkSuiteConfig, out: Path) -> None:
     stored = _stored_sets(out, config.model)
     results: dict[str, Any] = {}
     for data_set in find_sets(config):

@@ -42,7 +42,7 @@ def are_columns(lines: Sequence[str], settings: TaskSettings, labels: Collection
         return True
     groups = sum(has_text for has_text, _ in groupby(lines, lambda line: bool(line.strip())))
     if all(len(cells) == 1 for cells in rows):  # words, or text written without spaces
-        return groups > 1
+        return 1 < groups < len(rows)
     asked = settings.label_column[0] if settings.label_column else ""
     is_numbered = any(name and name.isdecimal() for name in (settings.text_column, asked))
     if is_numbered and groups > 1 and len({len(cells) for cells in rows}) == 1:

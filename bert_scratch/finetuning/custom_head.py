@@ -151,7 +151,7 @@ def with_head(base: type[Task[Any, Any]], head: type[nn.Module]) -> type[Task[An
             assert isinstance(encoder, BertModel)
             inputs = (batch.input_ids, batch.token_type_ids, batch.attention_mask)
             encoded = encoder(*(values.flatten(0, -2) for values in inputs))
-            hidden_states = encoded.last_hidden_state.view(*batch.input_ids.shape, -1)
+            hidden_states = encoded.last_hidden_state.unflatten(0, batch.input_ids.shape[:-1])
             classifier = model.get_submodule("classifier")
             with _named_errors(head, "compute its logits"):
                 logits = classifier(hidden_states, batch)

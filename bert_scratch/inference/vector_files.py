@@ -240,6 +240,8 @@ _READERS: dict[str, Callable[[Path], Read]] = {
 
 
 def _arrays(records: list[dict[str, Any]]) -> tuple[Vectors, list[str]]:
+    if not all(isinstance(record, dict) for record in records):
+        raise ValueError("not every line is a JSON object")
     if "units" in records[0]:
         raise ValueError(_OF_UNITS)
     for name in ("text", "vector"):

@@ -115,7 +115,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         )
     check_same_vocabulary("--model", config.model, store)
     longest = model.config.max_position_embeddings
-    max_seq_length = config.max_seq_length or model.config.trained_seq_length or min(128, longest)
+    max_seq_length = config.max_seq_length or model.config.trained_seq_length or longest
     if max_seq_length > longest:
         raise InputError(
             f"--max-seq-length {max_seq_length} is longer than the model's {longest} positions"

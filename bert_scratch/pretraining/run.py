@@ -295,8 +295,10 @@ class Run:
         """Save a checkpoint to resume from if the horizon is fixed, then raise `Interrupted`."""
         reason = f"stopped by {self.stop.signal_name} after {self.progress.step:,} steps"
         is_horizon_fixed = self.parts.config.num_train_steps is not None
-        if is_horizon_fixed or checkpoint_folders(self.folder.checkpoints):
+        if is_horizon_fixed:
             message = f"{reason}; run the same command again to resume"
+        elif checkpoint_folders(self.folder.checkpoints):
+            message = f"{reason}; run the same command again to resume from the last checkpoint"
         else:
             message = f"{reason}; nothing was saved yet, so the same command starts over"
 

@@ -147,6 +147,17 @@ def test_output_folder_whose_text_is_found_through_a_link_is_refused(tmp_path: P
     check_output_apart([str(tmp_path / "texts")], tmp_path / "elsewhere" / "run")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes")
+def test_output_folder_that_is_not_searched_may_hold_anything(tmp_path: Path) -> None:
+    write(tmp_path / "texts" / "a.txt", "a line\n")
+    output = tmp_path / "output"
+    write(output / "b.txt", "a line\n")
+    os.mkfifo(output / "pipe.txt")
+    (output / "dump.xml").symlink_to(tmp_path / "nowhere")
+    check_output_apart([str(tmp_path / "texts")], output)
+    check_output_apart([], output)
+
+
 def test_file_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a line\n")
     with open(os.fsencode(tmp_path) + b"/na\xefve.txt", "w") as file:

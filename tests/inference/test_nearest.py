@@ -183,6 +183,14 @@ def test_a_row_without_its_text_or_vector_is_refused_by_what_it_lacks(
     assert f'embed wrote: not every row has a "{lacking}"' in capsys.readouterr().err
 
 
+def test_a_line_that_is_no_object_is_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "vector": [0.5]}\n5\n')
+    assert run(folder, "--input", tmp_path / "a.jsonl", "--query", "x") == 2
+    assert "embed wrote: not every line is a JSON object" in capsys.readouterr().err
+
+
 def test_texts_of_earlier_groups_are_kept(
     folder: Path,
     tmp_path: Path,
