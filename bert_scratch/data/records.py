@@ -75,7 +75,8 @@ def read_table(file: str, *, is_header: IsHeader, keep_blank: bool = False) -> T
             check_line_ends(name, text)
         are_texts = kind == "txt" or (file == STANDARD_INPUT and "\t" not in text)
         lines = _lines(name, text, kind, keep_blank=keep_blank and are_texts)
-        table = _cell_table(name, list(lines), is_header if kind != "txt" else lambda _: False)
+        names_columns = is_header if kind != "txt" else lambda _: False
+        table = _cell_table(name, list(lines), names_columns, kind=kind)
     if not text.strip() or not table.records:
         raise InputError(f"{name}: holds no examples")
     return table
@@ -95,6 +96,8 @@ def read_text(file: str) -> tuple[str, str]:
     """
     name = "standard input" if file == STANDARD_INPUT else file
     path = Path(file)
+    if file == STANDARD_INPUT and sys.stdin is None:
+        raise InputError("standard input: is closed; give a file, or send text to the command")
     try:
         if file == STANDARD_INPUT:
             raw = sys.stdin.buffer.read()
@@ -203,13 +206,25 @@ def json_table(name: str, text: str) -> Table:
             raise InputError(
                 f"{name}:{number}: must be a JSON object, one per line; got {type(value).__name__}"
             )
-        if "\\ud" in line.lower() and not _is_text(value):
-            raise InputError(
-                f"{name}:{number}: holds half of a surrogate pair, which is not a character"
-            )
+        check_characters(f"{name}:{number}", line, value)
         records.append(Record(f"{name}:{number}", value))
     columns = dict.fromkeys(key for record in records for key in record.cells)
     return Table(name, tuple(columns), True, records)
+
+
+def check_characters(place: str, text: str, value: Any) -> None:
+    """Refuse JSON with an escaped half of a surrogate pair, which cannot be written as UTF-8.
+
+    Args:
+        place: of the JSON, for the message.
+        text: the JSON as it is written.
+        value: what it holds.
+
+    Raises:
+        InputError: naming the place.
+    """
+    if "\\ud" in text.lower() and not _is_text(value):
+        raise InputError(f"{place}: holds half of a surrogate pair, which is not a character")
 
 
 def _is_text(value: Any) -> bool:
@@ -221,7 +236,9 @@ def _is_text(value: Any) -> bool:
     return True
 
 
-def _cell_table(name: str, lines: list[tuple[str, list[str]]], is_header: IsHeader) -> Table:
+def _cell_table(
+    name: str, lines: list[tuple[str, list[str]]], is_header: IsHeader, *, kind: str
+) -> Table:
     first = [cell.strip() for cell in lines[0][1]] if lines else []
     has_header = is_header(first)
     twice = [cell for cell, count in Counter(filter(None, first)).items() if count > 1]
@@ -232,7 +249,7 @@ def _cell_table(name: str, lines: list[tuple[str, list[str]]], is_header: IsHead
     for place, cells in lines[1:] if has_header else lines:
         if len(cells) > len(columns):
             hint = ""
-            if len(columns) == 1 and _kind(name, "") == "csv":  # a line of a .tsv was cut at a tab
+            if len(columns) == 1 and kind == "csv":  # a line of a .tsv was cut at a tab
                 hint = separated_otherwise(name, [*first, ",".join(cells)])
             raise InputError(
                 f"{place}: has {counted(len(cells), 'cell')}, {_of_what(has_header)} "

@@ -26,10 +26,10 @@ from bert_scratch.finetuning.depth import freeze
 from bert_scratch.model import huggingface
 from bert_scratch.model.folder import SavesPretrained, read_config
 from bert_scratch.model.pretrained_model import PretrainedModel
-from bert_scratch.model.weight_files import WEIGHTS, read_safetensors
+from bert_scratch.model.weight_files import ADAPTED_WEIGHTS, WEIGHTS, read_safetensors
 
-ADAPTED_WEIGHTS, ADAPTER_FILE = "adapted_model.safetensors", "adapter.json"
-"""Files of a model whose adapters cannot be merged: all its weights, and the adapter settings."""
+ADAPTER_FILE = "adapter.json"
+"""The adapter settings of a model whose adapters cannot be merged."""
 
 Model = TypeVar("Model", bound=PretrainedModel)
 

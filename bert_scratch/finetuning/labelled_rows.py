@@ -6,7 +6,8 @@ Columns are named by the user, or found by the names in published sets such as G
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,13 +138,16 @@ def find_columns(
         found = _by_place(table)
     is_named = table.has_header or settings.text_column in table.columns
     if found and not labels_needed and not is_named and not columns_asked:
+        _check_separator(table)
         return found  # lines of text, whatever the training columns were called
     text = _asked(table, settings.text_column, "--text-column") or (found.text if found else None)
     pair = _asked(table, settings.text_pair_column, "--text-pair-column")
     if pair is None and found and settings.text_column is None:
         pair = found.pair
     labels = found.labels if found else ()
-    if settings.label_column and (labels_needed or settings.label_column[0] in table.columns):
+    if settings.label_column and (
+        labels_needed or set(settings.label_column) <= set(table.columns)
+    ):
         for name in settings.label_column:
             _asked(table, name, "--label-column")
         labels = settings.label_column
@@ -180,6 +184,13 @@ def _by_place(table: Table) -> Columns | None:
     return None
 
 
+def _check_separator(table: Table) -> None:
+    """Refuse a table of one column whose first line names columns between other separators."""
+    first = re.split("[;,\t]", str(table.records[0].cells.get("1")).lower())
+    if not {*TEXTS, *LABELS}.isdisjoint(first) and (hint := _other_separator(table)):
+        raise InputError(f"{table.file}: is read as one text per line{hint}")
+
+
 def _asked(table: Table, name: str | None, flag: str) -> str | None:
     """Return the column a flag names."""
     if name is not None and name not in table.columns:
@@ -193,9 +204,14 @@ def _described(table: Table) -> str:
     kind = (
         f"columns {names}" if table.has_header else f"no header with known names, columns {names}"
     )
+    return f"{table.file}: has {kind}{_other_separator(table)}"
+
+
+def _other_separator(table: Table) -> str:
+    """Return what to say of a table of one column that another character separates, or ""."""
     is_lone = not table.has_header and len(table.columns) == 1
     lines = [record.cells["1"] for record in table.records] if is_lone else []
-    return f"{table.file}: has {kind}{separated_otherwise(table.file, lines)}"
+    return separated_otherwise(table.file, lines)
 
 
 def _text(record: Record, column: str) -> str:
@@ -212,17 +228,25 @@ def _label(
     if not columns:
         return None
     if len(columns) > 1:
+        cells = [record.cells.get(name) for name in columns]
+        if not labels_needed and all(_is_missing(cell) or cell == "" for cell in cells):
+            return None
         return tuple(name for name in columns if _is_on(record, name))
     value = record.cells.get(columns[0])
     if isinstance(value, list):
-        return tuple(_name_of(record, columns[0], item) for item in value)
+        return _each_once(_name_of(record, columns[0], item) for item in value)
     if settings.multi_label and isinstance(value, str):
-        return tuple(name.strip() for name in value.split(",") if name.strip())
+        return _each_once(name.strip() for name in value.split(","))
     name = "" if _is_missing(value) else _name_of(record, columns[0], value)
     if not name and labels_needed:
         what = value if isinstance(value, float) else "empty"
         raise InputError(f"{record.place}: has no label (column {columns[0]!r} is {what})")
     return name or None
+
+
+def _each_once(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the labels of a text without empty and repeated ones."""
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def _is_missing(value: Any) -> bool:

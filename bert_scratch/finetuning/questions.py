@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bert_scratch.config import InputError, counted
-from bert_scratch.data.records import json_table, read_text
+from bert_scratch.data.records import check_characters, json_table, read_text
 from bert_scratch.finetuning.task import Example
 
 NEARBY = 20
@@ -72,6 +72,7 @@ def _squad(name: str, text: str, *, labels_needed: bool) -> list[Question] | Non
         return None
     if not isinstance(document, dict) or "data" not in document:
         return None
+    check_characters(name, text, document)
     questions: list[Question] = []
     for a, article in enumerate(_list(document, "data", name)):
         for p, paragraph in enumerate(_list(article, "paragraphs", f"{name}: data[{a}]")):

@@ -58,6 +58,7 @@ def run_seeds(
     if all("test" in values for values in runs):
         results["test"] = _mean([values["test"] for values in runs])
         results["test_std"] = _std([values["test"] for values in runs])
+    durable.remove_leftovers(out)
     with durable.durable_folder(out / "model") as model:
         shutil.copytree(out / f"seed-{best}" / "model", model, dirs_exist_ok=True)
     durable.write_json(out / RESULTS, results)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from bert_scratch.config import InputError
+from bert_scratch.config import InputError, counted
 from bert_scratch.inference.embed import EmbedOptions, embeddings
 from bert_scratch.inference.inputs import ModelOptions
 from bert_scratch.inference.texts import read_texts
@@ -79,4 +79,4 @@ def run_embed(config: EmbedConfig) -> None:
             f"--stride N reads them in windows",
             file=sys.stderr,
         )
-    print(f"{num_texts:,} texts embedded: {output}")
+    print(f"{counted(num_texts, 'text')} embedded: {output}")

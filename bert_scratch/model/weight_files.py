@@ -18,6 +18,8 @@ from bert_scratch.config import InputError, read_json_object
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 PICKLED = "pytorch_model.bin"
+ADAPTED_WEIGHTS = "adapted_model.safetensors"
+"""All weights of a model whose adapters cannot be merged."""
 SENTENCES = "sentence_bert_config.json"
 """sentence-transformers' file; it says how many tokens of a text are read."""
 
@@ -87,6 +89,11 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             f"{folder}: has its weights only as {PICKLED}, a pickle, which can run code when it "
             f"is read; if you trust where it is from, convert it once: bert-scratch convert "
             f"--input {folder} --output-dir NEW_FOLDER --allow-pickle"
+        )
+    if (folder / ADAPTED_WEIGHTS).is_file():
+        raise InputError(
+            f"{folder}: has adapters that cannot be merged, so only predict reads it; for other "
+            f"commands, fine-tune with --adapter lora or without --adapter"
         )
     raise InputError(f"{folder}: has no {WEIGHTS} and no {INDEX}")
 

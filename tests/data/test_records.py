@@ -91,6 +91,20 @@ def test_what_is_no_table_is_named_with_its_line(
         read(tmp_path / name)
 
 
+def test_a_tab_in_a_later_line_of_standard_input_is_named_with_its_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a text\nb\tc\n")))
+    with pytest.raises(InputError, match="standard input:2: has 2 cells, the first line 1"):
+        read_table("-", is_header=lambda _: False)
+
+
+def test_a_closed_standard_input_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(InputError, match="standard input: is closed; give a file"):
+        read_table("-", is_header=lambda _: False)
+
+
 def test_a_csv_file_may_have_bare_carriage_returns(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"text,label\rx,1\r")
     assert read(tmp_path / "a.csv") == [{"text": "x", "label": "1"}]

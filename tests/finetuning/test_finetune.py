@@ -363,6 +363,15 @@ def test_few_shot_is_refused_where_examples_have_no_classes(settings: Make) -> N
         assemble(settings(task="regression", few_shot=1))
 
 
+def test_several_seeds_leave_no_half_written_file_of_a_killed_run(settings: Make) -> None:
+    asked = settings(num_train_epochs=1, seeds=(3, 4))
+    leftover = Path(asked.output_dir) / "results.json.123.tmp"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_text("{")
+    finetune(asked)
+    assert not leftover.exists()
+
+
 def test_several_seeds_give_mean_and_deviation(settings: Make) -> None:
     asked = settings(num_train_epochs=1, seeds=(3, 4))
     results = finetune(asked).results

@@ -71,6 +71,27 @@ def test_several_label_columns_are_several_labels(write: Write) -> None:
         read(file, label_column=("toxic", "rude"))
 
 
+def test_label_columns_that_are_blank_or_not_all_there_are_no_label_where_none_is_needed(
+    write: Write,
+) -> None:
+    names = ("toxic", "rude")
+    blank = write("a.tsv", "text\ttoxic\trude\na\t\t\n")
+    assert read(blank, labels_needed=False, label_column=names)[0].label is None
+    with pytest.raises(InputError, match=r"a.tsv:2: has '' for 'toxic'.*must be 0 or 1"):
+        read(blank, label_column=names)
+    fewer = write("b.tsv", "text\ttoxic\na\t1\n")
+    assert read(fewer, labels_needed=False, label_column=names)[0].label is None
+    with pytest.raises(InputError, match=r"b.tsv: .*--label-column rude is not among them"):
+        read(fewer, label_column=names)
+
+
+def test_an_empty_or_repeated_label_of_several_is_left_out(write: Write) -> None:
+    lists = write("a.jsonl", '{"text": "a", "labels": ["x", "", "x", "y"]}\n')
+    assert read(lists)[0].label == ("x", "y")
+    commas = write("a.tsv", "text\tlabel\na\tx, , x, y\n")
+    assert read(commas, multi_label=True)[0].label == ("x", "y")
+
+
 def test_labels_between_commas_are_several_when_asked_for(write: Write) -> None:
     file = write("a.tsv", "text\tlabel\na\tx, y\n")
     assert read(file, multi_label=True)[0].label == ("x", "y")
@@ -187,6 +208,18 @@ def test_a_table_of_one_column_is_told_what_separates_its_cells(
         read(write(name, text))
     with pytest.raises(InputError, match=rf"seems to be .* {found}.*--text-column words is not"):
         read(write(name, text), text_column="words")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.csv", "text;label\ngood;1\n"), ("a.tsv", "label,text\n1,good\n")]
+)
+def test_a_table_to_answer_with_other_separators_is_not_taken_for_lines_of_text(
+    write: Write, name: str, text: str
+) -> None:
+    with pytest.raises(InputError, match=rf"{name}: is read as one text per line \(it seems"):
+        read(write(name, text), labels_needed=False)
+    texts = write(name, "Well a text; no more\n" if name == "a.csv" else "Well, a text\n")
+    assert len(read(texts, labels_needed=False)) == 1
 
 
 def test_columns_that_were_asked_for_must_be_in_lines_of_text_too(

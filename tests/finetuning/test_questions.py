@@ -83,6 +83,7 @@ def test_an_answer_that_is_not_there_counts_but_is_not_learnt(tmp_path, capsys):
         ('{"data": 3}', r'some.json: needs a list "data"'),
         ('{"data": [{"title": "x"}]}', r'some.json: data\[0\]: needs a list "paragraphs"'),
         ('{"data": [{"paragraphs": [{"qas": []}]}]}', r'paragraphs\[0\]: needs a string "context"'),
+        (squad({"id": "q7", "question": "\ud800"}), r"some.json: holds half of a surrogate pair"),
         (squad({"id": "q7"}), r'some.json, question q7: needs a string "question"'),
         (squad(7), r'data\[0\].paragraphs\[0\]: needs a string "question"'),
         (squad(qa((3, 0))), r'question q7, answers: needs a string "text"'),
