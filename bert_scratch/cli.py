@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
+import io
 import os
 import signal
 import sys
@@ -41,6 +42,10 @@ NOBODY_READS_EXIT_CODE = 128 + 13
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `bert-scratch COMMAND ...` and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # neither closed nor a notebook's
+            # as all files are written; the locale's encoding may lack characters of the texts
+            stream.reconfigure(encoding="utf-8")
     arguments = sys.argv[1:] if arguments is None else arguments
     names = ", ".join(COMMANDS)
     if not arguments:

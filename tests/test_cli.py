@@ -465,6 +465,16 @@ def test_misspelt_flag_of_prepare_is_refused_without_importing_torch(repository:
     assert process.returncode == 0
 
 
+def test_output_is_utf8_whatever_the_locale_says(repository: Path) -> None:
+    code = (
+        "from bert_scratch import cli; cli.run_command = lambda *_: print('中文') or 0; "
+        "cli.main(['predict'])"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    process = start(repository, "-c", code, env=environment, encoding="utf-8")
+    assert process.communicate(timeout=60) == ("中文\n", "")
+
+
 def test_output_that_nobody_reads_ends_quietly(repository: Path) -> None:
     with start(repository, "-m", "bert_scratch", "prepare", "--help") as process:
         assert process.stdout is not None and process.stderr is not None
