@@ -123,6 +123,16 @@ def _model_with(head: type[nn.Module]) -> type[ModelWithHeads]:
     return BertWithHead
 
 
+def _encoded(model: nn.Module, batch: RowBatch) -> Tensor:
+    """Return the last hidden states, [B, S, D], or [B, C, S, D] of choices."""
+    encoder = model.get_submodule("bert")
+    assert isinstance(encoder, BertModel)
+    inputs = (batch.input_ids, batch.token_type_ids, batch.attention_mask)
+    encoded = encoder(*(values.flatten(0, -2) for values in inputs))
+    hidden_states: Tensor = encoded.last_hidden_state
+    return hidden_states.view(*batch.input_ids.shape, -1)
+
+
 def with_head(base: type[Task[Any, Any]], head: type[nn.Module]) -> type[Task[Any, Any]]:
     """Return a task that reads and answers like another, but has a user-defined head.
 
@@ -147,11 +157,7 @@ def with_head(base: type[Task[Any, Any]], head: type[nn.Module]) -> type[Task[An
             return model
 
         def logits(self, model: nn.Module, batch: RowBatch) -> Tensor:
-            encoder = model.get_submodule("bert")
-            assert isinstance(encoder, BertModel)
-            inputs = (batch.input_ids, batch.token_type_ids, batch.attention_mask)
-            encoded = encoder(*(values.flatten(0, -2) for values in inputs))
-            hidden_states = encoded.last_hidden_state.unflatten(0, batch.input_ids.shape[:-1])
+            hidden_states = _encoded(model, batch)
             classifier = model.get_submodule("classifier")
             with _named_errors(head, "compute its logits"):
                 logits = classifier(hidden_states, batch)

@@ -53,11 +53,7 @@ def write_result(
     """
     # A model that is continued may have learned longer rows before, at any position if it is not
     # recorded how long they were.
-    is_continued = parts.config.init_checkpoint is not None
-    unrecorded = (
-        model.config.max_position_embeddings if is_continued else parts.config.max_seq_length
-    )
-    trained = model.config.trained_seq_length or unrecorded or 0
+    trained = model.config.trained_seq_length or model.config.max_position_embeddings
     card = model_card(
         config=parts.config,
         facts=parts.facts,

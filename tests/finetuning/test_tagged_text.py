@@ -81,10 +81,7 @@ def test_a_blank_line_of_texts_to_answer_is_an_empty_text(tmp_path):
     examples = reading(tmp_path, text, "some.txt", labels_needed=False)
     found = {int(example.place.rpartition(":")[2]): example.text for example in examples}
     assert found == {1: "", 2: "John lives in Berlin", 3: "", 4: "", 5: "Mary likes Rome"}
-    for text in (
-        "yes\n\nno\n",
-        "我爱北京天安门\n\n他在上海工作\n",
-    ):  # not words of one sentence each
+    for text in ("yes\n\nno\n", "我爱北京天安门\n\n他在上海工作\n"):
         found = reading(tmp_path, text, "some.txt", labels_needed=False)
         assert [example.text for example in found] == text.splitlines()
     with pytest.raises(InputError, match=r"some\.txt: holds no examples"):

@@ -178,6 +178,21 @@ def test_model_folder_says_what_its_pair_head_was_trained_for(
         evaluate(asked.replace(pair_task="nsp"))
 
 
+def test_a_model_whose_rows_are_not_recorded_is_evaluated_at_all_its_positions(
+    settings: MakeSettings,
+) -> None:
+    result = pretrain(settings(max_position_embeddings=160, num_train_steps=1, num_warmup_steps=0))
+    assert result is not None
+    (result.folder / "sentence_bert_config.json").unlink()
+    values = json.loads((result.folder / "config.json").read_text())
+    del values["trained_seq_length"]
+    (result.folder / "config.json").write_text(json.dumps(values))
+    data = str(result.folder.parent / "corpus")
+    asked = EvaluateConfig(model=str(result.folder), data=data, device="cpu")
+    assert evaluate(asked) == evaluate(asked.replace(max_seq_length=160))
+    assert evaluate(asked) != evaluate(asked.replace(max_seq_length=128))
+
+
 def test_new_pair_task_of_a_continued_model_is_recorded(
     finished_run: Path, settings: MakeSettings
 ) -> None:
