@@ -16,8 +16,9 @@ from bert_scratch.pretraining.plan_outlook import (
     describe_start,
     outlook_on,
 )
-from bert_scratch.pretraining.resolve import expected_steps, filled, step_memory
+from bert_scratch.pretraining.resolve import filled, step_memory
 from bert_scratch.pretraining.run_folder import PretrainRunFolder
+from bert_scratch.pretraining.run_length import expected_steps
 from bert_scratch.pretraining.starting_model import describe_new_rows
 from bert_scratch.pretraining.step_probe import StepProbe, Trial
 from bert_scratch.training.metrics import describe

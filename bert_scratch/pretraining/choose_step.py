@@ -9,15 +9,9 @@ import torch
 from bert_scratch.pretraining.assemble import Parts
 from bert_scratch.pretraining.kernel_check import kernels_agree
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
-from bert_scratch.pretraining.resolve import (
-    check_warmup,
-    expected_steps,
-    filled,
-    micro_batch_size,
-    resolve_length,
-    why_not_packed,
-)
+from bert_scratch.pretraining.resolve import filled, micro_batch_size, why_not_packed
 from bert_scratch.pretraining.run_folder import PretrainRunFolder
+from bert_scratch.pretraining.run_length import check_warmup, expected_steps, resolve_length
 from bert_scratch.pretraining.step_probe import StepProbe, Trial, does_not_fit, probe_step
 from bert_scratch.training.compiled import MAX_PADDED_SHAPES
 from bert_scratch.training.memory import release_memory, within_memory

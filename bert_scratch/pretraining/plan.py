@@ -39,13 +39,12 @@ from bert_scratch.pretraining.plan_outlook import (
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.resolve import (
     Resolved,
-    expected_steps,
     filled,
     micro_batch_size,
     resolve,
-    resolve_length,
     step_memory,
 )
+from bert_scratch.pretraining.run_length import expected_steps, resolve_length
 from bert_scratch.pretraining.step_probe import does_not_fit, measure_tokens_per_s
 from bert_scratch.training.memory import free_bytes
 from bert_scratch.training.metrics import duration

@@ -16,7 +16,6 @@ from bert_scratch.pretraining.choices import RECIPES
 from bert_scratch.pretraining.choose_step import fix_length_and_step
 from bert_scratch.pretraining.extend import extend
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
-from bert_scratch.pretraining.resolve import check_warmup
 from bert_scratch.pretraining.result import PretrainResult
 from bert_scratch.pretraining.resume import (
     check_corpus_unchanged,
@@ -33,6 +32,7 @@ from bert_scratch.pretraining.run_corpus import (
     with_built_in_corpus,
 )
 from bert_scratch.pretraining.run_folder import PretrainRunFolder
+from bert_scratch.pretraining.run_length import check_warmup
 from bert_scratch.pretraining.together import ending_together, ranks_of_run
 from bert_scratch.training.all_reduce import open_all_reduce
 from bert_scratch.training.distributed import Ranks

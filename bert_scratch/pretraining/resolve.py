@@ -188,90 +188,6 @@ def step_memory(
     )
 
 
-def resolve_length(
-    config: PretrainConfig, *, num_examples: int, step_s: float
-) -> tuple[PretrainConfig, list[str]]:
-    """Fill in the number of steps and the warm-up; a time limit leaves the steps open.
-
-    Args:
-        config: from `resolve`.
-        num_examples: examples in one pass over the corpus.
-        step_s: measured seconds of one update.
-    """
-    reasons = []
-    if config.num_train_steps is None and config.max_train_seconds is None:
-        examples = choices.DEFAULT_PASSES * num_examples
-        steps = math.ceil(examples / filled(config.train_batch_size))
-        config = config.replace(num_train_steps=steps)
-        passes = f"{choices.DEFAULT_PASSES} passes over the corpus"
-        reasons.append(f"--num-train-steps {steps}: {passes}")
-    if config.num_train_steps is not None:
-        expected = float(config.num_train_steps)
-    else:
-        expected = max(1.0, filled(config.max_train_seconds) / step_s)
-    if config.num_warmup_steps is None:
-        warmup = choices.choose_warmup_steps(expected)
-        config = config.replace(num_warmup_steps=warmup.value)
-        reasons.append(f"--num-warmup-steps {warmup.value}: {warmup.reason}")
-    if config.num_train_steps is not None:
-        config = with_intervals(config, step_s=step_s)
-    return config, reasons
-
-
-def check_warmup(config: PretrainConfig, *, steps: float, step_s: float | None = None) -> None:
-    """Refuse a warm-up longer than the run: its learning rate would never reach the peak.
-
-    Args:
-        config: settings of a new run.
-        steps: updates that the run makes, or is expected to make in its time.
-        step_s: measured seconds of one update; None if not needed.
-
-    Raises:
-        InputError: naming both lengths.
-    """
-    warmup = config.num_warmup_steps
-    if warmup is None or warmup <= steps:
-        return
-    length = f"the run's {steps:,.0f} steps"
-    if config.num_train_steps is None and step_s is not None:
-        length = (
-            f"the {steps:,.0f} steps that fit in --max-train-seconds {config.max_train_seconds:g} "
-            f"at {step_s * 1e3:.1f} ms per step"
-        )
-    raise InputError(
-        f"--num-warmup-steps {warmup:,} is more than {length}, so the learning rate would never "
-        f"reach its peak; lower it, leave it out, or make the run longer"
-    )
-
-
-def steps_that_fit(
-    left_s: float, *, step_s: float, evaluation_s: float, eval_steps: int | None
-) -> int:
-    """Return the steps that fit in the time left, evaluations included; at least 1.
-
-    Args:
-        left_s: seconds left.
-        step_s: of a step.
-        evaluation_s: of an evaluation; one over all held-out examples follows the last step.
-        eval_steps: steps between evaluations; None for ten of them.
-    """
-    left_s -= evaluation_s
-    if eval_steps is None:
-        return max(1, int((left_s - 10 * evaluation_s) / step_s))
-    return max(1, int(left_s / (step_s + evaluation_s / eval_steps)))
-
-
-def with_intervals(config: PretrainConfig, *, step_s: float) -> PretrainConfig:
-    """Fill in how often to log, evaluate and save, once the number of steps is known."""
-    steps = filled(config.num_train_steps)
-    quarter_hour = max(1, round(900 / max(step_s, 1e-9)))
-    return config.replace(
-        logging_steps=config.logging_steps or max(1, steps // 50),
-        eval_steps=config.eval_steps or max(1, steps // 10),
-        save_steps=config.save_steps or max(1, min(steps // 5, quarter_hour)),
-    )
-
-
 def filled(value: T | None) -> T:
     """Return a setting that has been filled in by resolving."""
     assert value is not None
@@ -326,10 +242,3 @@ def _with_shape(config: PretrainConfig, bert_config: BertConfig) -> PretrainConf
         return config
     names = set(ModelSettings.__dataclass_fields__) & set(BertConfig.__dataclass_fields__)
     return config.replace(**{name: getattr(bert_config, name) for name in names})
-
-
-def expected_steps(config: PretrainConfig, step_s: float) -> int:
-    """Return the steps a run will make, as far as known before it starts."""
-    if config.num_train_steps is not None:
-        return config.num_train_steps
-    return max(1, math.floor(filled(config.max_train_seconds) / step_s))

@@ -26,7 +26,7 @@ from bert_scratch.pretraining.evaluation_history import (
     strange_first_loss,
 )
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
-from bert_scratch.pretraining.resolve import steps_that_fit, with_intervals
+from bert_scratch.pretraining.resolve import filled
 from bert_scratch.pretraining.result import PretrainResult, unused_time, write_result
 from bert_scratch.pretraining.resume import (
     check_same_store,
@@ -35,6 +35,7 @@ from bert_scratch.pretraining.resume import (
     progress_of,
 )
 from bert_scratch.pretraining.run_folder import PretrainRunFolder
+from bert_scratch.pretraining.run_length import fixed_length
 from bert_scratch.pretraining.show import FillIns
 from bert_scratch.training.all_reduce import AllReduce
 from bert_scratch.training.checkpoint import (
@@ -136,8 +137,8 @@ class Run:
 
     def go(self) -> PretrainResult:
         """Train to the end, evaluate and write the result."""
-        self._status("running", 0, "")
         try:
+            self._status("running", 0, "")
             with naming_killed_workers():
                 self._evaluate_if_due()
                 train(
@@ -240,31 +241,23 @@ class Run:
     def _fix_horizon(self, progress: Progress, step_s: float) -> Plan:
         """Turn the rest of the time budget into a fixed number of steps."""
         settings = self.ranks.from_first(
-            "horizon", lambda: self._with_horizon(progress, step_s).to_json()
+            "horizon", lambda: self._with_length(progress, step_s).to_json()
         )
         self.parts = self.parts.with_config(settings_from(settings))
         return self.parts.plan()
 
-    def _with_horizon(self, progress: Progress, step_s: float) -> PretrainConfig:
+    def _with_length(self, progress: Progress, step_s: float) -> PretrainConfig:
         config = self.parts.config
-        assert config.max_train_seconds is not None
-        steps = progress.step + steps_that_fit(
-            config.max_train_seconds - progress.elapsed_s,
+        config, lines = fixed_length(
+            config,
+            steps_made=progress.step,
+            left_s=filled(config.max_train_seconds) - progress.elapsed_s,
             step_s=step_s,
             evaluation_s=self.evaluation_s,
-            eval_steps=config.eval_steps,
         )
-        config = with_intervals(config.replace(num_train_steps=steps), step_s=step_s)
         self.folder.store_resolved(config)
-        self.display.line(
-            f"horizon    {steps:,} steps fit in {config.max_train_seconds:g} s at "
-            f"{step_s * 1e3:.1f} ms per step; the number is now fixed"
-        )
-        if (config.num_warmup_steps or 0) > steps:
-            self.display.line(
-                f"warning    --num-warmup-steps {config.num_warmup_steps:,} is more than these "
-                f"steps: the learning rate never reaches its peak"
-            )
+        for line in lines:
+            self.display.line(line)
         return config
 
     def _save(self, progress: Progress) -> None:

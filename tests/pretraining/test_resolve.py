@@ -14,16 +14,7 @@ from bert_scratch.config import BertConfig, InputError
 from bert_scratch.model import attention
 from bert_scratch.pretraining.corpus_facts import CorpusFacts
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
-from bert_scratch.pretraining.resolve import (
-    Resolved,
-    check_warmup,
-    expected_steps,
-    resolve,
-    resolve_length,
-    steps_that_fit,
-    why_not_packed,
-    with_intervals,
-)
+from bert_scratch.pretraining.resolve import Resolved, resolve, why_not_packed
 from bert_scratch.training.runtime import Runtime
 
 FACTS = CorpusFacts(
@@ -172,27 +163,6 @@ def test_shape_takes_vocabulary_and_pad_of_the_tokenizer() -> None:
     assert (shape.vocab_size, shape.pad_token_id) == (1000, 0)
 
 
-def test_without_a_limit_forty_passes_are_made() -> None:
-    config, reasons = resolve_length(
-        resolved(train_batch_size=8).config, num_examples=100, step_s=0.1
-    )
-    assert config.num_train_steps == 500
-    assert "40 passes" in reasons[0]
-    assert (config.logging_steps, config.eval_steps, config.save_steps) == (10, 50, 100)
-
-
-def test_time_limit_leaves_steps_and_intervals_open() -> None:
-    limited = resolved(max_train_seconds=100.0).config
-    config, _ = resolve_length(limited, num_examples=100, step_s=0.1)
-    assert config.num_train_steps is None and config.save_steps is None
-    assert config.num_warmup_steps == 80
-
-
-def test_checkpoints_are_a_quarter_of_an_hour_apart_at_most() -> None:
-    config = resolved(num_train_steps=100_000).config
-    assert with_intervals(config, step_s=1.0).save_steps == 900
-
-
 def test_settings_that_contradict_each_other_are_refused() -> None:
     for settings in ({"recipe": "google"}, {"adam_bias_correction": False}):
         with pytest.raises(InputError, match="--optimizer muon works only with"):
@@ -206,28 +176,6 @@ def test_share_of_the_decay_is_refused_with_a_schedule_that_has_none() -> None:
     for settings, schedule in (({}, "linear"), ({"recipe": "google"}, "google")):
         with pytest.raises(InputError, match=f"no effect with --lr-schedule {schedule}; leave"):
             resolved(lr_decay_share=0.5, **settings)
-
-
-def test_a_warm_up_longer_than_the_run_is_refused() -> None:
-    check_warmup(resolved(num_train_steps=10, num_warmup_steps=10).config, steps=10)
-    for settings, length in (
-        ({"num_train_steps": 10}, "the run's 10 steps"),
-        ({"max_train_seconds": 100.0}, "the 1,000 steps that fit"),
-        ({"train_batch_size": 8}, "the run's 500 steps"),
-    ):
-        given = resolved(**settings, num_warmup_steps=2000).config
-        config = resolve_length(given, num_examples=100, step_s=0.1)[0]
-        assert config.num_warmup_steps == 2000
-        with pytest.raises(InputError, match=f"--num-warmup-steps 2,000 is more than {length}"):
-            check_warmup(config, steps=expected_steps(config, 0.1), step_s=0.1)
-
-
-def test_steps_that_fit_leave_time_for_all_evaluations() -> None:
-    usual = steps_that_fit(111.0, step_s=0.5, evaluation_s=1.0, eval_steps=None)
-    assert usual == 200  # ten evaluations on the way and one at the end
-    often = steps_that_fit(101.0, step_s=0.5, evaluation_s=1.0, eval_steps=2)
-    assert often == 100  # 50 s of steps, 50 evaluations
-    assert steps_that_fit(-5.0, step_s=0.5, evaluation_s=1.0, eval_steps=2) == 1
 
 
 def test_given_steps_count_with_the_given_batch_and_length() -> None:
