@@ -42,8 +42,11 @@ NOBODY_READS_EXIT_CODE = 128 + 13
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `bert-scratch COMMAND ...` and return its exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller, as in `bert-scratch ... >&-`
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # neither closed nor a notebook's
+        if isinstance(stream, io.TextIOWrapper):  # not a notebook's
             # as all files are written; the locale's encoding may lack characters of the texts
             stream.reconfigure(encoding="utf-8")
     arguments = sys.argv[1:] if arguments is None else arguments

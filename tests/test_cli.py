@@ -483,6 +483,13 @@ def test_output_that_nobody_reads_ends_quietly(repository: Path) -> None:
         assert process.wait(timeout=60) == 141
 
 
+def test_a_closed_standard_output_is_no_error(repository: Path) -> None:
+    code = "import os, sys; os.close(1); os.execv(sys.executable, sys.argv[1:])"
+    command = [sys.executable, "-m", "bert_scratch", "prepare", "--help"]
+    process = start(repository, "-c", code, *command)
+    assert (*process.communicate(timeout=60), process.returncode) == ("", "", 0)
+
+
 @pytest.mark.parametrize("door", ["pretrain.py", "bert_scratch/__main__.py"])
 def test_stop_while_the_command_line_is_imported_exits_with_75(door: str, repository: Path) -> None:
     interrupted = f"""

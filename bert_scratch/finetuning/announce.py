@@ -28,7 +28,8 @@ def announce(parts: Parts) -> None:
     first = parts.train.examples[0]
     if isinstance(first, LabelledText):
         texts = " | ".join(repr(text[:_SHOWN]) for text in (first.text, first.text_pair) if text)
-        print(f"first      {texts}, label {first.label}")
+        label = first.label if isinstance(first.label, str) else ", ".join(first.label or ())
+        print(f"first      {texts}, label {label}")
     layers = counted(shape.num_hidden_layers, "layer")
     print(f"model      {config.model}: {layers}, width {shape.hidden_size}")
     trained = shape.trained_seq_length

@@ -139,18 +139,18 @@ class QuestionAnswering(Task[Question, Ranking]):
                     special=special,
                     labelled=labelled,
                 )
+        all_questions = counted(len(examples), "question")
+        length = f"--max-seq-length {self.settings.row_length}"
+        num_lost = len({row.example for row in rows if row.label == NOT_LEARNT})
         if num_cut:
-            print(
-                f"cut        {num_cut:,} of {counted(len(examples), 'question')} after "
-                f"{longest} tokens",
-                file=sys.stderr,
+            _say(f"cut        {num_cut:,} of {all_questions} after {longest} tokens")
+        if num_lost:
+            _say(
+                f"unlearnt   the answers of {num_lost:,} of {all_questions}: not in the passage, "
+                f"or longer than rows of {length} show"
             )
         if len(rows) > len(examples):
-            print(
-                f"windows    {counted(len(examples), 'question')} in {len(rows):,} rows of "
-                f"--max-seq-length {self.settings.row_length}",
-                file=sys.stderr,
-            )
+            _say(f"windows    {all_questions} in {len(rows):,} rows of {length}")
         return rows
 
     def _windows(
@@ -169,17 +169,20 @@ class QuestionAnswering(Task[Question, Ranking]):
         ids = np.array(passage.ids, dtype=np.int32)
         places = np.array(passage.offsets, dtype=np.int64).reshape(-1, 2)
         windows = list(windows_of([passage.ids], max_tokens=room, stride=stride))
-        answer = _answer_tokens(example, places) if labelled else None
+        first = len(question) + 2
+        labels: Sequence[list[int] | None] = [None] * len(windows)
+        if labelled:
+            labels = _labels(example, _answer_tokens(example, places), windows, first)
         rows: list[Row] = []
-        for window, is_best in zip(windows, _best_windows(windows, len(ids)), strict=True):
+        best = _best_windows(windows, len(ids))
+        for window, is_best, label in zip(windows, best, labels, strict=True):
             inside = slice(window.start, window.start + len(window.ids))
-            first = len(question) + 2
             rows.append(
                 WindowRow(
                     sequences=(token_sequence(question, ids[inside], special),),
                     example=number,
                     place=example.place,
-                    label=_label(example, answer, window, first) if labelled else None,
+                    label=label,
                     first=first,
                     places=places[inside],
                     is_best=is_best,
@@ -281,6 +284,10 @@ class QuestionAnswering(Task[Question, Ranking]):
         return {**values, "n_best": ranking}
 
 
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
 def _longest_answer(examples: Sequence[Question]) -> int:
     """Return the length that 99 % of answers fit in: an ideograph is 1 token, another word 1.5."""
     lengths = [
@@ -320,17 +327,22 @@ def _answer_tokens(example: Question, places: npt.NDArray[np.int64]) -> tuple[in
     return (first, last) if first <= last else None
 
 
-def _label(
-    example: Question, answer: tuple[int, int] | None, window: Window, first: int
-) -> list[int]:
-    """Return the positions of the answer's start and end, or [CLS] if the window lacks the answer.
+def _labels(
+    example: Question, answer: tuple[int, int] | None, windows: Sequence[Window], first: int
+) -> list[list[int]]:
+    """Return the positions of the answer's start and end in each window, [CLS] where it lacks it.
 
-    An answer that is not a span of the passage cannot be learnt from: -100.
+    An answer that is not a span of the passage, or that no window holds whole, cannot be learnt
+    from: -100 in all windows.
     """
     if answer is None:
-        return NOT_LEARNT if example.references else [0, 0]
-    start, end = answer[0] - window.start, answer[1] - window.start
-    return [first + start, first + end] if start >= 0 and end < len(window.ids) else [0, 0]
+        return [NOT_LEARNT if example.references else [0, 0]] * len(windows)
+    labels = []
+    for window in windows:
+        start, end = (token - window.start for token in answer)
+        is_whole = start >= 0 and end < len(window.ids)
+        labels.append([first + start, first + end] if is_whole else [0, 0])
+    return labels if any(map(any, labels)) else [NOT_LEARNT] * len(windows)
 
 
 def _candidates(row: WindowRow, scores: Tensor, *, number: int, longest: int) -> list[Candidate]:

@@ -136,6 +136,15 @@ def test_an_answer_that_is_not_in_the_passage_is_not_learnt_from(tmp_path, token
     torch.testing.assert_close(task.loss(logits, batch), expected)
 
 
+def test_an_answer_that_no_window_holds_whole_is_not_learnt_from(tmp_path, tokenizer, capsys):
+    long, short = said("a cake; the tart a pie the bun a bread"), said("a pie")
+    task, examples = task_of(tmp_path / "x", long, short, max_seq_length=16)
+    rows = task.encode(examples, tokenizer)
+    assert {tuple(row.label) for row in rows if row.example == 0} == {(-100, -100)}
+    assert {tuple(row.label) for row in rows if row.example == 1} > {(0, 0)}
+    assert "answers of 1 of 2 questions: not in the passage, or longer" in capsys.readouterr().err
+
+
 def test_answers_that_are_all_elsewhere_teach_nothing(tmp_path):
     lost = {"answers": [{"text": "a wedding", "answer_start": 3}]}
     with pytest.raises(InputError, match=r"no answer of 2 is found in its passage"):
