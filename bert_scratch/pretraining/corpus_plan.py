@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bert_scratch import durable
-from bert_scratch.config import InputError, flag_of
+from bert_scratch.config import InputError, counted, flag_of
 from bert_scratch.data.corpus import (
     Slice,
     Source,
@@ -158,6 +158,28 @@ def choose_eval_fraction(text: Text) -> float:
         if len(hashes) >= 2 * MIN_DOCUMENTS:
             fraction = max(fraction, share_above(hashes[MIN_DOCUMENTS - 1]))
     return fraction
+
+
+def check_enough_documents(text: Text) -> None:
+    """Refuse a corpus that has too few documents for two parts; reads up to the fourth.
+
+    Raises:
+        InputError: with their number.
+    """
+    hashes = (found for part in text.slices for found in read_hashes(part, text.rules))
+    number = sum(1 for _ in itertools.islice(hashes, 2 * MIN_DOCUMENTS))
+    if number < 2 * MIN_DOCUMENTS:
+        raise too_few_documents(text, counted(number, "document"))
+
+
+def too_few_documents(text: Text, found: str) -> InputError:
+    """Return the error for a corpus that cannot be split in two; `found` says what it has."""
+    rules = ", ".join(sorted({source.documents for source in text.sources}))
+    return InputError(
+        f"--corpus: found {found} (documents by {rules}), but two are held out and two are learned "
+        f"from: at least {2 * MIN_DOCUMENTS} are needed; give more text, or say what a document is "
+        f"with --documents"
+    )
 
 
 def check_not_copies(text: Text) -> None:

@@ -62,6 +62,7 @@ def learn_tokenizer(settings: CorpusSettings, text: Text) -> tuple[Tokenizer, di
             text_bytes=text.num_bytes if text.num_bytes > MAX_TRAINING_BYTES else 0,
         )
     except InputError as error:
+        corpus_plan.check_enough_documents(text)
         corpus_plan.check_not_copies(text)
         share = f"--eval-fraction {text.rules.eval_fraction:.4g}"
         raise InputError(

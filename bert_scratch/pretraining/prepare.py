@@ -271,13 +271,8 @@ def _check_split(text: Text, records: Sequence[dict[str, Any]]) -> None:
     total = train + held_out
     sentences = sum(r[split]["sentences"] for r in records for split in ("train", "eval"))
     if total < 2 * corpus_plan.MIN_DOCUMENTS:
-        rules = ", ".join(sorted({source.documents for source in text.sources}))
-        raise InputError(
-            f"--corpus: found {counted(total, 'document')} with {counted(sentences, 'sentence')} "
-            f"(documents by {rules}), "
-            f"but two are held out and two are learned from: at least 4 are needed; give more "
-            f"text, or say what a document is with --documents"
-        )
+        found = f"{counted(total, 'document')} with {counted(sentences, 'sentence')}"
+        raise corpus_plan.too_few_documents(text, found)
     smallest = heapq.nsmallest(2, (h for record in records for h in record["smallest_hashes"]))
     corpus_plan.check_not_copies(text)
     if smallest[0] == smallest[-1]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from bert_scratch import durable
 from bert_scratch.config import INPUT_ERROR_EXIT_CODE, InputError, flag_of
 from bert_scratch.data.corpus_files import check_output_apart
+from bert_scratch.data.store import TokenStore
 from bert_scratch.model.devices import resolve_device, resolve_dtype
 from bert_scratch.pretraining.announce import announce, announce_dry_run
 from bert_scratch.pretraining.assemble import Parts, assemble
@@ -30,9 +31,11 @@ from bert_scratch.pretraining.run_corpus import (
     default_output_dir,
     prepared_corpus,
     with_built_in_corpus,
+    with_own_model,
 )
 from bert_scratch.pretraining.run_folder import PretrainRunFolder
 from bert_scratch.pretraining.run_length import check_warmup
+from bert_scratch.pretraining.starting_model import check_initial_model
 from bert_scratch.pretraining.together import ending_together, ranks_of_run
 from bert_scratch.training.all_reduce import open_all_reduce
 from bert_scratch.training.distributed import Ranks
@@ -129,9 +132,10 @@ def _prepare_first_step(
         _check_initial_weights(asked)
         if asked.num_train_steps is not None:  # before the corpus is prepared
             check_warmup(asked, steps=asked.num_train_steps)
+        check_initial_model(asked)
         check_word_vectors_exist(asked)
         check_output_apart(asked.corpus, folder.path)
-    parts = assemble(stored or asked, prepared_corpus(asked, folder), ranks)
+    parts = _assembled(folder, stored or asked, prepared_corpus(asked, folder), ranks)
     if stored is not None:
         return parts.with_config(with_run_settings(parts.config, asked))
     parts, trial = fix_length_and_step(parts, folder, may_halve=asked.micro_batch_size is None)
@@ -145,6 +149,15 @@ def _prepare_first_step(
     parts.tokenizer.save_pretrained(folder.tokenizer)
     folder.store(asked, parts.config)  # last: from here on the run can be resumed
     return parts
+
+
+def _assembled(
+    folder: PretrainRunFolder, basis: PretrainConfig, store: TokenStore, ranks: Ranks
+) -> Parts:
+    """Build the parts, also if --init-checkpoint is gone since the run began."""
+    parts = assemble(with_own_model(basis, folder), store, ranks)
+    began_with = {"init_checkpoint": basis.init_checkpoint, "add_tokens": basis.add_tokens}
+    return parts.with_config(parts.config.replace(**began_with))
 
 
 def _check_machine(asked: PretrainConfig) -> None:
@@ -186,7 +199,7 @@ def _run_as_other_rank(
     settings = ranks.wait_for("settings")
     if settings == _NOTHING:
         return None
-    parts = assemble(settings_from(settings), store, ranks)
+    parts = _assembled(folder, settings_from(settings), store, ranks)
     return _run(replace(parts, word_vectors=None), folder)  # it gets the first rank's weights
 
 

@@ -63,7 +63,7 @@ def check_corpus_unchanged(asked: PretrainConfig, folder: PretrainRunFolder) -> 
     """
     if asked.data is not None or not (folder.corpus / MANIFEST).exists():
         return
-    changes = check_same_corpus(folder.corpus, corpus_settings(asked))
+    changes = check_same_corpus(folder.corpus, corpus_settings(asked, folder))
     if changes:
         raise run_differs(folder, "another corpus", changes)
 

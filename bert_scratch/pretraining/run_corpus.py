@@ -9,6 +9,7 @@ from bert_scratch.data.store import TokenStore
 from bert_scratch.model.weight_files import find_folder
 from bert_scratch.pretraining.prepare import prepare
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
+from bert_scratch.pretraining.resolve import filled
 from bert_scratch.pretraining.run_folder import PretrainRunFolder
 
 BUILT_IN: dict[str, str | int | float] = {
@@ -50,12 +51,27 @@ def prepared_corpus(asked: PretrainConfig, folder: PretrainRunFolder) -> TokenSt
     """Return the corpus of --data, or prepare that of --corpus in the run's folder."""
     if asked.data is not None:
         return TokenStore(Path(asked.data))
-    return prepare(corpus_settings(asked), folder.corpus)
+    return prepare(corpus_settings(asked, folder), folder.corpus)
 
 
-def corpus_settings(asked: PretrainConfig) -> PretrainConfig:
+def corpus_settings(asked: PretrainConfig, folder: PretrainRunFolder) -> PretrainConfig:
     """Return the settings with the tokenizer of --init-checkpoint."""
     if asked.init_checkpoint is None:
         return asked
-    tokenizer = str(find_folder(asked.init_checkpoint))
-    return asked.replace(init_checkpoint=None, tokenizer=tokenizer)
+    settings = with_own_model(asked, folder)
+    tokenizer = str(find_folder(filled(settings.init_checkpoint)))
+    return settings.replace(init_checkpoint=None, tokenizer=tokenizer)
+
+
+def with_own_model(config: PretrainConfig, folder: PretrainRunFolder) -> PretrainConfig:
+    """Return the settings with the run's newest model for an --init-checkpoint that is gone.
+
+    A run that has begun needs no more of it than shape and vocabulary. Its own models have both,
+    words of --add-tokens included.
+    """
+    if config.init_checkpoint is None or Path(config.init_checkpoint).is_dir():
+        return config
+    model = folder.newest_model()
+    if model is None:
+        return config
+    return config.replace(init_checkpoint=str(model), add_tokens=())

@@ -103,6 +103,26 @@ def stored_model(
     )
 
 
+def check_initial_model(config: PretrainConfig) -> None:
+    """Read --init-checkpoint once, if given, before a long preparation of the corpus.
+
+    Raises:
+        InputError: if it is not a BERT, its weights cannot be read, or it has fewer rows than its
+            tokenizer has tokens.
+    """
+    if config.init_checkpoint is None:
+        return
+    folder = find_folder(config.init_checkpoint)
+    model = BertForPreTraining.from_pretrained(folder, new_head=True)
+    if not config.add_tokens and has_tokenizer(folder):
+        tokens = vocab_size_of(load_tokenizer(folder))
+        if model.config.vocab_size < tokens:
+            raise InputError(
+                f"--init-checkpoint {folder} has {model.config.vocab_size} word embeddings, but "
+                f"its own tokenizer has {tokens} tokens; give it the tokenizer it was trained with"
+            )
+
+
 def _trained_seq_length(config: PretrainConfig, shape: BertConfig) -> int | None:
     """Return the longest row length that the model will have been trained on, if known."""
     if config.init_checkpoint is None:

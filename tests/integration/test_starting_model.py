@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bert_scratch.config import InputError
+from bert_scratch.config import BertConfig, InputError
 from bert_scratch.data.wordpiece import load_tokenizer
 from bert_scratch.model.folder import read_config
 from bert_scratch.model.heads import BertForPreTraining
@@ -88,6 +88,42 @@ def test_added_words_are_learned_and_a_stopped_run_ends_with_the_same_bits(
     words.write_text("".join(f"{word}\n" for word in [*new, "another"]))
     with pytest.raises(InputError, match=r"another corpus:\n.*tokenizer"):
         pretrain(second("through"))
+
+
+def test_a_begun_run_does_not_need_the_model_it_started_from(
+    settings: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretrain(settings("first", vocab_size=70))
+    start = tmp_path / "start"
+    shutil.copytree(tmp_path / "first" / "model", start)
+
+    def second(name: str) -> PretrainConfig:
+        shape = dict.fromkeys(SHAPE)
+        return settings(name, **shape, init_checkpoint=str(start), add_tokens=["kitchen"])
+
+    pretrain(second("through"))
+    stopped_at(6, second("stopped"), monkeypatch)
+    shutil.rmtree(start)
+    pretrain(second("stopped"))
+    assert bits(tmp_path / "through") == bits(tmp_path / "stopped")
+    assert f"those of {start}" in (tmp_path / "stopped" / "model" / "README.md").read_text()
+    longer = second("stopped").replace(extend=True, num_train_steps=14)
+    assert pretrain(longer) is not None
+    with pytest.raises(InputError, match="no such folder"):
+        pretrain(second("another"))
+
+
+def test_a_model_that_cannot_be_read_is_refused_before_the_corpus_is_prepared(
+    settings: Make, tmp_path: Path
+) -> None:
+    start = tmp_path / "start"
+    BertForPreTraining(BertConfig.preset("tiny", vocab_size=12)).save_pretrained(start)
+    (start / "model.safetensors").rename(start / "pytorch_model.bin")
+    (start / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\n")
+    asked = settings("second", **dict.fromkeys(SHAPE), init_checkpoint=str(start))
+    with pytest.raises(InputError, match=r"only as pytorch_model\.bin"):
+        pretrain(asked)
+    assert not (tmp_path / "second" / "corpus").exists()
 
 
 def test_word_vectors_are_covered_and_other_ones_refused(

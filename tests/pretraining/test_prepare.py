@@ -684,6 +684,15 @@ def test_too_little_text_is_refused(text: str, tmp_path: Path) -> None:
         prepare(settings_for(path), tmp_path / "out")
 
 
+def test_a_single_document_that_is_held_out_is_told_to_be_too_few(tmp_path: Path) -> None:
+    path = tmp_path / "short.txt"
+    path.write_text("All of this is held out. Nothing is left.\n", encoding="utf-8")
+    with pytest.raises(
+        InputError, match=r"found 1 document \(documents by blank-lines\), .* at least 4"
+    ):
+        prepare(settings_for(path, eval_fraction=0.999_999), tmp_path / "store")
+
+
 def test_one_long_document_is_held_out_in_sections(tmp_path: Path) -> None:
     draw = random.Random(0)
     lines = [f"{' '.join(draw.choices(WORDS, k=12))} {i}." for i in range(2500)]

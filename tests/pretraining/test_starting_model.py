@@ -11,13 +11,14 @@ import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 
-from bert_scratch.config import BertConfig
+from bert_scratch.config import BertConfig, InputError
 from bert_scratch.data.shard import write_shard
 from bert_scratch.data.store import TokenStore, write_manifest
 from bert_scratch.inference.word_embeddings import InitialEmbeddings
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.starting_model import (
+    check_initial_model,
     drawn_model,
     with_new_rows,
     word_vectors_of,
@@ -50,6 +51,16 @@ def test_new_rows_are_means_and_nothing_else_changes() -> None:
     torch.testing.assert_close(new[..., :12], old)
     torch.testing.assert_close(new[..., 12], old[..., 6:8].mean(dim=-1))
     torch.testing.assert_close(new[..., 13], old[..., 8])
+
+
+def test_a_model_with_fewer_rows_than_its_own_tokenizer_is_refused(tmp_path: Path) -> None:
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh"]
+    model().save_pretrained(tmp_path)
+    (tmp_path / "vocab.txt").write_text("\n".join(tokens[: SHAPE.vocab_size]) + "\n")
+    check_initial_model(PretrainConfig(init_checkpoint=str(tmp_path)))
+    (tmp_path / "vocab.txt").write_text("\n".join(tokens) + "\n")
+    with pytest.raises(InputError, match="has 12 word embeddings, but its own tokenizer has 13"):
+        check_initial_model(PretrainConfig(init_checkpoint=str(tmp_path)))
 
 
 def test_spare_rows_behind_the_vocabulary_are_used_first() -> None:
