@@ -31,14 +31,31 @@ def make_place_for(file: Path, *, flag: str = "--output", source: str | None = N
     Raises:
         InputError: if it is a folder or the input, or its folder cannot be created or written to.
     """
-    if source is not None and file.is_file() and file.resolve() == Path(source).resolve():
-        raise InputError(
-            f"{flag} {file}: is the file of --input, which would be overwritten; name another file"
-        )
+    if source is not None:
+        refuse_input(file, source, flag=flag, source_flag="--input")
     if file.is_dir():
         raise InputError(f"{flag} {file}: is a folder; name a file in it")
     if not is_stream(file):
         _make_writable(file.parent, f"{flag} {file}")
+
+
+def refuse_input(file: Path, source: str, *, flag: str, source_flag: str) -> None:
+    """Refuse to write over a file that the command reads.
+
+    Args:
+        file: the file that will be written.
+        source: what is read.
+        flag: the flag that named the file.
+        source_flag: the flag that named what is read.
+
+    Raises:
+        InputError: if they are the same file.
+    """
+    if file.is_file() and file.resolve() == Path(source).resolve():
+        raise InputError(
+            f"{flag} {file}: is the file of {source_flag}, which would be overwritten; name "
+            f"another file"
+        )
 
 
 def _make_writable(folder: Path, named: str) -> None:

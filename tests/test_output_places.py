@@ -24,6 +24,30 @@ def test_the_input_is_no_place_to_write_to_by_any_path(tmp_path: Path) -> None:
     make_place_for(source, source="-")
 
 
+@pytest.mark.parametrize(
+    ("command", "flag"),
+    [
+        ("corpus-report", "--corpus"),
+        ("mlm-report", "--text"),
+        ("probe", "--train-file"),
+        ("probe", "--eval-file"),
+    ],
+)
+def test_pages_leave_the_file_that_they_are_about_as_it_is(
+    command: str, flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    file, other = tmp_path / "a.txt", str(tmp_path / "b.txt")
+    file.write_text("a film\n")
+    needed = {"mlm-report": ["--model", other]}
+    needed["probe"] = ["--model", other, "--train-file", other]
+    flags = [*needed.get(command, []), flag, str(file), "--output-html", str(file)]
+    assert cli.main([command, *flags]) == 2
+    error = capsys.readouterr().err
+    assert f"--output-html {file}: is the file of {flag}, which would be overwritten" in error
+    assert file.read_text() == "a film\n"
+
+
 @pytest.mark.parametrize("command", ["predict", "embed", "word-vectors"])
 def test_commands_that_read_and_write_a_file_leave_it_as_it_is(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

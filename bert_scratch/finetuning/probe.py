@@ -140,7 +140,7 @@ def probe(config: ProbeConfig, progress: ReportProgress = lambda _done: None) ->
         belongs to the first word.
     """
     train, test = _read(config)
-    model, tokenizer = config.load(BertModel)
+    model, tokenizer = config.load_encoder()
     states = np.concatenate([_states(model, tokenizer, part, progress) for part in (train, test)])
     labels = np.array(train.labels + test.labels)
     control = control_labels(train.types + test.types, train.labels, seed=config.seed)

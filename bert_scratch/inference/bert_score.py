@@ -192,7 +192,7 @@ def run_bert_score(config: BertScoreConfig) -> None:
         InputError: if the model cannot be loaded, or a pair cannot be used.
     """
     pairs = list(config.given())
-    model, tokenizer = config.load(BertModel)
+    model, tokenizer = config.load_encoder()
     candidates, references = map(list, zip(*pairs, strict=True))
     scores = bert_score(
         model, tokenizer, candidates, references, layer=config.layer, idf=config.idf

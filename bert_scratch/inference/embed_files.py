@@ -14,7 +14,6 @@ from bert_scratch.inference.inputs import ModelOptions
 from bert_scratch.inference.texts import read_texts
 from bert_scratch.inference.vector_files import VECTOR_WRITERS, open_writer
 from bert_scratch.inference.whitening import Whitening
-from bert_scratch.model.encoder import BertModel
 from bert_scratch.output_places import make_place_for
 
 
@@ -39,6 +38,8 @@ class EmbedConfig(ModelOptions, EmbedOptions):
         EmbedOptions.__post_init__(self)
         if self.whitening is not None and self.unit != "text":
             raise InputError("--whitening is for vectors of texts; leave out --unit")
+        if self.whitening is not None:
+            self.check_one_vector()  # a whitening is of one layer, or of one combination of them
         suffix = Path(self.output).suffix
         if suffix not in VECTOR_WRITERS:
             known = ", ".join(VECTOR_WRITERS)
@@ -58,7 +59,7 @@ def run_embed(config: EmbedConfig) -> None:
     """
     output = Path(config.output)
     make_place_for(output, source=config.input)
-    model, tokenizer = config.load(BertModel)
+    model, tokenizer = config.load_encoder()
     whitening = None if config.whitening is None else Whitening.load(config.whitening)
     texts = read_texts(config.input)
     num_texts = num_cut = 0

@@ -21,6 +21,7 @@ from bert_scratch.data.wordpiece import check_vocabulary_fits, load_tokenizer, s
 from bert_scratch.inference.int8 import with_int8_products
 from bert_scratch.model.compute_settings import ComputeSettings
 from bert_scratch.model.devices import DTYPES, take_device
+from bert_scratch.model.encoder import BertModel
 from bert_scratch.model.folder import load_pretrained
 from bert_scratch.model.heads import BertForMaskedLM, BertForPreTraining, PreTrainingOutput
 from bert_scratch.model.pretrained_model import PretrainedModel
@@ -55,8 +56,12 @@ class ModelOptions(ComputeSettings):
         ComputeSettings.__post_init__(self)
         check_choice("--dtype", self.dtype, (*DTYPES, INT8))
 
-    def load(self, cls: type[Model]) -> tuple[Model, Tokenizer]:
+    def load(self, cls: type[Model], **keywords: bool) -> tuple[Model, Tokenizer]:
         """Return the model, in evaluation mode on its device, and its tokenizer.
+
+        Args:
+            cls: the class to load it as.
+            keywords: of that class.
 
         Raises:
             InputError: if either cannot be loaded, there is no such device, or it has no int8.
@@ -64,10 +69,18 @@ class ModelOptions(ComputeSettings):
         device = take_device(self)
         if self.dtype == INT8 and device.type != "cpu":
             raise InputError(f"--dtype int8 is for a CPU; with --device {device} use bfloat16")
-        model, tokenizer = load_with_tokenizer(cls, self.model)
+        model, tokenizer = load_with_tokenizer(cls, self.model, **keywords)
         if self.dtype == INT8:
             return with_int8_products(model.float().eval()), tokenizer
         return model.to(device, DTYPES[self.dtype]).eval(), tokenizer
+
+    def load_encoder(self) -> tuple[BertModel, Tokenizer]:
+        """Return what `load` does of an encoder without its pooler, which not every folder has.
+
+        Raises:
+            InputError: as `load`.
+        """
+        return self.load(BertModel, add_pooling_layer=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,14 +196,22 @@ def answering(model: PretrainedModel) -> Iterator[torch.device]:
         model.train(was_training)
 
 
-def load_with_tokenizer(cls: type[Model], folder_or_hub_id: str) -> tuple[Model, Tokenizer]:
+def load_with_tokenizer(
+    cls: type[Model], folder_or_hub_id: str, **keywords: bool
+) -> tuple[Model, Tokenizer]:
     """Load a model and the tokenizer in its folder.
+
+    Args:
+        cls: the class to load it as.
+        folder_or_hub_id: as in `load_pretrained`.
+        keywords: of that class.
 
     Raises:
         InputError: if either cannot be loaded, or they do not belong together.
     """
     folder = find_folder(folder_or_hub_id)
-    model, tokenizer = load_pretrained(cls, folder), load_tokenizer(folder)
+    model = load_pretrained(cls, folder, **keywords)
+    tokenizer = load_tokenizer(folder)
     check_vocabulary_fits(tokenizer, model.config.vocab_size, model=str(folder_or_hub_id))
     return model, tokenizer
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from tokenizers import Tokenizer
 
-from bert_scratch.config import InputError
+from bert_scratch.config import BertConfig, InputError
 from bert_scratch.data.wordpiece import special_ids
 from bert_scratch.inference.inputs import (
     ModelOptions,
@@ -63,6 +63,11 @@ def next_sentence(
     return next_sentences(model, tokenizer, [(a, b)])[0]
 
 
+def has_learned_next_sentence(config: BertConfig) -> bool:
+    """Tell whether a pair head was trained on whether B follows A, or may have been."""
+    return config.pair_task in (None, "nsp")
+
+
 def next_sentences(
     model: BertForNextSentencePrediction | BertForPreTraining,
     tokenizer: Tokenizer,
@@ -79,7 +84,7 @@ def next_sentences(
         InputError: if a pair is longer than the model takes, or the model was trained for another
             pair task or none.
     """
-    if model.config.pair_task not in (None, "nsp"):
+    if not has_learned_next_sentence(model.config):
         raise InputError(
             f"the model was trained with --pair-task {model.config.pair_task}: its pair head has "
             f"not learned whether B follows A; use a model trained with nsp"

@@ -27,7 +27,7 @@ from bert_scratch.inference.estimate import Estimate, proportion
 from bert_scratch.inference.inputs import batches
 from bert_scratch.inference.linear_probe import probe_layers
 from bert_scratch.inference.masked_words import HiddenWords, restored_by_model
-from bert_scratch.inference.next_sentence import next_sentences
+from bert_scratch.inference.next_sentence import has_learned_next_sentence, next_sentences
 from bert_scratch.inference.score_questions import Contestant, Questions
 from bert_scratch.inference.sentence_pairs import SentencePairs, nearer_than_others
 from bert_scratch.inference.text_sample import TextSample
@@ -100,7 +100,9 @@ def ask(
     if "mlm_head" in heads:
         counted = _bits(model, tokenizer, questions, progress)
         restored = _restored(model, tokenizer, questions.hidden, progress)
-    if "nsp_head" in heads and contestant.config.type_vocab_size > 1 and questions.pairs:
+    config = contestant.config
+    can_tell = config.type_vocab_size > 1 and has_learned_next_sentence(config)
+    if "nsp_head" in heads and can_tell and questions.pairs:
         follows = _follows(model, tokenizer, questions.pairs, progress)
     pieces_per_word, unknown_words = _pieces(tokenizer, questions.sample.sentences)
     return ModelScore(

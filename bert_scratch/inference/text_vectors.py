@@ -9,7 +9,6 @@ from bert_scratch.inference.embed import EmbedOptions, VectorOptions, embeddings
 from bert_scratch.inference.inputs import ModelOptions
 from bert_scratch.inference.pooling import Vectors
 from bert_scratch.inference.whitening import Whitening
-from bert_scratch.model.encoder import BertModel
 
 Embed = Callable[[Iterable[str]], Iterator[Vectors]]
 
@@ -37,7 +36,7 @@ class TextVectorOptions(ModelOptions, VectorOptions):
         Raises:
             InputError: if the model or the whitening cannot be loaded.
         """
-        model, tokenizer = self.load(BertModel)
+        model, tokenizer = self.load_encoder()
         whitening = None if self.whitening is None else Whitening.load(self.whitening)
         options = EmbedOptions(
             pooling=self.pooling,

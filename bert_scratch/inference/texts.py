@@ -206,12 +206,13 @@ def _refuse_table(source: str, flag: str) -> None:
 def _lines(source: str, flag: str) -> Iterator[tuple[str, str]]:
     """Yield each line with its name for errors."""
     if source == STANDARD_INPUT:
-        try:
-            for number, line in enumerate(sys.stdin, start=1):
-                place = f"{flag} -, line {number}"
-                yield place, _whole(line.removeprefix(_BYTE_ORDER_MARK), place)
-        except UnicodeDecodeError as error:
-            raise InputError(f"{flag} -: standard input is not UTF-8 text") from error
+        if sys.stdin is None:
+            raise InputError(f"{flag} -: there is no standard input, it is closed")
+        # Bytes, so that encoding and line ends are those of a file, whatever the locale.
+        stream = getattr(sys.stdin, "buffer", None)
+        for number, line in enumerate(sys.stdin if stream is None else stream, start=1):
+            place = f"{flag} -, line {number}"
+            yield place, _decoded(line, place)
         return
     file = Path(source)
     if not file.exists() or file.is_dir():
@@ -225,7 +226,9 @@ def _lines(source: str, flag: str) -> Iterator[tuple[str, str]]:
         raise InputError(f"{flag} {source}: cannot be read: {error}") from error
 
 
-def _decoded(raw: bytes, place: str) -> str:
+def _decoded(raw: bytes | str, place: str) -> str:
+    if isinstance(raw, str):  # of a stream that a program put in the place of standard input
+        return _whole(raw.removeprefix(_BYTE_ORDER_MARK), place)
     try:
         return raw.decode("utf-8").removeprefix(_BYTE_ORDER_MARK)
     except UnicodeDecodeError as error:

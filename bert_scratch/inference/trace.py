@@ -16,6 +16,7 @@ from torch import Tensor
 from bert_scratch.data.wordpiece import special_ids
 from bert_scratch.inference.embed import encoder_of
 from bert_scratch.inference.inputs import EncodedText, answering, encode_pair
+from bert_scratch.inference.next_sentence import has_learned_next_sentence
 from bert_scratch.inference.surgery import SITES, Site, recorded
 from bert_scratch.inference.whole_model import WholeModel
 from bert_scratch.model.encoder import BertModel
@@ -76,7 +77,8 @@ def trace(model: WholeModel, tokenizer: Tokenizer, a: str, b: str | None = None)
             steps += _layer(layer, found, encoder.config.hidden_act)
         if not isinstance(model, BertModel) and masks:
             steps += _masked_words(model, output.last_hidden_state[0, masks])
-        if isinstance(model, BertForPreTraining) and b is not None:
+        has_learned = has_learned_next_sentence(model.config)
+        if isinstance(model, BertForPreTraining) and b is not None and has_learned:
             steps += _next_sentence(model, output.pooler_output[0])
     return Trace(
         tokens=[tokenizer.id_to_token(token) or "" for token in encoded.ids],

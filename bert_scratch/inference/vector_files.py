@@ -176,7 +176,13 @@ def read_vectors(path: str) -> Read:
         InputError: naming the file, if it cannot be read or holds anything else.
     """
     if not Path(path).is_file():
-        raise InputError(f"--input {path}: does not exist")
+        reason = "is a folder" if Path(path).is_dir() else "does not exist"
+        raise InputError(f"--input {path}: {reason}; give a file of vectors that embed wrote")
+    if Path(path).suffix not in _READERS:
+        raise InputError(
+            f"--input {path}: is no file of vectors by its name; give one that embed wrote, which "
+            f"ends in one of {', '.join(_READERS)}"
+        )
     size = None
     try:
         for vectors, texts in _READERS[Path(path).suffix](Path(path)):

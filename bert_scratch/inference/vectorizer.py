@@ -12,7 +12,6 @@ from bert_scratch.extras import import_extra
 from bert_scratch.inference.embed import EmbedOptions, embeddings
 from bert_scratch.inference.inputs import ModelOptions
 from bert_scratch.inference.pooling import Vectors
-from bert_scratch.model.encoder import BertModel
 
 import_extra("sklearn", "BertVectorizer", "sklearn")
 
@@ -51,7 +50,7 @@ class BertVectorizer(
         dtype: float32, bfloat16, float16 or int8.
 
     Attributes:
-        model_: the loaded `BertModel`.
+        model_: the loaded `BertModel`, without its pooler.
         tokenizer_: its tokenizer.
     """
 
@@ -88,7 +87,7 @@ class BertVectorizer(
         """
         _checked(X)
         options = ModelOptions(model=self.model, device=self.device, dtype=self.dtype)
-        self.model_, self.tokenizer_ = options.load(BertModel)
+        self.model_, self.tokenizer_ = options.load_encoder()
         self._n_features_out = self._vectors([""]).shape[1]
         return self
 

@@ -26,7 +26,6 @@ from bert_scratch.inference.embed import EmbedOptions, ReadingOptions, embedding
 from bert_scratch.inference.inputs import ModelOptions, text_batches
 from bert_scratch.inference.pooling import Vectors, group_pieces
 from bert_scratch.inference.texts import read_texts
-from bert_scratch.model.encoder import BertModel
 from bert_scratch.output_places import make_place_for
 
 _TEXTS_AT_ONCE = 1024
@@ -166,8 +165,8 @@ class WordVectorsConfig(ModelOptions, ReadingOptions):
         ReadingOptions.__post_init__(self)
         self.check_one_vector()
         check_range("--min-count", self.min_count, at_least=1)
-        if self.input == STANDARD_INPUT:
-            raise InputError("--input must be a file: it is read twice")
+        if self.input == STANDARD_INPUT or Path(self.input).is_fifo():
+            raise InputError(f"--input {self.input}: must be a file, not a pipe: it is read twice")
 
 
 def run_word_vectors(config: WordVectorsConfig) -> None:
@@ -177,7 +176,7 @@ def run_word_vectors(config: WordVectorsConfig) -> None:
         InputError: if the model or the texts cannot be used.
     """
     make_place_for(Path(config.output), source=config.input)
-    model, tokenizer = config.load(BertModel)
+    model, tokenizer = config.load_encoder()
     passes = iter(("counting words", "averaging"))
 
     def read() -> Iterable[str]:

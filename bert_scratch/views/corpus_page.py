@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from bert_scratch import durable
-from bert_scratch.output_places import make_place_for
+from bert_scratch.output_places import make_place_for, refuse_input
 from bert_scratch.pretraining.corpus_report import CorpusReport, CorpusReportConfig, corpus_report
 from bert_scratch.pretraining.corpus_statistics import Bin, Lengths
 from bert_scratch.pretraining.repeats import RepeatReport
@@ -27,6 +27,8 @@ def run_corpus_report(config: CorpusReportConfig) -> None:
     place = None if config.output_html is None else Path(config.output_html)
     if place is not None:
         plots.check_installed()
+        for source in config.corpus:
+            refuse_input(place, source, flag="--output-html", source_flag="--corpus")
         make_place_for(place, flag="--output-html")
     report = corpus_report(config)
     print(json.dumps(report.to_dict(), indent=2) if config.json else screen(report))

@@ -33,6 +33,7 @@ from bert_scratch.inference.lens import (
     nearest_words,
 )
 from bert_scratch.inference.masked_rows import MaskedRows, hide_each_token
+from bert_scratch.inference.next_sentence import has_learned_next_sentence
 from bert_scratch.inference.whole_model import WholeModel
 from bert_scratch.model.encoder import BertModel
 from bert_scratch.model.heads import BertForPreTraining
@@ -94,7 +95,8 @@ def explanation(
     }
     if not isinstance(model, BertModel):
         found |= _predictions(model, tokenizer, names, a, b, states, num_steps)
-    if b is not None and isinstance(model, BertForPreTraining):
+    has_learned = has_learned_next_sentence(config)
+    if b is not None and isinstance(model, BertForPreTraining) and has_learned:
         with answering(model) as device:
             pooled = model.bert(ids.to(device), types.to(device)).pooler_output
             found["is_next"] = float(torch.softmax(model.nsp_head(pooled)[0].float(), dim=-1)[0])

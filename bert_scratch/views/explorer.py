@@ -15,7 +15,7 @@ from bert_scratch.config import InputError
 from bert_scratch.data.encoding import encode_texts
 from bert_scratch.inference.embed import embed
 from bert_scratch.inference.inputs import MASK
-from bert_scratch.inference.next_sentence import next_sentences
+from bert_scratch.inference.next_sentence import has_learned_next_sentence, next_sentences
 from bert_scratch.inference.whole_model import WholeModel
 from bert_scratch.inference.whole_words import word_spans
 from bert_scratch.model.heads import BertForPreTraining
@@ -225,7 +225,7 @@ def check_same_words(models: Sequence[NamedModel]) -> None:
 
 def _follows(named: NamedModel, text: str, pair: str) -> list[float] | None:
     model = named.model
-    if not isinstance(model, BertForPreTraining) or model.config.pair_task not in (None, "nsp"):
+    if not isinstance(model, BertForPreTraining) or not has_learned_next_sentence(model.config):
         return None
     verdicts = next_sentences(model, named.tokenizer, [(text, pair), (pair, text)])
     return [verdict.is_next for verdict in verdicts]

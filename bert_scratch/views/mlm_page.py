@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from bert_scratch import durable
 from bert_scratch.inference.mlm_report import Group, MlmReport, MlmReportConfig, mlm_report
-from bert_scratch.output_places import make_place_for
+from bert_scratch.output_places import make_place_for, refuse_input
 from bert_scratch.views import plots
 from bert_scratch.views.page import figure, page, section, table
 
@@ -29,6 +29,7 @@ def run_mlm_report(config: MlmReportConfig) -> None:
     place = None if config.output_html is None else Path(config.output_html)
     if place is not None:
         plots.check_installed()
+        refuse_input(place, config.text, flag="--output-html", source_flag="--text")
         make_place_for(place, flag="--output-html")
     with tqdm(unit=" sentences", leave=False, disable=not sys.stderr.isatty()) as bar:
 

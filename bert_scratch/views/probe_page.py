@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from bert_scratch import durable
 from bert_scratch.finetuning.probe import ProbeConfig, ProbeReport, probe
-from bert_scratch.output_places import make_place_for
+from bert_scratch.output_places import make_place_for, refuse_input
 from bert_scratch.views import plots
 from bert_scratch.views.page import figure, page, section, table
 
@@ -27,6 +27,9 @@ def run_probe(config: ProbeConfig) -> None:
     place = None if config.output_html is None else Path(config.output_html)
     if place is not None:
         plots.check_installed()
+        refuse_input(place, config.train_file, flag="--output-html", source_flag="--train-file")
+        if config.eval_file is not None:
+            refuse_input(place, config.eval_file, flag="--output-html", source_flag="--eval-file")
         make_place_for(place, flag="--output-html")
     with tqdm(unit=" texts", leave=False, disable=not sys.stderr.isatty()) as bar:
         report = probe(config, bar.update)

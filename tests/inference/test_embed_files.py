@@ -12,7 +12,8 @@ import pytest
 from tokenizers import Tokenizer
 
 from bert_scratch import cli, embed
-from bert_scratch.model.heads import BertForPreTraining
+from bert_scratch.data.wordpiece import TokenizerFolder
+from bert_scratch.model.heads import BertForMaskedLM, BertForPreTraining
 
 LINES = ["the cat sees a dog.", "", "an unbelievable garden", "北京 x y z"]
 
@@ -43,6 +44,17 @@ def test_npy_holds_the_vectors_of_texts(
     found = np.load(output)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, embed(model, tokenizer, LINES, layers=layers))
+
+
+def test_model_without_a_pooler_gives_the_same_vectors(
+    folder: Path, texts: Path, tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    masked = BertForMaskedLM.from_pretrained(folder)
+    masked.save_pretrained(tmp_path / "masked", TokenizerFolder(tokenizer))
+    outputs = [tmp_path / "whole.npy", tmp_path / "masked.npy"]
+    for model_folder, output in zip((folder, tmp_path / "masked"), outputs, strict=True):
+        assert run(model_folder, texts, output) == 0
+    np.testing.assert_array_equal(*map(np.load, outputs))
 
 
 @pytest.mark.parametrize("unit", ["text", "word", "token"])
@@ -94,6 +106,14 @@ def test_whitening_of_words_is_refused(
     flags = ["--whitening", "w.safetensors", "--unit", "word"]
     assert run(folder, texts, tmp_path / "a.npz", *flags) == 2
     assert "--whitening is for vectors of texts" in capsys.readouterr().err
+
+
+def test_whitening_of_layers_kept_apart_is_refused(
+    folder: Path, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--whitening", "w.safetensors", "--layers", "all"]
+    assert run(folder, texts, tmp_path / "a.npz", *flags) == 2
+    assert "one vector is needed: choose --layer-combine" in capsys.readouterr().err
 
 
 def test_standard_input_and_jsonl_are_read(

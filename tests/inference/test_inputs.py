@@ -4,13 +4,22 @@ Runs anywhere: `pytest tests/inference/test_inputs.py`.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from tokenizers import Tokenizer
 
 from bert_scratch.config import BertConfig, InputError
-from bert_scratch.inference.inputs import batches, encode_pair, pad_batch, text_batches
-from bert_scratch.model.heads import BertForPreTraining
+from bert_scratch.data.wordpiece import TokenizerFolder
+from bert_scratch.inference.inputs import (
+    ModelOptions,
+    batches,
+    encode_pair,
+    pad_batch,
+    text_batches,
+)
+from bert_scratch.model.heads import BertForMaskedLM, BertForPreTraining
 
 CONFIG = BertConfig(vocab_size=64, hidden_size=8, num_attention_heads=2, max_position_embeddings=9)
 
@@ -63,6 +72,16 @@ def test_padding_is_at_the_end_and_masked(tokenizer: Tokenizer) -> None:
     assert batch["input_ids"][0].tolist() == [*texts[0].ids, 0, 0]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
     assert all(tensor.shape == (2, 5) and tensor.dtype == torch.int64 for tensor in batch.values())
+
+
+def test_encoder_is_loaded_from_a_folder_without_a_pooler(
+    folder: Path, tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    masked = BertForMaskedLM.from_pretrained(folder)
+    masked.save_pretrained(tmp_path, TokenizerFolder(tokenizer))
+    for dtype in ("float32", "bfloat16"):
+        encoder, _ = ModelOptions(model=str(tmp_path), dtype=dtype).load_encoder()
+        assert encoder.pooler is None and not encoder.training
 
 
 def test_padding_changes_no_result(model: BertForPreTraining, tokenizer: Tokenizer) -> None:

@@ -107,6 +107,16 @@ def test_model_without_a_head_is_asked_the_rest(
         assert "only its vectors" in found.verdicts[-1]
 
 
+def test_model_of_another_pair_task_is_asked_the_rest(
+    folder: Path, tokenizer: Tokenizer, text: Path, tmp_path: Path, scored: Score
+) -> None:
+    other = BertForPreTraining.from_pretrained(folder, pair_task="sop")
+    other.save_pretrained(tmp_path, TokenizerFolder(tokenizer))
+    found = score(ScoreConfig(model=(str(tmp_path),), text=str(text), num_lines=24))
+    assert found.models[0].next_sentence is None
+    assert found.models[0].masked_words == scored.models[0].masked_words
+
+
 def test_lines_without_documents_have_no_pairs(folder: Path, text: Path) -> None:
     config = ScoreConfig(model=(str(folder),), text=str(text), num_lines=24, documents="lines")
     found = score(config)

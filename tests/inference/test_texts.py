@@ -120,3 +120,25 @@ def test_a_source_without_a_pair_is_named(
 def test_byte_order_mark_of_standard_input_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("\ufeffone\ntwo\n"))
     assert list(read_texts("-")) == ["one", "two"]
+
+
+def test_standard_input_has_the_encoding_and_the_lines_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = "caf\u00e9\rau lait\r\ntwo\n".encode()
+    (tmp_path / "a.txt").write_bytes(content)
+    stream = io.TextIOWrapper(io.BytesIO(content), encoding="latin-1")  # another locale's
+    monkeypatch.setattr("sys.stdin", stream)
+    assert list(read_texts("-")) == list(read_texts(str(tmp_path / "a.txt")))
+
+
+def test_line_of_standard_input_that_is_no_utf8_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"one\ncaf\xe9\n")))
+    with pytest.raises(InputError, match="--input -, line 2: is not UTF-8 text"):
+        list(read_texts("-"))
+
+
+def test_closed_standard_input_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(InputError, match="--input -: there is no standard input"):
+        list(read_texts("-"))

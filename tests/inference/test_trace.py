@@ -4,6 +4,8 @@ ends are what the model returns. Run alone: `pytest tests/inference/test_trace.p
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -40,6 +42,13 @@ def test_every_part_has_its_steps_in_order(traced: Trace) -> None:
     for name, steps in expected.items():
         assert list(part(traced, name)) == steps
     assert all(len(step.letters) == step.value.dim() for step in traced.steps)
+
+
+def test_verdict_of_a_head_that_never_learned_next_sentence_is_left_out(
+    folder: Path, tokenizer: Tokenizer
+) -> None:
+    other = BertForPreTraining.from_pretrained(folder, pair_task="sop")
+    assert not part(trace(other, tokenizer, TEXT, PAIR), "next sentence")
 
 
 @torch.no_grad()

@@ -96,6 +96,12 @@ def test_commands_whiten_what_they_embed(suffix: str, folder: Path, tmp_path: Pa
             ["whiten", "--input", "BAD", "--output", "w.safetensors"],
             "is not a file of text vectors",
         ),
+        (["whiten", "--input", ".", "--output", "w.safetensors"], "--input .: is a folder"),
+        (
+            ["whiten", "--input", __file__, "--output", "w.safetensors"],
+            "is no file of vectors by its name; give one that embed wrote, which ends in one of "
+            ".npy, .npz, .jsonl, .parquet",
+        ),
     ],
 )
 def test_wrong_input_is_one_line(

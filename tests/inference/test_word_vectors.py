@@ -3,6 +3,7 @@ the file. Run alone: `pytest tests/inference/test_word_vectors.py`."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,21 @@ def test_gensim_loads_what_the_command_writes(
     assert loaded.index_to_key == expected.words
     np.testing.assert_allclose(loaded.vectors, expected.vectors, rtol=1e-4, atol=1e-5)
     assert loaded.most_similar("cat", topn=1)
+
+
+def test_pipe_which_cannot_be_read_twice_is_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"the cat the cat\n" * 9)
+    os.close(writing)
+    pipe = f"/dev/fd/{reading}"  # as the shell names <(zcat texts.gz)
+    place = ["--input", pipe, "--output", str(tmp_path / "vectors.txt")]
+    assert cli.main(["word-vectors", "--model", str(folder), *place]) == 2
+    os.close(reading)
+    error = capsys.readouterr().err
+    assert f"--input {pipe}: must be a file, not a pipe: it is read twice" in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(

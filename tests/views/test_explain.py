@@ -77,6 +77,14 @@ def test_verdict_on_a_pair_is_that_of_next_sentence(
     assert values["is_next"] == pytest.approx(expected, abs=1e-6)
 
 
+def test_no_verdict_is_shown_of_a_head_that_never_learned_next_sentence(
+    model_folder: Path, tokenizer: Tokenizer
+) -> None:
+    other = BertForPreTraining.from_pretrained(model_folder, pair_task="sop")
+    values = explanation(other, tokenizer, "the cat", "in 北京", num_steps=1)
+    assert "is_next" not in values
+
+
 def test_guesses_at_a_mask_are_those_of_fill_mask(
     model: BertForPreTraining, tokenizer: Tokenizer
 ) -> None:
