@@ -125,7 +125,7 @@ def mixture_components(manifest: Mapping[str, Any]) -> list[Component]:
     """Return the components that have a share in the examples.
 
     Args:
-        manifest: of a store with a mixture; slice i became shard i.
+        manifest: of a store with a mixture; the slices of entry i became shard i.
 
     Raises:
         InputError: as `mixture_shares` and `block_counts`.

@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import resource
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,14 @@ from bert_scratch.config import InputError, check_choice, read_json_object
 from bert_scratch.data.shard import SPLITS, Shard, damaged, file_name, read_whole, token_dtype
 
 FORMAT = "bert_scratch.corpus"
-VERSION = 2
+VERSION = 3
+_ONE_SLICE_EACH = 2
+"""The version before, in which each slice was a shard."""
 MANIFEST = "manifest.json"
 TOKEN_COUNTS = "token_counts"
 
 _COUNTED_AT_ONCE = 1 << 20
+_OTHER_OPEN_FILES = 1024
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
@@ -83,7 +88,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: is not the manifest of a prepared corpus; delete the folder and prepare again"
         )
-    if manifest.get("version") != VERSION:
+    if manifest.get("version") not in (_ONE_SLICE_EACH, VERSION):
         raise InputError(
             f"{path}: has format version {manifest.get('version')!r}, this program reads "
             f"{VERSION}; delete the folder and prepare again"
@@ -96,7 +101,20 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     for name in _all_files(manifest):
         if not _PLAIN_NAME.fullmatch(name):
             raise InputError(f"{path}: names the file {name!r}, which is not a plain file name")
-    return manifest
+    return manifest if manifest["version"] == VERSION else _of_today(manifest)
+
+
+def _of_today(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return a manifest of the version before in today's form."""
+    slices = [
+        {"source": part["source"], "files": [[part["file"], part["start"], part["end"]]]}
+        for part in manifest["slices"]
+    ]
+    shards = [
+        {**shard, "replacement_characters": [shard["replacement_characters"]]}
+        for shard in manifest["shards"]
+    ]
+    return {**manifest, "version": VERSION, "slices": slices, "shards": shards}
 
 
 def _own_digest(manifest: dict[str, Any]) -> str:
@@ -155,6 +173,7 @@ class TokenStore:
         self.has_word_starts = all(
             shard.has_word_starts for shards in self._shards.values() for shard in shards
         )
+        _allow_open_files(len(files))
         if verify:
             self._verify(files)
 
@@ -170,6 +189,20 @@ class TokenStore:
         for name, stated in files.items():
             if durable.file_digest(self.folder / name)["sha256"] != stated["sha256"]:
                 raise damaged(self.folder / name, 0, stated["bytes"])
+
+
+def _allow_open_files(number: int) -> None:
+    """Let this process keep so many files more open, as far as the system permits.
+
+    A mapped array keeps its file open, and the usual limit of 1,024 is that of a corpus of 10 GB.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = number + _OTHER_OPEN_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # macOS has a lower limit than the one it states
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _check_size(path: Path, size: int) -> None:

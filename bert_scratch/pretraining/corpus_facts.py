@@ -138,7 +138,8 @@ def _describe_replaced(store: TokenStore) -> list[str]:
     """Describe how many characters stand for undecodable bytes, in total and by file."""
     replaced: Counter[str] = Counter()
     for part, shard in zip(store.manifest["slices"], store.manifest["shards"], strict=True):
-        replaced[part["file"]] += shard["replacement_characters"]
+        for (file, _, _), count in zip(part["files"], shard["replacement_characters"], strict=True):
+            replaced[file] += count
     worst = [(file, count) for file, count in replaced.most_common(_MAX_SHOWN_FILES) if count]
     if not worst:
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import os
@@ -13,6 +14,7 @@ from typing import Any
 from bert_scratch import durable
 from bert_scratch.config import InputError, counted, flag_of
 from bert_scratch.data.corpus import (
+    SLICE_BYTES,
     Slice,
     Source,
     read_documents,
@@ -36,6 +38,10 @@ _EVAL_FRACTIONS = (0.001, 0.1)
 MIN_DOCUMENTS = 2
 """Minimum for each of the two parts, train and held out."""
 
+_MIN_SHARD_BYTES = 1 << 20
+_WANTED_SHARDS = 64
+"""Enough to share among processes; each costs nine files and as many waits for the disk."""
+
 # Below this size it takes only a second to see which documents a share would hold out.
 _SMALL_CORPUS_BYTES = 8_000_000
 _SAMPLED_SLICES = 8
@@ -57,6 +63,11 @@ class Text:
     def num_bytes(self) -> int:
         """Estimated bytes of text."""
         return sum(map(text_bytes, self.slices))
+
+    @functools.cached_property
+    def shards(self) -> list[list[Slice]]:
+        """The slices that make each shard of the store."""
+        return shards_of(self.slices)
 
 
 def find_text(settings: CorpusSettings) -> Text:
@@ -115,6 +126,26 @@ def _sample(slices: Sequence[Slice], source: Source, encoding_errors: str) -> li
 def text_bytes(part: Slice) -> int:
     """Estimate the bytes of text in a slice."""
     return (part.end - part.start) * (COMPRESSION_RATIO if is_compressed(part.file) else 1)
+
+
+def shards_of(slices: Sequence[Slice]) -> list[list[Slice]]:
+    """Group slices into shards: a large one is a shard, consecutive small ones are one together.
+
+    Slices share a shard if they belong to one source and hold at most a 64th of all text, but no
+    less than 1 MiB and no more than the slice of a large file. So a folder of any number of small
+    files has few shards, and what a shard holds does not depend on the number of processes.
+    """
+    total = sum(map(text_bytes, slices))
+    limit = min(SLICE_BYTES, max(_MIN_SHARD_BYTES, total // _WANTED_SHARDS))
+    shards: list[list[Slice]] = []
+    size = 0
+    for part in slices:
+        size += text_bytes(part)
+        if not shards or shards[-1][0].source_index != part.source_index or size > limit:
+            shards.append([])
+            size = text_bytes(part)
+        shards[-1].append(part)
+    return shards
 
 
 def components(text: Text) -> list[list[Slice]]:
@@ -208,17 +239,15 @@ def share_above(hash_share: float) -> float:
     return math.floor(hash_share * 10_000 + 1) / 10_000
 
 
-def describe_slices(slices: Sequence[Slice], sources: Sequence[Source]) -> list[dict[str, Any]]:
-    """Return the slices in the manifest's form."""
-    names = [dict(zip(source.files, _names(source), strict=True)) for source in sources]
+def describe_shards(text: Text) -> list[dict[str, Any]]:
+    """Return in the manifest's form which slices of which source make each shard."""
+    names = [dict(zip(source.files, _names(source), strict=True)) for source in text.sources]
     return [
         {
-            "source": part.source_index,
-            "file": names[part.source_index][part.file],
-            "start": part.start,
-            "end": part.end,
+            "source": parts[0].source_index,
+            "files": [[names[p.source_index][p.file], p.start, p.end] for p in parts],
         }
-        for part in slices
+        for parts in text.shards
     ]
 
 

@@ -42,7 +42,9 @@ def check_free_disk(
     Raises:
         InputError: naming the folder, and the space needed and free.
     """
-    to_come = [part for index, part in enumerate(text.slices) if index not in finished]
+    to_come = [
+        part for index, parts in enumerate(text.shards) if index not in finished for part in parts
+    ]
     if not to_come:
         return
     num_bytes = sum(map(corpus_plan.text_bytes, to_come))

@@ -119,7 +119,7 @@ def _prepare_as_first_rank(
     _open_libraries(settings)
     plan = make_plan(settings, text, folder)
     text = with_held_out(text, plan)
-    finished = finished_shards(folder, range(len(text.slices)))
+    finished = finished_shards(folder, range(len(text.shards)))
     check_free_disk(
         folder,
         text,
@@ -149,7 +149,7 @@ def _prepare_as_other_rank(
     """Make this rank's share of the shards once the first rank has made the plan."""
     if ranks.wait_for("plan") == "made":
         text, plan = find_text(settings), read_json_object(folder / PLAN)
-        if corpus_plan.describe_slices(text.slices, text.sources) != plan["slices"]:
+        if corpus_plan.describe_shards(text) != plan["slices"]:
             raise InputError(
                 "--corpus: this rank does not find the same files as rank 0; every machine must "
                 "see the same ones"
@@ -194,7 +194,7 @@ def _reuse(settings: CorpusSettings, text: Text, folder: Path, *, verify: bool) 
 
 def _shards_of_rank(ranks: Ranks, text: Text) -> range:
     """Return the shards that this rank makes."""
-    return range(ranks.rank, len(text.slices), ranks.world_size)
+    return range(ranks.rank, len(text.shards), ranks.world_size)
 
 
 def _tokenise(
@@ -206,13 +206,13 @@ def _tokenise(
 ) -> None:
     """Make this rank's shards, with a progress bar on a terminal and plain lines otherwise."""
     is_shown = ranks.rank == 0
-    slices = {index: text.slices[index] for index in _shards_of_rank(ranks, text)}
-    sizes = {index: corpus_plan.text_bytes(part) for index, part in slices.items()}
+    shards = {index: text.shards[index] for index in _shards_of_rank(ranks, text)}
+    sizes = {index: sum(map(corpus_plan.text_bytes, parts)) for index, parts in shards.items()}
     total = sum(sizes.values())
     done = sum(size for index, size in sizes.items() if index in finished)
     made = tokenise(
         folder,
-        {index: part for index, part in slices.items() if index not in finished},
+        {index: parts for index, parts in shards.items() if index not in finished},
         text.rules,
         word_segmenter=settings.word_segmenter,
         num_processes=settings.num_processes or _num_cores(),
@@ -237,7 +237,7 @@ def _tokenise(
 
 def _write_manifest(folder: Path, text: Text, plan: dict[str, Any]) -> None:
     """Write the manifest once every shard exists and the text has not changed since."""
-    records = read_records(folder, len(text.slices))
+    records = read_records(folder, len(text.shards))
     _check_split(text, records)
     changed = changed_text(plan, text, folder)
     if changed:

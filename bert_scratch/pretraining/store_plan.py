@@ -68,7 +68,7 @@ def make_plan(settings: CorpusSettings, text: Text, folder: Path) -> dict[str, A
     plan = {
         "asked": _asked(settings),
         "sources": sources,
-        "slices": corpus_plan.describe_slices(text.slices, text.sources),
+        "slices": corpus_plan.describe_shards(text),
         "mixture": list(settings.mixture),
         "word_segmenter": settings.word_segmenter,
         "resolved": {
@@ -109,7 +109,7 @@ def _still_holds(plan: dict[str, Any], settings: CorpusSettings, text: Text, fol
         )
     if plan["asked"] != _asked(settings):
         return False
-    if plan["slices"] != corpus_plan.describe_slices(text.slices, text.sources):
+    if plan["slices"] != corpus_plan.describe_shards(text):
         return False
     if any(changed_text(plan, text, folder)):
         return False

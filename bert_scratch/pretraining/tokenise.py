@@ -1,7 +1,7 @@
 """Turn slices of text into shards of tokens, in any number of processes.
 
-Each slice becomes a shard, whichever process makes it, so the bytes do not depend on the number of
-processes. A finished shard stays finished, so a stopped run resumes where it was.
+What a shard holds does not depend on the process that makes it. A finished shard stays finished, so
+a stopped run resumes where it was.
 """
 
 from __future__ import annotations
@@ -68,15 +68,15 @@ class SliceTokeniser:
         self._encoder = TextEncoder(self._tokenizer)
         self._segment = None if word_segmenter is None else open_segmenter(word_segmenter)
 
-    def write(self, index: int, part: Slice) -> Iterator[int]:
-        """Write the shard of one slice, then its record, which marks it as finished.
+    def write(self, index: int, parts: Sequence[Slice]) -> Iterator[int]:
+        """Write the shard of some slices, then its record, which marks it as finished.
 
         Yields:
-            Bytes of text done since the last yield; they add up to the slice's `text_bytes`.
+            Bytes of text done since the last yield; they add up to the slices' `text_bytes`.
         """
-        to_come = text_bytes(part)
+        to_come = sum(map(text_bytes, parts))
         smallest: list[int] = []
-        num_replacements = 0
+        replaced = [0] * len(parts)
         shape: dict[str, Any] = {
             "vocab_size": self._encoder.vocab_size,
             "with_word_starts": self._segment is not None,
@@ -85,9 +85,8 @@ class SliceTokeniser:
             write_shard(self._folder, index, "train", **shape) as train,
             write_shard(self._folder, index, "eval", **shape) as held_out,
         ):
-            for documents in _batches(read_sections(part, self._rules)):
+            for documents in _batches(self._read(parts, replaced)):
                 texts = [sentence for document in documents for sentence in document.sentences]
-                num_replacements += sum(text.count("\ufffd") for text in texts)
                 ids = self._encoder.encode(texts)
                 word_starts = self._word_starts(texts, ids)
                 start = 0
@@ -103,11 +102,18 @@ class SliceTokeniser:
         record = {
             "train": train.record,
             "eval": held_out.record,
-            "replacement_characters": num_replacements,
+            "replacement_characters": replaced,
             "smallest_hashes": [number / NUM_HASHES for number in smallest],
         }
         durable.write_json(self._folder / _record_name(index), record)
         yield to_come
+
+    def _read(self, parts: Sequence[Slice], replaced: list[int]) -> Iterator[Document]:
+        """Read the slices one after the other, counting U+FFFD in each."""
+        for number, part in enumerate(parts):
+            for document in read_sections(part, self._rules):
+                replaced[number] += sum(text.count("\ufffd") for text in document.sentences)
+                yield document
 
     def _word_starts(
         self, texts: Sequence[str], ids: Sequence[npt.NDArray[np.int32]]
@@ -119,17 +125,17 @@ class SliceTokeniser:
 
 def tokenise(
     folder: Path,
-    slices: Mapping[int, Slice],
+    shards: Mapping[int, Sequence[Slice]],
     rules: ReadingRules,
     *,
     word_segmenter: str | None,
     num_processes: int,
 ) -> Iterator[int]:
-    """Turn slices into shards.
+    """Write shards.
 
     Args:
         folder: of the store; its tokenizer is in TOKENIZER_FOLDER.
-        slices: shard i is made of slices[i].
+        shards: the slices that shard i is made of, by i.
         rules: the same for every slice.
         word_segmenter: as `open_segmenter` takes it; None stores no word starts.
         num_processes: > 0; one works in this process.
@@ -141,18 +147,18 @@ def tokenise(
     Raises:
         OSError: if one of the processes is killed.
     """
-    if num_processes == 1 or len(slices) < 2:
+    if num_processes == 1 or len(shards) < 2:
         tokeniser = SliceTokeniser(folder, rules, word_segmenter)
-        for index, part in slices.items():
-            yield from tokeniser.write(index, part)
+        for index, parts in shards.items():
+            yield from tokeniser.write(index, parts)
         return
     # Never fork: this process may have threads, and a fork would copy their locks.
     context = multiprocessing.get_context("spawn")
     num_done = context.Value("q", 0)
     arguments = (folder, rules, word_segmenter, num_done)
-    with _processes(min(num_processes, len(slices)), context, arguments) as pool:
+    with _processes(min(num_processes, len(shards)), context, arguments) as pool:
         with starting_processes(signal.SIGINT):
-            pending = {pool.submit(_write_in_worker, index, part) for index, part in slices.items()}
+            pending = {pool.submit(_write_in_worker, *shard) for shard in shards.items()}
         told = 0
         while pending:
             finished, pending = wait(pending, _LOOK_S, return_when=FIRST_COMPLETED)
@@ -267,7 +273,7 @@ _num_done: Synchronized[int]
 """Bytes of text done by all workers."""
 
 
-def _write_in_worker(index: int, part: Slice) -> None:
-    for num_bytes in _open_tokeniser().write(index, part):
+def _write_in_worker(index: int, parts: Sequence[Slice]) -> None:
+    for num_bytes in _open_tokeniser().write(index, parts):
         with _num_done.get_lock():
             _num_done.value += num_bytes

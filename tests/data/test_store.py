@@ -6,6 +6,7 @@ Run alone: pytest tests/data/test_store.py.
 from __future__ import annotations
 
 import random
+import resource
 import shutil
 from pathlib import Path
 
@@ -312,6 +313,32 @@ def test_other_version_is_refused(
         write_manifest(copy, shards, vocab_size=300, facts={})
     with pytest.raises(InputError, match=f"format version {version}"):
         TokenStore(copy)
+
+
+def test_store_of_the_version_before_is_read_in_todays_form(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = TokenStore(copy).manifest["shards"]
+    slices = [{"source": 0, "file": f"{i}.txt", "start": 0, "end": 9} for i in range(len(shards))]
+    before = [{**shard, "replacement_characters": i} for i, shard in enumerate(shards)]
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "VERSION", 2)
+        write_manifest(copy, before, vocab_size=300, facts={"slices": slices})
+    manifest = TokenStore(copy, verify=True).manifest
+    assert manifest["version"] == 3
+    assert manifest["slices"][1] == {"source": 0, "files": [["1.txt", 0, 9]]}
+    assert [s["replacement_characters"] for s in manifest["shards"]] == [[0], [1]]
+
+
+def test_store_of_many_shards_may_keep_all_its_files_open(copy: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
+    try:
+        store = TokenStore(copy)
+        files = sum(len(s[split]["files"]) for s in store.manifest["shards"] for split in SPLITS)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == min(hard, 1024 + files + 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", '{"format": "bert_scratch.corpus"', "\0"])

@@ -15,6 +15,14 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
+# So that these small files make thirty shards.
+EACH_FILE_IS_A_SHARD = """
+import sys
+from bert_scratch.cli import main
+from bert_scratch.pretraining import corpus_plan
+corpus_plan._MIN_SHARD_BYTES = 1
+sys.exit(main(sys.argv[1:]))
+"""
 WORDS = "river stone cloud meadow winter lantern harbour copper silver orchard".split()
 
 
@@ -36,7 +44,7 @@ def command(corpus: Path, folder: Path, num_processes: int) -> list[str]:
     flags = ["--documents", "blank-lines", "--sentences", "lines", "--vocab-size", "500"]
     arguments = ["--corpus", str(corpus), "--output-dir", str(folder), *flags]
     workers = ["--num-processes", str(num_processes)]
-    return [sys.executable, "-m", "bert_scratch", "prepare", *arguments, *workers]
+    return [sys.executable, "-c", EACH_FILE_IS_A_SHARD, "prepare", *arguments, *workers]
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -53,12 +53,16 @@ def documents(draw: random.Random, number: int) -> list[str]:
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Two sources: plain and compressed text, and objects a line."""
+    """Two sources: plain and compressed text, and objects a line.
+
+    A plain file holds more than half a mebibyte, so no two of them share a shard.
+    """
     draw, folder = random.Random(2), tmp_path_factory.mktemp("text")
     for name in ("plain", "objects"):
         (folder / name).mkdir()
     for number in range(4):
-        text = "\n\n".join(documents(draw, 20)) + "\n"
+        text = "\n\n".join(documents(draw, 2_000)) + "\n"
+        assert len(text) > 1 << 19
         (folder / "plain" / f"{number}.txt").write_text(text)
     packed = "\n\n".join(documents(draw, 20)) + "\n"
     (folder / "plain" / "packed.txt.gz").write_bytes(gzip.compress(packed.encode()))
@@ -137,7 +141,7 @@ def test_ranks_use_a_prepared_corpus_again(
 def test_bad_input_of_one_rank_ends_all_with_one_line_and_code_2(
     sources: list[str], tmp_path: Path
 ) -> None:
-    bad = tmp_path / "bad.jsonl"  # the eighth slice, so the second rank's of three
+    bad = tmp_path / "bad.jsonl"  # the sixth shard, so the third rank's of three
     good = json.dumps({"text": "A river.\nA stone and a river."}) + "\n"
     bad.write_text(2000 * good + "{broken\n")  # far behind what the estimate of space reads
     tokenizer = tmp_path / "vocab.txt"  # learning one would read the text, on the first rank
@@ -147,13 +151,13 @@ def test_bad_input_of_one_rank_ends_all_with_one_line_and_code_2(
     arguments[place : place + 2] = ["--tokenizer", str(tokenizer), "--eval-fraction", "0.1"]
     port = free_port()
     ranks = [start_rank(rank, 3, port, arguments) for rank in range(3)]
-    assert ranks[1].wait(timeout=90) == 2
+    assert ranks[2].wait(timeout=90) == 2
     start = time.monotonic()
     errors = [rank.communicate(timeout=60)[1] for rank in ranks]
     assert time.monotonic() - start < 30
     assert [rank.returncode for rank in ranks] == [2, 2, 2], errors
     assert all(error.count("\n") == 1 and "bad.jsonl" in error for error in errors), errors
-    assert ["ends because rank 1 did" in error for error in errors] == [True, False, True]
+    assert ["ends because rank 2 did" in error for error in errors] == [True, True, False]
 
 
 def test_bad_flag_under_torchrun_ends_every_rank_with_code_2(tmp_path: Path) -> None:

@@ -17,13 +17,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bert_scratch import durable
 from bert_scratch.config import InputError
+from bert_scratch.data.corpus import Slice
 from bert_scratch.data.store import TokenStore, read_manifest
 from bert_scratch.data.wordpiece import load_tokenizer, tokenizer_hash
 from bert_scratch.pretraining import corpus_plan, disk_space, learn_vocabulary, store_plan
@@ -59,6 +63,14 @@ def write_corpus(folder: Path, num_files: int = 4, num_documents: int = 20) -> P
             )
         (folder / f"{file}.txt").write_text("\n\n".join(documents) + "\n", encoding="utf-8")
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def each_file_is_a_shard() -> Iterator[None]:
+    """Make a shard of each file, however small, so that these small corpora have several."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpus_plan, "_MIN_SHARD_BYTES", 1)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +112,7 @@ def stored_documents(store: TokenStore, split: str) -> Iterator[str]:
 
 def run_python(script: str, *arguments: object, repository: Path) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-c", script, *map(str, arguments)],
+        [sys.executable, "-c", EACH_FILE_IS_A_SHARD + script, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": str(repository)},
         capture_output=True,
         text=True,
@@ -108,6 +120,10 @@ def run_python(script: str, *arguments: object, repository: Path) -> subprocess.
     )
 
 
+EACH_FILE_IS_A_SHARD = """
+from bert_scratch.pretraining import corpus_plan
+corpus_plan._MIN_SHARD_BYTES = 1
+"""
 # No __main__ guard: workers must not run the caller's script again.
 PREPARE = """
 import sys
@@ -740,21 +756,56 @@ def test_manifest_tells_what_was_resolved(corpus: Path, prepared: Path) -> None:
     assert source["documents"] == "blank-lines" and source["sentences"] == "lines"
     assert list(source["files"]) == ["0.txt", "1.txt", "2.txt", "3.txt"]
     assert source["files"]["0.txt"]["bytes"] == (corpus / "0.txt").stat().st_size
-    assert [part["file"] for part in manifest["slices"]] == list(source["files"])
+    files = [file for part in manifest["slices"] for file, _, _ in part["files"]]
+    assert files == list(source["files"])
     assert 0 < manifest["resolved"]["eval_fraction"] <= 0.5
     assert manifest["resolved"]["vocab_size"] == manifest["vocabulary"]["vocab_size"]
     assert manifest["tokenizer_sha256"] == tokenizer_hash(load_tokenizer(prepared / "tokenizer"))
 
 
-def test_replaced_bytes_are_counted(tmp_path: Path) -> None:
-    text = write_corpus(tmp_path / "text", num_files=1)
-    file = text / "0.txt"
-    file.write_bytes(file.read_bytes().replace(b"river", b"r\xe9ver", 3))
+def test_small_files_share_a_shard_and_keep_their_order(
+    corpus: Path, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus_plan, "_MIN_SHARD_BYTES", 1 << 20)
+    store, apart = prepare(settings_for(corpus), tmp_path / "out"), TokenStore(prepared)
+    for split in ("train", "eval"):
+        assert len(store.shards(split)) == 1 and len(apart.shards(split)) == 4
+        assert list(stored_documents(store, split)) == list(stored_documents(apart, split))
+    (part,) = store.manifest["slices"]
+    assert [file for file, start, _ in part["files"]] == ["0.txt", "1.txt", "2.txt", "3.txt"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 200 << 20)), max_size=60))
+def test_shards_hold_all_slices_in_order_and_never_two_sources(
+    sizes: list[tuple[int, int]],
+) -> None:
+    slices = [Slice(source, Path("a.txt"), 0, size) for source, size in sorted(sizes)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpus_plan, "_MIN_SHARD_BYTES", 1 << 20)
+        shards = corpus_plan.shards_of(slices)
+    assert [part for shard in shards for part in shard] == slices
+    limit = max(1 << 20, min(64 << 20, sum(part.end for part in slices) // 64))
+    for shard in shards:
+        assert len({part.source_index for part in shard}) == 1
+        assert len(shard) == 1 or sum(part.end for part in shard) <= limit
+    for shard, (following, *_) in pairwise(shards):
+        is_same_source = shard[0].source_index == following.source_index
+        assert not is_same_source or sum(p.end for p in [*shard, following]) > limit
+
+
+def test_replaced_bytes_are_counted_in_each_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus_plan, "_MIN_SHARD_BYTES", 1 << 20)
+    text = write_corpus(tmp_path / "text", num_files=2)
+    for name, count in (("0.txt", 3), ("1.txt", 2)):
+        file = text / name
+        file.write_bytes(file.read_bytes().replace(b"river", b"r\xe9ver", count))
     with pytest.raises(InputError, match=r"0\.txt.*byte offset"):
         prepare(settings_for(text), tmp_path / "strict")
     store = prepare(settings_for(text, encoding_errors="replace"), tmp_path / "replace")
     (line,) = (line for line in describe_store(store) if "U+FFFD" in line)
-    assert "3 are U+FFFD" in line and line.endswith(": 0.txt 3")
+    assert "5 are U+FFFD" in line and line.endswith(": 0.txt 3, 1.txt 2")
 
 
 def test_without_a_corpus_the_documentation_is_used(
