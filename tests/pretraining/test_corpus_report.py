@@ -328,7 +328,7 @@ def test_wrong_settings_are_refused(
         report_on(corpus, **settings)
 
 
-@pytest.mark.parametrize("text", ["", "\n\n\n", "\u200b\n\n\u200b\n"])
+@pytest.mark.parametrize("text", ["", "\n\n\n", "\n\n".join("\u200b" * n for n in range(1, 9))])
 def test_corpus_without_words_is_refused(tmp_path: Path, corpus: Path, text: str) -> None:
     (tmp_path / "empty.txt").write_text(text, encoding="utf-8")
     save_tokenizer(train_tokenizer([corpus.read_text()], 60), tmp_path / "tokenizer")
