@@ -91,7 +91,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if manifest.get("version") not in (_ONE_SLICE_EACH, VERSION):
         raise InputError(
             f"{path}: has format version {manifest.get('version')!r}, this program reads "
-            f"{VERSION}; delete the folder and prepare again"
+            f"{_ONE_SLICE_EACH} and {VERSION}; delete the folder and prepare again"
         )
     stated = manifest.pop("sha256", None)
     if stated != _own_digest(manifest):
@@ -192,7 +192,7 @@ class TokenStore:
 
 
 def _allow_open_files(number: int) -> None:
-    """Let this process keep so many files more open, as far as the system permits.
+    """Let this process have so many files open beside 1,024 others, if the system permits.
 
     A mapped array keeps its file open, and the usual limit of 1,024 is that of a corpus of 10 GB.
     """

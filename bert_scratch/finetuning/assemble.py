@@ -254,7 +254,19 @@ def assemble(config: FinetuneConfig) -> Parts:
     )
     for part in filter(None, (parts.train, parts.eval, parts.test)):
         check_token_types(part.rows, bert_config, model=config.model)
+    _check_learnable(parts)
     return _resolved(parts)
+
+
+def _check_learnable(parts: Parts) -> None:
+    """Refuse training rows that have nothing to learn from, as if no row shows an answer whole."""
+    for row in parts.train.rows:
+        if parts.task.loss_weight(RowBatch.of([row], pad_id=parts.pad_id)) > 0:
+            return
+    raise InputError(
+        f"--train-file {parts.config.train_file}: no row of --max-seq-length "
+        f"{parts.config.row_length} shows anything to learn from; raise it"
+    )
 
 
 def _examples_to_learn_from(config: FinetuneConfig, task: Task[Any, Any]) -> list[Any]:

@@ -146,8 +146,8 @@ class QuestionAnswering(Task[Question, Ranking]):
             _say(f"cut        {num_cut:,} of {all_questions} after {longest} tokens")
         if num_lost:
             _say(
-                f"unlearnt   the answers of {num_lost:,} of {all_questions}: not in the passage, "
-                f"or longer than rows of {length} show"
+                f"unseen     the answers of {num_lost:,} of {all_questions}: not in the passage, "
+                f"or no row of {length} shows them whole"
             )
         if len(rows) > len(examples):
             _say(f"windows    {all_questions} in {len(rows):,} rows of {length}")

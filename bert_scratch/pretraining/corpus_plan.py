@@ -40,7 +40,8 @@ MIN_DOCUMENTS = 2
 
 _MIN_SHARD_BYTES = 1 << 20
 _WANTED_SHARDS = 64
-"""Enough to share among processes; each costs nine files and as many waits for the disk."""
+"""Enough for the processes of most machines; each costs eight files, a record while preparing, and
+as many waits for the disk."""
 
 # Below this size it takes only a second to see which documents a share would hold out.
 _SMALL_CORPUS_BYTES = 8_000_000
@@ -240,7 +241,7 @@ def share_above(hash_share: float) -> float:
 
 
 def describe_shards(text: Text) -> list[dict[str, Any]]:
-    """Return in the manifest's form which slices of which source make each shard."""
+    """Return which slices of which source make each shard: the manifest's `slices`."""
     names = [dict(zip(source.files, _names(source), strict=True)) for source in text.sources]
     return [
         {

@@ -154,7 +154,7 @@ def _prepare_first_step(
 def _assembled(
     folder: PretrainRunFolder, basis: PretrainConfig, store: TokenStore, ranks: Ranks
 ) -> Parts:
-    """Build the parts, also if --init-checkpoint is gone since the run began."""
+    """Build the parts, also if --init-checkpoint is gone since the run saved a checkpoint."""
     parts = assemble(with_own_model(basis, folder), store, ranks)
     began_with = {"init_checkpoint": basis.init_checkpoint, "add_tokens": basis.add_tokens}
     return parts.with_config(parts.config.replace(**began_with))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bert_scratch.config import flag_of
+from bert_scratch.config import InputError, flag_of
 from bert_scratch.data.store import TokenStore
 from bert_scratch.model.weight_files import find_folder
 from bert_scratch.pretraining.prepare import prepare
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.resolve import filled
 from bert_scratch.pretraining.run_folder import PretrainRunFolder
+from bert_scratch.training.checkpoint import find_checkpoint
 
 BUILT_IN: dict[str, str | int | float] = {
     "preset": "tiny",
@@ -64,14 +65,17 @@ def corpus_settings(asked: PretrainConfig, folder: PretrainRunFolder) -> Pretrai
 
 
 def with_own_model(config: PretrainConfig, folder: PretrainRunFolder) -> PretrainConfig:
-    """Return the settings with the run's newest model for an --init-checkpoint that is gone.
+    """Return the settings with the run's own model for an --init-checkpoint that is gone.
 
-    A run that has begun needs no more of it than shape and vocabulary. Its own models have both,
-    words of --add-tokens included.
+    A run that has a checkpoint or a result needs no more of it than shape and vocabulary. Its own
+    model has both, words of --add-tokens included.
     """
-    if config.init_checkpoint is None or Path(config.init_checkpoint).is_dir():
+    if config.init_checkpoint is None:
         return config
-    model = folder.newest_model()
-    if model is None:
-        return config
-    return config.replace(init_checkpoint=str(model), add_tokens=())
+    try:
+        find_folder(config.init_checkpoint)
+    except InputError:
+        model = folder.model if folder.model.is_dir() else find_checkpoint(folder.checkpoints)[0]
+        if model is not None:
+            return config.replace(init_checkpoint=str(model), add_tokens=())
+    return config

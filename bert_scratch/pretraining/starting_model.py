@@ -114,7 +114,7 @@ def check_initial_model(config: PretrainConfig) -> None:
         return
     folder = find_folder(config.init_checkpoint)
     model = BertForPreTraining.from_pretrained(folder, new_head=True)
-    if not config.add_tokens and has_tokenizer(folder):
+    if has_tokenizer(folder):
         tokens = vocab_size_of(load_tokenizer(folder))
         if model.config.vocab_size < tokens:
             raise InputError(

@@ -48,8 +48,8 @@ _OWN_NAME = re.compile(
 )
 
 
-class SliceTokeniser:
-    """Turns slices into shards; a process uses one for all its slices, to keep its word cache."""
+class ShardTokeniser:
+    """Writes shards; a process uses one for all of its, to keep its word cache."""
 
     def __init__(self, folder: Path, rules: ReadingRules, word_segmenter: str | None) -> None:
         """Load the tokenizer in the folder, and the segmenter.
@@ -148,7 +148,7 @@ def tokenise(
         OSError: if one of the processes is killed.
     """
     if num_processes == 1 or len(shards) < 2:
-        tokeniser = SliceTokeniser(folder, rules, word_segmenter)
+        tokeniser = ShardTokeniser(folder, rules, word_segmenter)
         for index, parts in shards.items():
             yield from tokeniser.write(index, parts)
         return
@@ -264,11 +264,11 @@ def _start_worker(
     _num_done = num_done
     # Opened with the first slice: an error here would only break the pool.
     _open_tokeniser = functools.cache(
-        functools.partial(SliceTokeniser, folder, rules, word_segmenter)
+        functools.partial(ShardTokeniser, folder, rules, word_segmenter)
     )
 
 
-_open_tokeniser: Callable[[], SliceTokeniser]
+_open_tokeniser: Callable[[], ShardTokeniser]
 _num_done: Synchronized[int]
 """Bytes of text done by all workers."""
 

@@ -337,6 +337,17 @@ def test_a_run_without_progress_ends_early_and_stays_ended(
     assert results["num_train_steps"] == 3 * 6 and len(results["evaluations"]) == 3
 
 
+def test_answers_that_no_row_shows_whole_are_not_trained_on(settings: Make, tmp_path: Path) -> None:
+    context = "a good film " * 20
+    answers = {"text": [context.strip()], "answer_start": [0]}
+    file = tmp_path / "questions.jsonl"
+    question = {"id": "1", "question": "was", "context": context, "answers": answers}
+    file.write_text(json.dumps(question) + "\n")
+    files = {"train_file": str(file), "eval_file": str(file), "test_file": None}
+    with pytest.raises(InputError, match=r"no row of --max-seq-length 16 shows anything to learn"):
+        assemble(settings(task="question-answering", max_seq_length=16, **files))
+
+
 def test_few_shot_takes_so_many_of_each_label(settings: Make) -> None:
     chosen = [assemble(settings(few_shot=5, seed=seed)).train.examples for seed in (1, 1, 2)]
     assert [example.label for example in chosen[0]].count("0") == 5 == len(chosen[0]) - 5

@@ -142,7 +142,7 @@ def test_an_answer_that_no_window_holds_whole_is_not_learnt_from(tmp_path, token
     rows = task.encode(examples, tokenizer)
     assert {tuple(row.label) for row in rows if row.example == 0} == {(-100, -100)}
     assert {tuple(row.label) for row in rows if row.example == 1} > {(0, 0)}
-    assert "answers of 1 of 2 questions: not in the passage, or longer" in capsys.readouterr().err
+    assert "answers of 1 of 2 questions: not in the passage, or no row" in capsys.readouterr().err
 
 
 def test_answers_that_are_all_elsewhere_teach_nothing(tmp_path):

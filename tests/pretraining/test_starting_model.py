@@ -59,8 +59,12 @@ def test_a_model_with_fewer_rows_than_its_own_tokenizer_is_refused(tmp_path: Pat
     (tmp_path / "vocab.txt").write_text("\n".join(tokens[: SHAPE.vocab_size]) + "\n")
     check_initial_model(PretrainConfig(init_checkpoint=str(tmp_path)))
     (tmp_path / "vocab.txt").write_text("\n".join(tokens) + "\n")
-    with pytest.raises(InputError, match="has 12 word embeddings, but its own tokenizer has 13"):
-        check_initial_model(PretrainConfig(init_checkpoint=str(tmp_path)))
+    for added in ((), ("kitchen",)):
+        config = PretrainConfig(init_checkpoint=str(tmp_path), add_tokens=added)
+        with pytest.raises(
+            InputError, match="has 12 word embeddings, but its own tokenizer has 13"
+        ):
+            check_initial_model(config)
 
 
 def test_spare_rows_behind_the_vocabulary_are_used_first() -> None:
