@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bert_scratch.config import InputError, Settings, read_json_object
+from bert_scratch.config import InputError, Settings, check_range, read_json_object
 from bert_scratch.model import heads
 from bert_scratch.model.encoder import BertModel
 from bert_scratch.model.folder import read_config
@@ -304,6 +304,14 @@ class CompareConfig(Settings):
     """Some sentences to run both models on."""
     max_difference: float = 1e-4
     """Exit with code 1 when any stage differs by more."""
+
+    def __post_init__(self) -> None:
+        """Check the number.
+
+        Raises:
+            InputError: naming the flag.
+        """
+        check_range("--max-difference", self.max_difference, at_least=0)
 
 
 def run_compare(config: CompareConfig) -> int:

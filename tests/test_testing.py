@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from bert_scratch.cli import main
 from bert_scratch.config import BertConfig, InputError
 from bert_scratch.model.encoder import BertModel
 from bert_scratch.model.heads import (
@@ -172,6 +173,13 @@ def test_tokenizer_too_large_for_the_model_is_named(config, tokenizer, tmp_path)
     BertModel(config.replace(vocab_size=10)).save_pretrained(tmp_path, tokenizer)
     with pytest.raises(InputError, match="the tokenizer gives ids up to 1[0-4].*vocab_size=10"):
         compare_with_huggingface(tmp_path, TEXT)
+
+
+@pytest.mark.parametrize("limit", ["nan", "-1"])
+def test_limit_that_decides_nothing_is_refused(limit, config, tmp_path, capsys):
+    BertModel(config).save_pretrained(tmp_path)
+    assert main(["compare-hf", "--model", str(tmp_path), "--max-difference", limit]) == 2
+    assert "--max-difference must be >= 0" in capsys.readouterr().err
 
 
 def test_text_without_words_is_refused(config, tokenizer, tmp_path):

@@ -27,6 +27,12 @@ _UNICODE_MARKS = {
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
 }
+_COMPRESSION_MARKS = {
+    b"\x1f\x8b": ".gz",
+    b"BZh91AY&SY": ".bz2",
+    b"\xfd7zXZ\0": ".xz",
+    b"\x28\xb5\x2f\xfd": ".zst",
+}
 
 
 class Block(NamedTuple):
@@ -167,7 +173,7 @@ def _decode(raw: bytes, file: Path, offset: int, encoding_errors: str) -> str:
     except UnicodeDecodeError as error:
         position = error.start if nul < 0 else min(nul, error.start)
     if offset == 0:
-        _refuse_utf16(file, raw)
+        _refuse_other_format(file, raw)
     if encoding_errors == "replace":
         return raw.decode("utf-8", "replace").replace("\0", "\ufffd")
     number, line_start = line_number(file, offset + position), raw.rfind(b"\n", 0, position) + 1
@@ -189,10 +195,16 @@ def _problem(line: bytes, position: int) -> str:
     return f"byte 0x{line[position]:02x}, which is not UTF-8 ({likely}?)"
 
 
-def _refuse_utf16(file: Path, beginning: bytes) -> None:
+def _refuse_other_format(file: Path, beginning: bytes) -> None:
     for mark, name in _UNICODE_MARKS.items():
         if beginning.startswith(mark):
             raise InputError(f"{file}: is {name}; convert it: iconv -f {name} -t UTF-8")
+    for mark, ending in _COMPRESSION_MARKS.items():
+        if beginning.startswith(mark):
+            raise InputError(
+                f"{file}: is compressed, which only the ending {ending} tells; name it "
+                f"{file.name}{ending}"
+            )
 
 
 def follows_blank_line(file: Path, offset: int) -> bool:
@@ -220,7 +232,7 @@ def read_head(file: Path) -> str:
             carriage returns.
     """
     head = read_beginning(file, HEAD_BYTES)
-    _refuse_utf16(file, head)
+    _refuse_other_format(file, head)
     if len(head) == HEAD_BYTES:
         head = head[: head.rfind(b"\n") + 1] or head
     if b"\r" in head and b"\n" not in head and b"\0" not in head:

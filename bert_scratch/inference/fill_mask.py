@@ -163,6 +163,7 @@ def run_fill_mask(config: FillMaskConfig) -> None:
         InputError: if the model cannot be loaded or a text cannot be used.
     """
     model, tokenizer = config.load(BertForMaskedLM)
+    check_range("--top-k", config.top_k, at_most=model.config.vocab_size)
     for batch in _batches_before_an_error(_encoded_texts(config, tokenizer, model.config)):
         texts, encoded = zip(*batch, strict=True)
         found = _guesses(model, tokenizer, texts, encoded, config.top_k)

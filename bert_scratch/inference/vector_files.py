@@ -98,13 +98,12 @@ def _write_parquet(path: Path) -> Iterator[Write]:
         writer: Any = None
 
         def flush() -> None:
-            nonlocal writer
-            table = arrow.Table.from_pylist(rows, schema=None if writer is None else writer.schema)
-            writer = writer or parquet.ParquetWriter(temporary, table.schema)
-            writer.write_table(table)
+            writer.write_table(arrow.Table.from_pylist(rows, schema=writer.schema))
             rows.clear()
 
         def write(found: Embedding) -> None:
+            nonlocal writer
+            writer = writer or parquet.ParquetWriter(temporary, _arrow_schema(arrow, found))
             rows.append(_record(found))
             if len(rows) == _ROWS_AT_ONCE:
                 flush()
@@ -134,6 +133,19 @@ def _record(found: Embedding) -> dict[str, Any]:
         for (start, end), vector in zip(found.offsets, found.vectors, strict=True)
     ]
     return {"text": found.text, "units": units}
+
+
+def _arrow_schema(arrow: Any, found: Embedding) -> Any:
+    """Return the types of `_record`; told by the arrays, as a text may have no words to tell by."""
+    is_of_text = found.offsets is None
+    vector = arrow.float64()
+    for _ in range(found.vectors.ndim - (0 if is_of_text else 1)):
+        vector = arrow.list_(vector)
+    if is_of_text:
+        return arrow.schema({"text": arrow.string(), "vector": vector})
+    unit = {"text": arrow.string(), "start": arrow.int64(), "end": arrow.int64(), "vector": vector}
+    units = arrow.list_(arrow.struct(list(unit.items())))
+    return arrow.schema({"text": arrow.string(), "units": units})
 
 
 class _GrowingArray:

@@ -63,6 +63,7 @@ def make_plan(settings: CorpusSettings, text: Text, folder: Path) -> dict[str, A
     tokenizer, report = given_tokenizer(settings), None
     if tokenizer is None:
         tokenizer, report = learn_tokenizer(settings, replace(text, rules=rules))
+    durable.remove_leftovers(folder / TOKENIZER_FOLDER)
     save_tokenizer(tokenizer, folder / TOKENIZER_FOLDER)
     durable.write_json(folder / PLACES, {"places": corpus_plan.places_of(text.sources)})
     plan = {

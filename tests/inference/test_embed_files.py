@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from bert_scratch import cli, embed
 from bert_scratch.data.wordpiece import TokenizerFolder
+from bert_scratch.inference import vector_files
 from bert_scratch.model.heads import BertForMaskedLM, BertForPreTraining
 
 LINES = ["the cat sees a dog.", "", "an unbelievable garden", "北京 x y z"]
@@ -55,6 +56,21 @@ def test_model_without_a_pooler_gives_the_same_vectors(
     for model_folder, output in zip((folder, tmp_path / "masked"), outputs, strict=True):
         assert run(model_folder, texts, output) == 0
     np.testing.assert_array_equal(*map(np.load, outputs))
+
+
+@pytest.mark.parametrize("layers", [["-1"], ["all"]])
+def test_parquet_may_begin_with_a_text_without_words(
+    layers: list[str], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr(vector_files, "_ROWS_AT_ONCE", 1)
+    (tmp_path / "texts.txt").write_text("\nthe cat\n", encoding="utf-8")
+    output = tmp_path / "words.parquet"
+    flags = ("--unit", "word", "--layers", *layers)
+    assert run(folder, tmp_path / "texts.txt", output, *flags) == 0
+    empty, words = parquet.read_table(output).to_pylist()
+    assert empty["units"] == []
+    assert [unit["text"] for unit in words["units"]] == ["the", "cat"]
 
 
 @pytest.mark.parametrize("unit", ["text", "word", "token"])
