@@ -67,6 +67,18 @@ def first_few(names: Sequence[str], limit: int) -> str:
 class Settings:
     """A frozen group of named values that is written to JSON and read back strictly."""
 
+    def __new__(cls, *_: Any, **values: Any) -> Self:
+        """Refuse a string in the place of a tuple, which would be read letter by letter.
+
+        Raises:
+            InputError: naming the field.
+        """
+        known = typing.get_type_hints(cls)
+        for name, value in values.items():
+            if isinstance(value, str) and typing.get_origin(known.get(name)) is tuple:
+                raise InputError(f"{name} must be a tuple; got {value!r}, write ({value!r},)")
+        return super().__new__(cls)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON values; tuples become lists, paths strings."""
         return {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}

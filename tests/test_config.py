@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert_scratch.config import BertConfig, InputError, Settings, check_range, first_few
+from bert_scratch.pretraining.pretrain_config import PretrainConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -125,3 +126,8 @@ def test_only_names_left_out_become_dots() -> None:
 def test_range_error_states_the_rule_and_the_value() -> None:
     with pytest.raises(InputError, match=r"--rate must be > 0 and <= 1; got 2"):
         check_range("--rate", 2, above=0, at_most=1)
+
+
+def test_string_in_the_place_of_a_tuple_is_refused_naming_the_field() -> None:
+    with pytest.raises(InputError, match=r"corpus must be a tuple; got '/', write \('/',\)"):
+        PretrainConfig(corpus="/", output_dir="runs/mine")  # type: ignore[arg-type]

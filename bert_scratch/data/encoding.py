@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,9 @@ _SEPARATOR = "[SEP]"
 # A word's first letters suffice to find it too long; every tokenizer used here has a lower limit.
 _LONG_WORD = 1000
 _LONG_WORDS = re.compile(f"([0-9A-Za-z]{{{_LONG_WORD}}})[0-9A-Za-z]+")
+
+# Whether special tokens are text is a state of the tokenizer, which threads may share.
+_SWITCHED = threading.Lock()
 
 # Written as character classes. A mark is a unit of its own: punctuation that has long been in
 # Unicode and composes with no other character (<, = and > do, with U+0338).
@@ -243,12 +247,13 @@ def _encode_plainly(
 
 @contextmanager
 def _special_tokens(tokenizer: Tokenizer, *, are_text: bool) -> Iterator[None]:
-    before = tokenizer.encode_special_tokens
-    tokenizer.encode_special_tokens = are_text
-    try:
-        yield
-    finally:
-        tokenizer.encode_special_tokens = before
+    with _SWITCHED:
+        before = tokenizer.encode_special_tokens
+        tokenizer.encode_special_tokens = are_text
+        try:
+            yield
+        finally:
+            tokenizer.encode_special_tokens = before
 
 
 class _Units(NamedTuple):

@@ -105,13 +105,16 @@ def train_tokenizer(
         A tokenizer whose JSON is byte-identical every time.
 
     Raises:
-        InputError: if the texts hold no word, or vocab_size has no room for characters.
+        InputError: if the texts hold no word or are one string, or vocab_size has no room for
+            characters.
 
     Source:
         `tokenizers` WordPieceTrainer (byte-pair merges over ## pieces). Deviations: the sorted
         alphabet comes first; no ## form for characters that are always words of their own;
         words that would be [UNK] are ignored; of very many words only the frequent ones count.
     """
+    if isinstance(texts, str):
+        raise InputError("texts must be a list of texts; got one string")
     learner = VocabularyLearner(texts, lowercase=lowercase, strip_accents=strip_accents)
     tokenizer, _ = learner.learn(vocab_size)
     return tokenizer

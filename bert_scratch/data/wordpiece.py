@@ -269,8 +269,13 @@ def special_ids(tokenizer: Tokenizer, *, source: str = "the tokenizer") -> Speci
         source: how error messages name it.
 
     Raises:
-        InputError: if one is missing.
+        InputError: if one is missing, or it is not a tokenizer of `tokenizers`.
     """
+    if not isinstance(tokenizer, Tokenizer):
+        raise InputError(
+            f"{source} must be what load_tokenizer(FOLDER) returns; got "
+            f"{type(tokenizer).__module__}.{type(tokenizer).__name__}"
+        )
     # get_vocab() would copy the whole vocabulary, which takes milliseconds on every call.
     found = {token: tokenizer.token_to_id(token) for token in SPECIAL_TOKENS}
     ids = {token: index for token, index in found.items() if index is not None}

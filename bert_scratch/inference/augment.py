@@ -22,6 +22,7 @@ from bert_scratch.inference.inputs import (
     answering,
     batches,
     check_known,
+    each_text,
     logits_at,
 )
 from bert_scratch.inference.labelled_files import LABELLED_KINDS, read_labelled_file, row_writer
@@ -94,8 +95,9 @@ class Augmenter:
         beyond the longest row of the model stay.
 
         Raises:
-            InputError: if a token has no embedding.
+            InputError: if a token has no embedding, or texts is not a list of strings.
         """
+        texts = list(each_text(texts))
         plans = [
             (number, plan)
             for number, (text, encoding) in enumerate(

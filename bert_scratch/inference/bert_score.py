@@ -22,7 +22,7 @@ from bert_scratch.data.encoding import TextEncoder
 from bert_scratch.data.wordpiece import SpecialIds, special_ids
 from bert_scratch.inference.embed import TOKENS_A_ROW, encoder_of, layer_indices
 from bert_scratch.inference.encode import Window, encode_windows, windows_of
-from bert_scratch.inference.inputs import ModelOptions
+from bert_scratch.inference.inputs import ModelOptions, each_text
 from bert_scratch.inference.pooling import Vectors, unit_length
 from bert_scratch.inference.texts import PairOptions
 from bert_scratch.model.encoder import BertModel
@@ -65,14 +65,15 @@ def bert_score(
         idf: weight tokens by how few references have them; otherwise equally.
 
     Raises:
-        InputError: if the numbers of texts differ, idf has fewer than two references, or the model
-            has no such layer.
+        InputError: if the numbers of texts differ, idf has fewer than two references, the model
+            has no such layer, or candidates or references are not a list of strings.
 
     Source:
         Zhang et al. 2020, "BERTScore: Evaluating Text Generation with BERT", section 3, as its
         authors' program computes it: [CLS] and [SEP] have no weight, but can be a best match.
         Scores are not rescaled, since a baseline belongs to one model.
     """
+    candidates, references = list(each_text(candidates)), list(each_text(references))
     if len(candidates) != len(references):
         raise InputError(
             f"each candidate needs a reference; got {len(candidates)} and {len(references)}"
@@ -84,8 +85,8 @@ def bert_score(
         )
     encoder = encoder_of(model)
     (index,) = layer_indices([str(layer)], encoder.config.num_hidden_layers)
-    text_encoder = TextEncoder(tokenizer)
     special = special_ids(tokenizer)
+    text_encoder = TextEncoder(tokenizer)
     max_tokens = encoder.config.max_position_embeddings - 2
 
     def cut(texts: Sequence[str]) -> list[Window]:

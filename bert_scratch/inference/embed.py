@@ -17,7 +17,7 @@ from bert_scratch.config import InputError, Settings, check_choice, check_range
 from bert_scratch.data.encoding import TextEncoder, encode_with_offsets
 from bert_scratch.data.wordpiece import special_ids
 from bert_scratch.inference.encode import EncodedBatch, Window, encode_windows, windows_of
-from bert_scratch.inference.inputs import text_batches
+from bert_scratch.inference.inputs import each_text, text_batches
 from bert_scratch.inference.pooling import (
     LAYER_COMBINES,
     POOLINGS,
@@ -163,8 +163,8 @@ def embed(
         is k times as long with concat, and [k, D] with stack.
 
     Raises:
-        InputError: on an unknown choice, a layer the model lacks, or a tokenizer that is not the
-            model's.
+        InputError: on an unknown choice, a layer the model lacks, a tokenizer that is not the
+            model's, or texts that are not a list of strings.
     """
     chosen = EmbedOptions(
         pooling=pooling,
@@ -176,11 +176,11 @@ def embed(
         **options,
     )
     # If there are no texts, the vectors of an empty one tell the shape.
-    given = list(texts) or [""]
-    vectors = [found.vectors for found in embeddings(model, tokenizer, given, chosen)]
+    given = list(each_text(texts))
+    vectors = [found.vectors for found in embeddings(model, tokenizer, given or [""], chosen)]
     if unit != "text":
-        return vectors[: len(texts)]
-    return np.stack(vectors)[: len(texts)]
+        return vectors[: len(given)]
+    return np.stack(vectors)[: len(given)]
 
 
 def embeddings(
@@ -204,9 +204,17 @@ def embeddings(
 
 
 def encoder_of(model: nn.Module) -> BertModel:
-    """Return the encoder inside a model with heads, or the model itself."""
+    """Return the encoder inside a model with heads, or the model itself.
+
+    Raises:
+        InputError: if it is another kind of model.
+    """
     encoder = getattr(model, "bert", model)
-    assert isinstance(encoder, BertModel), type(model)
+    if not isinstance(encoder, BertModel):
+        raise InputError(
+            f"the model must be one of bert_scratch, as BertModel.from_pretrained(FOLDER) returns; "
+            f"got {type(model).__module__}.{type(model).__name__}"
+        )
     return encoder
 
 

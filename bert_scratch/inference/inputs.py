@@ -5,7 +5,7 @@ Letters: B texts, S positions, R positions to guess, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -188,12 +188,15 @@ def pad_batch(
 def answering(model: PretrainedModel) -> Iterator[torch.device]:
     """Switch dropout and gradients off inside the block; yields the model's device."""
     was_training = model.training
+    at_rest = [module for module in model.modules() if not module.training]
     model.eval()
     try:
         with torch.inference_mode():
             yield next(model.parameters()).device
     finally:
         model.train(was_training)
+        for module in at_rest:
+            module.training = False
 
 
 def load_with_tokenizer(
@@ -223,7 +226,15 @@ def vocabulary_logits(model: MaskedLM, inputs: dict[str, Tensor], positions: Ten
         model: on the inputs' device.
         inputs: from `pad_batch`, each [B, S].
         positions: [R] int64, row * S + column.
+
+    Raises:
+        InputError: if the model has no head for masked tokens.
     """
+    if not hasattr(model, "mlm_head"):
+        raise InputError(
+            f"guessing masked tokens needs a BertForMaskedLM or BertForPreTraining of "
+            f"bert_scratch; got {type(model).__module__}.{type(model).__name__}"
+        )
     output = model(**inputs, masked_positions=positions)
     pretraining = isinstance(output, PreTrainingOutput)
     logits: Tensor = output.prediction_logits if pretraining else output.logits
@@ -254,6 +265,25 @@ def logits_at(
     return vocabulary_logits(model, inputs, at)
 
 
+def each_text(texts: Iterable[str]) -> Iterator[str]:
+    """Yield texts.
+
+    Raises:
+        InputError: if they are one string, which would be read letter by letter, a table, which
+            would be read as the names of its columns, or not all strings.
+    """
+    kind = "one string" if isinstance(texts, str) else f"a {type(texts).__name__}"
+    if isinstance(texts, (str, Mapping)) or getattr(texts, "ndim", 1) != 1:
+        raise InputError(f"this needs a list of texts; got {kind}")
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(
+                f"this needs a list of texts; got a {type(text).__name__} among them, at index "
+                f"{number}"
+            )
+        yield text
+
+
 def batches(items: Iterable[Item], size: int = BATCH_SIZE) -> Iterator[list[Item]]:
     """Yield lists of up to size items."""
     remaining = iter(items)
@@ -265,7 +295,7 @@ def text_batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
     """Yield lists of up to size texts, fewer if they are long, so that memory stays even."""
     batch: list[str] = []
     room = _CHARACTERS_AT_ONCE
-    for text in texts:
+    for text in each_text(texts):
         if batch and (len(batch) == size or len(text) > room):
             yield batch
             batch, room = [], _CHARACTERS_AT_ONCE

@@ -49,8 +49,13 @@ class NearestSearch:
         """Search further vectors [n, D], not necessarily normalised.
 
         Raises:
-            InputError: if their size differs from the queries'.
+            InputError: if their size differs from the queries', or either is not a matrix.
         """
+        if vectors.ndim != 2 or self._queries.ndim != 2:
+            raise InputError(
+                f"queries [Q, D] and vectors [N, D] are needed; got the shapes "
+                f"{list(self._queries.shape)} and {list(vectors.shape)}: one vector is v[None]"
+            )
         if vectors.shape[1] != self._queries.shape[1]:
             raise InputError(
                 f"the vectors have {vectors.shape[1]} numbers, those of the queries "

@@ -19,6 +19,7 @@ from bert_scratch.inference.inputs import (
     ModelOptions,
     answering,
     batches,
+    each_text,
     encode_pair,
     pad_batch,
 )
@@ -81,15 +82,20 @@ def next_sentences(
         pairs: at least one (A, B).
 
     Raises:
-        InputError: if a pair is longer than the model takes, or the model was trained for another
-            pair task or none.
+        InputError: if a pair is longer than the model takes or not two strings, or the model has
+            no pair head or was trained for another pair task or none.
     """
+    if not hasattr(model, "nsp_head"):
+        raise InputError(
+            f"judging pairs needs a BertForNextSentencePrediction or BertForPreTraining of "
+            f"bert_scratch; got {type(model).__module__}.{type(model).__name__}"
+        )
     if not has_learned_next_sentence(model.config):
         raise InputError(
             f"the model was trained with --pair-task {model.config.pair_task}: its pair head has "
             f"not learned whether B follows A; use a model trained with nsp"
         )
-    encoded = [encode_pair(tokenizer, a, b, config=model.config) for a, b in pairs]
+    encoded = [encode_pair(tokenizer, *each_text(pair), config=model.config) for pair in pairs]
     with answering(model) as device:
         inputs = pad_batch(encoded, pad_id=special_ids(tokenizer).pad, device=device)
         if isinstance(model, BertForPreTraining):

@@ -21,6 +21,7 @@ from bert_scratch.inference.inputs import (
     MaskedLM,
     answering,
     check_known,
+    each_text,
     logits_at,
 )
 
@@ -56,7 +57,8 @@ def pseudo_log_likelihoods(
         For each text [n] float32, natural logarithms; [CLS] and [SEP] have none.
 
     Raises:
-        InputError: if a token has no embedding, or a row has no room for one.
+        InputError: if a token has no embedding, a row has no room for one, or texts is not a list
+            of strings.
 
     Source:
         Salazar et al. 2020, "Masked Language Model Scoring", equation 1 (PLL); left to right
@@ -64,7 +66,7 @@ def pseudo_log_likelihoods(
         (PLL-word-l2r). Neither says what to do with texts longer than a row.
     """
     special = special_ids(tokenizer)
-    encodings = encode_with_offsets(tokenizer, texts)
+    encodings = encode_with_offsets(tokenizer, list(each_text(texts)))
     _check_known(encodings, model.config)
     max_tokens = model.config.max_position_embeddings - 2
     found = [np.empty(len(encoding.ids), np.float32) for encoding in encodings]

@@ -14,6 +14,7 @@ from torch import nn
 
 from bert_scratch.config import InputError
 from bert_scratch.inference.embed import embed
+from bert_scratch.inference.inputs import each_text
 from bert_scratch.inference.text_vectors import Embed, TextVectorOptions
 from bert_scratch.inference.texts import PairOptions
 
@@ -36,8 +37,9 @@ def similarity(
         [N] float32, -1 to 1.
 
     Raises:
-        InputError: if a and b have different lengths.
+        InputError: if a and b have different lengths, or are not lists of strings.
     """
+    a, b = list(each_text(a)), list(each_text(b))
     if len(a) != len(b):
         raise InputError(f"a and b must have the same number of texts; got {len(a)} and {len(b)}")
     vectors = np.asarray(embed(model, tokenizer, [*a, *b], normalize=True))

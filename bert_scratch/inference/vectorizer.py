@@ -7,10 +7,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from bert_scratch.config import InputError
 from bert_scratch.extras import import_extra
 from bert_scratch.inference.embed import EmbedOptions, embeddings
-from bert_scratch.inference.inputs import ModelOptions
+from bert_scratch.inference.inputs import ModelOptions, each_text
 from bert_scratch.inference.pooling import Vectors
 
 import_extra("sklearn", "BertVectorizer", "sklearn")
@@ -85,7 +84,7 @@ class BertVectorizer(
         Raises:
             InputError: if the model cannot be loaded, or an argument does not fit it.
         """
-        _checked(X)
+        list(each_text(X))
         options = ModelOptions(model=self.model, device=self.device, dtype=self.dtype)
         self.model_, self.tokenizer_ = options.load_encoder()
         self._n_features_out = self._vectors([""]).shape[1]
@@ -99,7 +98,7 @@ class BertVectorizer(
             sklearn.exceptions.NotFittedError: before `fit`.
         """
         check_is_fitted(self)
-        return self._vectors(_checked(X))
+        return self._vectors(list(each_text(X)))
 
     def _vectors(self, texts: list[str]) -> Vectors:
         options = EmbedOptions(
@@ -120,13 +119,3 @@ class BertVectorizer(
         tags.input_tags.string = True
         tags.input_tags.two_d_array = False
         return tags
-
-
-def _checked(texts: Iterable[str]) -> list[str]:
-    """Return the texts as a list."""
-    found = [] if isinstance(texts, str) else list(texts)
-    wrong = next((text for text in found if not isinstance(text, str)), None)
-    if isinstance(texts, str) or wrong is not None:
-        kind = "one string" if isinstance(texts, str) else f"a {type(wrong).__name__} among them"
-        raise InputError(f"BertVectorizer needs a list of texts; got {kind}")
-    return found

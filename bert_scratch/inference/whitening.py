@@ -45,13 +45,13 @@ class Whitening:
             )
         return np.asarray((vectors - self.mean) @ self.matrix, np.float32)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write a .safetensors file."""
-        with durable.durable_path(path) as temporary:
+        with durable.durable_path(Path(path)) as temporary:
             save_file({"mean": self.mean, "matrix": self.matrix}, temporary)
 
     @classmethod
-    def load(cls, path: str) -> Whitening:
+    def load(cls, path: str | Path) -> Whitening:
         """Read what `save` wrote.
 
         Raises:
@@ -70,18 +70,20 @@ def fit_whitening(chunks: Iterable[Vectors], num_dimensions: int | None = None) 
     """Find the whitening of vectors; memory does not grow with their number.
 
     Args:
-        chunks: arrays [n, D] of float32, N vectors in total.
+        chunks: one array [N, D] of float32, or several in turn, N vectors in total.
         num_dimensions: K, the directions of largest variance to keep. None: all that vary.
 
     Raises:
         InputError: if there are fewer than two different vectors, a number is not finite, or
-            fewer directions vary than are requested.
+            no directions, or more than vary, are requested.
 
     Source:
         Su et al. 2021, "Whitening Sentence Representations for Better Semantics and Faster
         Retrieval", algorithm 1. Directions without variance are dropped, where the paper would
         divide by zero.
     """
+    check_range("num_dimensions", num_dimensions, at_least=1)
+    chunks = [chunks] if isinstance(chunks, np.ndarray) else chunks
     count, total, products = 0, np.zeros(0), np.zeros((0, 0))
     for chunk in filter(len, chunks):
         if not np.isfinite(chunk).all():

@@ -72,7 +72,8 @@ def static_word_vectors(
         The words that the tokenizer can read, without [UNK].
 
     Raises:
-        InputError: if no word is left, or the options do not fit the model.
+        InputError: if no word is left, the options do not fit the model, or read gives texts only
+            once.
 
     Source:
         Bommasani et al. 2020, "Interpreting Pretrained Contextualized Representations via
@@ -97,7 +98,8 @@ def static_word_vectors(
         if sums is not None:
             np.add.at(sums, rows[rows >= 0], found.vectors[rows >= 0])
             np.add.at(counts, rows[rows >= 0], 1)
-    assert sums is not None
+    if sums is None:
+        raise InputError("read() gave no text when called again; it must open the texts anew")
     # If texts were cut off at the end of a row, a word may have been seen less often than counted.
     order = np.argsort(-counts, kind="stable")
     seen = order[counts[order] >= min_count]

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+import torch
 from tokenizers import Tokenizer
 
 from bert_scratch import durable
 from bert_scratch.config import InputError, check_range
+from bert_scratch.inference.embed import encoder_of
 from bert_scratch.inference.score import Score, ScoreConfig
 from bert_scratch.inference.score import score as score_models
 from bert_scratch.inference.whole_model import WholeModel
@@ -64,16 +66,20 @@ def explain(
     """Return what the command `explain` writes.
 
     Args:
-        model: a `BertForPreTraining`, `BertForMaskedLM` or `BertModel`; left unchanged.
+        model: a `BertForPreTraining`, `BertForMaskedLM` or `BertModel` in float32; left unchanged.
         tokenizer: the model's.
         text: at most 128 tokens; "[MASK]" in it is the mask token.
         text_pair: a second text after the first.
         attribution_steps: steps of integrated gradients, 1 to 256.
 
     Raises:
-        InputError: if the text cannot be used, or the number of steps is out of range.
+        InputError: if the text or the model cannot be used, or the number of steps is out of
+            range.
     """
     check_range("attribution_steps", attribution_steps, at_least=1, at_most=256)
+    dtype = encoder_of(model).embeddings.word_embeddings.weight.dtype
+    if dtype != torch.float32:
+        raise InputError(f"explain needs a model in float32; got {dtype}: give model.float()")
     values = explanation(model, tokenizer, text, text_pair, num_steps=attribution_steps)
     return Page(text, explain_page(type(model).__name__, values))
 

@@ -10,6 +10,7 @@ import gzip
 import random
 import subprocess
 import sys
+import threading
 import unicodedata
 from collections.abc import Iterator
 from itertools import islice
@@ -376,3 +377,22 @@ def test_memory_is_thrown_away_when_words_are_long(
     before = encoder._memory
     encoder.encode(["a" * 150])
     assert encoder._memory is not before
+
+
+def test_threads_that_share_a_tokenizer_leave_it_as_it_was(tokenizers: list[Tokenizer]) -> None:
+    entered, leave = ([threading.Event(), threading.Event()] for _ in range(2))
+
+    def use(number: int) -> None:
+        with encoding._special_tokens(tokenizers[0], are_text=True):
+            entered[number].set()
+            leave[number].wait(60)
+
+    threads = [threading.Thread(target=use, args=(number,)) for number in range(2)]
+    threads[0].start()
+    assert entered[0].wait(60)
+    threads[1].start()
+    assert not entered[1].wait(0.1)
+    for thread, event in zip(threads, leave, strict=True):
+        event.set()
+        thread.join(60)
+    assert not tokenizers[0].encode_special_tokens

@@ -300,3 +300,8 @@ def test_hostile_text_is_learned_from_in_little_memory(kind: str, repository: Pa
         check=True,
     ).stdout
     assert int(output) < 300_000
+
+
+def test_one_string_is_no_list_of_texts() -> None:
+    with pytest.raises(InputError, match="must be a list of texts; got one string"):
+        train_tokenizer("one text", 100)

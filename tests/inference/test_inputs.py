@@ -4,12 +4,26 @@ Runs anywhere: `pytest tests/inference/test_inputs.py`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
 from tokenizers import Tokenizer
 
+from bert_scratch import (
+    Augmenter,
+    AugmentOptions,
+    bert_score,
+    embed,
+    fill_mask,
+    next_sentence,
+    pseudo_log_likelihoods,
+    pseudo_perplexities,
+    similarity,
+    static_word_vectors,
+)
 from bert_scratch.config import BertConfig, InputError
 from bert_scratch.data.wordpiece import TokenizerFolder
 from bert_scratch.inference.inputs import (
@@ -104,3 +118,78 @@ def test_batches_of_long_texts_are_smaller() -> None:
     found = list(text_batches(given, 3))
     assert found == [[short] * 3, [long] * 2, [short], [huge], [short]]
     assert list(text_batches([], 3)) == []
+
+
+class _Table(list[str]):
+    """Iterates over the names of its columns, as pandas' does."""
+
+    ndim = 2
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ("one text", "a list of texts; got one string"),
+        ({"text": "a"}, "got a dict"),
+        (_Table(["text", "label"]), "got a _Table"),
+        (["a", float("nan")], "got a float among them, at index 1"),
+    ],
+)
+def test_what_is_no_list_of_texts_is_refused(
+    model: BertForPreTraining, tokenizer: Tokenizer, texts: Any, message: str
+) -> None:
+    augmenter = Augmenter(model, tokenizer, AugmentOptions())
+    calls: list[Callable[[], object]] = [
+        lambda: embed(model, tokenizer, texts),
+        lambda: similarity(model, tokenizer, texts, texts),
+        lambda: bert_score(model, tokenizer, texts, texts),
+        lambda: pseudo_log_likelihoods(model, tokenizer, texts, within_word_left_to_right=True),
+        lambda: list(pseudo_perplexities(model, tokenizer, texts)),
+        lambda: static_word_vectors(model, tokenizer, lambda: texts),
+        lambda: augmenter.copies(texts),
+    ]
+    for call in calls:
+        with pytest.raises(InputError, match=message):
+            call()
+
+
+@pytest.mark.parametrize("given", [torch.nn.Linear(2, 2), "runs/mine/model"])
+def test_model_of_another_library_is_refused(tokenizer: Tokenizer, given: Any) -> None:
+    with pytest.raises(InputError, match=r"must be one of bert_scratch, .*; got .*(Linear|str)"):
+        embed(given, tokenizer, ["a"])
+    with pytest.raises(InputError, match=r"needs a BertForNextSentencePrediction .*(Linear|str)"):
+        next_sentence(given, tokenizer, "a", "b")
+
+
+def test_encoder_without_head_guesses_no_masked_token(
+    model: BertForPreTraining, tokenizer: Tokenizer
+) -> None:
+    with pytest.raises(InputError, match="needs a BertForMaskedLM .*BertModel"):
+        fill_mask(cast(Any, model.bert), tokenizer, "the [MASK]")
+
+
+def test_tokenizer_of_another_library_is_refused(model: BertForPreTraining) -> None:
+    with pytest.raises(
+        InputError, match=r"must be what load_tokenizer\(FOLDER\) returns; got .*str"
+    ):
+        embed(model, cast(Any, "runs/mine/model"), ["a"])
+
+
+def test_pair_without_a_second_text_is_refused(
+    model: BertForPreTraining, tokenizer: Tokenizer
+) -> None:
+    with pytest.raises(InputError, match="got a NoneType among them, at index 1"):
+        next_sentence(model, tokenizer, "a", cast(Any, None))
+
+
+def test_answering_leaves_each_module_in_its_mode(
+    model: BertForPreTraining, tokenizer: Tokenizer
+) -> None:
+    model.train()
+    model.bert.eval()
+    before = [module.training for module in model.modules()]
+    try:
+        fill_mask(model, tokenizer, "the [MASK]")
+        assert [module.training for module in model.modules()] == before
+    finally:
+        model.eval()

@@ -227,3 +227,9 @@ def test_vectors_stored_by_column_are_never_read_in_another_order(
     error = capsys.readouterr().err
     assert "a.npz: is not a file of text vectors" in error and "column by column" in error
     assert error.count("\n") == 1
+
+
+def test_one_vector_is_no_matrix_of_queries() -> None:
+    vectors = np.ones((3, 2), np.float32)
+    with pytest.raises(InputError, match=r"the shapes \[2\] and \[3, 2\]: one vector is v\[None\]"):
+        nearest(vectors[0], vectors)

@@ -131,3 +131,14 @@ def test_a_file_that_is_no_whitening_is_refused(folder: Path, tmp_path: Path) ->
         Whitening.load(str(folder / "model.safetensors"))
     with pytest.raises(InputError, match="is not a file that the command whiten wrote"):
         Whitening.load(str(folder / "config.json"))
+
+
+def test_one_array_is_all_the_vectors(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
+    found = fit_whitening(vectors)
+    np.testing.assert_array_equal(found.matrix, fit_whitening([vectors]).matrix)
+    found.save(str(tmp_path / "white.safetensors"))
+    read = Whitening.load(tmp_path / "white.safetensors")
+    np.testing.assert_array_equal(read.matrix, found.matrix)
+    with pytest.raises(InputError, match="num_dimensions must be >= 1; got 0"):
+        fit_whitening(vectors, 0)

@@ -121,3 +121,11 @@ def test_wrong_input_is_one_line(
     assert cli.main(["word-vectors", "--model", str(folder), *flags]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_texts_that_can_be_read_only_once_are_refused(
+    model: BertForPreTraining, tokenizer: Tokenizer
+) -> None:
+    once = iter(TEXTS)
+    with pytest.raises(InputError, match="it must open the texts anew"):
+        static_word_vectors(model, tokenizer, lambda: once)

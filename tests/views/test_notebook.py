@@ -4,6 +4,7 @@ Run alone: `pytest tests/views/test_notebook.py`.
 
 from __future__ import annotations
 
+import copy
 import html
 import json
 import re
@@ -116,3 +117,11 @@ def test_scores_are_a_table_and_names_in_it_are_text() -> None:
     assert "<b>model" not in shown and "model: &lt;b&gt;model" in shown
     assert '<td class="n">1.25</td>' in shown and "<p>50 sentences of a.txt" in shown
     assert "pieces per word" in repr(ScoreTable(found))
+
+
+def test_model_in_half_precision_is_refused_with_the_remedy(
+    model: BertForPreTraining, tokenizer: Tokenizer
+) -> None:
+    half = copy.deepcopy(model).bfloat16()
+    with pytest.raises(InputError, match=r"got torch.bfloat16: give model.float\(\)"):
+        explain(half, tokenizer, "the cat")
