@@ -26,6 +26,7 @@ from bert_scratch.finetuning.tagging_schemes import (
     Span,
     detect_scheme,
     is_entity_tag,
+    is_misspelt_tag,
     spans_of_tags,
     tags_of_spans,
 )
@@ -288,8 +289,22 @@ def _in_iob2(name: str, examples: Sequence[TaggedText]) -> list[TaggedText]:
         malformed = f", {counted(otherwise, 'tag')} of malformed entities" if otherwise else ""
         print(f"tags       {name}: {scheme}{malformed}, trained as {IOB2}", file=sys.stderr)
     else:
+        _refuse_misspelt(examples)
         scheme = None
     return _without_overlaps(name, [_rewritten(example, scheme) for example in examples])
+
+
+def _refuse_misspelt(examples: Sequence[TaggedText]) -> None:
+    """Refuse entity tags in another spelling, which would be trained as plain classes of words."""
+    if not any(tag.upper() == OUTSIDE for example in examples for tag in example.tags or ()):
+        return
+    for example in examples:
+        for word, tag in enumerate(example.tags or ()):
+            if is_misspelt_tag(tag):
+                raise InputError(
+                    f"{example.place_of(word)}: has the tag {tag!r}; entity tags are O, or "
+                    f"a capital letter, a hyphen and a kind, such as B-PER: rewrite them so"
+                )
 
 
 def _rewritten(example: TaggedText, scheme: str | None) -> TaggedText:

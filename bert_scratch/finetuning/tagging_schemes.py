@@ -27,11 +27,17 @@ _LETTERS = MappingProxyType(
 _ENDS = frozenset("ESLU")
 _STARTS = frozenset("BSU")
 _TAG = re.compile(r"([BIESMLU])-(.+)", re.DOTALL)
+_MISSPELT = re.compile(r"[bi][-_].+|[BI]_.+|.+[-_][BI]", re.DOTALL)
 
 
 def is_entity_tag(tag: str) -> bool:
     """Tell whether a tag is a letter of some scheme, a hyphen and a kind: B-PER."""
     return _TAG.fullmatch(tag) is not None
+
+
+def is_misspelt_tag(tag: str) -> bool:
+    """Tell whether a tag would be of some scheme if it were written as they are: b-per, B_PER."""
+    return _MISSPELT.fullmatch(tag) is not None
 
 
 def kind_of(tag: str) -> str:

@@ -136,12 +136,16 @@ class TokenClassification(Task[TaggedText, Tagging]):
         """Cut texts into windows, with a label at each word's first piece."""
         numbers = {label: number for number, label in enumerate(self.labels)}
         room = self.settings.row_length - 2
-        special, rows, num_long = special_ids(tokenizer), list[Row](), 0
+        special, rows, num_long, num_off = special_ids(tokenizer), list[Row](), 0, 0
         for index, (example, text) in enumerate(
             zip(examples, pieces_of(examples, tokenizer), strict=True)
         ):
             labels = self._labels(example, text, numbers)
             num_long += len(text.ids) > room
+            starts, ends = (set(column.tolist()) for column in text.places.T)
+            num_off += sum(
+                start not in starts or end not in ends for start, end, _ in example.spans or ()
+            )
             stride = min(self.settings.doc_stride or (room + 1) // 2, room)
             for window in windows_of([text.ids.tolist()], max_tokens=room, stride=stride):
                 end = window.start + len(window.ids)
@@ -168,6 +172,12 @@ class TokenClassification(Task[TaggedText, Tagging]):
             print(
                 f"windows    {num_long} of {counted(len(examples), 'text')} longer than "
                 f"--max-seq-length {self.settings.row_length}: {counted(len(rows), 'row')}",
+                file=sys.stderr,
+            )
+        if num_off:
+            print(
+                f"off words  {counted(num_off, 'span')} from or to the middle of a word, which "
+                f"cannot be found; start and end count characters, not bytes, the end excluded",
                 file=sys.stderr,
             )
         return rows

@@ -135,10 +135,11 @@ def test_spans_of_characters_come_back_exactly(tmp_path, tokenizer):
     }
 
 
-def test_a_span_that_is_no_whole_word_counts_as_missed(tmp_path, tokenizer):
+def test_a_span_that_is_no_whole_word_counts_as_missed(tmp_path, tokenizer, capsys):
     line = json.dumps({"text": "parisian paris", "spans": [[0, 5, "LOC"], [9, 14, "LOC"]]})
     task, examples = task_of(tmp_path / "x", line)
     rows = task.encode(examples, tokenizer)
+    assert capsys.readouterr().err.startswith("off words  1 span from or to the middle of a word")
     answers = task.answers(examples, rows, perfect(rows, len(task.labels)))
     assert answers[0].spans == [(0, 8, "LOC"), (9, 14, "LOC")]
     assert task.metrics(examples, answers)["f1"] == 0.5
