@@ -23,6 +23,8 @@ from itertools import pairwise
 from types import FrameType, NoneType
 from typing import Any, NoReturn
 
+from safetensors import SafetensorError
+
 from bert_scratch.commands import COMMANDS
 from bert_scratch.config import (
     INPUT_ERROR_EXIT_CODE,
@@ -39,6 +41,15 @@ from bert_scratch.training.interruption import stop_signals
 NOBODY_READS_EXIT_CODE = 128 + 13
 """Exit code that a shell shows after SIGPIPE, as in `bert-scratch ... | head`."""
 
+_TAKE_MEMORY = (
+    "micro_batch_size",
+    "batch_size",
+    "eval_batch_size",
+    "tokens_per_batch",
+    "max_seq_length",
+)
+"""Settings of which a smaller value makes a model's pass need less memory."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `bert-scratch COMMAND ...` and return its exit code."""
@@ -47,8 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not a notebook's
-            # as all files are written; the locale's encoding may lack characters of the texts
-            stream.reconfigure(encoding="utf-8")
+            # as all files are written; the locale's encoding may lack characters of the texts, and
+            # the name of a file may be no text at all
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     arguments = sys.argv[1:] if arguments is None else arguments
     names = ", ".join(COMMANDS)
     if not arguments:
@@ -85,6 +97,7 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     # torch's profiler reports to its developers, and that there is no GPU.
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")
+    settings = None
     try:
         with _stopped_by_signals():
             command = COMMANDS[name]
@@ -98,15 +111,31 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
         # Python flushes stdout once more at exit, which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NOBODY_READS_EXIT_CODE
-    except (InputError, OSError) as error:
+    except (InputError, OSError, SafetensorError) as error:
+        # safetensors raises its own error when the disk is full
         print(f"error: {error}", file=sys.stderr)
         return exit_code_of(error)
     except Exception as error:
-        if not hasattr(error, "exit_code"):
+        if _is_lack_of_memory(error):
+            lower = [flag_of(name) for name in _TAKE_MEMORY if hasattr(settings, name)]
+            advice = f"; lower {' or '.join(lower)}" if lower else ""
+            reason = str(error).partition("\n")[0].partition(". ")[0] or "out of memory"
+            print(f"error: {reason}{advice}", file=sys.stderr)
+        elif hasattr(error, "exit_code"):
+            print(f"{error}", file=sys.stderr)
+        else:
             raise
-        print(f"{error}", file=sys.stderr)
         return exit_code_of(error)
     return outcome if isinstance(outcome, int) else 0
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Tell whether a model's step did not fit; a command without a model needs no torch here."""
+    if "torch" not in sys.modules:
+        return False
+    from bert_scratch.training.memory import is_lack_of_memory
+
+    return is_lack_of_memory(error)
 
 
 def parse(settings: type[Settings], arguments: Sequence[str], *, prog: str) -> Settings | None:
@@ -123,6 +152,7 @@ def parse(settings: type[Settings], arguments: Sequence[str], *, prog: str) -> S
     Raises:
         InputError: if a flag is unknown or missing, or the file or a value is wrong.
     """
+    _check_are_text(arguments)
     parser = _parser(settings, prog)
     parsed, unknown = parser.parse_known_args([_with_dashes(argument) for argument in arguments])
     given = vars(parsed)
@@ -140,6 +170,16 @@ def parse(settings: type[Settings], arguments: Sequence[str], *, prog: str) -> S
     if missing:
         raise InputError(f"{prog} needs {' and '.join(missing)}")
     return settings.from_dict(values, source=prog if path is None else f"{prog} --config {path}")
+
+
+def _check_are_text(arguments: Sequence[str]) -> None:
+    """Refuse arguments with bytes that Python could not decode: no file we write can name them."""
+    for argument in arguments:
+        if any("\ud800" <= character <= "\udfff" for character in argument):
+            raise InputError(
+                f"{argument!r} is not {sys.getfilesystemencoding()} text; give the file "
+                f"another name, or set PYTHONUTF8=1 if it is UTF-8"
+            )
 
 
 class _Parser(argparse.ArgumentParser):

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors import SafetensorError
 
 from bert_scratch.cli import main, parse
 from bert_scratch.commands import COMMANDS
@@ -465,6 +467,17 @@ def test_misspelt_flag_of_prepare_is_refused_without_importing_torch(repository:
     assert process.returncode == 0
 
 
+def test_disk_that_is_full_for_the_weights_is_said_in_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("bert_scratch.inference.convert.run_convert", write)
+    code, _, errors = run("convert", "--input", "a", "--output-dir", "b")
+    assert (code, errors) == (1, "error: I/O error: No space left on device (os error 28)\n")
+
+
 def test_output_is_utf8_whatever_the_locale_says(repository: Path) -> None:
     code = (
         "from bert_scratch import cli; cli.run_command = lambda *_: print('中文') or 0; "
@@ -473,6 +486,16 @@ def test_output_is_utf8_whatever_the_locale_says(repository: Path) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
     process = start(repository, "-c", code, env=environment, encoding="utf-8")
     assert process.communicate(timeout=60) == ("中文\n", "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes only there")
+def test_argument_that_is_no_text_is_refused(repository: Path) -> None:
+    command = ["-m", "bert_scratch", "fill-mask", "--text", "a [MASK]", "--model"]
+    process = start(repository, *command, os.fsdecode(b"caf\xe9"))
+    said = "error: 'caf\\udce9' is not utf-8 text; give the file another name"
+    output, errors = process.communicate(timeout=60)
+    assert (output, process.returncode) == ("", 2)
+    assert errors.startswith(said) and errors.count("\n") == 1
 
 
 def test_output_that_nobody_reads_ends_quietly(repository: Path) -> None:
@@ -559,6 +582,29 @@ def test_run_whose_worker_is_killed_during_a_step_ends_with_one_line(
     assert one_line(errors[:-1]).startswith("error: a process of --num-workers was killed")
     status = json.loads((tmp_path / "run" / "status.json").read_text())
     assert (status["state"], status["code"]) == ("failed", 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+            "CUDA out of memory",
+        ),
+        (RuntimeError("CUDA error: out of memory\nSearch for it"), "CUDA error: out of memory"),
+        (MemoryError(), "out of memory"),
+    ],
+)
+def test_a_pass_that_does_not_fit_in_memory_ends_with_a_line_that_says_what_to_lower(
+    error: Exception, reason: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(*_arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr("bert_scratch.inference.embed_files.run_embed", step)
+    code, _, errors = run("embed", "--model", "m", "--input", "i.txt", "--output", "o.npy")
+    assert code == 1
+    assert errors == f"error: {reason}; lower --batch-size or --max-seq-length\n"
 
 
 def test_stopped_preparation_exits_with_75(repository: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ POSIX (links, pipes): `pytest tests/test_durable.py`."""
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -30,6 +31,15 @@ def test_a_failed_write_leaves_what_stood_there_and_nothing_else(tmp_path: Path)
         temporary.write_text("half")
         raise Broken
     assert contents(tmp_path) == {"a.txt": "before"}
+
+
+def test_a_full_disk_names_what_did_not_fit_on_it(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    with pytest.raises(OSError, match=f"No space left on device: '{file}'"):
+        with durable.durable_path(file):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(OSError, match=r"^\[Errno 5\] [^:]*$"), durable.durable_path(file):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))  # of some other file, perhaps
 
 
 def test_a_link_stays_one_and_what_it_leads_to_is_written(tmp_path: Path) -> None:
