@@ -232,6 +232,13 @@ def plan_of(config: PretrainConfig) -> Plan:
     )
 
 
+def num_workers_on(device: torch.device, asked: int | None) -> int:
+    """Return how many processes build batches: as asked, else one for a GPU, which would wait."""
+    if asked is not None:
+        return asked
+    return 1 if device.type == "cuda" else 0
+
+
 def assemble(basis: PretrainConfig, store: TokenStore, ranks: Ranks = ALONE) -> Parts:
     """Resolve the settings, except the length of a new run, and build the parts.
 

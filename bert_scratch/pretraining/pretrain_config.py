@@ -176,8 +176,8 @@ class RunSettings(ComputeSettings):
     """Recompute each layer in the backward pass: less memory, a third more time, the same bits."""
     deterministic: bool = False
     """On a GPU, use only algorithms that give the same bits each time (always so on a CPU)."""
-    num_workers: int = 0
-    """Processes that build batches ahead; 0 builds them in the loop. Never changes a bit."""
+    num_workers: int | None = None
+    """Processes that build batches ahead; 0 builds them in the loop. Never changes a bit. Left out: 1 for a GPU, 0 on a CPU."""  # noqa: E501
     skip_non_finite: int = 0
     """How many updates of the run may be left out because a loss or gradient was not finite."""
     hang_timeout_s: float = 1800.0

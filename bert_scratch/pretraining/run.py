@@ -17,7 +17,7 @@ from bert_scratch.batch import Batch
 from bert_scratch.config import exit_code_of, read_json_object
 from bert_scratch.data.workers import iterate, naming_killed_workers
 from bert_scratch.model.heads import BertForPreTraining
-from bert_scratch.pretraining.assemble import Parts
+from bert_scratch.pretraining.assemble import Parts, num_workers_on
 from bert_scratch.pretraining.choices import CORPUS_VECTORS
 from bert_scratch.pretraining.evaluate import INTERVAL_EXAMPLES, Evaluation, evaluate_model
 from bert_scratch.pretraining.evaluation_history import (
@@ -182,7 +182,7 @@ class Run:
             self.parts.loader,
             first_step,
             last_step,
-            self.parts.config.num_workers,
+            num_workers_on(self.parts.runtime.device, self.parts.config.num_workers),
         )
         if self.parts.config.profile and self.ranks.is_first:
             batches = profiled(

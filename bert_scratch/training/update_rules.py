@@ -6,7 +6,7 @@ moments change, and the host need not know.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,8 @@ MOMENTUM = 0.95
 """Decay rate of Muon's averaged gradient."""
 NUM_ITERATIONS = 5
 """Number of Newton-Schulz iterations."""
+VALUES_AT_ONCE = 2**24
+"""Weights that Google's Adam updates together: it holds eight more values for each of them."""
 
 
 class GoogleAdamW(torch.optim.Optimizer):
@@ -52,7 +54,8 @@ class GoogleAdamW(torch.optim.Optimizer):
                         "exp_avg": torch.zeros_like(p),
                         "exp_avg_sq": torch.zeros_like(p),
                     }
-            self._update(group, parameters)
+            for part in _in_parts(parameters):
+                self._update(group, part)
 
     def _update(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -172,6 +175,17 @@ def orthogonalised(matrices: Tensor) -> Tensor:
         factors = (polynomial, x) if is_wide else (x, polynomial)
         x = torch.baddbmm(x, *factors, beta=a)
     return x
+
+
+def _in_parts(parameters: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Yield a few parameters at a time, with at most `VALUES_AT_ONCE` values or only one."""
+    part: list[Tensor] = []
+    for p in parameters:
+        if part and sum(each.numel() for each in part) + p.numel() > VALUES_AT_ONCE:
+            yield part
+            part = []
+        part.append(p)
+    yield part
 
 
 def _replace(old: Sequence[Tensor], new: Sequence[Tensor], *, unless: Tensor | None) -> None:

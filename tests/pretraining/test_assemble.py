@@ -1,5 +1,5 @@
-"""Pins when a run says that it knows no words of several ideographs. Anywhere:
-`pytest tests/pretraining/test_assemble.py`."""
+"""Pins when a run says that it knows no words of several ideographs, and how many processes build
+its batches. Anywhere: `pytest tests/pretraining/test_assemble.py`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
+import torch
 
 from bert_scratch.data.store import TokenStore
-from bert_scratch.pretraining.assemble import words_of_ideographs
+from bert_scratch.pretraining.assemble import num_workers_on, words_of_ideographs
 
 
 @pytest.mark.parametrize(
@@ -31,3 +32,12 @@ def test_ideographs_without_a_segmenter_are_said_to_be_words(
     if is_said:
         assert f"--mask-unit {unit}: " in lines[0] and "80% of the tokens" in lines[0]
         assert "--word-segmenter jieba" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("device", "asked", "expected"), [("cuda", None, 1), ("cpu", None, 0), ("cuda", 0, 0)]
+)
+def test_a_gpu_waits_for_no_batches_unless_told_to(
+    device: str, asked: int | None, expected: int
+) -> None:
+    assert num_workers_on(torch.device(device), asked) == expected

@@ -1,6 +1,6 @@
-"""Pins Muon: what the iteration does to singular values, each matrix of a stack against torch's own
-Muon, everything else against AdamW. Gating and resuming: test_optimizer.py. CPU only:
-`pytest tests/training/test_update_rules.py`."""
+"""Pins that Google's Adam takes a part of the weights at a time; and Muon: what the iteration does
+to singular values, each matrix of a stack against torch's own Muon, everything else against AdamW.
+Gating and resuming: test_optimizer.py. CPU only: `pytest tests/training/test_update_rules.py`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from torch import nn
 
 from bert_scratch.config import BertConfig
 from bert_scratch.model.heads import BertForPreTraining
+from bert_scratch.training import update_rules
 from bert_scratch.training.optimizer import encoder_matrices, parameter_groups
-from bert_scratch.training.update_rules import MOMENTUM, Muon, orthogonalised
+from bert_scratch.training.update_rules import MOMENTUM, GoogleAdamW, Muon, orthogonalised
 
 ADAM = {"lr": 0.01, "betas": (0.9, 0.98), "eps": 1e-6}
 
@@ -31,6 +32,32 @@ def muon_of(model: nn.Module, arithmetic: torch.dtype = torch.float32) -> Muon:
         arithmetic=arithmetic,
         **ADAM,
     )
+
+
+def test_googles_adam_holds_values_for_only_a_part_of_the_weights_at_a_time(
+    model: BertForPreTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, take_roots = [], torch._foreach_sqrt
+
+    def noting(values: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        sizes.append(sum(value.numel() for value in values))
+        return take_roots(values)
+
+    monkeypatch.setattr(torch, "_foreach_sqrt", noting)
+    at_once = max(p.numel() for p in model.parameters())
+    found = []
+    for limit in (2**40, at_once):
+        monkeypatch.setattr(update_rules, "VALUES_AT_ONCE", limit)
+        copied = copy.deepcopy(model)
+        optimizer = GoogleAdamW(parameter_groups(copied, 0.1), **ADAM)
+        for step in range(2):
+            give_gradients(copied, step)
+            sizes.clear()
+            optimizer.step()
+        found.append(list(copied.parameters()))
+    assert len(sizes) > 2 and max(sizes) <= at_once
+    assert sum(sizes) == sum(p.numel() for p in model.parameters())
+    assert all(map(torch.equal, *found))
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (2, 8, 32), (2, 32, 8), (1, 1, 5)])
