@@ -21,6 +21,9 @@ EXAMPLES_NAMED = 4
 SIZE_MULTIPLE = 64
 """Numbers of tokens or positions that differ from step to step are padded to a multiple of this:
 a few sizes reuse memory and kernels."""
+PREDICTION_MULTIPLE = 32
+"""Numbers of predicted positions are padded to a multiple of this: a CPU compiles the products of
+the vocabulary anew for each number, and more slowly for one that is no multiple of 32."""
 
 
 def rounded_up(count: int, step: int) -> int:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any, Protocol, Self, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bert_scratch.batch import Batch
+from bert_scratch.batch import PREDICTION_MULTIPLE, Batch
 from bert_scratch.model.losses import IGNORED_LABEL, cross_entropy_sum
 
 
@@ -96,18 +97,19 @@ class PretrainingObjective:
             micro_batch: on the model's device.
             counts: [2] of the whole step.
         """
+        spare = (0, -len(micro_batch.masked_labels) % PREDICTION_MULTIPLE)
+        labels = F.pad(micro_batch.masked_labels, spare, value=IGNORED_LABEL)
         output = model(
             micro_batch.input_ids,
             micro_batch.token_type_ids,
             None if micro_batch.row_starts is not None else micro_batch.attention_mask,
-            masked_positions=micro_batch.masked_positions,
+            masked_positions=F.pad(micro_batch.masked_positions, spare),
             row_starts=micro_batch.row_starts,
             longest_row=micro_batch.longest_row,
         )
-        logits, labels = output.prediction_logits, micro_batch.masked_labels
-        mlm_loss, mlm_correct = cross_entropy_sum(logits, labels)
+        mlm_loss, mlm_correct = cross_entropy_sum(output.prediction_logits, labels)
         loss = mlm_loss / counts[0]
-        zero = torch.zeros((), device=logits.device)
+        zero = torch.zeros((), device=labels.device)
         nsp_loss, nsp_correct, num_pairs = zero, zero, zero
         pairs = micro_batch.next_sentence_label
         if pairs is not None:

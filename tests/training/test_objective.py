@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bert_scratch.batch import Batch
+from bert_scratch.batch import PREDICTION_MULTIPLE, Batch
 from bert_scratch.model.heads import BertForPreTraining
 from bert_scratch.model.huggingface import config_to_hf, to_hf
 from bert_scratch.training.objective import PRETRAINING
@@ -83,13 +83,24 @@ def test_accuracies_count_the_labels_that_score_highest(
 def test_filler_slots_change_nothing(model: BertForPreTraining, batch: Batch) -> None:
     filled = dataclasses.replace(
         batch,
-        masked_positions=F.pad(batch.masked_positions, (0, 3)),
-        masked_labels=F.pad(batch.masked_labels, (0, 3), value=-100),
+        masked_positions=F.pad(batch.masked_positions, (0, 40)),
+        masked_labels=F.pad(batch.masked_labels, (0, 40), value=-100),
     )
     loss, sums = PRETRAINING.loss(model, batch, COUNTS)
     other, other_sums = PRETRAINING.loss(model, filled, COUNTS)
     torch.testing.assert_close(other, loss)
     torch.testing.assert_close(other_sums, sums)
+
+
+def test_numbers_of_predictions_recur(model: BertForPreTraining, batch: Batch) -> None:
+    computed = []
+    model.mlm_head.register_forward_hook(lambda *args: computed.append(len(args[-1])))
+    for number in range(1, 14):
+        few = {
+            name: getattr(batch, name)[:number] for name in ("masked_positions", "masked_labels")
+        }
+        PRETRAINING.loss(model, dataclasses.replace(batch, **few), COUNTS)
+    assert computed == [PREDICTION_MULTIPLE] * 13
 
 
 def test_without_pairs_the_loss_is_that_of_masked_tokens(
