@@ -67,13 +67,17 @@ def build_tokenizer(
     tokenizer.normalizer = normalizers.Sequence([bert, normalizers.NFC()]) if nfc else bert
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(prefix="##")
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[(token, vocab[token]) for token in ("[CLS]", "[SEP]")],
-    )
+    tokenizer.post_processor = _rows_of_bert(vocab["[CLS]"], vocab["[SEP]"])
     tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
     return tokenizer
+
+
+def _rows_of_bert(cls: int, sep: int) -> processors.PostProcessor:
+    return processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", cls), ("[SEP]", sep)],
+    )
 
 
 def has_tokenizer(folder: Path) -> bool:
@@ -116,7 +120,11 @@ def load_tokenizer(
         tokenizer = _load_json(file)
     else:
         tokenizer = _load_vocabulary(file, asked)
-    special_ids(tokenizer, source=str(file))
+    special = special_ids(tokenizer, source=str(file))
+    # One just trained with `tokenizers` adds none, and transformers would read texts without them.
+    empty = tokenizer.encode("", "")
+    if (empty.ids, empty.type_ids) != ([special.cls, special.sep, special.sep], [0, 0, 1]):
+        tokenizer.post_processor = _rows_of_bert(special.cls, special.sep)
     return tokenizer
 
 

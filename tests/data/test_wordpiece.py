@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, models, processors
 
 from bert_scratch.config import InputError
 from bert_scratch.data.encoding import encode_texts
@@ -92,6 +92,23 @@ def test_saved_tokenizer_is_loaded_as_it_was(
     save_tokenizer(tokenizers[kind], tmp_path)
     for path in (tmp_path, tmp_path / "tokenizer.json"):
         assert tokenizer_hash(load_tokenizer(path)) == tokenizer_hash(tokenizers[kind])
+
+
+@pytest.mark.parametrize("former", [None, processors.TemplateProcessing(single="$A", pair="$A $B")])
+def test_tokenizer_that_adds_no_special_tokens_adds_them_once_loaded(
+    tokenizers: list[Tokenizer], former: processors.PostProcessor | None, tmp_path: Path
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    bare = Tokenizer.from_str(tokenizers[0].to_str())
+    bare.post_processor = former
+    bare.save(str(tmp_path / "tokenizer.json"))
+    assert bare.encode("cat", "mat").tokens == ["cat", "mat"]
+    loaded = load_tokenizer(tmp_path)
+    save_tokenizer(loaded, tmp_path)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)("cat", "mat")
+    expected = tokenizers[0].encode("cat", "mat")
+    for found in (loaded.encode("cat", "mat"), theirs.encodings[0]):
+        assert (found.ids, found.type_ids) == (expected.ids, expected.type_ids)
 
 
 def test_hash_tells_tokenizers_apart(tokenizers: list[Tokenizer]) -> None:
