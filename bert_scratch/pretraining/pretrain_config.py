@@ -163,7 +163,7 @@ class RunSettings(ComputeSettings):
     keep_checkpoints: int = 2
     """How many of the newest checkpoints are kept."""
     eval_steps: int | None = None
-    """Updates between evaluations. Left out: a tenth of the run."""
+    """Updates between evaluations. Left out: a tenth of the run, up to a quarter if evaluations take much of its time limit."""  # noqa: E501
     logging_steps: int | None = None
     """Updates between lines of the log. Left out: a fiftieth of the run."""
     dtype: str = "auto"

@@ -9,6 +9,11 @@ from bert_scratch.pretraining import choices
 from bert_scratch.pretraining.pretrain_config import PretrainConfig
 from bert_scratch.pretraining.resolve import filled
 
+MOST_EVALUATIONS = 10
+FEWEST_EVALUATIONS = 4
+EVALUATION_SHARE = 0.05
+"""A time-limited run evaluates less often if `MOST_EVALUATIONS` would take a larger share of it."""
+
 
 def resolve_length(
     config: PretrainConfig, *, num_examples: int, step_s: float
@@ -88,8 +93,13 @@ def fixed_length(
     Returns:
         The settings with steps and intervals filled in, and lines for the user.
     """
+    num_evaluations = evaluations_in(left_s, evaluation_s)
     steps = steps_made + steps_that_fit(
-        left_s, step_s=step_s, evaluation_s=evaluation_s, eval_steps=config.eval_steps
+        left_s,
+        step_s=step_s,
+        evaluation_s=evaluation_s,
+        eval_steps=config.eval_steps,
+        num_evaluations=num_evaluations,
     )
     lines = [
         f"horizon    {steps:,} steps fit in {config.max_train_seconds:g} s at "
@@ -100,11 +110,23 @@ def fixed_length(
             f"warning    --num-warmup-steps {config.num_warmup_steps:,} is more than these steps: "
             f"the learning rate never reaches its peak"
         )
-    return with_intervals(config.replace(num_train_steps=steps), step_s=step_s), lines
+    config = config.replace(num_train_steps=steps)
+    return with_intervals(config, step_s=step_s, num_evaluations=num_evaluations), lines
+
+
+def evaluations_in(left_s: float, evaluation_s: float) -> int:
+    """Return how many evaluations to make in the seconds left."""
+    affordable = EVALUATION_SHARE * left_s / max(evaluation_s, 1e-9)
+    return int(min(MOST_EVALUATIONS, max(FEWEST_EVALUATIONS, affordable)))
 
 
 def steps_that_fit(
-    left_s: float, *, step_s: float, evaluation_s: float, eval_steps: int | None
+    left_s: float,
+    *,
+    step_s: float,
+    evaluation_s: float,
+    eval_steps: int | None,
+    num_evaluations: int = MOST_EVALUATIONS,
 ) -> int:
     """Return the steps that fit in the time left, evaluations included; at least 1.
 
@@ -112,20 +134,23 @@ def steps_that_fit(
         left_s: seconds left.
         step_s: of a step.
         evaluation_s: of an evaluation; one over all held-out examples follows the last step.
-        eval_steps: steps between evaluations; None for ten of them.
+        eval_steps: steps between evaluations; None for num_evaluations in all.
+        num_evaluations: used without eval_steps.
     """
     left_s -= evaluation_s
     if eval_steps is None:
-        return max(1, int((left_s - 10 * evaluation_s) / step_s))
+        return max(1, int((left_s - num_evaluations * evaluation_s) / step_s))
     return max(1, int(left_s / (step_s + evaluation_s / eval_steps)))
 
 
-def with_intervals(config: PretrainConfig, *, step_s: float) -> PretrainConfig:
+def with_intervals(
+    config: PretrainConfig, *, step_s: float, num_evaluations: int = MOST_EVALUATIONS
+) -> PretrainConfig:
     """Fill in how often to log, evaluate and save, once the number of steps is known."""
     steps = filled(config.num_train_steps)
     quarter_hour = max(1, round(900 / max(step_s, 1e-9)))
     return config.replace(
         logging_steps=config.logging_steps or max(1, steps // 50),
-        eval_steps=config.eval_steps or max(1, steps // 10),
+        eval_steps=config.eval_steps or math.ceil(steps / num_evaluations),
         save_steps=config.save_steps or max(1, min(steps // 5, quarter_hour)),
     )

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from bert_scratch.config import InputError
@@ -58,6 +60,18 @@ def test_steps_that_fit_leave_time_for_all_evaluations() -> None:
     often = steps_that_fit(101.0, step_s=0.5, evaluation_s=1.0, eval_steps=2)
     assert often == 100  # 50 s of steps, 50 evaluations
     assert steps_that_fit(-5.0, step_s=0.5, evaluation_s=1.0, eval_steps=2) == 1
+
+
+@pytest.mark.parametrize(("evaluation_s", "number"), [(0.5, 10), (1.25, 8), (3.0, 4)])
+def test_slow_evaluations_of_a_short_run_are_fewer(evaluation_s: float, number: int) -> None:
+    config = PretrainConfig(max_train_seconds=200.0, num_warmup_steps=0)
+    config, _ = fixed_length(
+        config, steps_made=0, left_s=200.0, step_s=1.0, evaluation_s=evaluation_s
+    )
+    assert config.num_train_steps is not None and config.eval_steps is not None
+    assert math.ceil(config.num_train_steps / config.eval_steps) == number
+    all_of_them = (number + 1) * evaluation_s  # and one over all held-out examples
+    assert config.num_train_steps == int(200.0 - all_of_them)
 
 
 def test_a_fixed_length_counts_the_steps_made_and_warns_of_a_longer_warm_up() -> None:
