@@ -16,7 +16,8 @@ from bert_scratch.config import InputError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MAX_LABELS = 8
+LABEL_CHARACTERS = 40
+"""Characters, spaces between included, that fit below a plot in a browser's font."""
 
 _WIDTH_INCHES, _HEIGHT_INCHES, _ROW_INCHES = 6.4, 2.9, 0.34
 # Placeholder colours used nowhere else, each replaced by a variable of the page's style.
@@ -52,7 +53,7 @@ def check_installed() -> None:
 def columns(
     name: str, labels: Sequence[str], values: Sequence[float], *, x_label: str, y_label: str
 ) -> str:
-    """Return a plot of vertical bars, at most MAX_LABELS of them labelled.
+    """Return a plot of vertical bars, as many of them labelled as there is room for.
 
     Args:
         name: letters only; prefix of the ids inside.
@@ -63,7 +64,8 @@ def columns(
     """
 
     def draw(axes: Axes) -> None:
-        every = -(-len(labels) // MAX_LABELS)
+        most = max(1, LABEL_CHARACTERS // (1 + max(map(len, labels), default=0)))
+        every = max(1, -(-len(labels) // most))
         axes.bar(range(len(values)), values, width=0.86, color=_BAR)
         axes.set_xticks(range(0, len(labels), every), labels[::every])
         axes.grid(visible=False, axis="x")

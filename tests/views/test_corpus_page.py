@@ -221,3 +221,17 @@ def test_missing_matplotlib_is_named_with_its_extra(
     path = write_corpus(tmp_path)
     code, _, _ = run("corpus-report", "--corpus", path)
     assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "number"),
+    [
+        (["106–112"] * 24, 5),
+        (["12"] * 24, 12),
+        (["1–7"] * 3, 3),
+        (["a label beyond all room"] * 2, 1),
+    ],
+)
+def test_bars_have_as_many_labels_as_there_is_room_for(labels: list[str], number: int) -> None:
+    plot = plots.columns("bars", labels, [1.0] * len(labels), x_label="x", y_label="y")
+    assert plot.count(f">{labels[0]}<") == number
