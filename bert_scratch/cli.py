@@ -176,9 +176,10 @@ def _check_are_text(arguments: Sequence[str]) -> None:
     """Refuse arguments with bytes that Python could not decode: no file we write can name them."""
     for argument in arguments:
         if any("\ud800" <= character <= "\udfff" for character in argument):
+            encoding = sys.getfilesystemencoding()
+            or_else = "" if encoding == "utf-8" else ", or set PYTHONUTF8=1 if it is UTF-8"
             raise InputError(
-                f"{argument!r} is not {sys.getfilesystemencoding()} text; give the file "
-                f"another name, or set PYTHONUTF8=1 if it is UTF-8"
+                f"{argument!r} is not {encoding} text; give the file another name{or_else}"
             )
 
 

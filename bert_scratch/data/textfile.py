@@ -201,6 +201,8 @@ def _refuse_other_format(file: Path, beginning: bytes) -> None:
             raise InputError(f"{file}: is {name}; convert it: iconv -f {name} -t UTF-8")
     for mark, ending in _COMPRESSION_MARKS.items():
         if beginning.startswith(mark):
+            if is_compressed(file):
+                raise InputError(f"{file}: is compressed twice; unpack it once")
             raise InputError(
                 f"{file}: is compressed, which only the ending {ending} tells; name it "
                 f"{file.name}{ending}"

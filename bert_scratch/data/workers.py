@@ -98,7 +98,7 @@ def naming_killed_workers() -> Iterator[None]:
             raise
         raise OSError(
             "a process of --num-workers was killed, perhaps because memory ran out; run the same "
-            "command again to resume, with a smaller --num-workers if it happens again"
+            "command again to resume, with a smaller --num-workers, such as 0, if it happens again"
         ) from error
 
 

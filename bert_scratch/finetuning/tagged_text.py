@@ -295,12 +295,17 @@ def _in_iob2(name: str, examples: Sequence[TaggedText]) -> list[TaggedText]:
 
 
 def _refuse_misspelt(examples: Sequence[TaggedText]) -> None:
-    """Refuse entity tags in another spelling, which would be trained as plain classes of words."""
-    if not any(tag.upper() == OUTSIDE for example in examples for tag in example.tags or ()):
+    """Refuse entity tags in another spelling, which would be trained as plain classes of words.
+
+    Classes of words may look like some of them: VITAMIN_B. So all but O must.
+    """
+    tags = {tag for example in examples for tag in example.tags or ()}
+    outside = {tag for tag in tags if tag.upper() == OUTSIDE}
+    if not outside or not all(map(is_misspelt_tag, tags - outside)):
         return
     for example in examples:
         for word, tag in enumerate(example.tags or ()):
-            if is_misspelt_tag(tag):
+            if tag not in outside:
                 raise InputError(
                     f"{example.place_of(word)}: has the tag {tag!r}; entity tags are O, or "
                     f"a capital letter, a hyphen and a kind, such as B-PER: rewrite them so"

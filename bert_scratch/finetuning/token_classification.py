@@ -142,10 +142,7 @@ class TokenClassification(Task[TaggedText, Tagging]):
         ):
             labels = self._labels(example, text, numbers)
             num_long += len(text.ids) > room
-            starts, ends = (set(column.tolist()) for column in text.places.T)
-            num_off += sum(
-                start not in starts or end not in ends for start, end, _ in example.spans or ()
-            )
+            num_off += _num_off_words(example, text)
             stride = min(self.settings.doc_stride or (room + 1) // 2, room)
             for window in windows_of([text.ids.tolist()], max_tokens=room, stride=stride):
                 end = window.start + len(window.ids)
@@ -315,6 +312,14 @@ def _tags(example: TaggedText, places: Sequence[tuple[int, int]]) -> list[str] |
         if first < behind:
             spans.append((first, behind, kind))
     return tags_of_spans(spans, len(places))
+
+
+def _num_off_words(example: TaggedText, text: Pieces) -> int:
+    """Return how many spans of a text begin or end inside a word."""
+    if not example.spans:
+        return 0
+    starts, ends = (set(column.tolist()) for column in text.places.T)
+    return sum(start not in starts or end not in ends for start, end, _ in example.spans)
 
 
 def _comparable(example: TaggedText, answer: Tagging) -> tuple[list[str], list[str]]:

@@ -180,11 +180,13 @@ def orthogonalised(matrices: Tensor) -> Tensor:
 def _in_parts(parameters: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     """Yield a few parameters at a time, with at most `VALUES_AT_ONCE` values or only one."""
     part: list[Tensor] = []
+    num_values = 0
     for p in parameters:
-        if part and sum(each.numel() for each in part) + p.numel() > VALUES_AT_ONCE:
+        if part and num_values + p.numel() > VALUES_AT_ONCE:
             yield part
-            part = []
+            part, num_values = [], 0
         part.append(p)
+        num_values += p.numel()
     yield part
 
 

@@ -150,8 +150,8 @@ def _data_wait(run: RunRecord) -> str | None:
     if mean is None or mean <= WAIT_SHARE:
         return None
     return (
-        f"{mean:.0%} of the time of steps was spent waiting for data: --num-workers builds batches "
-        f"ahead in processes of their own."
+        f"{mean:.0%} of the time of steps was spent waiting for data: a higher --num-workers "
+        f"builds more batches ahead in processes of their own."
     )
 
 

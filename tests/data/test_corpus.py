@@ -219,6 +219,11 @@ def test_named_file_may_have_any_extension(tmp_path: Path) -> None:
         ("gzip.txt", gzip.compress(b"text\n", mtime=0), "is compressed, .* name it gzip.txt.gz"),
         ("bzip2.txt", bz2.compress(b"text\n"), "is compressed, .* name it bzip2.txt.bz2"),
         ("xz.txt", lzma.compress(b"text\n"), "is compressed, .* name it xz.txt.xz"),
+        (
+            "twice.txt.gz",
+            gzip.compress(gzip.compress(b"text\n", mtime=0), mtime=0),
+            "is compressed twice",
+        ),
         ("a.parquet.gz", gzip.compress(b"PAR1", mtime=0), "compressed twice"),
         ("mac.txt", b"one\rtwo\r", "carriage returns"),
         ("broken.txt.gz", b"not gzip at all", "cannot be read: .*: fetch or compress it again"),

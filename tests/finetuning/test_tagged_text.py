@@ -183,6 +183,13 @@ def test_what_is_wrong_is_named_with_its_line(text, message, tmp_path):
         reading(tmp_path, text)
 
 
+@pytest.mark.parametrize("tags", ["O VITAMIN_B OTHER", "O CHART-I CHART-II", "O b-cell t-cell"])
+def test_classes_of_words_may_look_like_misspelt_tags(tags, tmp_path):
+    text = "".join(f"word {tag}\n" for tag in tags.split())
+    (example,) = reading(tmp_path, text)
+    assert example.tags == tuple(tags.split())
+
+
 def test_texts_are_joined_as_they_are_written():
     assert joined(["EU", "calls", "."])[0] == "EU calls ."
     assert joined(["在", "EU", "里", "。"])[0] == "在EU里。"
