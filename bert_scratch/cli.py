@@ -116,13 +116,13 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return exit_code_of(error)
     except Exception as error:
-        if _is_lack_of_memory(error):
+        if hasattr(error, "exit_code"):
+            print(f"{error}", file=sys.stderr)
+        elif _is_lack_of_memory(error):
             lower = [flag_of(name) for name in _TAKE_MEMORY if hasattr(settings, name)]
             advice = f"; lower {' or '.join(lower)}" if lower else ""
             reason = str(error).partition("\n")[0].partition(". ")[0] or "out of memory"
             print(f"error: {reason}{advice}", file=sys.stderr)
-        elif hasattr(error, "exit_code"):
-            print(f"{error}", file=sys.stderr)
         else:
             raise
         return exit_code_of(error)
